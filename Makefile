@@ -1,0 +1,33 @@
+PYTHON ?= python3
+PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip
+SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
+
+.PHONY: demo test check bench build clean
+
+demo: .venv/installed  ## the core against a bundled local server
+	.venv/bin/python examples/demo.py
+
+test: .venv/installed  ## the whole suite
+	.venv/bin/python -m pytest
+
+check: .venv/installed  ## style, types, import fence
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest tests/test_architecture.py
+
+bench: .venv/installed  ## speed, as ratios within one run
+	.venv/bin/python benchmarks/imports.py
+	.venv/bin/python benchmarks/api.py
+
+build: .venv/installed  ## sdist and wheel of all four distributions, in dist/
+	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/installed: $(SOURCES)
+	$(PYTHON) -m venv .venv
+	$(PIP) --requirement requirements-dev.txt $(addprefix --editable ,$(PACKAGES))
+	touch $@

@@ -1,0 +1,98 @@
+"""Multimodal retrieval with jina-clip-v1 and jina-clip-v2: texts and images in one vector space.
+
+Names are loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinaclip.check import CheckReport
+    from jinaclip.clip import JinaClip
+    from jinaclip.config import EmbedderConfig, ImagePolicy
+    from jinaclip.cost import Estimate, image_tokens
+    from jinaclip.errors import (
+        APIConnectionError,
+        APIError,
+        APITimeoutError,
+        AuthenticationError,
+        BadResponseError,
+        BudgetError,
+        CheckpointError,
+        ConfigError,
+        InputError,
+        ItemError,
+        JinaClipError,
+        MissingDependencyError,
+        Partial,
+        QuotaError,
+        RateLimitError,
+        RequestRejectedError,
+        ServerError,
+    )
+    from jinaclip.fusion import fuse
+    from jinaclip.inputs import Image
+    from jinaclip.specs import SPECS, ModelSpec
+    from jinaclip.usage import Usage
+    from jinaclip.vectors import truncate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SPECS",
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadResponseError",
+    "BudgetError",
+    "CheckReport",
+    "CheckpointError",
+    "ConfigError",
+    "EmbedderConfig",
+    "Estimate",
+    "Image",
+    "ImagePolicy",
+    "InputError",
+    "ItemError",
+    "JinaClip",
+    "JinaClipError",
+    "MissingDependencyError",
+    "ModelSpec",
+    "Partial",
+    "QuotaError",
+    "RateLimitError",
+    "RequestRejectedError",
+    "ServerError",
+    "Usage",
+    "fuse",
+    "image_tokens",
+    "truncate",
+]
+
+_HOMES = {
+    "check": ("CheckReport",),
+    "clip": ("JinaClip",),
+    "config": ("EmbedderConfig", "ImagePolicy"),
+    "cost": ("Estimate", "image_tokens"),
+    "fusion": ("fuse",),
+    "inputs": ("Image",),
+    "specs": ("SPECS", "ModelSpec"),
+    "usage": ("Usage",),
+    "vectors": ("truncate",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"jinaclip.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,278 @@
+"""The two drivers of a flow: threads and event loops. The only place that sends and sleeps.
+
+Each process has one blocking client and each event loop one of its own; both are made on first use and again after a
+fork, a close or a finished loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+import ssl
+import time
+import weakref
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from jinaclip.api.flow import Flow
+from jinaclip.api.steps import Failure, Reply, Result, Send, Sleep, Step
+from jinaclip.api.wire import HEADERS
+from jinaclip.config import EmbedderConfig, Secret
+from jinaclip.deadlines import AsyncDeadlineBackend, DeadlineBackend, deadline
+from jinaclip.errors import ConfigError
+
+CONNECT_TIMEOUT = 5.0
+IDLE_SECONDS = 30.0
+"""How long an unused connection is kept."""
+
+
+class Transport(httpx.HTTPTransport):
+    """httpx's own, with total deadlines."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._pool._network_backend = DeadlineBackend(self._pool._network_backend)
+
+
+class AsyncTransport(httpx.AsyncHTTPTransport):
+    """httpx's own, with total deadlines."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._pool._network_backend = AsyncDeadlineBackend(self._pool._network_backend)
+
+
+class Client:
+    """Sends the requests of one configuration."""
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        self._config = config
+        self._blocking: tuple[object, httpx.Client] | None = None
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopClient] = weakref.WeakKeyDictionary()
+
+    # -- threads
+
+    def drive(self, flow: Flow, stopped: Future[None]) -> None:
+        """Runs a flow to its end in this thread."""
+        try:
+            step = next(flow)
+            while True:
+                step = flow.send(self._perform(step, stopped))
+        except StopIteration:
+            return
+        finally:
+            flow.close()
+
+    def _perform(self, step: Step, stopped: Future[None]) -> Result:
+        if isinstance(step, Send):
+            return self._send(step)
+        if isinstance(step, Sleep):
+            wait([stopped], step.seconds)
+        else:
+            wait([step.future, stopped], max(0, step.until - time.monotonic()), FIRST_COMPLETED)
+        return None
+
+    def _send(self, step: Send) -> Reply | Failure:
+        try:
+            client = self._client()
+            request = client.build_request("POST", self._config.base_url, content=step.body)
+            with deadline(step.until):
+                response = client.send(request, stream=True)
+                try:
+                    return reply(response, gather(response.iter_raw(), step.most_bytes), step.most_bytes)
+                finally:
+                    response.close()
+        except (httpx.HTTPError, httpx.InvalidURL, Oversize) as error:
+            return explain(error)
+
+    def _client(self) -> httpx.Client:
+        identity = (os.getpid(), self._config.key)
+        if self._blocking is None or self._blocking[0] != identity:
+            self._blocking = identity, httpx.Client(transport=Transport(**self._transport()), **self._session())
+        return self._blocking[1]
+
+    def close(self) -> None:
+        """Closes the connections of threads."""
+        blocking, self._blocking = self._blocking, None
+        if blocking is not None and blocking[0] == (os.getpid(), self._config.key):
+            blocking[1].close()
+
+    # -- event loops
+
+    async def adrive(self, flow: Flow, stopped: asyncio.Future[None]) -> None:
+        """Runs a flow to its end in this task."""
+        try:
+            step = next(flow)
+            while True:
+                step = flow.send(await self._aperform(step, stopped))
+        except StopIteration:
+            return
+        finally:
+            flow.close()
+
+    async def _aperform(self, step: Step, stopped: asyncio.Future[None]) -> Result:
+        if isinstance(step, Send):
+            return await self._asend(step)
+        if isinstance(step, Sleep):
+            await asyncio.wait([stopped], timeout=step.seconds)
+        else:
+            granted, seconds = asyncio.wrap_future(step.future), max(0, step.until - time.monotonic())
+            await asyncio.wait([granted, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return None
+
+    async def _asend(self, step: Send) -> Reply | Failure:
+        try:
+            client = await self._aclient()
+            request = client.build_request("POST", self._config.base_url, content=step.body)
+            with deadline(step.until):
+                response = await client.send(request, stream=True)
+                try:
+                    body = await agather(response.aiter_raw(), step.most_bytes)
+                    return reply(response, body, step.most_bytes)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, Oversize) as error:
+            return explain(error)
+
+    async def _aclient(self) -> httpx.AsyncClient:
+        loop, identity = asyncio.get_running_loop(), (os.getpid(), self._config.key)
+        known = self._loops.get(loop)
+        if known is None or known.identity != identity:
+            keeper = self._open()
+            known = self._loops[loop] = LoopClient(identity, keeper, asyncio.ensure_future(anext(keeper)))
+        return await asyncio.shield(known.opening)
+
+    async def _open(self) -> AsyncGenerator[httpx.AsyncClient]:
+        """A client that closes with its loop: `asyncio.run` ends by closing the generators that are still open."""
+        async with httpx.AsyncClient(transport=AsyncTransport(**self._transport()), **self._session()) as client:
+            yield client
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running loop, and those of threads."""
+        self.close()
+        known = self._loops.pop(asyncio.get_running_loop(), None)
+        if known is not None:
+            await asyncio.wait([known.opening])
+            await known.keeper.aclose()
+
+    # -- both
+
+    def _session(self) -> dict[str, Any]:
+        authorization = {"Authorization": f"Bearer {self._config.key.reveal()}"}
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
+        return {"headers": HEADERS | authorization, "timeout": timeout, "trust_env": False}
+
+    def _transport(self) -> dict[str, Any]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS)
+        return {"verify": tls_context(), "limits": limits, "proxy": proxy_for(self._config.base_url)}
+
+
+@dataclass(slots=True, eq=False)
+class LoopClient:
+    """The client of one event loop, held open by a generator."""
+
+    identity: tuple[int, Secret]
+    keeper: AsyncGenerator[httpx.AsyncClient]
+    opening: asyncio.Future[httpx.AsyncClient]
+
+
+class Oversize(Exception):
+    """An answer is larger than any honest one."""
+
+
+def gather(chunks: Iterator[bytes], most: int) -> bytes:
+    """Reads a body up to a size."""
+    parts, size = [], 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise Oversize
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def agather(chunks: AsyncIterator[bytes], most: int) -> bytes:
+    """Reads a body up to a size."""
+    parts, size = [], 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise Oversize
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def reply(response: httpx.Response, body: bytes, most: int) -> Reply | Failure:
+    """The answer, unpacked if a proxy packed it all the same, and never beyond its size."""
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        unpacker = zlib.decompressobj(wbits=47)
+        try:
+            body = unpacker.decompress(body, most + 1)
+        except zlib.error:
+            return Failure("broken", f"its {encoding} cannot be unpacked")
+        if len(body) > most:
+            raise Oversize
+    elif encoding != "identity":
+        return Failure("setup", f"it answers in the unknown encoding {encoding[:32]!r}")
+    return Reply(response.status_code, response.headers, body)
+
+
+def explain(error: Exception) -> Failure:
+    """Why nothing came back, in words: the exception itself would carry the key in the frames of its traceback."""
+    text = f"{type(error).__name__}: {error}"[:300]
+    if isinstance(error, Oversize):
+        return Failure("oversize", "")
+    if isinstance(error, httpx.TimeoutException):
+        return Failure("timeout", type(error).__name__)
+    causes = list(_causes(error))
+    unknown_host = any(isinstance(c, socket.gaierror) and c.errno != socket.EAI_AGAIN for c in causes)
+    if unknown_host or any(isinstance(c, ssl.SSLCertVerificationError) for c in causes):
+        return Failure("setup", text)
+    if isinstance(error, httpx.ProxyError | httpx.UnsupportedProtocol | httpx.InvalidURL):
+        return Failure("setup", f"{type(error).__name__}; see the proxy variables of the environment")
+    return Failure("connect" if isinstance(error, httpx.ConnectError) else "broken", text)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for the endpoint.
+
+    Raises:
+        ConfigError: its value is no URL; the message names the variable and not the value, which may hold a password.
+    """
+    parts = urlsplit(url)
+    proxies = getproxies()
+    name = next((scheme for scheme in (parts.scheme, "all") if proxies.get(scheme)), None)
+    if name is None or proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = proxies[name] if "://" in proxies[name] else f"http://{proxies[name]}"
+    try:
+        httpx.Proxy(proxy)
+    except (ValueError, httpx.InvalidURL):
+        raise ConfigError(f"the environment variable {name.upper()}_PROXY is no proxy URL (value not shown)") from None
+    return proxy
+
+
+def tls_context() -> ssl.SSLContext:
+    """One TLS context for all clients: making one takes 30 ms."""
+    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.lru_cache(maxsize=4)
+def _tls_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    return httpx.create_ssl_context()

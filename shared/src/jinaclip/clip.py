@@ -1,0 +1,314 @@
+"""JinaClip: plan, embed, assemble."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from jinaclip import plan
+from jinaclip.backend import Backend
+from jinaclip.check import CheckReport, check
+from jinaclip.config import EmbedderConfig, configured
+from jinaclip.cost import Estimate, image_tokens
+from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError, Partial
+from jinaclip.fusion import check_weight, fuse
+from jinaclip.inputs import Image, ImageLike, Text
+from jinaclip.job import Job
+from jinaclip.plan import Plan
+from jinaclip.specs import ModelSpec, find_spec
+from jinaclip.usage import Usage
+from jinaclip.vectors import Vectors
+
+FINGERPRINT_SCHEMA = 1
+"""Raised whenever the same options come to mean other vectors."""
+
+
+class JinaClip:
+    """Texts and images as vectors in one space.
+
+    Takes the options of `EmbedderConfig` as keywords; the model comes first. Safe to use from many threads and event
+    loops at once. Settings travel through pickle, deepcopy and fork; connections and weights do not, nor does the key
+    through pickle.
+
+    Raises:
+        ConfigError: an option is wrong, or does not fit the model.
+        MissingDependencyError: the backend needs an extra that is not installed.
+    """
+
+    @configured(EmbedderConfig)
+    def __init__(self, config: EmbedderConfig) -> None:
+        self.config = config
+        self._backend = open_backend(config)
+        check_dimensions(config.dimensions, self.spec)
+
+    # -- what it is
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Facts of the model."""
+        return self._backend.spec
+
+    @property
+    def dimensions(self) -> int:
+        """Width of the vectors."""
+        return self.config.dimensions or self.spec.dimensions
+
+    @property
+    def usage(self) -> Usage:
+        """Running totals of this object."""
+        return self._backend.usage
+
+    @property
+    def fingerprint(self) -> str:
+        """A short string that is the same in every process and changes whenever the vectors would."""
+        policy = self.config.image_policy
+        facts = {
+            "schema": FINGERPRINT_SCHEMA,
+            "model": self.spec.name,
+            "backend": self.config.backend,
+            "dimensions": self.dimensions,
+            "normalized": self.config.normalized,
+            "resize": self.config.image_resize,
+            "quality": self.config.image_quality,
+            "url_mode": self.config.url_mode,
+            "picture": [policy.orient, policy.background, policy.frame],
+            **self._backend.identity,
+        }
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return f"{self.spec.name}-{digest[:16]}"
+
+    def __repr__(self) -> str:
+        return f"JinaClip({self.config.model!r}, backend={self.config.backend!r}, dimensions={self.dimensions})"
+
+    # -- embed
+
+    def embed_query(self, text: str) -> Vectors:
+        """A query as a vector, float32 of shape (d,). On v2 the model's instruction for queries goes before it.
+
+        Raises:
+            InputError: the text is no str, blank, or too long.
+            JinaClipError: the backend failed; see `jinaclip.errors`.
+        """
+        return self._run(plan.query(text))[0]
+
+    async def aembed_query(self, text: str) -> Vectors:
+        """`embed_query` without blocking the event loop."""
+        return (await self._arun(plan.query(text)))[0]
+
+    def embed_documents(self, texts: Iterable[str]) -> Vectors:
+        """Texts as vectors, float32 of shape (n, d), rows in input order; no texts give (0, d) and no request.
+
+        A list is looked through before anything is sent; a generator is read as it is needed.
+
+        Raises:
+            InputError: an item is no text; `.index` says which, `.partial` holds what the others became.
+            JinaClipError: the backend failed; `.partial` holds what was already embedded.
+        """
+        return self._run(plan.documents(texts))
+
+    async def aembed_documents(self, texts: Iterable[str]) -> Vectors:
+        """`embed_documents` without blocking the event loop."""
+        return await self._arun(plan.documents(texts))
+
+    def embed_image(self, image: ImageLike) -> Vectors:
+        """An image as a vector, float32 of shape (d,).
+
+        Args:
+            image: a path, an https or data: URL, bytes, BytesIO, PIL picture, uint8 array or `jinaclip.Image`.
+
+        Raises:
+            InputError: it cannot be opened, or `image_policy` does not allow it.
+            JinaClipError: the backend failed.
+        """
+        return self.embed_images([image])[0]
+
+    async def aembed_image(self, image: ImageLike) -> Vectors:
+        """`embed_image` without blocking the event loop."""
+        return (await self.aembed_images([image]))[0]
+
+    def embed_images(self, images: Iterable[ImageLike]) -> Vectors:
+        """Images as vectors, float32 of shape (n, d), rows in input order.
+
+        Pictures are decoded as they are needed. One that turns out broken gets an error, the others their vectors.
+
+        Raises:
+            InputError: an item is no usable image; `.index` says which, `.partial` holds the vectors of the others.
+            JinaClipError: the backend failed; `.partial` holds what was already embedded.
+        """
+        return self._run(plan.pictures(images, self.config.image_policy, snapshot=False))
+
+    async def aembed_images(self, images: Iterable[ImageLike]) -> Vectors:
+        """`embed_images` without blocking the event loop."""
+        return await self._arun(await asyncio.to_thread(plan.pictures, images, self.config.image_policy, snapshot=True))
+
+    def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike]], *, weight: float = 0.5) -> Vectors:
+        """The text and the image of each pair as one vector, float32 of shape (n, d), always at length 1.
+
+        Args:
+            pairs: (text, image) each.
+            weight: share of the text, from 0 to 1; see `fuse`.
+
+        Raises:
+            InputError: an item is no pair, or half of it is unusable; `.partial` holds the other pairs' vectors.
+            JinaClipError: the backend failed; `.partial` holds the pairs already embedded.
+        """
+        check_weight(weight)
+        halves = plan.pairs(pairs, self.config.image_policy, snapshot=False)
+        return fuse_halves(lambda: self._run(halves), weight)
+
+    async def aembed_pairs(self, pairs: Iterable[tuple[str, ImageLike]], *, weight: float = 0.5) -> Vectors:
+        """`embed_pairs` without blocking the event loop."""
+        check_weight(weight)
+        halves = await asyncio.to_thread(plan.pairs, pairs, self.config.image_policy, snapshot=True)
+        job = await self._answer(halves)
+        return fuse_halves(job.result, weight)
+
+    def _run(self, items: Plan) -> Vectors:
+        job = self._job(items)
+        if items.total != 0:
+            self._backend.embed(job)
+        return job.result()
+
+    async def _arun(self, items: Plan) -> Vectors:
+        return (await self._answer(items)).result()
+
+    async def _answer(self, items: Plan) -> Job:
+        job = self._job(items)
+        if items.total != 0:
+            await self._backend.aembed(job)
+        return job
+
+    def _job(self, items: Plan) -> Job:
+        if self.config.token_budget is not None and isinstance(items.items, list):
+            self._backend.check_budget(sum(map(self._tokens, items.items)))
+        return Job(items, self.dimensions, progress=self.config.show_progress)
+
+    # -- before sending
+
+    def estimate(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> Estimate:
+        """Requests and tokens that embedding these would take, at most; duplicates are not looked for.
+
+        Texts are counted by the tokenizer where there is one, else at 1.1 tokens a word; images by tile, as they would
+        be sent. Nothing is sent to the service; image URLs are fetched only where `image_resize="none"` needs sizes.
+
+        Raises:
+            InputError: an item is no text or no image.
+        """
+        items = [
+            *plan.documents(list(plan.several(texts, "texts"))).items,
+            *plan.pictures(list(plan.several(images, "images")), self.config.image_policy, snapshot=False).items,
+        ]
+        tokens = sum(map(self._tokens, items))
+        return Estimate(self._backend.requests_for(len(items), tokens), tokens)
+
+    def _tokens(self, item: plan.Item) -> int:
+        """What an item would be billed."""
+        if isinstance(item, Text):
+            return self._backend.count_tokens(item.value)
+        if not isinstance(item, Image) or (item.kind == "url" and self.config.url_mode == "forward"):
+            return self.spec.tokens_per_tile
+        if self.config.image_resize != "none":
+            return self.spec.tokens_per_tile
+        from jinaclip import images
+
+        return image_tokens(*images.size(item, self.config.image_policy), self.spec.name)
+
+    def check(self) -> CheckReport:
+        """Embeds one text and one picture and reports what came back; the backend's errors become `problems`."""
+        return check(self)
+
+    # -- life
+
+    def close(self) -> None:
+        """Frees connections or weights. The object can be used again, and closed again."""
+        self._backend.close()
+
+    async def aclose(self) -> None:
+        """`close`, with the connections of the running loop."""
+        await self._backend.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.config = state["config"]
+        self._backend = open_backend(self.config)
+
+
+def open_backend(config: EmbedderConfig) -> Backend:
+    """The backend of a configuration.
+
+    Raises:
+        MissingDependencyError: it needs an extra that is not installed.
+    """
+    if config.backend == "local":
+        raise MissingDependencyError(
+            "backend='local' is not in this release yet; it will come with the extra: pip install 'jinaclip[local]'"
+        )
+    from jinaclip.api.backend import ApiBackend
+
+    return ApiBackend(config, find_spec(config.model))
+
+
+def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
+    """Whether the model can be cut to this width.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if dimensions is None:
+        return
+    if not spec.min_dimensions <= dimensions <= spec.dimensions:
+        only = (
+            f"{spec.min_dimensions} to {spec.dimensions}" if spec.min_dimensions < spec.dimensions else spec.dimensions
+        )
+        raise ConfigError(f"dimensions={dimensions} does not fit {spec.name}, which gives {only}")
+    if dimensions < spec.useful_dimensions:
+        warnings.warn(
+            f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
+            stacklevel=4,
+        )
+
+
+def fuse_halves(embed: Callable[[], Vectors], weight: float) -> Vectors:
+    """Fuses rows that stand text, image, text, image; keeps whole pairs in `.partial` when something failed."""
+    try:
+        rows = embed()
+    except JinaClipError as error:
+        error.partial = fuse_partial(error.partial, weight)
+        raise
+    try:
+        return fuse(rows[0::2], rows[1::2], weight)
+    except InputError as error:
+        error.partial = fuse_partial(Partial(dict(enumerate(rows))), weight)
+        raise
+
+
+def fuse_partial(halves: Partial, weight: float) -> Partial:
+    """The pairs of which both halves are there."""
+    fused: dict[int, Vectors] = {}
+    errors = {index // 2: error for index, error in sorted(halves.errors.items(), reverse=True)}
+    for index in sorted(halves.vectors):
+        if index % 2 == 0 and index + 1 in halves.vectors:
+            try:
+                fused[index // 2] = fuse(halves.vectors[index], halves.vectors[index + 1], weight)
+            except InputError as error:
+                error.index = index // 2
+                errors[index // 2] = error
+    return Partial(fused, errors)

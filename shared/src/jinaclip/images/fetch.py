@@ -1,0 +1,168 @@
+"""Downloads an image from a URL that may come from anyone.
+
+Built on httpcore because it takes a network backend: ours resolves a name once, refuses the whole answer if one
+address is not public, and dials what it checked, so a name cannot point elsewhere between check and use. Each request
+has a connection of its own; a shared pool would offer host A's connection for host B on the same address.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urljoin
+
+import httpcore
+
+from jinaclip.config import ImagePolicy
+from jinaclip.deadlines import DeadlineBackend, deadline, left
+from jinaclip.errors import InputError
+from jinaclip.images.urls import Location, check_address, parse
+
+REDIRECTS = {301, 302, 303, 307, 308}
+MAX_ADDRESSES = 4
+"""Of one name, tried in turn."""
+TROUBLE = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
+
+
+def fetch(url: str, policy: ImagePolicy) -> bytes:
+    """The bytes behind a URL. Blocks; its time, name lookups and redirects included, is bounded by the policy.
+
+    Raises:
+        InputError: the policy refuses the URL, a redirect or an address, or the download failed.
+    """
+    location = parse(url, policy)
+    with deadline(time.monotonic() + policy.fetch_timeout):
+        for _ in range(policy.max_redirects + 1):
+            answer = _get(location, policy)
+            if isinstance(answer, bytes):
+                return answer
+            location = _follow(location, answer, policy)
+    raise InputError(f"the image URL redirects more than image_policy.max_redirects={policy.max_redirects} times")
+
+
+def _follow(location: Location, target: str, policy: ImagePolicy) -> Location:
+    try:
+        joined = urljoin(str(location), target)
+    except ValueError:
+        raise InputError(f"{location.shown} redirects to something that is no URL") from None
+    following = parse(joined, policy)
+    if location.scheme == "https" and following.scheme != "https":
+        raise InputError(f"{location.shown} redirects from https to http, which is not followed")
+    return following
+
+
+def _get(location: Location, policy: ImagePolicy) -> bytes | str:
+    """The body, or the address that the answer redirects to."""
+    url = httpcore.URL(scheme=location.scheme, host=location.host, port=location.port, target=location.target)
+    headers: dict[bytes | str, bytes | str]
+    headers = {"Host": location.authority, "Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "jinaclip"}
+    backend = DeadlineBackend(CheckedBackend(policy))
+    # httpcore's own timeouts stay unset, so that each operation gets what is left of the deadline
+    options = {"timeout": {"connect": policy.connect_timeout}}
+    try:
+        with (
+            httpcore.ConnectionPool(_tls(), max_keepalive_connections=0, network_backend=backend) as pool,
+            pool.stream("GET", url, headers=headers, extensions=options) as response,
+        ):
+            return _read(response, location, policy)
+    except httpcore.TimeoutException:
+        raise InputError(
+            f"{location.shown} did not answer within image_policy.fetch_timeout={policy.fetch_timeout} s "
+            f"(connect_timeout={policy.connect_timeout} s)"
+        ) from None
+    except TROUBLE as error:
+        raise InputError(f"{location.shown} could not be fetched: {_reason(error)}") from None
+
+
+def _read(response: httpcore.Response, location: Location, policy: ImagePolicy) -> bytes | str:
+    headers = {name.lower(): value for name, value in response.headers}
+    if response.status in REDIRECTS and b"location" in headers:
+        return headers[b"location"].decode("utf-8", "replace")
+    if response.status != 200:
+        raise InputError(f"{location.shown} answered with status {response.status} instead of an image")
+    coding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if coding not in (b"", b"identity"):  # a few bytes of it may unpack to gigabytes
+        raise InputError(f"{location.shown} sent its image compressed, though asked not to")
+    parts, size = [], 0
+    for part in response.iter_stream():
+        parts.append(part)
+        size += len(part)
+        if size > policy.max_bytes:
+            raise InputError(f"{location.shown} sent more than image_policy.max_bytes={policy.max_bytes}")
+    return b"".join(parts)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return httpcore.default_ssl_context()
+
+
+class CheckedBackend(httpcore.NetworkBackend):
+    """Dials only addresses that the policy allows."""
+
+    def __init__(self, policy: ImagePolicy) -> None:
+        self._policy = policy
+        self._plain = httpcore.SyncBackend()
+
+    def connect_tcp(  # noqa: D102
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        until = time.monotonic() + (self._policy.connect_timeout if timeout is None else timeout)
+        trouble: Exception = httpcore.ConnectError("the name has no address")
+        for address in self._addresses(host, port, until)[:MAX_ADDRESSES]:
+            try:
+                return self._plain.connect_tcp(address, port, _until(until), local_address, socket_options)
+            except httpcore.ConnectError as error:
+                trouble = error
+        raise trouble
+
+    def _addresses(self, host: str, port: int, until: float) -> list[str]:
+        """What the name resolves to; all of it is checked before any of it is dialled."""
+        found = dict.fromkeys(str(entry[4][0]) for entry in _resolve(host, port, _until(until)))
+        for text in found:
+            check_address(ipaddress.ip_address(text), host, self._policy)
+        return list(found)
+
+
+def _until(moment: float) -> float:
+    seconds = moment - time.monotonic()
+    if seconds <= 0:
+        raise httpcore.ConnectTimeout("no connection in time")
+    return seconds
+
+
+def _resolve(host: str, port: int, timeout: float) -> list[Any]:
+    """`socket.getaddrinfo` within a time; it takes none itself, so it gets a thread that may outlive us."""
+    answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="jinaclip-resolver", daemon=True).start()
+    try:
+        answer = answers.get(timeout=left(timeout, httpcore.ConnectTimeout))
+    except queue.Empty:
+        raise httpcore.ConnectTimeout("the name was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise httpcore.ConnectError(f"the name {host} cannot be resolved") from None
+    return answer

@@ -1,0 +1,231 @@
+"""The two kinds of input, Text and Image, and how what callers pass becomes one of them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jinaclip.errors import InputError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+ImageKind = Literal["path", "url", "bytes", "pil", "array"]
+DATA_HEADER = 256
+"""Longest header of a data: URI; longer ones are not headers."""
+
+T = TypeVar("T")
+ImageLike: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BytesIO | PIL.Image.Image | NDArray[Any] | Image"
+)
+"""What every image parameter takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to embed."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """A picture to embed, not yet opened. Built by `Image.from_*`, or from what `embed_image` accepts.
+
+    `confined` images were named by a plain string and must obey `ImagePolicy.allowed_roots`.
+    """
+
+    kind: ImageKind
+    source: Any
+    confined: bool = False
+
+    def __repr__(self) -> str:
+        shown = repr(self.source) if self.kind in ("path", "url") else type(self.source).__name__
+        return f"Image({self.kind}: {shown})"
+
+    @classmethod
+    def from_path(cls, path: str | os.PathLike[str]) -> Image:
+        """A file anywhere this process may read."""
+        return cls("path", Path(path))
+
+    @classmethod
+    def from_url(cls, url: str) -> Image:
+        """An https address, fetched under the image policy."""
+        return cls("url", url)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview | BytesIO) -> Image:
+        """An encoded file: JPEG, PNG, WebP or GIF."""
+        return cls("bytes", data.getvalue() if isinstance(data, BytesIO) else bytes(data))
+
+    @classmethod
+    def from_base64(cls, text: str | bytes) -> Image:
+        """An encoded file in base64, standard or URL-safe alphabet, with or without padding.
+
+        Raises:
+            InputError: it is no base64.
+        """
+        raw = text.encode("ascii", "replace") if isinstance(text, str) else bytes(text)
+        raw = b"".join(raw.split()).translate(bytes.maketrans(b"-_", b"+/"))
+        raw += b"=" * (-len(raw.rstrip(b"=")) % 4) if not raw.endswith(b"=") else b""
+        try:
+            return cls("bytes", base64.b64decode(raw, validate=True))
+        except binascii.Error:
+            raise InputError("the base64 of an image cannot be decoded; is it complete?") from None
+
+    @classmethod
+    def from_pil(cls, picture: PIL.Image.Image) -> Image:
+        """A Pillow picture of any mode."""
+        return cls("pil", picture)
+
+    @classmethod
+    def from_array(cls, array: NDArray[Any]) -> Image:
+        """A uint8 array of shape (H, W, 3), (H, W, 4) or (H, W).
+
+        Raises:
+            InputError: another dtype or shape.
+        """
+        values = np.asarray(array)
+        shaped = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
+        if values.dtype != np.uint8 or not shaped or 0 in values.shape:
+            raise InputError(
+                f"an image array must be uint8 of shape (H, W, 3), (H, W, 4) or (H, W), not {values.dtype} "
+                f"{values.shape}; scale floats to 0..255 and move channels last"
+            )
+        return cls("array", values)
+
+    def snapshot(self) -> Image:
+        """The same picture, safe from what its owner does to it later.
+
+        Raises:
+            InputError: a Pillow picture that was never decoded, and cannot be now.
+        """
+        if self.kind not in ("pil", "array"):
+            return self
+        try:
+            return Image(self.kind, self.source.copy())
+        except Exception as error:  # noqa: BLE001 - copying decodes, and Pillow's plugins raise anything
+            raise InputError(
+                f"the PIL image cannot be read ({type(error).__name__}); is its file closed, or damaged?"
+            ) from None
+
+
+def as_text(value: Any, index: int | None = None) -> Text:
+    """The value as a Text.
+
+    Raises:
+        InputError: it is no str, is blank, or cannot be written as UTF-8.
+    """
+    if not isinstance(value, str):
+        hint = "; images go through embed_images" if is_image_like(value) else ""
+        raise InputError(f"{_item('text', index)} must be a str, not {type(value).__name__}{hint}", index=index)
+    if not value.strip():
+        raise InputError(f"{_item('text', index)} is empty or blank; leave it out", index=index)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{_item('text', index)} holds half a character (a lone surrogate) at position {error.start}; "
+                'decode it again, or text.encode("utf-8", "replace").decode()',
+                index=index,
+            ) from None
+    return Text(str(value))
+
+
+def as_image(value: Any, index: int | None = None) -> Image:
+    """The value as an Image, not yet opened. A str is a data: URI, a URL, or else a path confined to allowed roots.
+
+    Raises:
+        InputError: no image can be made of it.
+    """
+    try:
+        return _as_image(value)
+    except InputError as error:
+        raise InputError(f"{_item('image', index)}: {error}", index=index) from None
+
+
+def _as_image(value: Any) -> Image:
+    if isinstance(value, Image):
+        return value
+    if isinstance(value, str):
+        return _from_str(value)
+    if isinstance(value, os.PathLike):
+        return Image.from_path(value)
+    if isinstance(value, bytes | bytearray | memoryview | BytesIO):
+        return Image.from_bytes(value)
+    if isinstance(value, np.ndarray):
+        return Image.from_array(value)
+    if _is_pil(value):
+        return Image.from_pil(value)
+    raise InputError(
+        f"{type(value).__name__} is no image; pass a path, https or data: URL, bytes, BytesIO, PIL image, "
+        "uint8 array or jinaclip.Image"
+    )
+
+
+def _from_str(value: str) -> Image:
+    scheme = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]+):", value[:DATA_HEADER])
+    if not value.strip() or "\0" in value:
+        raise InputError("an empty string, or one with a NUL, names no image")
+    if scheme and scheme[1].lower() == "data":
+        return _from_data_uri(value.strip())
+    if scheme:
+        return Image.from_url(value)
+    return Image("path", Path(value), confined=True)
+
+
+def _from_data_uri(uri: str) -> Image:
+    header, comma, body = uri[5:].partition(",") if "," in uri[: DATA_HEADER + 5] else ("", "", "")
+    if not comma:
+        raise InputError("a data: URI needs a comma after its header")
+    mime, *parameters = (part.strip().lower() for part in header.split(";"))
+    if mime and not mime.startswith("image/") and mime != "application/octet-stream":
+        raise InputError(f"a data: URI of type {mime[:64]!r} is no image")
+    return Image.from_base64(body) if "base64" in parameters else Image.from_bytes(unquote_to_bytes(body))
+
+
+def is_image_like(value: Any) -> bool:
+    """Whether a value that is no text can only be meant as one image."""
+    return isinstance(value, Image | bytes | bytearray | memoryview | BytesIO | os.PathLike) or _is_pil(value)
+
+
+def _is_pil(value: Any) -> bool:
+    return any(cls.__module__ == "PIL.Image" and cls.__name__ == "Image" for cls in type(value).__mro__)
+
+
+def many(values: Iterable[T], what: str, single: str) -> Iterator[T]:
+    """Iterates over values that must be several, not one.
+
+    Raises:
+        InputError: a lone item, a mapping, or nothing that can be iterated.
+    """
+    lone = isinstance(values, str) or is_image_like(values) or _is_picture_array(values)
+    if lone or isinstance(values, Mapping) or not isinstance(values, Iterable):
+        remedy = f"pass {single}, or use the method for one" if lone else "pass a list"
+        raise InputError(f"{what} must be several items, not one {type(values).__name__}; {remedy}")
+    return iter(values)
+
+
+def _is_picture_array(values: Any) -> bool:
+    return isinstance(values, np.ndarray) and values.ndim in (2, 3) and values.dtype != object
+
+
+def is_held(values: Iterable[Any]) -> bool:
+    """Whether the caller holds all the values already, so that looking through them costs nothing."""
+    return isinstance(values, Sequence | np.ndarray | frozenset | set)
+
+
+def _item(what: str, index: int | None) -> str:
+    return f"the {what}" if index is None else f"{what} {index}"

@@ -1,0 +1,97 @@
+"""What callers pass becomes the items of a job: looked through at once where it is held, lazily where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jinaclip import images
+from jinaclip.config import ImagePolicy
+from jinaclip.errors import InputError
+from jinaclip.inputs import Image, Text, as_image, as_text, is_held, many
+
+Item = Text | Image | InputError
+Read = Callable[[Any, int], tuple[Item, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Items for a job. `stride` of them make one of the caller's."""
+
+    items: Iterable[Item]
+    total: int | None
+    stride: int = 1
+    query: bool = False
+    quick: bool = False
+    """Taking an item costs next to nothing: texts that the caller holds."""
+
+
+def query(text: Any) -> Plan:
+    """One query."""
+    return Plan([as_text(text)], 1, query=True, quick=True)
+
+
+def documents(values: Iterable[Any]) -> Plan:
+    """Several texts."""
+    items, total = _read(values, "texts", lambda value, index: (as_text(value, index),))
+    return Plan(items, total, quick=total is not None)
+
+
+def pictures(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan:
+    """Several images; `snapshot` copies what its owner could change while the call waits."""
+    items, total = _read(
+        values, "images", lambda value, index: (usable_image(value, index, policy, snapshot=snapshot),)
+    )
+    return Plan(items, total)
+
+
+def pairs(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan:
+    """Several (text, image): two items each."""
+
+    def read(value: Any, index: int) -> tuple[Item, ...]:
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise InputError(f"pair {index} must be (text, image), not {type(value).__name__}", index=index)
+        return as_text(value[0], index), usable_image(value[1], index, policy, snapshot=snapshot)
+
+    items, total = _read(values, "pairs", read, stride=2)
+    return Plan(items, total, stride=2)
+
+
+def usable_image(value: Any, index: int, policy: ImagePolicy, *, snapshot: bool = False) -> Image:
+    """The value as an Image that the policy allows, as far as that can be told without opening it.
+
+    Raises:
+        InputError: it is none; `.index` says which.
+    """
+    image = as_image(value, index)
+    try:
+        images.check(image, policy)
+    except InputError as error:
+        raise InputError(f"image {index}: {error}", index=index) from None
+    return image.snapshot() if snapshot else image
+
+
+def several(values: Iterable[Any], what: str) -> Iterator[Any]:
+    """The values, which must be several.
+
+    Raises:
+        InputError: they are one item.
+    """
+    return many(values, what, f"[{what.removesuffix('s')}]")
+
+
+def _read(values: Iterable[Any], what: str, read: Read, stride: int = 1) -> tuple[Iterable[Item], int | None]:
+    iterator = several(values, what)
+    if is_held(values):
+        items = [item for index, value in enumerate(iterator) for item in read(value, index)]
+        return items, len(items)
+    return _lazily(iterator, read, stride), None
+
+
+def _lazily(values: Iterator[Any], read: Read, stride: int) -> Iterator[Item]:
+    for index, value in enumerate(values):
+        try:
+            yield from read(value, index)
+        except InputError as error:
+            yield from [error] * stride
