@@ -234,7 +234,12 @@ def _turned() -> list[Case]:
     ]
     upright = [("PNG", {}), ("WEBP", {"lossless": True})]
     others = [
-        Case(28, f"exif 6 in {form}", _is(encoded(colours(), form, exif=exif(6), **o)), pixels=lambda: TURNED[6](colours()))
+        Case(
+            28,
+            f"exif 6 in {form}",
+            _is(encoded(colours(), form, exif=exif(6), **o)),
+            pixels=lambda: TURNED[6](colours()),
+        )
         for form, o in upright
     ]
     return [
@@ -247,7 +252,12 @@ def _turned() -> list[Case]:
             _is(encoded(colours(), "JPEG", exif=exif(6, looping=True))),
             pixels=lambda: TURNED[6](seen),
         ),
-        Case(32, "exif of zeros", _is(encoded(colours(), "JPEG", exif=b"Exif\0\0MM\0*" + b"\xff" * 9)), pixels=lambda: seen),
+        Case(
+            32,
+            "exif of zeros",
+            _is(encoded(colours(), "JPEG", exif=b"Exif\0\0MM\0*" + b"\xff" * 9)),
+            pixels=lambda: seen,
+        ),
     ]
 
 
@@ -272,7 +282,12 @@ def _modes() -> list[Case]:
         Case(34, "webp alpha", _is(encoded(some, "WEBP", lossless=True, exact=True)), pixels=lambda: on_white(some)),
         Case(35, "grey alpha", _is(encoded(half, "PNG")), pixels=lambda: on_white(half)),
         Case(35, "grey of one clear level", _is(grey_clear), pixels=lambda: np.array([[white, (6, 6, 6)]], np.uint8)),
-        Case(36, "clear palette", _is(palette(clear=b"\0\xff")), pixels=lambda: np.array([[white, green, blue]], np.uint8)),
+        Case(
+            36,
+            "clear palette",
+            _is(palette(clear=b"\0\xff")),
+            pixels=lambda: np.array([[white, green, blue]], np.uint8),
+        ),
         Case(37, "palette of three", _is(palette()), pixels=lambda: np.array([[red, green, blue]], np.uint8)),
         Case(38, "one bit", _is(encoded(PIL.Image.fromarray(bits).convert("1"), "PNG")), pixels=lambda: _grey(bits)),
         Case(39, "16 bits", _is(encoded(PIL.Image.fromarray(deep()), "PNG")), pixels=lambda: scaled),
@@ -280,11 +295,15 @@ def _modes() -> list[Case]:
         Case(39, "mode I", lambda _: PIL.Image.fromarray(deep().astype(np.int32)), pixels=lambda: scaled),
         Case(39, "mode I below 0", lambda _: PIL.Image.new("I", (1, 1), -1), "from 0 to 65535"),
         Case(40, "float", lambda _: floats, pixels=lambda: _grey(np.array([[0, 128, 255]], np.uint8))),
-        Case(40, "float tiff", _is(encoded(floats, "TIFF")), pixels=lambda: _grey(np.array([[0, 128, 255]])), policy=tiff),
+        Case(
+            40, "float tiff", _is(encoded(floats, "TIFF")), pixels=lambda: _grey(np.array([[0, 128, 255]])), policy=tiff
+        ),
         Case(40, "float above 1", lambda _: PIL.Image.new("F", (1, 1), 255), "finite values from 0 to 1"),
         Case(40, "float nan", lambda _: PIL.Image.new("F", (1, 1), float("nan")), "finite values from 0 to 1"),
         Case(41, "cmyk", lambda _: ink, pixels=lambda: _flat(red, 16, 16)),
-        Case(42, "inverted cmyk", _is(encoded(ink, "JPEG", quality=100)), pixels=lambda: _flat(red, 16, 16), tolerance=3),
+        Case(
+            42, "inverted cmyk", _is(encoded(ink, "JPEG", quality=100)), pixels=lambda: _flat(red, 16, 16), tolerance=3
+        ),
         Case(43, "ycck", _is(ycck()), pixels=lambda: _flat((55, 55, 55), 16, 16), tolerance=3),
     ]
 
@@ -301,7 +320,9 @@ def _metadata() -> list[Case]:
     bad_animation = with_chunk(plain, chunk(b"acTL", b"\xff" * 8))
     return [
         Case(44, "broken icc", _is(bad_profile), pixels=colours),
-        Case(44, "broken icc in jpeg", _is(encoded(colours(), "JPEG", icc_profile=b"junk")), pixels=lambda: decoded(jpeg)),
+        Case(
+            44, "broken icc in jpeg", _is(encoded(colours(), "JPEG", icc_profile=b"junk")), pixels=lambda: decoded(jpeg)
+        ),
         Case(45, "5 MB icc", _is(encoded(colours(), "JPEG", icc_profile=junk)), pixels=lambda: decoded(jpeg)),
         Case(46, "text bomb", _is(with_chunk(plain, bomb)), pixels=colours),
         Case(47, "10000 chunks", _is(many), pixels=colours),

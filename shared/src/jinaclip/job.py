@@ -132,8 +132,8 @@ class Rows:
         return index < len(self._filled) and bool(self._filled[index])
 
     def row(self, index: int) -> Vectors:
-        """What the place holds."""
-        return self._matrix[index]
+        """A copy of what the place holds: a view would dangle once the matrix grows."""
+        return self._matrix[index].copy()
 
     def present(self) -> dict[int, Vectors]:
         """The filled places by index."""

@@ -28,6 +28,8 @@ RETRY_TOKENS = 500
 RETRY_COST = 5
 """A retry takes this from the account's reserve, an answer gives it back: half of all attempts may fail for ever, but
 of an outage only the first hundred retries are spent."""
+IDLE = 5.0
+"""Seconds without anybody who wants to send, after which what was accepted before says nothing about a limit."""
 GROWTH = 1.1
 """A learnt rate grows by this for every window without a refusal, in case it was learnt too low."""
 
@@ -64,9 +66,18 @@ class Window:
         return max(0.0, self._log[-1][0] + WINDOW - now)
 
     def book(self, cost: float, now: float) -> None:
-        """Counts a request as sent now; a negative cost takes one back that was refused."""
+        """Counts a request as sent now."""
         self._log.append((now, cost))
         self._sum += cost
+
+    def take_back(self, cost: float, sent_at: float) -> None:
+        """Forgets a request that was refused."""
+        for place in range(len(self._log) - 1, -1, -1):
+            at, spent = self._log[place]
+            if at <= sent_at and spent == cost:
+                del self._log[place]
+                self._sum -= cost
+                return
 
     def learn(self, now: float) -> None:
         """Takes what was accepted over the last minute for the limit."""
@@ -83,13 +94,14 @@ class Account:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an abandoned flow may be collected, and leave, while this thread is inside
         self._queue: deque[Permit] = deque()
         self._in_flight = 0
         self._limit = math.inf
         self._cruise: float | None = None  # the limit to return to once a probe is answered
         self._gate = -math.inf
         self._taught = -math.inf
+        self._wanted = self._since = -math.inf  # until when, and since when, somebody has been wanting to send
         self._cut = -math.inf
         self._answered = 0
         self._retries = RETRY_TOKENS
@@ -115,10 +127,21 @@ class Account:
                 self._queue.remove(permit)
             self._admit()
 
+    def requeue(self, permit: Permit) -> None:
+        """Takes a place back that was not used yet, if there are fewer now: after a gate one request probes."""
+        with self._lock:
+            if self._in_flight > self._limit:
+                self._in_flight -= 1
+                permit.granted, permit.future = False, Future()
+                self._queue.append(permit)
+                self._admit()
+
     def pause(self, tokens: int, config: EmbedderConfig) -> float:
         """Seconds to wait before sending this much; 0 books it as sent."""
         with self._lock:
             now = self._clock()
+            if now > self._wanted + IDLE:
+                self._since = now
             per_minute = config.requests_per_minute or math.inf, config.tokens_per_minute or math.inf
             wait = max(
                 self._gate - now,
@@ -126,7 +149,9 @@ class Account:
                 self._tokens.wait(tokens, min(per_minute[1], self._tokens.learnt), now),
             )
             if wait <= 0:
-                self._book(1, tokens, now)
+                self._requests.book(1, now)
+                self._tokens.book(tokens, now)
+            self._wanted = max(self._wanted, now + wait)
             return max(0.0, wait)
 
     def answered(self, sent_at: float) -> None:
@@ -143,15 +168,21 @@ class Account:
                 self._grow(now)
             self._admit()
 
-    def limited(self, scope: Scope, seconds: float, sent_at: float, tokens: int) -> None:
-        """Learns from a 429: fewer places, or one shared wait and then a pace."""
+    def limited(self, scope: Scope, seconds: float, sent_at: float, tokens: int, *, told: bool = False) -> None:
+        """Learns from a 429: fewer places, or one shared wait and then a pace.
+
+        A pace is learnt once requests were sent, or waited for, over a whole window; before that others may have
+        filled it. `told` means that the service itself named the seconds.
+        """
         with self._lock:
             now = self._clock()
-            self._book(-1, -tokens, now)
+            self._requests.take_back(1, sent_at)
+            self._tokens.take_back(tokens, sent_at)
             if scope == "concurrency":
                 self._halve(sent_at, now)
-                return
-            if scope in ("requests", "tokens"):
+                if not told:
+                    return
+            if scope in ("requests", "tokens") and now - self._since >= WINDOW:
                 (self._requests if scope == "requests" else self._tokens).learn(now)
             self._taught = now
             self._gate = max(self._gate, now + seconds * random.uniform(1, 1.1))  # noqa: S311
@@ -175,10 +206,6 @@ class Account:
     def _admit(self) -> None:
         while self._queue and self._in_flight < min(self._limit, self._queue[0].ceiling):
             self._grant(self._queue.popleft())
-
-    def _book(self, requests: int, tokens: int, now: float) -> None:
-        self._requests.book(requests, now)
-        self._tokens.book(tokens, now)
 
     def _halve(self, sent_at: float, now: float) -> None:
         if sent_at < self._cut:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jinaclip.api import flow, wire
-from jinaclip.api.account import shared_account
+from jinaclip.api.account import Account, shared_account
 from jinaclip.api.client import Client
 from jinaclip.api.flow import Call
 from jinaclip.api.groups import GROUP_TOKENS, Shared, cut, parts
@@ -31,6 +31,7 @@ class ApiBackend:
         self._config = config
         self._meter = Meter(config.token_budget)
         self._client = Client(config)
+        self._account: Account | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -129,7 +130,8 @@ class ApiBackend:
     def _call(self, job: Job) -> Call:
         body = wire.settings(self._config, self.spec, query=job.plan.query)
         width = self._config.dimensions or self.spec.dimensions
-        return Call(job, self._config, shared_account(self._config), self._meter, body, width)
+        self._account = account = shared_account(self._config)  # held: what it learnt must outlive the call
+        return Call(job, self._config, account, self._meter, body, width)
 
 
 @contextmanager

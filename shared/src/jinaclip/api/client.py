@@ -30,7 +30,8 @@ from jinaclip.config import EmbedderConfig, Secret
 from jinaclip.deadlines import AsyncDeadlineBackend, DeadlineBackend, deadline
 from jinaclip.errors import ConfigError
 
-CONNECT_TIMEOUT = 5.0
+TIMEOUT = {"timeout": {"connect": 5.0, "read": None, "write": None, "pool": None}}
+"""Seconds, beside the deadline of the attempt."""
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept."""
 
@@ -56,7 +57,9 @@ class Client:
 
     def __init__(self, config: EmbedderConfig) -> None:
         self._config = config
-        self._blocking: tuple[object, httpx.Client] | None = None
+        self._url = httpx.URL(config.base_url)
+        self._blocking: dict[Identity, httpx.Client] = {}
+        weakref.finalize(self, close_all, self._blocking)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopClient] = weakref.WeakKeyDictionary()
 
     # -- threads
@@ -82,9 +85,9 @@ class Client:
         return None
 
     def _send(self, step: Send) -> Reply | Failure:
+        client = self._client()
         try:
-            client = self._client()
-            request = client.build_request("POST", self._config.base_url, content=step.body)
+            request = self._request(client.headers, step.body)
             with deadline(step.until):
                 response = client.send(request, stream=True)
                 try:
@@ -93,18 +96,24 @@ class Client:
                     response.close()
         except (httpx.HTTPError, httpx.InvalidURL, Oversize) as error:
             return explain(error)
+        except RuntimeError:
+            if not client.is_closed:
+                raise
+            return Failure("connect", "the connections were closed at this moment")
 
     def _client(self) -> httpx.Client:
         identity = (os.getpid(), self._config.key)
-        if self._blocking is None or self._blocking[0] != identity:
-            self._blocking = identity, httpx.Client(transport=Transport(**self._transport()), **self._session())
-        return self._blocking[1]
+        client = self._blocking.get(identity)
+        if client is None:
+            made = httpx.Client(transport=Transport(**self._transport()), **self._session())
+            client = self._blocking.setdefault(identity, made)  # of threads that start together one wins
+            if client is not made:
+                made.close()
+        return client
 
     def close(self) -> None:
         """Closes the connections of threads."""
-        blocking, self._blocking = self._blocking, None
-        if blocking is not None and blocking[0] == (os.getpid(), self._config.key):
-            blocking[1].close()
+        close_all(self._blocking)
 
     # -- event loops
 
@@ -132,7 +141,7 @@ class Client:
     async def _asend(self, step: Send) -> Reply | Failure:
         try:
             client = await self._aclient()
-            request = client.build_request("POST", self._config.base_url, content=step.body)
+            request = self._request(client.headers, step.body)
             with deadline(step.until):
                 response = await client.send(request, stream=True)
                 try:
@@ -147,14 +156,11 @@ class Client:
         loop, identity = asyncio.get_running_loop(), (os.getpid(), self._config.key)
         known = self._loops.get(loop)
         if known is None or known.identity != identity:
-            keeper = self._open()
+            for old in [loop for loop in list(self._loops) if loop.is_closed()]:
+                self._loops.pop(old, None)  # a client knows its loop, so the two would stay for ever
+            keeper = open_client({"transport": AsyncTransport(**self._transport()), **self._session()})
             known = self._loops[loop] = LoopClient(identity, keeper, asyncio.ensure_future(anext(keeper)))
         return await asyncio.shield(known.opening)
-
-    async def _open(self) -> AsyncGenerator[httpx.AsyncClient]:
-        """A client that closes with its loop: `asyncio.run` ends by closing the generators that are still open."""
-        async with httpx.AsyncClient(transport=AsyncTransport(**self._transport()), **self._session()) as client:
-            yield client
 
     async def aclose(self) -> None:
         """Closes the connections of the running loop, and those of threads."""
@@ -166,21 +172,42 @@ class Client:
 
     # -- both
 
+    def _request(self, headers: httpx.Headers, body: bytes) -> httpx.Request:
+        """A request made once; `client.build_request` would merge URL, headers and cookies each time anew."""
+        return httpx.Request("POST", self._url, headers=headers, content=body, extensions=TIMEOUT)
+
     def _session(self) -> dict[str, Any]:
         authorization = {"Authorization": f"Bearer {self._config.key.reveal()}"}
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
-        return {"headers": HEADERS | authorization, "timeout": timeout, "trust_env": False}
+        return {"headers": HEADERS | authorization, "trust_env": False}
 
     def _transport(self) -> dict[str, Any]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS)
         return {"verify": tls_context(), "limits": limits, "proxy": proxy_for(self._config.base_url)}
 
 
+Identity = tuple[int, Secret]
+"""Of a process and a key."""
+
+
+def close_all(clients: dict[Identity, httpx.Client]) -> None:
+    """Closes the clients of this process; after a fork the parent goes on using its own."""
+    for identity in list(clients):
+        client = clients.pop(identity, None)
+        if client is not None and identity[0] == os.getpid():
+            client.close()
+
+
+async def open_client(options: dict[str, Any]) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client that closes with its loop: `asyncio.run` ends by closing the generators that are still open."""
+    async with httpx.AsyncClient(**options) as client:
+        yield client
+
+
 @dataclass(slots=True, eq=False)
 class LoopClient:
     """The client of one event loop, held open by a generator."""
 
-    identity: tuple[int, Secret]
+    identity: Identity
     keeper: AsyncGenerator[httpx.AsyncClient]
     opening: asyncio.Future[httpx.AsyncClient]
 
@@ -269,8 +296,15 @@ def proxy_for(url: str) -> str | None:
 
 
 def tls_context() -> ssl.SSLContext:
-    """One TLS context for all clients: making one takes 30 ms."""
-    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    """One TLS context for all clients: making one takes 30 ms.
+
+    Raises:
+        ConfigError: the environment names certificates that cannot be read.
+    """
+    try:
+        return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    except OSError as error:
+        raise ConfigError(f"SSL_CERT_FILE or SSL_CERT_DIR of the environment cannot be used: {error}") from None
 
 
 @functools.lru_cache(maxsize=4)

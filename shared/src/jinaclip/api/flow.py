@@ -97,6 +97,7 @@ def embed(call: Call, group: list[Part]) -> Flow:
     Raises:
         JinaClipError: what ends the whole call.
     """
+    call.progressed = max(call.progressed, call.clock())  # the caller's iterator may have taken its time
     level, dead = [group], 0
     while level:
         halves: list[list[Part]] = []
@@ -106,9 +107,10 @@ def embed(call: Call, group: list[Part]) -> Flow:
             if isinstance(verdict, Answer):
                 halves += keep(call, parts, verdict)
                 continue
-            refused += 1
-            if isinstance(verdict, Divide) and verdict.systemic and dead + 1 >= DEAD_LEVELS and refused == len(level):
-                raise verdict.systemic
+            whole = verdict.systemic if isinstance(verdict, Divide) else None
+            refused += whole is not None
+            if whole and dead + 1 >= DEAD_LEVELS and refused == len(level):
+                raise whole
             halves += divide(call, parts, verdict)
         dead = dead + 1 if refused == len(level) else 0
         level = halves
@@ -126,7 +128,8 @@ def keep(call: Call, parts: list[Part], answer: Answer) -> list[list[Part]]:
     for part in bad:
         part.asked += 1
         if part.asked >= ASKS:
-            refuse(call, part, APIError(f"the service answered NaN, infinity or zeros {ASKS} times", status=200))
+            said = f"the service answered NaN, infinity or zeros {ASKS} times"
+            refuse(call, part, APIError(said, status=200, attempts=ASKS))
     again = [part for part in bad if part.asked < ASKS]
     return [again] if again else []
 
@@ -162,7 +165,10 @@ def attempt(
     """
     failures = limits = attempts = 0
     while True:
-        result, sent_at = yield from exchange(call, parts)
+        try:
+            result, sent_at = yield from exchange(call, parts)
+        except JinaClipError as error:
+            raise with_attempts(error, attempts)  # noqa: B904  it is the same one
         attempts += 1
         verdict = judge(case_of(call, parts), result)
         note(call, verdict, parts, again=attempts > 1 or isolated)
@@ -208,6 +214,8 @@ def exchange(call: Call, parts: list[Part]) -> Generator[Step, Result, tuple[Rep
                 raise RateLimitError(f"rate limit: the next request may go in {seconds:.0f} s", retry_after=seconds)
             yield Sleep(seconds)
             check_running(call)
+            call.account.requeue(permit)
+            yield from until_granted(call, permit)
         check_running(call)
         call.meter.reserve(tokens)
         try:
@@ -238,11 +246,12 @@ def obey(
     """Teaches the account a rate limit and waits, unless the wait is longer than the call may take."""
     known = limit_pause(verdict, limits)
     seconds = known if known is not None else backoff(limits)
-    call.account.limited(verdict.scope, seconds, sent_at, tokens)
+    told = verdict.seconds is not None
+    call.account.limited(verdict.scope, seconds, sent_at, tokens, told=told)
     verdict.error.retry_after = seconds
     if seconds > LONGEST_PAUSE or call.clock() + seconds > call.gives_up_at:
         raise with_attempts(verdict.error, attempts)
-    if verdict.scope == "concurrency":
+    if verdict.scope == "concurrency" and not told:
         yield Sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311
 
 

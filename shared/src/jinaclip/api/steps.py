@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -12,7 +12,7 @@ from typing import Literal
 class Send:
     """Send this body, and be back by `until` (time.monotonic) with at most `most_bytes` of an answer."""
 
-    body: bytes
+    body: bytes = field(repr=False)
     most_bytes: int
     until: float
 
@@ -38,11 +38,11 @@ FailureKind = Literal["connect", "broken", "timeout", "setup", "oversize"]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, whatever its status."""
+    """An HTTP answer, whatever its status. Its body may echo the key or a picture, so no repr shows it."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

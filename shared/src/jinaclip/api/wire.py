@@ -25,6 +25,8 @@ HEADERS = {
 BYTES_PER_NUMBER = 32
 """Room for one number of an answer, in any encoding."""
 BYTES_AROUND = 64 * 1024
+LONGEST_INDEX = 10
+"""Digits."""
 
 
 class Malformed(ValueError):
@@ -154,7 +156,7 @@ def _open_answer(raw: bytes) -> tuple[list[Any], int]:
     try:
         body = orjson.loads(raw)
     except ValueError as error:
-        hopeless = "after document" in str(error) or "ecursion" in str(error)
+        hopeless = any(words in str(error) for words in ("after document", "depth limit", "ecursion"))
         raise Malformed("it is not JSON, or more than JSON", hopeless=hopeless) from None
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list):
@@ -170,10 +172,18 @@ def _bytes_of(value: Any) -> bytes:
         if isinstance(value, str):
             return pybase64.b64decode(value, validate=True)
         if isinstance(value, list):
-            return np.array(value, "<f4").tobytes()
+            return _numbers(value).tobytes()
     except (ValueError, TypeError, OverflowError):
         return b""
     return b""
+
+
+def _numbers(values: list[Any]) -> Row:
+    numbers = np.array(values)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu":
+        raise ValueError("no flat list of numbers")
+    with np.errstate(over="ignore"):  # becomes infinity, which is found out later
+        return numbers.astype("<f4")
 
 
 def _stack(cells: list[bytes], dimensions: int) -> Row:
@@ -205,7 +215,7 @@ def _place(place: Any) -> tuple[int | None, str | None]:
     """Which input, or which field, `body -> input -> 3` or ["body", "input", 3] names."""
     parts = [str(part).strip() for part in (place if isinstance(place, list) else str(place).split("->"))]
     parts = [part for part in parts if part and part != "body"]
-    numbers = [int(part) for part in parts if part.isdecimal()]
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) < LONGEST_INDEX]
     if "input" in parts:
         return (numbers[0] if numbers else None), None
     return None, (parts[-1] if parts else None)

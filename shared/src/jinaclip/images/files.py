@@ -10,9 +10,8 @@ from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.inputs import Image
 
-# O_NONBLOCK: opening a FIFO returns at once. O_NOFOLLOW: links were resolved, a new one at the end is a swap.
 _FLAGS = os.O_RDONLY
-for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"):
+for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):  # the first, so that opening a pipe returns at once
     _FLAGS |= getattr(os, _name, 0)
 
 

@@ -21,6 +21,7 @@ SAFE = "/?:@!$&'()*+,;=~-._%"
 OTHER_DOTS = "\u3002\uff0e\uff61"
 """Read as dots by IDNA and not by everyone."""
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029\ud800-\udfff]")
+_AUTHORITY = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
@@ -66,19 +67,21 @@ def parse(url: str, policy: ImagePolicy) -> Location:
         raise InputError(f"the image URL holds {found[0]!r} at position {found.start()}; percent-encode it")
     try:
         parts = urlsplit(url)
-        scheme, netloc, given, port = parts.scheme.lower(), parts.netloc, parts.hostname, parts.port
     except ValueError:
         raise InputError(f"{url[:200]!r} is no valid URL") from None
+    scheme = parts.scheme.lower()
     _check_scheme(scheme, policy)
-    if "@" in netloc:
+    if "@" in parts.netloc:
         raise InputError("the image URL holds a user name or an @ before its host; leave it out")
-    if not given:
-        raise InputError(f"{url[:200]!r} names no host")
-    port = DEFAULT_PORTS[scheme] if port is None else port
+    authority = _AUTHORITY.fullmatch(parts.netloc)  # urlsplit itself takes hosts like a[::1]
+    if not authority:
+        raise InputError(f"{url[:200]!r} names no host, or not as host or host:port")
+    port = int(authority["port"] or DEFAULT_PORTS[scheme])
     if port not in policy.ports:
         raise InputError(f"port {port} is not among image_policy.ports={policy.ports}; add it there if you mean it")
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=SAFE)
-    host, address = _host(given, bracketed="[" in netloc)
+    given = (authority["v6"] or authority["name"]).lower()
+    host, address = _literal(given, ipaddress.IPv6Address) if authority["v6"] else _host(given)
     check_address(address, given, policy)
     return Location(scheme, host, port, target)
 
@@ -103,10 +106,8 @@ def _check_scheme(scheme: str, policy: ImagePolicy) -> None:
     raise InputError(f"image URLs may be {', '.join(policy.schemes)}, not {scheme[:32]!r}; {remedy}")
 
 
-def _host(given: str, *, bracketed: bool) -> tuple[str, Address | None]:
+def _host(given: str) -> tuple[str, Address | None]:
     """The host in ASCII and, where it is a literal address, that address."""
-    if bracketed:
-        return _literal(given, ipaddress.IPv6Address)
     name = _to_ascii(given).removesuffix(".")
     if _NUMBER.fullmatch(name.rpartition(".")[2]):  # resolvers read 127.1, 0x7f.1 and 2130706433 as addresses
         return _literal(name, ipaddress.IPv4Address)
@@ -120,8 +121,6 @@ def _host(given: str, *, bracketed: bool) -> tuple[str, Address | None]:
 def _literal(text: str, kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> tuple[str, Address]:
     try:
         address = kind(text)
-        if getattr(address, "scope_id", None):
-            raise ValueError
     except ValueError:
         raise InputError(f"{text[:100]!r} is no address in its plain form, four decimal numbers or IPv6") from None
     return str(address), address

@@ -1,0 +1,55 @@
+"""One fault server for all tests, reset for each, and JinaClips that speak to it."""
+
+import itertools
+
+import pytest
+
+from jinaclip import JinaClip
+from tests.server.process import Server
+
+KEYS = (f"jina_test_{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="session")
+def service():
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def server(service):
+    service.reset()
+    return service
+
+
+@pytest.fixture
+def clip(server):
+    """Makes JinaClips with a key of this test's own, so that no test meets what another's account learnt."""
+    key, made = next(KEYS), []
+
+    def make(model="jina-clip-v2", **options):
+        made.append(JinaClip(model, **{"api_key": key, "base_url": server.url, **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(request):
+    """Calls a method of a JinaClip by its sync name, as itself or as its async twin."""
+
+    async def call(clip, method, *arguments, **options):
+        if request.param == "sync":
+            return getattr(clip, method)(*arguments, **options)
+        return await getattr(clip, f"a{method}")(*arguments, **options)
+
+    return call
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Takes the waiting out of retries; what is waited for is tested with a clock of our own."""
+    monkeypatch.setattr("jinaclip.api.flow.backoff", lambda failures: 0.0)
+    monkeypatch.setattr("jinaclip.api.faults.CONCURRENCY_PAUSE", 0.001)
