@@ -19,7 +19,7 @@ LAYERS = [
     ["errors"],
     ["specs", "vectors"],
     ["config", "cost", "deadlines", "fusion", "inputs", "usage"],
-    ["images"],
+    ["ahead", "images"],
     ["plan"],
     ["job"],
     ["backend"],

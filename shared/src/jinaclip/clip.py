@@ -82,6 +82,8 @@ class JinaClip:
         return f"{self.spec.name}-{digest[:16]}"
 
     def __repr__(self) -> str:
+        if "_backend" not in vars(self):  # an error report shows the object that could not be made
+            return "JinaClip(not set up)"
         return f"JinaClip({self.config.model!r}, backend={self.config.backend!r}, dimensions={self.dimensions})"
 
     # -- embed

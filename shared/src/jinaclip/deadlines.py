@@ -22,7 +22,7 @@ _deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 @contextmanager
 def deadline(at: float) -> Iterator[None]:
-    """All connections used inside run out of time at this moment of `time.monotonic`, or at that of a deadline around."""
+    """All connections used inside run out of time at this moment of `time.monotonic`, or when one around does."""
     token = _deadline.set(min(at, _deadline.get()))
     try:
         yield

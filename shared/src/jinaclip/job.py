@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from copy import copy
 from hashlib import blake2b
 from typing import Any
@@ -21,6 +22,10 @@ from jinaclip.vectors import Vectors
 
 LONG_TEXT = 1024
 """Characters above which a digest stands for a text among those seen, so that a generator's texts can be forgotten."""
+
+
+class Stopped(Exception):
+    """The call was stopped elsewhere."""
 
 
 class Job:
@@ -83,6 +88,16 @@ class Job:
             self._fatal = self._fatal or error
             if not self.stopped.done():
                 self.stopped.set_result(None)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Ends the whole call when what happens inside fails; a stranger's iterator may raise anything."""
+        try:
+            yield
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001
+            self.stop(error)
 
     def result(self) -> Vectors:
         """The vectors, float32 of shape (n, width), in input order.

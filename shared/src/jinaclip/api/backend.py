@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from jinaclip.api import flow, wire
@@ -93,7 +91,7 @@ class ApiBackend:
             worker.join()
 
     def _work(self, call: Call, groups: Shared) -> None:
-        with stopping(call.job):
+        with call.job.ending():
             while group := groups.take():
                 self._client.drive(flow.embed(call, group), call.job.stopped)
 
@@ -121,7 +119,7 @@ class ApiBackend:
 
     async def _awork(self, call: Call, groups: Shared) -> None:
         stopped = asyncio.wrap_future(call.job.stopped)
-        with stopping(call.job):
+        with call.job.ending():
             while group := await groups.atake():
                 await self._client.adrive(flow.embed(call, group), stopped)
 
@@ -132,14 +130,3 @@ class ApiBackend:
         width = self._config.dimensions or self.spec.dimensions
         self._account = account = shared_account(self._config)  # held: what it learnt must outlive the call
         return Call(job, self._config, account, self._meter, body, width)
-
-
-@contextmanager
-def stopping(job: Job) -> Iterator[None]:
-    """Ends the whole job when one of its workers fails."""
-    try:
-        yield
-    except flow.Stopped:
-        pass
-    except Exception as error:  # noqa: BLE001  a stranger's iterator may raise anything; the caller gets it
-        job.stop(error)

@@ -16,6 +16,7 @@ import weakref
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ from jinaclip.errors import ConfigError
 
 TIMEOUT = {"timeout": {"connect": 5.0, "read": None, "write": None, "pool": None}}
 """Seconds, beside the deadline of the attempt."""
+ECHOES = 4
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept."""
 
@@ -58,8 +60,7 @@ class Client:
     def __init__(self, config: EmbedderConfig) -> None:
         self._config = config
         self._url = httpx.URL(config.base_url)
-        self._blocking: dict[Identity, httpx.Client] = {}
-        weakref.finalize(self, close_all, self._blocking)
+        self._blocking: dict[Identity, ThreadClient] = {}
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopClient] = weakref.WeakKeyDictionary()
 
     # -- threads
@@ -85,35 +86,31 @@ class Client:
         return None
 
     def _send(self, step: Send) -> Reply | Failure:
-        client = self._client()
+        held = self._client()
+        client = held.client
         try:
             request = self._request(client.headers, step.body)
             with deadline(step.until):
                 response = client.send(request, stream=True)
                 try:
-                    return reply(response, gather(response.iter_raw(), step.most_bytes), step.most_bytes)
+                    most = most_of(response, step)
+                    return reply(response, gather(response.iter_raw(), most), most)
                 finally:
                     response.close()
         except (httpx.HTTPError, httpx.InvalidURL, Oversize) as error:
             return explain(error)
-        except RuntimeError:
-            if not client.is_closed:
-                raise
-            return Failure("connect", "the connections were closed at this moment")
 
-    def _client(self) -> httpx.Client:
+    def _client(self) -> ThreadClient:
         identity = (os.getpid(), self._config.key)
-        client = self._blocking.get(identity)
-        if client is None:
-            made = httpx.Client(transport=Transport(**self._transport()), **self._session())
-            client = self._blocking.setdefault(identity, made)  # of threads that start together one wins
-            if client is not made:
-                made.close()
-        return client
+        known = self._blocking.get(identity)
+        if known is None:
+            made = ThreadClient(httpx.Client(transport=Transport(**self._transport()), **self._session()))
+            known = self._blocking.setdefault(identity, made)  # of threads that start together one wins
+        return known
 
     def close(self) -> None:
-        """Closes the connections of threads."""
-        close_all(self._blocking)
+        """Closes the connections of threads, those in use when they no longer are."""
+        self._blocking.clear()
 
     # -- event loops
 
@@ -139,20 +136,25 @@ class Client:
         return None
 
     async def _asend(self, step: Send) -> Reply | Failure:
+        known = self._aclient()
+        known.users += 1
         try:
-            client = await self._aclient()
+            client = await asyncio.shield(known.opening)
             request = self._request(client.headers, step.body)
             with deadline(step.until):
                 response = await client.send(request, stream=True)
                 try:
-                    body = await agather(response.aiter_raw(), step.most_bytes)
-                    return reply(response, body, step.most_bytes)
+                    most = most_of(response, step)
+                    return reply(response, await agather(response.aiter_raw(), most), most)
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, Oversize) as error:
             return explain(error)
+        finally:
+            known.users -= 1
+            await known.close_unused()
 
-    async def _aclient(self) -> httpx.AsyncClient:
+    def _aclient(self) -> LoopClient:
         loop, identity = asyncio.get_running_loop(), (os.getpid(), self._config.key)
         known = self._loops.get(loop)
         if known is None or known.identity != identity:
@@ -160,15 +162,16 @@ class Client:
                 self._loops.pop(old, None)  # a client knows its loop, so the two would stay for ever
             keeper = open_client({"transport": AsyncTransport(**self._transport()), **self._session()})
             known = self._loops[loop] = LoopClient(identity, keeper, asyncio.ensure_future(anext(keeper)))
-        return await asyncio.shield(known.opening)
+        return known
 
     async def aclose(self) -> None:
-        """Closes the connections of the running loop, and those of threads."""
+        """Closes the connections of the running loop, and those of threads; those in use when they no longer are."""
         self.close()
         known = self._loops.pop(asyncio.get_running_loop(), None)
         if known is not None:
             await asyncio.wait([known.opening])
-            await known.keeper.aclose()
+            known.closing = True
+            await known.close_unused()
 
     # -- both
 
@@ -189,12 +192,18 @@ Identity = tuple[int, Secret]
 """Of a process and a key."""
 
 
-def close_all(clients: dict[Identity, httpx.Client]) -> None:
-    """Closes the clients of this process; after a fork the parent goes on using its own."""
-    for identity in list(clients):
-        client = clients.pop(identity, None)
-        if client is not None and identity[0] == os.getpid():
-            client.close()
+class ThreadClient:
+    """A client of threads, closed once nobody holds it: neither its owner nor a request in flight."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+        weakref.finalize(self, close_here, client, os.getpid())
+
+
+def close_here(client: httpx.Client, pid: int) -> None:
+    """Closes a client, but not in a forked child: another thread of the parent may have held its lock."""
+    if pid == os.getpid():
+        client.close()
 
 
 async def open_client(options: dict[str, Any]) -> AsyncGenerator[httpx.AsyncClient]:
@@ -210,10 +219,23 @@ class LoopClient:
     identity: Identity
     keeper: AsyncGenerator[httpx.AsyncClient]
     opening: asyncio.Future[httpx.AsyncClient]
+    users: int = 0
+    closing: bool = False
+
+    async def close_unused(self) -> None:
+        """Closes it if that is due and no request is in flight."""
+        if self.closing and not self.users:
+            self.closing = False  # only once
+            await self.keeper.aclose()
 
 
 class Oversize(Exception):
     """An answer is larger than any honest one."""
+
+
+def most_of(response: httpx.Response, step: Send) -> int:
+    """Bytes the body may have: a refusal may repeat the inputs, even once for each kind of input they are not."""
+    return step.most_bytes + (0 if response.is_success else ECHOES * len(step.body))
 
 
 def gather(chunks: Iterator[bytes], most: int) -> bytes:
@@ -288,11 +310,10 @@ def proxy_for(url: str) -> str | None:
     if name is None or proxy_bypass(parts.hostname or ""):
         return None
     proxy = proxies[name] if "://" in proxies[name] else f"http://{proxies[name]}"
-    try:
+    with suppress(ValueError, httpx.InvalidURL):
         httpx.Proxy(proxy)
-    except (ValueError, httpx.InvalidURL):
-        raise ConfigError(f"the environment variable {name.upper()}_PROXY is no proxy URL (value not shown)") from None
-    return proxy
+        return proxy
+    raise ConfigError(f"the environment variable {name.upper()}_PROXY is no proxy URL (value not shown)")
 
 
 def tls_context() -> ssl.SSLContext:

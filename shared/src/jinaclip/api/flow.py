@@ -21,7 +21,7 @@ from jinaclip.api.steps import Failure, Reply, Result, Send, Sleep, Step, Wait
 from jinaclip.api.wire import Answer
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import APIError, APITimeoutError, ItemError, JinaClipError, RateLimitError
-from jinaclip.job import Job
+from jinaclip.job import Job, Stopped
 from jinaclip.usage import Meter
 from jinaclip.vectors import Vectors
 
@@ -82,10 +82,6 @@ class Call:
         """Keeps the vectors of these parts."""
         self.progressed = self.clock()
         self.job.answer([part.index for part in parts], rows)
-
-
-class Stopped(Exception):
-    """The call was stopped elsewhere."""
 
 
 def embed(call: Call, group: list[Part]) -> Flow:

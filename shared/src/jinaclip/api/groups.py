@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from functools import partial
 from hashlib import blake2b
 
 from jinaclip import images
+from jinaclip.ahead import prepared
 from jinaclip.api import wire
 from jinaclip.api.flow import Call, Part
 from jinaclip.config import EmbedderConfig
@@ -24,9 +22,6 @@ from jinaclip.specs import ModelSpec
 GROUP_BYTES = 8 * 2**20
 GROUP_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
-AHEAD = 4
-"""Pictures made ready ahead of the wire, per core."""
-
 
 class Shared:
     """The groups of a call, for many workers to take from until there are none or the call is stopped."""
@@ -72,29 +67,17 @@ def cut(call: Call, parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 def parts(call: Call, spec: ModelSpec) -> Iterator[Part]:
     """The items of a call as inputs, in order. Pictures are made ready in threads, a few ahead."""
-    cores = os.cpu_count() or 1
-    waiting: deque[Future[Part | None]] = deque()
-    with ExitStack() as stack:
-        pool: ThreadPoolExecutor | None = None
-        for index, item in call.job.items():
-            if isinstance(item, Text) and not waiting:
-                yield text_part(index, item)
-                continue
-            if pool is None:
-                pool = ThreadPoolExecutor(cores, thread_name_prefix="jinaclip-images")
-                stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-            waiting.append(pool.submit(make_part, call, spec, index, item))
-            if len(waiting) > AHEAD * cores and (part := waiting.popleft().result()):
-                yield part
-        yield from filter(None, (future.result() for future in waiting))
+    for index, item in prepared(call.job.items(), partial(picture_part, call, spec)):
+        if isinstance(item, Text):
+            yield text_part(index, item)
+        elif item is not None:
+            yield item
 
 
-def make_part(call: Call, spec: ModelSpec, index: int, item: Text | Image) -> Part | None:
-    """An item as an input; None if it cannot be one, or is the same picture as an earlier one."""
-    if isinstance(item, Text):
-        return text_part(index, item)
+def picture_part(call: Call, spec: ModelSpec, index: int, image: Image) -> Part | None:
+    """A picture as an input; None if it cannot be one, or is the same as an earlier one. Runs in a thread."""
     try:
-        part, key = image_part(call.config, spec, index, item)
+        part, key = image_part(call.config, spec, index, image)
     except InputError as error:
         call.job.fail(index, InputError(f"image {call.job.place(index)}: {error}"))
         return None
