@@ -284,7 +284,7 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
     if dimensions < spec.useful_dimensions:
         warnings.warn(
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -1,0 +1,194 @@
+"""Every option, what it takes, and what it says when it does not."""
+
+import dataclasses
+import inspect
+import math
+import warnings
+from decimal import Decimal
+
+import pytest
+
+from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy, JinaClip, MissingDependencyError
+from jinaclip.config import Secret
+
+COUNT = [0, -1, 1.0, "1", True, math.nan]
+WRONG = {
+    "model": ["", " ", None, 3, b"jina-clip-v2"],
+    "backend": ["API", "", None, "cuda"],
+    "dimensions": [*COUNT],
+    "normalized": [1, None, "true"],
+    "truncate": [0, None, "no"],
+    "batch_size": [*COUNT, None, 513],
+    "max_concurrency": [*COUNT, None, 513],
+    "max_retries": [-1, 1.0, "1", True, None, 101],
+    "timeout": [0, -1, math.inf, math.nan, "60", None, True, Decimal(3)],
+    "api_key": [3, b"jina_x", ["jina_x"]],
+    "base_url": [None, 3, b"https://api.jina.ai", "", "ftp://a.b", "https://user:word@a.b", "https://a.b?c=d"],
+    "requests_per_minute": [*COUNT],
+    "tokens_per_minute": [*COUNT],
+    "token_budget": [-1, 1.0, "1", True],
+    "device": [None, 3],
+    "dtype": [3, b"bfloat16"],
+    "revision": [3, b"main"],
+    "image_policy": [None, {}, ImagePolicy],
+    "image_resize": [None, "", "crop", True],
+    "image_quality": [0, 101, 90.0, "90", True],
+    "url_mode": [None, "download"],
+    "show_progress": [None, 1],
+}
+RIGHT = {
+    "model": ["jina-clip-v1", "jinaai/jina-clip-v2"],
+    "dimensions": [None, 64, 1024],
+    "normalized": [False],
+    "truncate": [True],
+    "batch_size": [1, 512],
+    "max_concurrency": [1, 512],
+    "max_retries": [0, 100],
+    "timeout": [0.01, 1, 3600.0],
+    "api_key": [None, "jina_x", Secret("jina_x")],
+    "base_url": ["https://a.b"],
+    "requests_per_minute": [None, 1],
+    "tokens_per_minute": [None, 1],
+    "token_budget": [None, 0],
+    "device": ["cuda:1"],
+    "dtype": [None, "bfloat16"],
+    "revision": [None, "main"],
+    "image_policy": [ImagePolicy(max_bytes=1)],
+    "image_resize": ["model", "pad", "squash", "none"],
+    "image_quality": [None, 1, 100],
+    "url_mode": ["fetch", "forward"],
+    "show_progress": [True],
+}
+
+
+def cases(table):
+    return [pytest.param(name, value, id=f"{name}={value!r}") for name, values in table.items() for value in values]
+
+
+def test_every_option_is_tested():
+    assert set(WRONG) == {field.name for field in dataclasses.fields(EmbedderConfig)}
+
+
+@pytest.mark.parametrize(("name", "value"), cases(WRONG))
+def test_a_wrong_value_is_refused_by_name(name, value):
+    for make in (EmbedderConfig, JinaClip):
+        with pytest.raises(ConfigError, match=name):
+            make(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), cases(RIGHT))
+def test_right_values_are_taken(name, value):
+    config = JinaClip(**{name: value}).config
+    assert config == EmbedderConfig(**{name: value})
+    if name not in ("api_key", "base_url"):
+        assert getattr(config, name) == value
+
+
+def test_unknown_options_are_refused():
+    for make in (EmbedderConfig, JinaClip):
+        with pytest.raises(TypeError, match="truncate_dim"):
+            make(truncate_dim=64)
+        with pytest.raises(TypeError):
+            make("jina-clip-v2", "jina_key")
+
+
+def test_the_signature_is_the_configuration_s():
+    own, config = (list(inspect.signature(make).parameters.values()) for make in (JinaClip, EmbedderConfig))
+    assert own == config
+    assert [parameter.kind for parameter in own[1:]] == [inspect.Parameter.KEYWORD_ONLY] * (len(own) - 1)
+
+
+def test_configurations_cannot_be_changed_but_copied():
+    config = EmbedderConfig(api_key="jina_x")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.batch_size = 3
+    other = config.updated(batch_size=3)
+    assert (other.batch_size, config.batch_size, other.key.reveal()) == (3, 64, "jina_x")
+    assert EmbedderConfig(**config.options()) == config
+    with pytest.raises(ConfigError, match="batch_size"):
+        config.updated(batch_size=0)
+
+
+def test_the_local_backend_names_what_to_install():
+    with pytest.raises((MissingDependencyError, ImportError), match=r"jinaclip\[local\]"):
+        JinaClip(backend="local")
+
+
+# Dimensions
+
+
+@pytest.mark.parametrize(
+    ("model", "dimensions"),
+    [("jina-clip-v2", 1025), ("jina-clip-v1", 767), ("jina-clip-v1", 64), ("jina-clip-v1", 1024)],
+)
+def test_dimensions_that_the_model_does_not_have(model, dimensions):
+    with pytest.raises(ConfigError, match=f"dimensions={dimensions} does not fit {model}"):
+        JinaClip(model, dimensions=dimensions)
+
+
+def test_few_dimensions_are_warned_of_where_they_were_chosen():
+    with pytest.warns(UserWarning, match="63 will cost quality") as caught:
+        JinaClip(dimensions=63)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert JinaClip(dimensions=64).dimensions == 64
+        assert JinaClip("jina-clip-v1", dimensions=768).dimensions == JinaClip("jina-clip-v1").dimensions == 768
+        assert JinaClip().dimensions == 1024
+
+
+@pytest.mark.parametrize("model", ["jina-clip-v3", "clip", "openai/clip", "jina-clip-v2 "])
+def test_unknown_models(model):
+    with pytest.raises(ConfigError, match="jina-clip-v1 and jina-clip-v2"):
+        JinaClip(model)
+
+
+def test_a_hub_id_is_the_same_model():
+    assert JinaClip("jinaai/jina-clip-v2").spec is JinaClip().spec
+
+
+# Keys
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch):
+    monkeypatch.delenv("JINA_API_KEY", raising=False)
+    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+
+
+def test_the_order_of_keys(monkeypatch):
+    config = EmbedderConfig()
+    with pytest.raises(AuthenticationError, match="JINA_API_KEY"):
+        _ = config.key
+    monkeypatch.setenv("JINAAI_API_KEY", " second\n")
+    assert config.key.reveal() == "second"
+    monkeypatch.setenv("JINA_API_KEY", "first ")
+    assert config.key.reveal() == "first"
+    assert EmbedderConfig(api_key=" given\t\n").key.reveal() == "given"
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_blank_keys_are_no_keys(monkeypatch, blank):
+    monkeypatch.setenv("JINA_API_KEY", blank)
+    monkeypatch.setenv("JINAAI_API_KEY", "second")
+    assert EmbedderConfig(api_key=blank).key.reveal() == "second"
+
+
+@pytest.mark.parametrize("key", ["jina_é", "jina_ x", "jina_\x00", "jina_\u200b1", "jina_\nX-Header: 1"])
+def test_what_cannot_be_a_key_is_refused_and_not_shown(key):
+    with pytest.raises(AuthenticationError) as caught:
+        _ = EmbedderConfig(api_key=key).key
+    assert "jina_" not in str(caught.value)
+
+
+def test_no_key_no_request():
+    with pytest.raises(AuthenticationError) as caught:
+        JinaClip(base_url="http://127.0.0.1:9").embed_query("a")
+    assert caught.value.attempts == 0
+
+
+def test_secrets_compare_by_content():
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert len({Secret("a"), Secret("a"), Secret(None)}) == 2
+    assert not Secret(None)
+    assert Secret.wrap(Secret("a")) == Secret("a")
