@@ -449,3 +449,27 @@ def interrupt_when_received(server):
     while not server.ledger()["in_flight"]:
         pass
     os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_the_meter_is_held_is_not_stuck(clip):
+    maker = clip()
+    maker.embed_query("before")
+    meter = maker._backend._meter
+    held, go = threading.Event(), threading.Event()
+
+    def hold():
+        with meter._lock:
+            held.set()
+            go.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # a child that hangs ends by this, and not with 0
+        os._exit(0 if maker.embed_query("in the child").shape == (1024,) else 1)
+    go.set()
+    holder.join()
+    assert os.waitpid(child, 0)[1] == 0

@@ -352,7 +352,7 @@ def test_forms_of_base_url(given_url, full):
         "https://a.b:0",
         "https://a\nb",
         "file:///etc",
-        pytest.param("https://[::1", marks=pytest.mark.xfail(raises=ValueError, strict=True, reason="urlsplit raises")),
+        "https://[::1",
     ],
 )
 def test_what_is_no_base_url(url):

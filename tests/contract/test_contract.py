@@ -57,7 +57,13 @@ def test_nothing_in_gives_no_rows(clip: JinaClip) -> None:
 
 def test_any_iterable_will_do(clip: JinaClip) -> None:
     expected = clip.embed_documents(TEXTS)
-    for form in (tuple(TEXTS), iter(TEXTS), (text for text in TEXTS), np.array(TEXTS, object), dict.fromkeys(TEXTS).keys()):
+    for form in (
+        tuple(TEXTS),
+        iter(TEXTS),
+        (text for text in TEXTS),
+        np.array(TEXTS, object),
+        dict.fromkeys(TEXTS).keys(),
+    ):
         assert close(clip.embed_documents(form), expected)
 
 

@@ -24,15 +24,19 @@ def prepared(
 
     Memory holds a few pictures per core, however many there are. What `prepare` raises is raised here.
     """
-    cores = os.cpu_count() or 1
+    cores = 0
     waiting: deque[tuple[int, Text | Future[R]]] = deque()
     with ExitStack() as stack:
         pool: ThreadPoolExecutor | None = None
         for index, item in items:
+            if isinstance(item, Text) and not waiting:
+                yield index, item
+                continue
             if isinstance(item, Text):
                 waiting.append((index, item))
             else:
                 if pool is None:
+                    cores = os.cpu_count() or 1  # reads files, so not for texts
                     pool = ThreadPoolExecutor(cores, thread_name_prefix="jinaclip-images")
                     stack.callback(pool.shutdown, wait=False, cancel_futures=True)
                 waiting.append((index, pool.submit(prepare, index, item)))

@@ -179,7 +179,7 @@ class JinaClip:
         return (await self._answer(items)).result()
 
     async def _answer(self, items: Plan) -> Job:
-        job = self._job(items)
+        job = self._job(items) if items.quick else await asyncio.to_thread(self._job, items)
         if items.total != 0:
             await self._backend.aembed(job)
         return job

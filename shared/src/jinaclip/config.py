@@ -31,10 +31,12 @@ Owner = TypeVar("Owner")
 class Secret:
     """An API key that no repr, log, dump or pickle shows."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "kind")
 
-    def __init__(self, value: str | None) -> None:
+    def __init__(self, value: str | None, kind: str = "str") -> None:
         self._value = value
+        self.kind = kind
+        """Type of what was given, for the check that refuses anything but a str."""
 
     def reveal(self) -> str:
         """The key itself, for the request header alone."""
@@ -60,13 +62,16 @@ class Secret:
 
     @classmethod
     def wrap(cls, value: Any) -> Secret:
-        """The key as a Secret: a str, an object with `get_secret_value` (pydantic), None or a Secret."""
+        """The key as a Secret: a str, an object with `get_secret_value` (pydantic), None or a Secret.
+
+        Never raises: a traceback would show its argument.
+        """
         if isinstance(value, Secret):
             return value
         if hasattr(value, "get_secret_value"):
             value = value.get_secret_value()
         if value is not None and not isinstance(value, str):
-            raise ConfigError(f"api_key must be a str, not {type(value).__name__}")
+            return cls(None, type(value).__name__)
         return cls(value.strip() or None if value else None)
 
 
@@ -231,12 +236,12 @@ def endpoint(base_url: str) -> str:
         ConfigError: it is no http(s) URL, or carries a user name, a query or a fragment.
     """
     url = base_url.strip()
-    parts = urlsplit(url if "://" in url else f"https://{url}")
     try:
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
     except ValueError:
-        sound = False
-    if not sound or parts.username is not None or parts.query or parts.fragment or re.search(r"[\s\\]", url):
+        parts, sound = urlsplit(""), False
+    if not sound or parts.query or parts.fragment or re.search(r"[\s\\]", url):
         raise ConfigError("base_url must be an http(s) URL without user name, query or fragment")
     path = parts.path.rstrip("/")
     if not path.endswith("/embeddings"):
@@ -284,6 +289,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "max_concurrency": _whole(1, 512),
     "max_retries": _whole(0, 100),
     "timeout": _seconds,
+    "api_key": lambda value: None if value.kind == "str" else f"a str, not {value.kind}",
     "base_url": _is(str),
     "requests_per_minute": _whole(1, none=True),
     "tokens_per_minute": _whole(1, none=True),

@@ -39,8 +39,18 @@ def image_tokens(width: int, height: int, model: str = "jina-clip-v2") -> int:
     return columns * rows * spec.tokens_per_tile
 
 
-def text_tokens(text: str) -> int:
-    """Tokens of a text, guessed without a tokenizer: 1.1 per word, two special ones on top."""
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+def text_bytes(text: str) -> int:
+    """Size of a text as UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def text_tokens(text: str, size: int | None = None) -> int:
+    """Tokens of a text, guessed without a tokenizer: 1.1 per word, two special ones on top.
+
+    Args:
+        text: what will be embedded.
+        size: its `text_bytes`, where they are known already.
+    """
+    size = text_bytes(text) if size is None else size
     words = max(text.count(" ") + 1, size // BYTES_PER_WORD)
     return int(TOKENS_PER_WORD * words) + 2

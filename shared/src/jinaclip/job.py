@@ -165,7 +165,7 @@ class Rows:
     def _reserve(self, count: int) -> None:
         size = len(self._filled)
         if count > size:
-            self._matrix.resize((max(count, size + size // 2), self._matrix.shape[1]), refcheck=False)
+            self._matrix.resize((max(count, size + size // 8), self._matrix.shape[1]), refcheck=False)
             self._filled.resize(len(self._matrix), refcheck=False)
 
 

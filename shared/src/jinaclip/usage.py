@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from dataclasses import dataclass, replace
 
 from jinaclip.errors import BudgetError
@@ -31,7 +33,13 @@ class Meter:
         self._reserved = 0
         self._doubtful = 0
         self._usage = Usage()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a flow that is collected while this thread is inside releases its tokens
+        _meters.add(self)
+
+    def renew(self) -> None:
+        """Starts afresh after a fork: what the parent has in flight is not the child's."""
+        self._lock = threading.RLock()
+        self._reserved = 0
 
     @property
     def usage(self) -> Usage:
@@ -81,3 +89,15 @@ class Meter:
         with self._lock:
             self._doubtful += tokens
             self._usage = replace(self._usage, maybe_billed=self._usage.maybe_billed + 1)
+
+
+_meters: weakref.WeakSet[Meter] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for meter in list(_meters):
+        meter.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

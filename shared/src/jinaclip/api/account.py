@@ -232,8 +232,12 @@ def shared_account(config: EmbedderConfig) -> Account:
     A forked child gets its own: it cannot know what its parent has in flight.
     """
     digest = hashlib.sha256(config.key.reveal().encode()).hexdigest()
+    name = os.getpid(), digest, config.base_url
     with _accounts_lock:
-        return _accounts.setdefault((os.getpid(), digest, config.base_url), Account())
+        account = _accounts.get(name)
+        if account is None:
+            account = _accounts[name] = Account()
+        return account
 
 
 def _renew_lock() -> None:

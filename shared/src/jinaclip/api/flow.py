@@ -117,8 +117,9 @@ def keep(call: Call, parts: list[Part], answer: Answer) -> list[list[Part]]:
     bad = [parts[i] for i in answer.bad]
     good = [i for i in range(len(parts)) if i not in answer.bad] if bad else slice(None)
     rows, squares = answer.rows[good], answer.squares[good]
-    if call.config.normalized and len(rows) and np.abs(squares - 1).max() > NORM_SLACK:
-        rows = rows / np.sqrt(squares)[:, None]
+    off = np.abs(squares - 1) > NORM_SLACK
+    if call.config.normalized and off.any():  # those rows alone: a vector must not depend on its batch
+        rows = np.where(off[:, None], rows / np.sqrt(squares)[:, None], rows)
     if len(rows):
         call.answer([parts[i] for i in good] if isinstance(good, list) else parts, rows)
     for part in bad:

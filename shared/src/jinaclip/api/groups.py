@@ -13,7 +13,7 @@ from jinaclip.ahead import prepared
 from jinaclip.api import wire
 from jinaclip.api.flow import Call, Part
 from jinaclip.config import EmbedderConfig
-from jinaclip.cost import image_tokens, text_tokens
+from jinaclip.cost import image_tokens, text_bytes, text_tokens
 from jinaclip.errors import InputError
 from jinaclip.inputs import Image, Text
 from jinaclip.job import Job
@@ -22,6 +22,7 @@ from jinaclip.specs import ModelSpec
 GROUP_BYTES = 8 * 2**20
 GROUP_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
+
 
 class Shared:
     """The groups of a call, for many workers to take from until there are none or the call is stopped."""
@@ -86,9 +87,8 @@ def picture_part(call: Call, spec: ModelSpec, index: int, image: Image) -> Part 
 
 def text_part(index: int, text: Text) -> Part:
     """A text as an input."""
-    value = text.value
-    size = len(value) if value.isascii() else len(value.encode())
-    return Part(index, wire.text_input(value), size, text_tokens(value))
+    size = text_bytes(text.value)
+    return Part(index, wire.text_input(text.value), size, text_tokens(text.value, size))
 
 
 def image_part(config: EmbedderConfig, spec: ModelSpec, index: int, image: Image) -> tuple[Part, Hashable]:

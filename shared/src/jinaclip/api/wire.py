@@ -189,9 +189,10 @@ def _numbers(values: list[Any]) -> Row:
 def _stack(cells: list[bytes], dimensions: int) -> Row:
     """The vectors as one matrix; one that could not be read, or is of another width than the rest, becomes NaN."""
     size = 4 * dimensions
-    missing = np.full(dimensions, np.nan, "<f4").tobytes()
-    joined = b"".join([cell if len(cell) == size else missing for cell in cells])
-    return np.frombuffer(joined, "<f4").reshape(len(cells), dimensions)
+    if any(len(cell) != size for cell in cells):
+        missing = np.full(dimensions, np.nan, "<f4").tobytes()
+        cells = [cell if len(cell) == size else missing for cell in cells]
+    return np.frombuffer(b"".join(cells), "<f4").reshape(len(cells), dimensions)
 
 
 def read_refusal(raw: bytes) -> Refusal:
