@@ -30,6 +30,8 @@ RETRY_COST = 5
 of an outage only the first hundred retries are spent."""
 IDLE = 5.0
 """Seconds without anybody who wants to send, after which what was accepted before says nothing about a limit."""
+MOST_PLACES = 512
+"""More than anybody may ask for."""
 GROWTH = 1.1
 """A learnt rate grows by this for every window without a refusal, in case it was learnt too low."""
 
@@ -155,13 +157,13 @@ class Account:
             return max(0.0, wait)
 
     def answered(self, sent_at: float) -> None:
-        """Notes an answer: a place more after a round of them, the old pace after a probe."""
+        """Notes an answer: a place more after a round of them, twice as many after a probe."""
         with self._lock:
             now = self._clock()
             self._retries = min(RETRY_TOKENS, self._retries + RETRY_COST)
             self._answered += 1
             if self._cruise is not None and sent_at >= self._gate:
-                self._limit, self._cruise = self._cruise, None
+                self._recover()
             elif self._cruise is None and self._answered >= self._limit:
                 self._limit, self._answered = self._limit + 1, 0
             if now - self._taught > 2 * WINDOW and self._taught > -math.inf:
@@ -186,8 +188,8 @@ class Account:
                 (self._requests if scope == "requests" else self._tokens).learn(now)
             self._taught = now
             self._gate = max(self._gate, now + seconds * random.uniform(1, 1.1))  # noqa: S311
-            if self._cruise is None:
-                self._cruise, self._limit = self._limit, 1  # one probe first when the gate opens
+            self._cruise = self._limit if self._cruise is None else self._cruise
+            self._limit = 1  # one probe first when the gate opens
 
     def may_retry(self) -> bool:
         """Whether the reserve of retries allows one more; takes it if so."""
@@ -206,6 +208,13 @@ class Account:
     def _admit(self) -> None:
         while self._queue and self._in_flight < min(self._limit, self._queue[0].ceiling):
             self._grant(self._queue.popleft())
+
+    def _recover(self) -> None:
+        """Twice as many places after each answer behind a gate, until there are as many as before."""
+        cruise = math.inf if self._cruise is None else self._cruise
+        self._limit = min(cruise, 2 * self._limit)
+        if self._limit >= min(cruise, MOST_PLACES):
+            self._limit, self._cruise = cruise, None
 
     def _halve(self, sent_at: float, now: float) -> None:
         if sent_at < self._cut:
