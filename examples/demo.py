@@ -74,7 +74,9 @@ def main() -> None:
             clip.embed_documents(["fine", "  "])
         except InputError as error:
             print(f"bad input is refused before anything is sent: {error}")
-        print(f"fingerprint of these vectors: {clip.fingerprint}\n\ncheck: {clip.check()}")
+        report = clip.check()
+        print(f"fingerprint of these vectors: {clip.fingerprint}")
+        print(f"check: {'nothing wrong' if report.ok else report.problems}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,13 @@ def test_the_option_table_gives_the_defaults_of_the_code() -> None:
             assert repr(getattr(config, name.strip("`"))) == default.strip("`").replace('"', "'"), name
 
 
+def test_links_between_our_pages_lead_somewhere() -> None:
+    root = Path(__file__).parents[1]
+    for page in [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("packages/*/README.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def test_the_error_table_names_every_error() -> None:
     errors = {name for name in jinaclip.__all__ if name.endswith("Error")} - {"JinaClipError", "APIError"}
     assert set(re.findall(r"`(\w+Error)`", " ".join(row[0] for row in table("Errors")))) == errors

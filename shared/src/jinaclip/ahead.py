@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from jinaclip.inputs import Image, Text
@@ -15,37 +17,77 @@ AHEAD = 4
 """Pictures ahead, per core."""
 
 R = TypeVar("R")
+Work = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
 def prepared(
-    items: Iterator[tuple[int, Text | Image]], prepare: Callable[[int, Image], R]
+    items: Iterator[tuple[int, Text | Image]], prepare: Callable[[int, Image], R], stopped: Future[None]
 ) -> Iterator[tuple[int, Text | R]]:
     """The items in order, each picture replaced by what `prepare` makes of it; texts pass as they are.
 
-    Memory holds a few pictures per core, however many there are. What `prepare` raises is raised here.
+    Memory holds a few pictures per core, however many there are. What `prepare` raises is raised here. It ends early,
+    without waiting for the pictures that are being made, once `stopped` is done.
     """
-    cores = 0
     waiting: deque[tuple[int, Text | Future[R]]] = deque()
-    with ExitStack() as stack:
-        pool: ThreadPoolExecutor | None = None
+    with closing(Helpers()) as helpers:
         for index, item in items:
             if isinstance(item, Text) and not waiting:
                 yield index, item
                 continue
-            if isinstance(item, Text):
-                waiting.append((index, item))
-            else:
-                if pool is None:
-                    cores = os.cpu_count() or 1  # reads files, so not for texts
-                    pool = ThreadPoolExecutor(cores, thread_name_prefix="jinaclip-images")
-                    stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-                waiting.append((index, pool.submit(prepare, index, item)))
-            while waiting and (len(waiting) > AHEAD * cores or isinstance(waiting[0][1], Text)):
+            waiting.append((index, item if isinstance(item, Text) else helpers.submit(prepare, index, item)))
+            while waiting and (len(waiting) > AHEAD * helpers.cores or isinstance(waiting[0][1], Text)):
+                if not _settled(waiting[0][1], stopped):
+                    return
                 yield _ready(waiting.popleft())
-        while waiting:
+        while waiting and _settled(waiting[0][1], stopped):
             yield _ready(waiting.popleft())
+
+
+def _settled(item: Text | Future[Any], stopped: Future[None]) -> bool:
+    """Waits for an item; False if the call was stopped first."""
+    if isinstance(item, Text):
+        return True
+    wait([item, stopped], return_when=FIRST_COMPLETED)
+    return item.done()
 
 
 def _ready(waiting: tuple[int, Text | Future[R]]) -> tuple[int, Any]:
     index, item = waiting
     return index, (item.result() if isinstance(item, Future) else item)
+
+
+class Helpers:
+    """A thread per core, from the first work on.
+
+    Daemons, unlike those of concurrent.futures: a picture whose server hangs must not hold up the end of the program.
+    """
+
+    def __init__(self) -> None:
+        self.cores = 0
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+
+    def submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
+        """Runs a function in one of the threads."""
+        if not self.cores:
+            self.cores = os.cpu_count() or 1  # reads files, so not for texts
+            for _ in range(self.cores):
+                threading.Thread(target=self._serve, name="jinaclip-images", daemon=True).start()
+        future: Future[R] = Future()
+        self._work.put((future, function, arguments))
+        return future
+
+    def close(self) -> None:
+        """Drops what has not begun; the threads end with what they are at."""
+        while not self._work.empty():
+            self._work.get()
+        for _ in range(self.cores):
+            self._work.put(None)
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            future, function, arguments = work
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:  # noqa: BLE001  for whoever waits
+                future.set_exception(error)
+            del work, future, arguments  # not to hold a picture while waiting for the next

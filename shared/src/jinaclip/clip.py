@@ -126,16 +126,18 @@ class JinaClip:
             InputError: it cannot be opened, or `image_policy` does not allow it.
             JinaClipError: the backend failed.
         """
-        return self.embed_images([image])[0]
+        return self._run(plan.picture(image, self.config.image_policy, snapshot=False))[0]
 
     async def aembed_image(self, image: ImageLike) -> Vectors:
         """`embed_image` without blocking the event loop."""
-        return (await self.aembed_images([image]))[0]
+        item = await asyncio.to_thread(plan.picture, image, self.config.image_policy, snapshot=True)
+        return (await self._arun(item))[0]
 
     def embed_images(self, images: Iterable[ImageLike]) -> Vectors:
         """Images as vectors, float32 of shape (n, d), rows in input order.
 
-        Pictures are decoded as they are needed. One that turns out broken gets an error, the others their vectors.
+        Of a list, paths, addresses and types are looked at before anything is sent. Pictures are decoded as they are
+        needed; one that turns out broken gets an error, the others their vectors.
 
         Raises:
             InputError: an item is no usable image; `.index` says which, `.partial` holds the vectors of the others.
@@ -192,7 +194,7 @@ class JinaClip:
     # -- before sending
 
     def estimate(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> Estimate:
-        """Requests and tokens that embedding these would take, at most; duplicates are not looked for.
+        """About how many requests and tokens embedding these would take; duplicates are not looked for.
 
         Texts are counted by the tokenizer where there is one, else at 1.1 tokens a word; images by tile, as they would
         be sent. Nothing is sent to the service; image URLs are fetched only where `image_resize="none"` needs sizes.

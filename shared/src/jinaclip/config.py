@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +28,13 @@ UrlMode = Literal["fetch", "forward"]
 
 P = ParamSpec("P")
 Owner = TypeVar("Owner")
+Check = Callable[[Any], str | None]
+"""Gives what a value should be, or None if it is."""
+
+
+RENAMED = {"truncate_dim": "dimensions", "truncate_dimension": "dimensions", "concurrency": "max_concurrency"}
+"""Names that other libraries use."""
+KEY_SHAPE = re.compile(r"(jina_|Bearer\s+)[A-Za-z0-9_\-]{4,}")
 
 
 class Secret:
@@ -82,9 +91,26 @@ def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenat
     def hidden(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
         if "api_key" in options:
             options["api_key"] = Secret.wrap(options["api_key"])
+        problem = _misplaced(args, options)
+        if problem:
+            args, options = (), {}  # type: ignore[assignment]
+            raise ConfigError(problem)
         init(self, *args, **options)
 
     return hidden
+
+
+def _misplaced(args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
+    """What is wrong with the form of a call: unknown options, and a key where none belongs."""
+    known = [item.name for item in fields(EmbedderConfig)]
+    for name in options.keys() - set(known):
+        close = RENAMED.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
+        return f"there is no option {name!r}" + (f"; did you mean {close!r}?" if close else "")
+    if len(args) > 1:
+        return "only the model goes without a name; give the other options as name=value"
+    if any(isinstance(value, str) and KEY_SHAPE.match(value) for value in [*args, *options.values()]):
+        return "an API key stands where another option belongs; pass it as api_key=..."
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +147,11 @@ class ImagePolicy:
     """Of an animated picture."""
     truncated: bool = False
     """Accept a file that ends early, with what it holds."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.allowed_roots, str | Path) and self.allowed_roots != "any":
+            object.__setattr__(self, "allowed_roots", (self.allowed_roots,))
+        check_options(self, _POLICY_CHECKS, "image_policy.")
 
 
 @dataclass(frozen=True)
@@ -172,12 +203,13 @@ class EmbedderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_key", Secret.wrap(self.api_key))
-        for name, check in _CHECKS.items():
-            value = getattr(self, name)
-            problem = check(value)
-            if problem:
-                raise ConfigError(f"{name}={value!r} must be {problem}")
+        check_options(self, _CHECKS)
         object.__setattr__(self, "base_url", endpoint(self.base_url))
+
+    def __repr__(self) -> str:
+        """All that is set yet: a traceback may show an object that is half made."""
+        shown = ((item.name, vars(self).get(item.name)) for item in fields(self) if item.repr)
+        return f"EmbedderConfig({', '.join(f'{name}={value!r}' for name, value in shown)})"
 
     @property
     def key(self) -> Secret:
@@ -229,6 +261,22 @@ def configured(
     return decorate
 
 
+def check_options(options: object, checks: Mapping[str, Check], prefix: str = "") -> None:
+    """Looks at every option that has a check; numbers of other libraries become Python's.
+
+    Raises:
+        ConfigError: one is wrong; the message names it.
+    """
+    for name, check in checks.items():
+        value = getattr(options, name)
+        if isinstance(value, Integral | Real) and not isinstance(value, bool | int | float):
+            value = int(value) if isinstance(value, Integral) else float(value)
+            object.__setattr__(options, name, value)
+        problem = check(value)
+        if problem:
+            raise ConfigError(f"{prefix}{name}={value!r} must be {problem}")
+
+
 def endpoint(base_url: str) -> str:
     """The full endpoint for a host, a host with a path, or the endpoint itself.
 
@@ -236,17 +284,20 @@ def endpoint(base_url: str) -> str:
         ConfigError: it is no http(s) URL, or carries a user name, a query or a fragment.
     """
     url = base_url.strip()
+    given = url if "://" in url else f"https://{url}"
     try:
-        parts = urlsplit(url if "://" in url else f"https://{url}")
+        parts = urlsplit(given)
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
     except ValueError:
         parts, sound = urlsplit(""), False
-    if not sound or parts.query or parts.fragment or re.search(r"[\s\\]", url):
+    if not sound or parts.query or parts.fragment or re.search(r"[\s\\\x00-\x1f\x7f]", url):
         raise ConfigError("base_url must be an http(s) URL without user name, query or fragment")
     path = parts.path.rstrip("/")
     if not path.endswith("/embeddings"):
         path = f"{path or '/v1'}/embeddings"
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return f"{parts.scheme}://{host}{'' if usual else f':{parts.port}'}{path}"
 
 
 def _whole(low: int, high: float = float("inf"), *, none: bool = False) -> Callable[[Any], str | None]:
@@ -271,7 +322,9 @@ def _is(*kinds: type, none: bool = False) -> Callable[[Any], str | None]:
 
 
 def _one_of(*choices: str) -> Callable[[Any], str | None]:
-    return lambda value: None if value in choices else "one of " + ", ".join(map(repr, choices))
+    return lambda value: (
+        None if isinstance(value, str) and value in choices else "one of " + ", ".join(map(repr, choices))
+    )
 
 
 def _seconds(value: Any) -> str | None:
@@ -279,7 +332,50 @@ def _seconds(value: Any) -> str | None:
     return None if fits else "a positive number of seconds"
 
 
-_CHECKS: dict[str, Callable[[Any], str | None]] = {
+def _several(check: Check, wanted: str, *, some: bool = True) -> Check:
+    """A check that a value is a tuple or list of what another check lets pass; a lone str is none."""
+
+    def check_all(value: Any) -> str | None:
+        fits = isinstance(value, tuple | list) and (value or not some) and not any(map(check, value))
+        return None if fits else f"a tuple of {wanted}"
+
+    return check_all
+
+
+def _roots(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value == "any"):
+        return None
+    return _several(_is(str, Path), 'folders, "any" or None')(value)
+
+
+def _network(value: Any) -> str | None:
+    try:
+        ip_network(value)
+    except ValueError:
+        return "a network"
+    return None
+
+
+_POLICY_CHECKS: dict[str, Check] = {
+    "max_bytes": _whole(1),
+    "max_upload_bytes": _whole(1),
+    "max_pixels": _whole(1),
+    "formats": _several(_is(str), "Pillow's format names"),
+    "allowed_roots": _roots,
+    "schemes": _several(_one_of("http", "https"), '"https", "http"'),
+    "ports": _several(_whole(1, 65535), "port numbers"),
+    "allow_networks": _several(_network, "networks like '10.0.0.0/8'", some=False),
+    "max_redirects": _whole(0, 20),
+    "connect_timeout": _seconds,
+    "fetch_timeout": _seconds,
+    "orient": _is(bool),
+    "background": lambda value: (
+        None if len(value) == 3 and not _several(_whole(0, 255), "")(value) else "three numbers from 0 to 255"
+    ),
+    "frame": _whole(0),
+    "truncated": _is(bool),
+}
+_CHECKS: dict[str, Check] = {
     "model": lambda value: None if isinstance(value, str) and value.strip() else "a model name",
     "backend": _one_of("api", "local"),
     "dimensions": _whole(1, none=True),

@@ -8,6 +8,7 @@ Source: Jina's embeddings page, confirmed by recorded replies (a 333 x 333 pictu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from jinaclip.errors import InputError
 from jinaclip.specs import find_spec
@@ -32,6 +33,9 @@ def image_tokens(width: int, height: int, model: str = "jina-clip-v2") -> int:
         InputError: a side is not positive.
         ConfigError: the model is unknown.
     """
+    for side in (width, height):
+        if not isinstance(side, Integral) or isinstance(side, bool):
+            raise InputError(f"a side of a picture is a whole number of pixels, not {side!r}")
     if width < 1 or height < 1:
         raise InputError(f"a picture of {width} x {height} pixels has no area")
     spec = find_spec(model)

@@ -7,6 +7,7 @@ import binascii
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -50,6 +51,12 @@ class Image:
     source: Any
     confined: bool = False
 
+    def __post_init__(self) -> None:
+        expected = {"path": Path, "url": str, "bytes": bytes, "array": np.ndarray}.get(self.kind)
+        fits = _is_pil(self.source) if self.kind == "pil" else expected and isinstance(self.source, expected)
+        if not fits:
+            raise InputError(f"{type(self.source).__name__} is no {self.kind} of an image")
+
     def __repr__(self) -> str:
         shown = repr(self.source) if self.kind in ("path", "url") else type(self.source).__name__
         return f"Image({self.kind}: {shown})"
@@ -57,7 +64,8 @@ class Image:
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> Image:
         """A file anywhere this process may read."""
-        return cls("path", Path(path))
+        with _only_input_errors(path, "path"):
+            return cls("path", Path(path))
 
     @classmethod
     def from_url(cls, url: str) -> Image:
@@ -67,7 +75,8 @@ class Image:
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview | BytesIO) -> Image:
         """An encoded file: JPEG, PNG, WebP or GIF."""
-        return cls("bytes", data.getvalue() if isinstance(data, BytesIO) else bytes(data))
+        with _only_input_errors(data, "file"):
+            return cls("bytes", data.getvalue() if isinstance(data, BytesIO) else bytes(memoryview(data)))
 
     @classmethod
     def from_base64(cls, text: str | bytes) -> Image:
@@ -76,7 +85,8 @@ class Image:
         Raises:
             InputError: it is no base64.
         """
-        raw = text.encode("ascii", "replace") if isinstance(text, str) else bytes(text)
+        with _only_input_errors(text, "base64"):
+            raw = text.encode("ascii", "replace") if isinstance(text, str) else bytes(memoryview(text))
         raw = b"".join(raw.split()).translate(bytes.maketrans(b"-_", b"+/"))
         raw += b"=" * (-len(raw.rstrip(b"=")) % 4) if not raw.endswith(b"=") else b""
         try:
@@ -96,7 +106,8 @@ class Image:
         Raises:
             InputError: another dtype or shape.
         """
-        values = np.asarray(array)
+        with _only_input_errors(array, "array"):
+            values = np.asarray(array)
         shaped = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
         if values.dtype != np.uint8 or not shaped or 0 in values.shape:
             raise InputError(
@@ -111,7 +122,8 @@ class Image:
         Raises:
             InputError: a Pillow picture that was never decoded, and cannot be now.
         """
-        if self.kind not in ("pil", "array"):
+        unread = self.kind == "pil" and getattr(self.source, "tile", None)  # still in its file, so nobody changed it
+        if self.kind not in ("pil", "array") or unread:
             return self
         try:
             return Image(self.kind, self.source.copy())
@@ -119,6 +131,16 @@ class Image:
             raise InputError(
                 f"the PIL image cannot be read ({type(error).__name__}); is its file closed, or damaged?"
             ) from None
+
+
+@contextmanager
+def _only_input_errors(value: Any, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:  # an InputError is a ValueError too
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{type(value).__name__} is no usable {what} of an image") from None
 
 
 def as_text(value: Any, index: int | None = None) -> Text:
@@ -129,19 +151,19 @@ def as_text(value: Any, index: int | None = None) -> Text:
     """
     if not isinstance(value, str):
         hint = "; images go through embed_images" if is_image_like(value) else ""
-        raise InputError(f"{_item('text', index)} must be a str, not {type(value).__name__}{hint}", index=index)
+        raise InputError(f"{named('text', index)} must be a str, not {type(value).__name__}{hint}", index=index)
     if not value.strip():
-        raise InputError(f"{_item('text', index)} is empty or blank; leave it out", index=index)
+        raise InputError(f"{named('text', index)} is empty or blank; leave it out", index=index)
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"{_item('text', index)} holds half a character (a lone surrogate) at position {error.start}; "
+                f"{named('text', index)} holds half a character (a lone surrogate) at position {error.start}; "
                 'decode it again, or text.encode("utf-8", "replace").decode()',
                 index=index,
             ) from None
-    return Text(str(value))
+    return Text(str.__str__(value))  # the text itself, whatever a subclass, an enum say, prints
 
 
 def as_image(value: Any, index: int | None = None) -> Image:
@@ -153,7 +175,7 @@ def as_image(value: Any, index: int | None = None) -> Image:
     try:
         return _as_image(value)
     except InputError as error:
-        raise InputError(f"{_item('image', index)}: {error}", index=index) from None
+        raise InputError(f"{named('image', index)}: {error}", index=index) from None
 
 
 def _as_image(value: Any) -> Image:
@@ -212,7 +234,8 @@ def many(values: Iterable[T], what: str, single: str) -> Iterator[T]:
         InputError: a lone item, a mapping, or nothing that can be iterated.
     """
     lone = isinstance(values, str) or is_image_like(values) or _is_picture_array(values)
-    if lone or isinstance(values, Mapping) or not isinstance(values, Iterable):
+    scalar = isinstance(values, np.ndarray) and values.ndim == 0
+    if lone or scalar or isinstance(values, Mapping) or not isinstance(values, Iterable):
         remedy = f"pass {single}, or use the method for one" if lone else "pass a list"
         raise InputError(f"{what} must be several items, not one {type(values).__name__}; {remedy}")
     return iter(values)
@@ -227,5 +250,6 @@ def is_held(values: Iterable[Any]) -> bool:
     return isinstance(values, Sequence | np.ndarray | frozenset | set)
 
 
-def _item(what: str, index: int | None) -> str:
+def named(what: str, index: int | None) -> str:
+    """An item as messages call it."""
     return f"the {what}" if index is None else f"{what} {index}"

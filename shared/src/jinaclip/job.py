@@ -6,9 +6,10 @@ A backend takes items from a job and gives back a vector or an error for each, i
 from __future__ import annotations
 
 import threading
+from asyncio import CancelledError
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jinaclip.errors import InputError, JinaClipError, Partial
-from jinaclip.inputs import Image, Text
+from jinaclip.inputs import Image, Text, named
 from jinaclip.plan import Plan
 from jinaclip.vectors import Vectors
 
@@ -46,16 +47,22 @@ class Job:
         self._first: dict[Hashable, int] = {}
         self._copies: list[tuple[int, int]] = []
         self._errors: dict[int, JinaClipError] = {}
-        self._fatal: Exception | None = None
+        self._fatal: BaseException | None = None
         self._bar = _bar(plan.total) if progress else None
 
-    def place(self, index: int) -> int:
-        """The caller's index of an item."""
-        return index // self.plan.stride
+    def place(self, index: int) -> int | None:
+        """The caller's index of an item; None where there is only one."""
+        return None if self.plan.single else index // self.plan.stride
+
+    def name(self, what: str, index: int) -> str:
+        """An item as messages call it."""
+        return named(what, self.place(index))
 
     def items(self) -> Iterator[tuple[int, Text | Image]]:
         """What is left to do, lazily: texts met before and items that already failed are not given out."""
         for index, item in enumerate(self.plan.items):
+            if self.stopped.done():
+                return
             self._count = index + 1
             if isinstance(item, InputError):
                 self.fail(index, item)
@@ -82,7 +89,7 @@ class Job:
             self._errors[index] = error
             self._advance(1)
 
-    def stop(self, error: Exception | None = None) -> None:
+    def stop(self, error: BaseException | None = None) -> None:
         """Ends the call: nothing more is sent, what is in flight may still be answered."""
         with self._lock:
             self._fatal = self._fatal or error
@@ -96,7 +103,10 @@ class Job:
             yield
         except Stopped:
             pass
-        except Exception as error:  # noqa: BLE001
+        except CancelledError:
+            self.stop()
+            raise
+        except BaseException as error:  # noqa: BLE001  Ctrl-C and SystemExit come back to the caller like the rest
             self.stop(error)
 
     def result(self) -> Vectors:
@@ -112,8 +122,9 @@ class Job:
         first = self._fatal or (self._errors[min(self._errors)] if self._errors else None)
         if first is None:
             return self._rows.matrix(self._count)
-        if isinstance(first, JinaClipError):
-            first.partial = Partial(self._rows.present(), {i: self._errors[i] for i in sorted(self._errors)})
+        partial = Partial(self._rows.present(), {i: self._errors[i] for i in sorted(self._errors)})
+        with suppress(AttributeError):  # a stranger's exception may not take it
+            first.partial = partial  # type: ignore[attr-defined]
         raise first
 
     def _settle_copies(self) -> None:

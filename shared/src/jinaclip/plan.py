@@ -9,7 +9,7 @@ from typing import Any
 from jinaclip import images
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
-from jinaclip.inputs import Image, Text, as_image, as_text, is_held, many
+from jinaclip.inputs import Image, Text, as_image, as_text, is_held, many, named
 
 Item = Text | Image | InputError
 Read = Callable[[Any, int], tuple[Item, ...]]
@@ -23,13 +23,20 @@ class Plan:
     total: int | None
     stride: int = 1
     query: bool = False
+    single: bool = False
+    """One item, not a list of one: errors name no index."""
     quick: bool = False
     """Taking an item costs next to nothing: texts that the caller holds."""
 
 
 def query(text: Any) -> Plan:
     """One query."""
-    return Plan([as_text(text)], 1, query=True, quick=True)
+    return Plan([as_text(text)], 1, query=True, single=True, quick=True)
+
+
+def picture(value: Any, policy: ImagePolicy, *, snapshot: bool) -> Plan:
+    """One image."""
+    return Plan([usable_image(value, None, policy, snapshot=snapshot)], 1, single=True)
 
 
 def documents(values: Iterable[Any]) -> Plan:
@@ -58,7 +65,7 @@ def pairs(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan
     return Plan(items, total, stride=2)
 
 
-def usable_image(value: Any, index: int, policy: ImagePolicy, *, snapshot: bool = False) -> Image:
+def usable_image(value: Any, index: int | None, policy: ImagePolicy, *, snapshot: bool = False) -> Image:
     """The value as an Image that the policy allows, as far as that can be told without opening it.
 
     Raises:
@@ -67,9 +74,9 @@ def usable_image(value: Any, index: int, policy: ImagePolicy, *, snapshot: bool 
     image = as_image(value, index)
     try:
         images.check(image, policy)
+        return image.snapshot() if snapshot else image
     except InputError as error:
-        raise InputError(f"image {index}: {error}", index=index) from None
-    return image.snapshot() if snapshot else image
+        raise InputError(f"{named('image', index)}: {error}", index=index) from None
 
 
 def several(values: Iterable[Any], what: str) -> Iterator[Any]:

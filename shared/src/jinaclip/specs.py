@@ -81,7 +81,7 @@ def find_spec(model: str) -> ModelSpec:
     Raises:
         ConfigError: the model is neither of the two.
     """
-    spec = SPECS.get(model.removeprefix("jinaai/"))
+    spec = SPECS.get(model.removeprefix("jinaai/")) if isinstance(model, str) else None
     if spec is None:
         raise ConfigError(f"model {model!r} is unknown; the hosted models are {' and '.join(SPECS)}")
     return spec

@@ -83,7 +83,7 @@ class ApiBackend:
     def _share_out(self, call: Call, groups: Shared) -> None:
         workers = [
             threading.Thread(target=self._work, args=(call, groups), daemon=True)
-            for _ in range(self._config.max_concurrency)
+            for _ in range(min(self._config.max_concurrency, call.job.plan.total or MANY))
         ]
         for worker in workers:
             worker.start()
@@ -112,10 +112,12 @@ class ApiBackend:
         for task in tasks:
             task.add_done_callback(self._running.discard)
         try:
-            await asyncio.shield(asyncio.gather(*tasks))
+            await asyncio.wait(tasks)  # which leaves them alone when it is cancelled
         except asyncio.CancelledError:
             job.stop()
             raise
+        for task in tasks:
+            task.result()
 
     async def _awork(self, call: Call, groups: Shared) -> None:
         stopped = asyncio.wrap_future(call.job.stopped)

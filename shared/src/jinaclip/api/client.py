@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.util
 import os
 import socket
 import ssl
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -29,7 +30,7 @@ from jinaclip.api.steps import Failure, Reply, Result, Send, Sleep, Step
 from jinaclip.api.wire import HEADERS
 from jinaclip.config import EmbedderConfig, Secret
 from jinaclip.deadlines import AsyncDeadlineBackend, DeadlineBackend, deadline
-from jinaclip.errors import ConfigError
+from jinaclip.errors import ConfigError, MissingDependencyError
 
 TIMEOUT = {"timeout": {"connect": 5.0, "read": None, "write": None, "pool": None}}
 """Seconds, beside the deadline of the attempt."""
@@ -98,7 +99,7 @@ class Client:
                 finally:
                     response.close()
         except (httpx.HTTPError, httpx.InvalidURL, Oversize) as error:
-            return explain(error)
+            return self._explain(error)
 
     def _client(self) -> ThreadClient:
         identity = (os.getpid(), self._config.key)
@@ -106,6 +107,8 @@ class Client:
         if known is None:
             made = ThreadClient(httpx.Client(transport=Transport(**self._transport()), **self._session()))
             known = self._blocking.setdefault(identity, made)  # of threads that start together one wins
+            for old in [other for other in list(self._blocking) if other != identity]:
+                self._blocking.pop(old, None)
         return known
 
     def close(self) -> None:
@@ -149,7 +152,7 @@ class Client:
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, Oversize) as error:
-            return explain(error)
+            return self._explain(error)
         finally:
             known.users -= 1
             await known.close_unused()
@@ -185,7 +188,20 @@ class Client:
 
     def _transport(self) -> dict[str, Any]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS)
-        return {"verify": tls_context(), "limits": limits, "proxy": proxy_for(self._config.base_url)}
+        name, proxy = proxy_for(self._config.base_url)
+        if proxy and proxy.startswith("socks") and importlib.util.find_spec("socksio") is None:
+            raise MissingDependencyError(
+                f"{name} names a SOCKS proxy, which needs an extra: pip install 'httpx[socks]'"
+            )
+        return {"verify": tls_context(), "limits": limits, "proxy": proxy}
+
+    def _explain(self, error: Exception) -> Failure:
+        """Why nothing came back, with the two settings that are most often the reason."""
+        failure = explain(error)
+        name = proxy_for(self._config.base_url)[0]
+        via = f", by way of the proxy of {name}" if name else ""
+        limit = f" (timeout={self._config.timeout:g})" if failure.kind == "timeout" else ""
+        return replace(failure, detail=failure.detail + limit + via)
 
 
 Identity = tuple[int, Secret]
@@ -298,8 +314,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for the endpoint.
+def proxy_for(url: str) -> tuple[str | None, str | None]:
+    """The variable of the environment that names a proxy for the endpoint, and the proxy.
 
     Raises:
         ConfigError: its value is no URL; the message names the variable and not the value, which may hold a password.
@@ -308,11 +324,11 @@ def proxy_for(url: str) -> str | None:
     proxies = getproxies()
     name = next((scheme for scheme in (parts.scheme, "all") if proxies.get(scheme)), None)
     if name is None or proxy_bypass(parts.hostname or ""):
-        return None
+        return None, None
     proxy = proxies[name] if "://" in proxies[name] else f"http://{proxies[name]}"
     with suppress(ValueError, httpx.InvalidURL):
         httpx.Proxy(proxy)
-        return proxy
+        return f"{name.upper()}_PROXY", proxy
     raise ConfigError(f"the environment variable {name.upper()}_PROXY is no proxy URL (value not shown)")
 
 

@@ -30,7 +30,7 @@ from jinaclip.api.wire import (
     read_answer,
     read_refusal,
 )
-from jinaclip.config import Secret
+from jinaclip.config import KEY_SHAPE, Secret
 from jinaclip.errors import (
     APIConnectionError,
     APIError,
@@ -48,7 +48,6 @@ from jinaclip.errors import (
 
 PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 BALANCE = "AUTHZ_INSUFFICIENT_BALANCE"
-KEY_SHAPE = re.compile(r"(jina_|Bearer\s+)[A-Za-z0-9_\-]{4,}")
 CONCURRENCY_PAUSE = 0.5
 
 

@@ -148,7 +148,7 @@ def divide(call: Call, parts: list[Part], verdict: Divide | Drop) -> list[list[P
 
 def refuse(call: Call, part: Part, error: APIError) -> None:
     """Gives a part the error that was found to be its own."""
-    message = f"item {call.job.place(part.index)}: {error}"
+    message = f"{call.job.name('item', part.index)}: {error}"
     own = ItemError(message, status=error.status, request_id=error.request_id, attempts=error.attempts)
     call.job.fail(part.index, own)
 

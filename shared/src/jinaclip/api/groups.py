@@ -68,7 +68,7 @@ def cut(call: Call, parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 def parts(call: Call, spec: ModelSpec) -> Iterator[Part]:
     """The items of a call as inputs, in order. Pictures are made ready in threads, a few ahead."""
-    for index, item in prepared(call.job.items(), partial(picture_part, call, spec)):
+    for index, item in prepared(call.job.items(), partial(picture_part, call, spec), call.job.stopped):
         if isinstance(item, Text):
             yield text_part(index, item)
         elif item is not None:
@@ -80,7 +80,7 @@ def picture_part(call: Call, spec: ModelSpec, index: int, image: Image) -> Part 
     try:
         part, key = image_part(call.config, spec, index, image)
     except InputError as error:
-        call.job.fail(index, InputError(f"image {call.job.place(index)}: {error}"))
+        call.job.fail(index, InputError(f"{call.job.name('image', index)}: {error}"))
         return None
     return part if call.job.is_new(index, key) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -44,6 +45,14 @@ TURNS = {
 _strict_load: Callable[[ImageFile.ImageFile], Any] = FunctionType(
     ImageFile.ImageFile.load.__code__, {**vars(ImageFile), "LOAD_TRUNCATED_IMAGES": False}
 )
+
+
+_LOADS = [threading.Lock() for _ in range(64)]
+
+
+def _loading(picture: Picture) -> threading.Lock:
+    """A lock for decoding this picture: Pillow decodes on first use and must not do so in two threads at once."""
+    return _LOADS[hash(id(picture)) // 16 % len(_LOADS)]
 
 
 @contextmanager
@@ -136,8 +145,9 @@ def upright(picture: Picture, turn: int, policy: ImagePolicy) -> Picture:
     Raises:
         InputError: its numbers have no meaning as brightness, or Pillow cannot convert it.
     """
-    with only_input_errors(f"a picture of mode {picture.mode} cannot be converted to RGB"):
+    with only_input_errors("the picture cannot be decoded; is its file closed, or cut short?"), _loading(picture):
         picture.load()
+    with only_input_errors(f"a picture of mode {picture.mode} cannot be converted to RGB"):
         rgb = _to_rgb(picture, policy)
         return rgb.transpose(TURNS[turn]) if policy.orient and turn in TURNS else rgb
 
