@@ -86,7 +86,7 @@ def test_right_values_are_taken(name, value):
 
 def test_unknown_options_are_refused():
     for make in (EmbedderConfig, JinaClip):
-        with pytest.raises(ConfigError, match="truncate_dim.*dimensions"):
+        with pytest.raises(ConfigError, match=r"truncate_dim.*dimensions"):
             make(truncate_dim=64)
         with pytest.raises(ConfigError, match="name=value"):
             make("jina-clip-v2", "jina_key")
