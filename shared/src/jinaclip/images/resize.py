@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from io import BytesIO
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import PIL.Image
 
 
+BICUBIC = 3
+"""PIL.Image.Resampling.BICUBIC, which is not worth importing Pillow for."""
+
+
 def fit(picture: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePolicy) -> PIL.Image.Image:
     """A picture as `image_resize` wants it, for a model that sees `side` x `side` pixels.
 
@@ -25,41 +30,60 @@ def fit(picture: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePol
     if mode == "none":
         return picture
     if mode == "squash":
-        return _resize(picture, (side, side), policy)
-    return _pad(picture, side, policy) if mode == "pad" else _crop(picture, side, policy)
+        return scaled(picture, (side, side), max_pixels=policy.max_pixels)
+    return (resize_pad if mode == "pad" else resize_crop)(picture, side, max_pixels=policy.max_pixels)
 
 
-def _crop(picture: PIL.Image.Image, side: int, policy: ImagePolicy) -> PIL.Image.Image:
-    """What the model's own preprocessing does: shorter side to `side`, then the middle."""
-    width, height = picture.size
-    short, long = min(width, height), max(width, height)
-    if short != side:
-        other = int(side * long / short)
-        picture = _resize(picture, (side, other) if width <= height else (other, side), policy)
+def resize_crop(
+    picture: PIL.Image.Image, side: int, resample: int = BICUBIC, *, max_pixels: float = inf
+) -> PIL.Image.Image:
+    """Shorter side to S, then the centre of S x S, as the models' own preprocessing does it.
+
+    The longer side is cut off to a whole number, the offsets of the crop are rounded half to even.
+
+    Raises:
+        InputError: it would be larger than `max_pixels` after resizing.
+    """
+    short = min(picture.size)
+    width, height = (int(side * length / short) for length in picture.size)
+    picture = scaled(picture, (width, height), resample, max_pixels=max_pixels)
     left, top = (round((length - side) / 2.0) for length in picture.size)
     return picture if picture.size == (side, side) else picture.crop((left, top, left + side, top + side))
 
 
-def _pad(picture: PIL.Image.Image, side: int, policy: ImagePolicy) -> PIL.Image.Image:
+def resize_pad(
+    picture: PIL.Image.Image,
+    side: int,
+    resample: int = BICUBIC,
+    fill: tuple[int, int, int] = (0, 0, 0),
+    *,
+    max_pixels: float = inf,
+) -> PIL.Image.Image:
+    """Longer side to S, then filled up around the centre; an odd pixel goes to the right or the bottom."""
     from PIL import Image
 
     ratio = max(picture.size) / side
     width, height = (max(1, round(length / ratio)) for length in picture.size)
-    inner = _resize(picture, (width, height), policy)
-    canvas = Image.new("RGB", (side, side))
+    inner = scaled(picture, (width, height), resample, max_pixels=max_pixels)
+    canvas = Image.new("RGB", (side, side), fill)
     canvas.paste(inner, ((side - width) // 2, (side - height) // 2))
     return canvas
 
 
-def _resize(picture: PIL.Image.Image, size: tuple[int, int], policy: ImagePolicy) -> PIL.Image.Image:
-    from PIL import Image
+def scaled(
+    picture: PIL.Image.Image, size: tuple[int, int], resample: int = BICUBIC, *, max_pixels: float = inf
+) -> PIL.Image.Image:
+    """The picture at another size, or as it is where it has that size.
 
-    if size[0] * size[1] > policy.max_pixels:  # a line of 1 x 65000 would become 512 x 33280000
+    Raises:
+        InputError: the size is more than `max_pixels`.
+    """
+    if size[0] * size[1] > max_pixels:  # a line of 1 x 65000 would become 512 x 33280000
         raise InputError(
             f"the image of {picture.width} x {picture.height} pixels would become {size[0]} x {size[1]}, more than "
-            f'image_policy.max_pixels={policy.max_pixels}; crop it, or use image_resize="pad"'
+            f'image_policy.max_pixels={max_pixels}; crop it, or use image_resize="pad"'
         )
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+    return picture if picture.size == size else picture.resize(size, resample)
 
 
 def encode(picture: PIL.Image.Image, quality: int | None) -> bytes:

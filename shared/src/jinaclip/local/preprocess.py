@@ -1,0 +1,152 @@
+"""Pictures to pixel values, to the last bit as the published models were trained and tested with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from jinaclip.errors import CheckpointError, InputError
+from jinaclip.images.resize import resize_crop, resize_pad, scaled
+from jinaclip.specs import ModelSpec
+
+ResizeMode = Literal["shortest", "longest", "squash"]
+Color: TypeAlias = "tuple[int, int, int]"
+Triple: TypeAlias = "tuple[float, float, float]"
+RESAMPLING = {
+    "bicubic": PIL.Image.Resampling.BICUBIC,
+    "bilinear": PIL.Image.Resampling.BILINEAR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessConfig:
+    """The values of a `preprocessor_config.json`; the defaults are those of both published models."""
+
+    size: int
+    mean: Triple = (0.48145466, 0.4578275, 0.40821073)
+    std: Triple = (0.26862954, 0.26130258, 0.27577711)
+    resize_mode: ResizeMode = "shortest"
+    interpolation: str = "bicubic"
+    fill_color: Color = (0, 0, 0)
+
+    @classmethod
+    def of(cls, given: ModelSpec | Mapping[str, Any] | PreprocessConfig) -> PreprocessConfig:
+        """The config of a model's spec, or of the content of a `preprocessor_config.json`.
+
+        Raises:
+            CheckpointError: a value is missing or cannot be used.
+        """
+        if isinstance(given, PreprocessConfig):
+            return given
+        if isinstance(given, ModelSpec):
+            return cls(given.image_size)
+        try:
+            return cls(**{key: read(given[key]) for key, read in _VALUES.items() if given.get(key) is not None})
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"preprocessor_config.json cannot be used: {error}") from error
+
+
+def _side(value: Any) -> int:
+    sides = set(value.values()) if isinstance(value, Mapping) else set(np.ravel(value).tolist())
+    if len(sides) != 1 or (side := int(sides.pop())) < 1:
+        raise ValueError(f"size {value!r} is no one side of a square")
+    return side
+
+
+def _triple(value: Any) -> Triple:
+    first, second, third = (float(number) for number in value)
+    return first, second, third
+
+
+def _color(value: Any) -> Color:
+    red, green, blue = (value,) * 3 if isinstance(value, int) else (int(number) for number in value)
+    return red, green, blue
+
+
+def _mode(value: Any) -> ResizeMode:
+    if value not in ("shortest", "longest", "squash"):
+        raise ValueError(f"resize_mode {value!r} is unknown")
+    return value
+
+
+def _interpolation(value: Any) -> str:
+    if value not in RESAMPLING:
+        raise ValueError(f"interpolation {value!r} is unknown")
+    return str(value)
+
+
+_VALUES: dict[str, Callable[[Any], Any]] = {
+    "size": _side,
+    "mean": _triple,
+    "std": _triple,
+    "resize_mode": _mode,
+    "interpolation": _interpolation,
+    "fill_color": _color,
+}
+
+
+def preprocess(
+    image: PIL.Image.Image | NDArray[np.uint8],
+    config: ModelSpec | Mapping[str, Any] | PreprocessConfig,
+    *,
+    max_pixels: float = inf,
+) -> NDArray[np.float32]:
+    """(3, S, S) float32 pixel values of one picture, equal to the last bit to the published processor's.
+
+    Args:
+        image: a Pillow picture of any mode, or uint8 (H, W, 3), (H, W, 4) or (H, W). Alpha is dropped.
+        config: a model's spec, or the content of a `preprocessor_config.json`.
+        max_pixels: most pixels after resizing and before the crop; very oblong pictures grow beyond any memory.
+
+    Raises:
+        InputError: no such picture or array, one without pixels, or one that would grow too large.
+        CheckpointError: the config cannot be used.
+    """
+    settings = PreprocessConfig.of(config)
+    picture = resize(as_picture(image), settings, max_pixels)
+    pixels = np.asarray(picture).transpose(2, 0, 1)  # (3, S, S) uint8
+    table = _table(settings.mean, settings.std)
+    return np.stack([np.take(table[channel], pixels[channel]) for channel in range(3)])
+
+
+@functools.lru_cache(maxsize=8)
+def _table(mean: Triple, std: Triple) -> NDArray[np.float32]:
+    """(3, 256) float32: what each byte of each channel becomes, by the published order of operations."""
+    bytes_ = np.arange(256, dtype=np.float32) / np.float32(255)
+    return (bytes_ - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+
+
+def as_picture(image: PIL.Image.Image | NDArray[np.uint8]) -> PIL.Image.Image:
+    """The picture in mode RGB.
+
+    Raises:
+        InputError: no picture, no such array, or one without pixels.
+    """
+    if isinstance(image, np.ndarray):
+        shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+        if image.dtype != np.uint8 or not shaped or 0 in image.shape:
+            found = f"{image.dtype} {image.shape}"
+            raise InputError(f"an image array must be uint8 (H, W, 3), (H, W, 4) or (H, W), not {found}")
+        image = PIL.Image.fromarray(image)
+    if not isinstance(image, PIL.Image.Image):
+        raise InputError(f"{type(image).__name__} is neither a Pillow picture nor an array")
+    if 0 in image.size:
+        raise InputError("the picture has no pixels")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def resize(picture: PIL.Image.Image, config: PreprocessConfig, max_pixels: float) -> PIL.Image.Image:
+    """The picture made S x S as `resize_mode` says."""
+    resample = RESAMPLING[config.interpolation]
+    if config.resize_mode == "shortest":
+        return resize_crop(picture, config.size, resample, max_pixels=max_pixels)
+    if config.resize_mode == "longest":
+        return resize_pad(picture, config.size, resample, config.fill_color, max_pixels=max_pixels)
+    return scaled(picture, (config.size, config.size), resample, max_pixels=max_pixels)

@@ -1,0 +1,146 @@
+"""A safetensors file: its header checked before anything is read, its tensors found sound as they are.
+
+The format: eight bytes with the length of a JSON header, the header (name -> dtype, shape, byte range), the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from jinaclip.errors import CheckpointError
+
+MAX_HEADER = 10 * 2**20
+"""Bytes; the published headers have about a hundredth of this."""
+MAX_NAMED = 8
+"""Names an error lists before it only counts."""
+DTYPES = {"F16": 2, "BF16": 2, "F32": 4}
+"""Bytes of a number, for the types that are read."""
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """A weight file whose header is sound and whose length fits it."""
+
+    path: Path
+    shapes: Mapping[str, Shape]
+
+    @classmethod
+    def find(cls, folder: Path) -> WeightFile:
+        """The `model.safetensors` of a folder. Pickles beside it are never opened.
+
+        Raises:
+            CheckpointError: it is missing, damaged or cut short; the message names the file and the remedy.
+        """
+        path = folder / "model.safetensors"
+        if not path.is_file():
+            pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+            remedy = (
+                f"it has {', '.join(pickles[:MAX_NAMED])}, but only safetensors are read: pickles can run code. "
+                "Convert it, or fetch model.safetensors"
+                if pickles
+                else "fetch the checkpoint again"
+            )
+            raise CheckpointError(f"{folder} has no model.safetensors; {remedy}")
+        try:
+            return cls(path, _read_shapes(path))
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+    def check(self, expected: Mapping[str, Shape], optional: Mapping[str, Shape]) -> None:
+        """Compares every name and shape with what the towers need.
+
+        Raises:
+            CheckpointError: names all tensors that are missing, unexpected or of another shape (the first few of each).
+        """
+        known = {**optional, **expected}
+        missing = [name for name in expected if name not in self.shapes]
+        surplus = [name for name in self.shapes if name not in known]
+        wrong = [
+            f"{name} {list(shape)} instead of {list(known[name])}"
+            for name, shape in self.shapes.items()
+            if name in known and shape != known[name]
+        ]
+        found = [("missing", missing), ("unexpected", surplus), ("of another shape", wrong)]
+        problems = [f"{len(names)} {what}: {few(names)}" for what, names in found if names]
+        if problems:
+            raise CheckpointError(
+                f"{self.path} does not hold the model that config.json describes: {'; '.join(problems)}. "
+                "Fetch both files again, from the same revision"
+            )
+
+    def open(self) -> AbstractContextManager[Any]:
+        """The file mapped into memory; `get_tensor(name)` on what this yields copies nothing.
+
+        Raises:
+            CheckpointError: the safetensors library refuses it.
+        """
+        try:
+            return safe_open(self.path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.path} is damaged ({error}); fetch it again") from error
+
+
+def _read_shapes(path: Path) -> dict[str, Shape]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(f"{path} is cut short ({size} bytes), or no safetensors file; fetch it again")
+        if length > MAX_HEADER:
+            raise CheckpointError(f"{path} has a header of {length} bytes; over {MAX_HEADER} none is read")
+        raw = file.read(length)
+    try:
+        header = dict(json.loads(raw))
+        header.pop("__metadata__", None)
+        entries = {name: _entry(path, name, entry) for name, entry in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged header; fetch it again") from error
+    end = 8 + length + max((end for _, end in entries.values()), default=0)
+    if end != size:
+        raise CheckpointError(f"{path} has {size} bytes instead of {end}: cut short or damaged; fetch it again")
+    return {name: shape for name, (shape, _) in entries.items()}
+
+
+def _entry(path: Path, name: str, entry: Mapping[str, Any]) -> tuple[Shape, int]:
+    """Shape and end of one tensor."""
+    if entry["dtype"] not in DTYPES:
+        raise CheckpointError(f"{path}: {name} is of type {entry['dtype']!r}; only {', '.join(DTYPES)} are read")
+    shape = tuple(int(side) for side in entry["shape"])
+    start, end = entry["data_offsets"]
+    if end - start != prod(shape) * DTYPES[entry["dtype"]]:
+        raise CheckpointError(f"{path}: {name} has {end - start} bytes, which do not fit {list(shape)}; fetch it again")
+    return shape, end
+
+
+def few(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - MAX_NAMED
+    return ", ".join(sorted(names)[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: the file is missing or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror or error}); fetch the checkpoint again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} holds no valid JSON ({error}); fetch it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(value).__name__}; fetch it again")
+    return value
