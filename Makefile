@@ -29,5 +29,5 @@ clean:
 
 .venv/installed: $(SOURCES)
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt $(addprefix --editable ,$(PACKAGES))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[local]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

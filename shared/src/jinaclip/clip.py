@@ -261,13 +261,17 @@ def open_backend(config: EmbedderConfig) -> Backend:
     Raises:
         MissingDependencyError: it needs an extra that is not installed.
     """
-    if config.backend == "local":
-        raise MissingDependencyError(
-            "backend='local' is not in this release yet; it will come with the extra: pip install 'jinaclip[local]'"
-        )
-    from jinaclip.api.backend import ApiBackend
+    if config.backend == "api":
+        from jinaclip.api.backend import ApiBackend
 
-    return ApiBackend(config, find_spec(config.model))
+        return ApiBackend(config, find_spec(config.model))
+    try:
+        from jinaclip.local.backend import LocalBackend
+    except ModuleNotFoundError as missing:
+        raise MissingDependencyError(
+            f"backend='local' needs {missing.name}, which is not installed: pip install 'jinaclip[local]'"
+        ) from None
+    return LocalBackend(config)
 
 
 def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:

@@ -15,7 +15,9 @@ class ModelSpec:
     hub_id: str
     revision: str
     sha256: str
-    """Of `model.safetensors` at the hub."""
+    """Of `model.safetensors` at the hub; empty where nothing was published."""
+    weights_bytes: int
+    """Size of that file."""
     licence: str
     commercial: bool
     """Whether the weights may be used commercially without a licence from their owner."""
@@ -41,6 +43,7 @@ JINA_CLIP_V1 = ModelSpec(
     hub_id="jinaai/jina-clip-v1",
     revision="06150c7c382d7a4faedc7d5a0d8cdb59308968f4",
     sha256="5140d6df851d217296a10b3961ece2850d22b35bff37af948f2d9db33ae4aec2",
+    weights_bytes=890_733_860,
     licence="Apache-2.0",
     commercial=True,
     dimensions=768,
@@ -59,6 +62,7 @@ JINA_CLIP_V2 = ModelSpec(
     hub_id="jinaai/jina-clip-v2",
     revision="344d954da76eb8ad47a7aaff42d012e30c15b8fe",
     sha256="eff4c0a13ab4de71a9927a56968fef44e626920ff935e503f1bd3e6ec797062d",
+    weights_bytes=1_730_688_642,
     licence="CC-BY-NC-4.0",
     commercial=False,
     dimensions=1024,

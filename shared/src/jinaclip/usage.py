@@ -53,6 +53,15 @@ class Meter:
             return float("inf")
         return self._budget - self._usage.tokens - self._doubtful - self._reserved
 
+    def check(self, tokens: int) -> None:
+        """Looks whether the budget holds so many tokens.
+
+        Raises:
+            BudgetError: it does not.
+        """
+        self.reserve(tokens)
+        self.release(tokens)
+
     def reserve(self, tokens: int) -> None:
         """Sets tokens aside for a request.
 

@@ -44,8 +44,7 @@ class ApiBackend:
 
     def check_budget(self, tokens: int) -> None:
         """Refuses a call that is expected to cost more than the budget holds."""
-        self._meter.reserve(tokens)
-        self._meter.release(tokens)
+        self._meter.check(tokens)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, guessed: the service has the tokenizer."""

@@ -1,0 +1,260 @@
+"""The local backend: one copy of the weights, merged batches, bounded memory, errors that name what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jinaclip import ConfigError, InputError, JinaClip, JinaClipError
+from jinaclip.local import engine
+from jinaclip.local.engine import Caller, Desk, Task
+
+LENGTHS = [1, 3, 4, 9, 17, 40, 41, 90, 200, 333]
+
+
+def texts_of(lengths: list[int], seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list("abcdefgh ijklmnop"), n - 1)) + "z" for n in lengths]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The lengths in every pass that the engine runs, pictures as 0."""
+    seen: list[list[int]] = []
+    run = Desk._run
+
+    def recorded(self: Desk, batch: list[Task]) -> None:
+        seen.append([task.length for task in batch])
+        run(self, batch)
+
+    monkeypatch.setattr(Desk, "_run", recorded)
+    return seen
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[Task]], Exception | None]) -> None:
+    """Lets a pass fail where `fault` gives an error for its tasks."""
+    embed = Desk._embed
+
+    def failing(self: Desk, batch: list[Task]) -> np.ndarray:
+        if (error := fault(batch)) is not None:
+            raise error
+        return embed(self, batch)
+
+    monkeypatch.setattr(Desk, "_embed", failing)
+
+
+# -- vectors
+
+
+def test_batch_and_order_and_threads_never_change_a_vector(local) -> None:
+    texts = texts_of(LENGTHS)
+    alone = np.stack([local().embed_documents([text])[0] for text in texts])
+    for batch_size in (1, 3, 64):
+        assert np.abs(local(batch_size=batch_size).embed_documents(texts) - alone).max() <= 1e-6
+    assert np.abs(local().embed_documents(texts[::-1])[::-1] - alone).max() <= 1e-6
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert np.abs(local().embed_documents(texts) - alone).max() <= 1e-6
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_query_is_its_instruction_and_its_text(local) -> None:
+    clip = local()
+    asked = clip.embed_query("a red dress")
+    written = clip.embed_documents([clip.spec.query_instruction + "a red dress"])[0]
+    assert np.abs(asked - written).max() <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_types_stay_close_to_float32(local, dtype: str) -> None:
+    texts = texts_of(LENGTHS[:6])
+    shown = [np.random.default_rng(i).integers(0, 256, (70, 90, 3), np.uint8) for i in range(3)]
+    exact, narrow = local(), local(dtype=dtype)
+    for a, b in (
+        (exact.embed_documents(texts), narrow.embed_documents(texts)),
+        (exact.embed_images(shown), narrow.embed_images(shown)),
+    ):
+        assert b.dtype == np.float32
+        assert (a * b).sum(axis=1).min() > 0.995
+    assert exact.fingerprint != narrow.fingerprint
+
+
+# -- length
+
+
+def test_a_text_over_the_limit_is_refused_by_name_or_cut(local) -> None:
+    long = "ab " * 4000
+    with pytest.raises(InputError, match=r"text 1 has 12,002 tokens.*8,192.*truncate=True") as caught:
+        local().embed_documents(["short", long, "also short"])
+    assert caught.value.index == 1
+    assert sorted(caught.value.partial.vectors) == [0, 2]
+    cut = local(truncate=True).embed_documents([long])[0]
+    assert np.abs(cut - local().embed_documents([long[: 8192 - 2]])[0]).max() <= 1e-6
+
+
+def test_no_text_pads_another_far_beyond_its_length(local, passes: list[list[int]]) -> None:
+    rng = np.random.default_rng(3)
+    lengths = np.clip(rng.lognormal(3.5, 1, 400), 2, 600).astype(int).tolist()
+    local().embed_documents(texts_of(lengths))
+    padded = sum(max(batch) * len(batch) for batch in passes)
+    assert padded <= 1.35 * sum(map(sum, passes))
+    assert max(max(batch) * len(batch) for batch in passes if len(batch) > 1) <= engine.TOKENS["cpu"]
+
+
+# -- sharing
+
+
+def test_equal_objects_hold_one_copy_of_the_weights(folder: Path) -> None:
+    first, second, narrow = (
+        JinaClip(str(folder), backend="local", device="cpu", dtype=dtype) for dtype in (None, "float32", "bfloat16")
+    )
+    for clip in (first, second, narrow):
+        clip.embed_query("load")
+    towers = [clip._backend._model.towers for clip in (first, second, narrow)]
+    assert towers[0] is towers[1] is not towers[2]
+    gone = weakref.ref(towers[0])
+    del towers
+    first.close()
+    gc.collect()
+    assert gone() is not None, "the second object still uses it"
+    engines = [thread for thread in threading.enumerate() if thread.name == "jinaclip-engine"]
+    second.close()
+    narrow.close()
+    gc.collect()
+    for thread in engines:
+        thread.join(10)
+    gc.collect()
+    assert gone() is None, "nobody uses it any more"
+
+
+def test_queries_at_once_cost_a_few_passes_not_one_each(local, passes: list[list[int]]) -> None:
+    clips = [local(), local()]
+    clips[0].embed_query("load")
+    clips[1].embed_query("load")
+    passes.clear()
+
+    async def ask() -> None:
+        await asyncio.gather(*(clips[i % 2].aembed_query(f"query {i}") for i in range(200)))
+
+    asyncio.run(ask())
+    assert sum(map(len, passes)) == 200
+    assert len(passes) <= 20
+
+
+def test_a_query_does_not_wait_for_a_bulk_job() -> None:
+    desk = Desk.__new__(Desk)
+    desk._device, desk._callers = "cpu", engine.deque()
+    desk._changed, desk._open = threading.Condition(), True
+    bulk, query = (Caller(lambda tasks, rows: None, lambda error: None, 64) for _ in range(2))
+    desk.put([Task(bulk, i, ids=[1] * 500) for i in range(1000)], patient=False)
+    desk.put([Task(query, 0, ids=[1] * 9)], patient=False)
+    batches = [desk._next() for _ in range(2)]
+    assert any(task.caller is query for batch in batches for task in batch)
+
+
+# -- life
+
+
+def test_a_generator_is_read_as_it_is_needed(local) -> None:
+    clip, read, answered = local(), 0, []
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        for read in range(1, 12_001):
+            answered.append(clip.usage.items)
+            yield f"text {read}"
+
+    assert clip.embed_documents(endless()).shape[0] == 12_000
+    ahead = max(given - done for given, done in enumerate(answered, 1))
+    assert ahead <= engine.WAITING["text"] + 2 * 256 + 2 * 64
+
+
+def test_the_event_loop_goes_on_while_a_batch_runs(local) -> None:
+    clip = local()
+
+    async def watch() -> int:
+        ticks = 0
+        task = asyncio.create_task(clip.aembed_documents(texts_of([200] * 400)))
+        while not task.done():
+            await asyncio.sleep(0)
+            ticks += 1
+        await task
+        return ticks
+
+    assert asyncio.run(watch()) > 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_loads_its_own(local) -> None:
+    clip = local()
+    before = clip.embed_query("before")
+    threads = torch.get_num_threads()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        torch.set_num_threads(1)  # torch's own thread pool does not survive a fork
+        os._exit(0 if np.abs(clip.embed_query("before") - before).max() < 1e-6 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.get_num_threads() == threads
+
+
+# -- failures
+
+
+def test_out_of_memory_halves_the_batch(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"text {i}" for i in range(20)]
+    expected = local().embed_documents(texts)
+    fail_on(monkeypatch, lambda batch: torch.OutOfMemoryError("full") if len(batch) > 3 else None)
+    assert np.abs(local().embed_documents(texts) - expected).max() <= 1e-6
+
+
+def test_out_of_memory_with_one_item_says_what_to_do(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_on(monkeypatch, lambda batch: torch.OutOfMemoryError("full"))
+    with pytest.raises(ConfigError, match="out of memory"):
+        local().embed_query("a")
+
+
+def test_a_failing_model_ends_the_calls_it_touches_and_no_others(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = local()
+    long = max(map(len, texts_of([300])))
+    fail_on(monkeypatch, lambda batch: RuntimeError("bad kernel") if max(t.length for t in batch) > long else None)
+    with pytest.raises(JinaClipError, match="RuntimeError: bad kernel"):
+        clip.embed_documents(texts_of([300]))
+    assert clip.embed_query("short").shape == (clip.dimensions,)
+
+
+def test_a_vector_that_is_not_finite_is_an_error_of_its_item(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed = Desk._embed
+
+    def spoiled(self: Desk, batch: list[Task]) -> np.ndarray:
+        rows = embed(self, batch)
+        rows[[i for i, task in enumerate(batch) if task.index == 2]] = np.nan
+        return rows
+
+    monkeypatch.setattr(Desk, "_embed", spoiled)
+    with pytest.raises(InputError, match=r"item 2.*finite") as caught:
+        local().embed_documents(["a", "b", "c", "d"])
+    assert sorted(caught.value.partial.vectors) == [0, 1, 3]
+
+
+def test_one_caller_s_trouble_does_not_end_the_engine(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = local()
+    from jinaclip.job import Job
+
+    monkeypatch.setattr(Job, "_advance", lambda self, items: (_ for _ in ()).throw(BrokenPipeError("no terminal")))
+    with pytest.raises(BrokenPipeError):
+        clip.embed_query("a")
+    monkeypatch.undo()
+    assert clip.embed_query("a").shape == (clip.dimensions,)
