@@ -12,20 +12,17 @@ the latency model; the ratios are what to keep.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inputs import make_photos
 from measure import Job
+from report import HEADER, Row, machine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.server.process import Server
@@ -41,26 +38,9 @@ ANSWER_BYTES = 5500
 """Of one vector of 1024 on the wire."""
 COPIES = 3
 """Of an answer while it is read: its pieces, their sum, the parsed strings or the decoded rows."""
+PACKAGES = ("jinaclip", "httpx", "numpy", "orjson", "pybase64", "pillow")
 
 Runs = dict[str, list[dict[str, Any]]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: two values and what their ratio should be."""
-
-    what: str
-    ours: str
-    other: str
-    ratio: float
-    goal: float
-    least: bool = False
-    """Whether the ratio should be at least the goal, not at most."""
-
-    def __str__(self) -> str:
-        sign, met = ("≥", self.ratio >= self.goal) if self.least else ("≤", self.ratio <= self.goal)
-        verdict = "PASS" if met else "**MISS**"
-        return f"| {self.what} | {self.ours} | {self.other} | {self.ratio:.2f} | {sign} {self.goal:g} | {verdict} |"
 
 
 class Bench:
@@ -205,23 +185,6 @@ PARTS = {part.__name__: part for part in (texts, queries, images, memory)}
 # -- the report
 
 
-def machine() -> str:
-    """Where and with what this ran."""
-    packages = ("jinaclip", "httpx", "numpy", "orjson", "pybase64", "pillow")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    return (
-        f"{time.strftime('%Y-%m-%d')}; {processor()}, {os.cpu_count()} cores, {platform.system()}, load before "
-        f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}; {versions}."
-    )
-
-
-def processor() -> str:
-    """The name of the CPU."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main() -> None:
     """Reads the command line, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -229,10 +192,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="default 5, or 1 with --quick")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     options = parser.parse_args()
-    print(machine(), f"\n\nServer: {json.dumps(MODEL)}; queries and memory: no latency.\n", sep="")
+    print(machine(*PACKAGES), f"\n\nServer: {json.dumps(MODEL)}; queries and memory: no latency.\n", sep="")
     if options.quick:
         print("A smoke test: the figures mean nothing.\n")
-    print("| what | ours | other | ratio | goal | |\n|---|---|---|---|---|---|")
+    print(HEADER)
     with Server() as server:
         bench = Bench(server, quick=options.quick, rounds=options.rounds or (1 if options.quick else 5))
         for part in options.only.split(","):

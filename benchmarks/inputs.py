@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +43,18 @@ def make_photos(count: int) -> list[Path]:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"photo-{number:04d}.jpg" for number in range(count)]
-    for number, path in enumerate(paths):
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            photo(number).save(partial, "JPEG", quality=88)
-            partial.rename(path)
+    missing = [number for number in range(count) if not paths[number].exists()]
+    if missing:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            list(pool.map(make_photo, missing, (paths[number] for number in missing)))
     return paths
+
+
+def make_photo(seed: int, path: Path) -> None:
+    """One of them."""
+    partial = path.with_suffix(".partial")
+    photo(seed).save(partial, "JPEG", quality=88)
+    partial.rename(path)
 
 
 def photo(seed: int) -> Image.Image:
