@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy, JinaClip, MissingDependencyError
+from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy, JinaClip
 from jinaclip.config import Secret
 
 COUNT = [0, -1, 1.0, "1", True, math.nan]
@@ -107,11 +107,6 @@ def test_configurations_cannot_be_changed_but_copied():
     assert EmbedderConfig(**config.options()) == config
     with pytest.raises(ConfigError, match="batch_size"):
         config.updated(batch_size=0)
-
-
-def test_the_local_backend_names_what_to_install():
-    with pytest.raises((MissingDependencyError, ImportError), match=r"jinaclip\[local\]"):
-        JinaClip(backend="local")
 
 
 # Dimensions

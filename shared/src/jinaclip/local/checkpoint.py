@@ -51,13 +51,17 @@ class Towers:
         return self.assembly.text_projection(self.assembly.text_proj(features))
 
     @torch.inference_mode()
-    def vision(self, pixel_values: Tensor) -> Tensor:
+    def vision(self, pixel_values: Tensor, *, tokens: int | None = None) -> Tensor:
         """(B, 3, S, S) preprocessed pixels -> (B, d).
+
+        Args:
+            pixel_values: as `preprocess` makes them.
+            tokens: look at the first so many alone, CLS included; for a quick test of the weights.
 
         Raises:
             InputError: another shape, or no picture at all.
         """
-        features = self.assembly.vision(pixel_values.to(self.device)).to(_wide(self.dtype))
+        features = self.assembly.vision(pixel_values.to(self.device), tokens).to(_wide(self.dtype))
         return self.assembly.visual_projection(self.assembly.vision_head(features))
 
 

@@ -220,23 +220,25 @@ class VisionTower(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.register_buffer("turns", rotary_turns(config), persistent=False)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor, tokens: int | None = None) -> Tensor:
         """(B, 3, S, S) normalised pixels -> (B, W) embeddings in the tower's dtype, not normalised.
+
+        With `tokens` the picture ends after so many of them, CLS included: every weight takes part, at little cost.
 
         Raises:
             InputError: another shape, or no picture at all.
         """
         some = max(1, CPU_ACTIVATION // (self.config.tokens * self.config.hidden)) if pixel_values.is_cpu else None
         if some is None or len(pixel_values) <= some:
-            return self.run(pixel_values)
-        return torch.cat([self.run(pixels) for pixels in torch.split(pixel_values, some)])
+            return self.run(pixel_values, tokens)
+        return torch.cat([self.run(pixels, tokens) for pixels in torch.split(pixel_values, some)])
 
-    def run(self, pixel_values: Tensor) -> Tensor:
+    def run(self, pixel_values: Tensor, tokens: int | None = None) -> Tensor:
         """`forward` of a batch that fits."""
-        x = self.embed(pixel_values)  # (B, N, W)
+        x, turns = self.embed(pixel_values)[:, :tokens], self.turns[:tokens]  # (B, N, W), (N, d)
         for block in self.blocks[:-1]:
-            x = block(x, self.turns)
-        x = self.blocks[-1](x, self.turns, wanted=1)  # (B, 1, W)
+            x = block(x, turns)
+        x = self.blocks[-1](x, turns, wanted=1)  # (B, 1, W)
         return self.norm(x[:, 0])
 
     def embed(self, pixel_values: Tensor) -> Tensor:
