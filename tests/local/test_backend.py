@@ -6,6 +6,8 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from jinaclip import ConfigError, InputError, JinaClip, JinaClipError
+from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipError
 from jinaclip.local import engine
 from jinaclip.local.engine import Caller, Desk, Task
 
@@ -200,14 +202,13 @@ def test_the_event_loop_goes_on_while_a_batch_runs(local) -> None:
 def test_a_forked_child_loads_its_own(local) -> None:
     clip = local()
     before = clip.embed_query("before")
-    threads = torch.get_num_threads()
+    asyncio.run(clip.aembed_documents(texts_of([300] * 30)))
     child = os.fork()
     if child == 0:
-        signal.alarm(60)
-        torch.set_num_threads(1)  # torch's own thread pool does not survive a fork
+        signal.alarm(60)  # a child that hangs ends by this, and not with 0
+        asyncio.run(clip.aembed_documents(texts_of([300] * 30)))
         os._exit(0 if np.abs(clip.embed_query("before") - before).max() < 1e-6 else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert torch.get_num_threads() == threads
 
 
 # -- failures
@@ -258,3 +259,46 @@ def test_one_caller_s_trouble_does_not_end_the_engine(local, monkeypatch: pytest
         clip.embed_query("a")
     monkeypatch.undo()
     assert clip.embed_query("a").shape == (clip.dimensions,)
+
+
+def ends(code: str, folder: Path) -> str:
+    """What a program prints that has to end by itself."""
+    command = [sys.executable, "-c", f"from jinaclip import JinaClip\nimport asyncio, atexit, sys, threading\n{code}"]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_iterator_that_never_goes_on_holds_up_nobody(folder: Path) -> None:
+    code = """
+clip = JinaClip(sys.argv[1], backend='local', device='cpu')
+def source():
+    yield 'a'
+    threading.Event().wait()
+async def main():
+    try: await asyncio.wait_for(clip.aembed_documents(source()), 0.2)
+    except TimeoutError: print('timed out')
+asyncio.run(main())
+"""
+    assert ends(code, folder) == "timed out\n"
+
+
+def test_embedding_while_the_process_ends_is_refused_and_does_not_hang(folder: Path) -> None:
+    code = """
+def late():
+    try: clip.embed_query('too late')
+    except Exception as error: print(error)
+atexit.register(late)
+clip = JinaClip(sys.argv[1], backend='local', device='cpu')
+clip.embed_query('in time')
+"""
+    assert "process is ending" in ends(code, folder)
+
+
+def test_a_budget_counts_what_the_tokenizer_counts(local) -> None:
+    clip = local(token_budget=100)
+    with pytest.raises(BudgetError):
+        clip.embed_documents(f"text {i}" for i in range(300))
+    assert clip.usage.tokens <= 100
+    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    assert local(token_budget=0).embed_image(picture).shape == (clip.dimensions,), "pictures cost nothing here"

@@ -175,3 +175,47 @@ def test_a_missing_extra_is_named() -> None:
 def test_the_goldens_themselves_have_no_tokenizer() -> None:
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         open_folder(GOLDEN / "v2-tiny")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("text_config", "hf_model_config_kwargs", {"num_hidden_layers": 10**9}),
+        ("text_config", "hf_model_config_kwargs", {"task_instructions": 3}),
+        ("text_config", "hf_model_config_kwargs", {"hidden_size": 2**62}),
+        ("vision_config", "layers", 10**9),
+        ("vision_config", "image_size", 10**30),
+        ("vision_config", "width", -64),
+    ],
+)
+def test_impossible_sizes_are_refused(own_folder: Path, section: str, key: str, value: object) -> None:
+    config = json.loads((own_folder / "config.json").read_text())
+    inner = config[section]
+    inner[key] = {**inner[key], **value} if isinstance(value, dict) else value
+    (own_folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError):
+        open_folder(own_folder)
+
+
+def test_a_pipe_in_the_place_of_a_config_blocks_nobody(own_folder: Path) -> None:
+    (own_folder / "config.json").unlink()
+    os.mkfifo(own_folder / "config.json")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        open_folder(own_folder)
+
+
+def test_a_tokenizer_without_a_token_for_the_unknown_is_refused(own_folder: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.WordLevel({"only": 0}, unk_token="[UNK]")).save(str(own_folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        open_folder(own_folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("std", [0, 1, 1]), ("std", [1e30] * 3), ("mean", ["x"] * 3), ("fill_color", 300)]
+)
+def test_impossible_preprocessing_is_refused(own_folder: Path, key: str, value: object) -> None:
+    change_config(own_folder, "preprocessor_config.json", **{key: value})
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json"):
+        open_folder(own_folder)

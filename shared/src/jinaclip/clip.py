@@ -213,7 +213,11 @@ class JinaClip:
         """What an item would be billed."""
         if isinstance(item, Text):
             return self._backend.count_tokens(item.value)
-        if not isinstance(item, Image) or (item.kind == "url" and self.config.url_mode == "forward"):
+        if (
+            not self.spec.tokens_per_tile
+            or not isinstance(item, Image)
+            or (item.kind == "url" and self.config.url_mode == "forward")
+        ):
             return self.spec.tokens_per_tile
         if self.config.image_resize != "none":
             return self.spec.tokens_per_tile

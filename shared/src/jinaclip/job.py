@@ -47,6 +47,7 @@ class Job:
         self._first: dict[Hashable, int] = {}
         self._copies: list[tuple[int, int]] = []
         self._errors: dict[int, JinaClipError] = {}
+        self._over = False
         self._fatal: BaseException | None = None
         self._bar = _bar(plan.total) if progress else None
 
@@ -79,6 +80,8 @@ class Job:
     def answer(self, indices: Sequence[int], rows: Vectors) -> None:
         """Keeps the checked vectors of these items."""
         with self._lock:
+            if self._over:
+                return  # the caller has gone with what there was
             self._rows.put(indices, rows)
             self._advance(len(indices))
 
@@ -103,8 +106,8 @@ class Job:
             yield
         except Stopped:
             pass
-        except CancelledError:
-            self.stop()
+        except CancelledError as error:
+            self.stop(error)
             raise
         except BaseException as error:  # noqa: BLE001  Ctrl-C and SystemExit come back to the caller like the rest
             self.stop(error)
@@ -118,6 +121,11 @@ class Job:
         """
         if self._bar is not None:
             self._bar.close()
+        with self._lock:
+            self._over = True
+            return self._result()
+
+    def _result(self) -> Vectors:
         self._settle_copies()
         first = self._fatal or (self._errors[min(self._errors)] if self._errors else None)
         if first is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby, islice
 from typing import Any
@@ -40,7 +41,7 @@ class LocalBackend:
         self._source = Source(config.model, config.revision)
         self._meter = Meter(config.token_budget)
         self._model: Model | None = None
-        self.spec = read_spec(self._source)
+        self.spec = replace(read_spec(self._source), tokens_per_tile=0)  # nobody bills pictures on this machine
 
     @property
     def usage(self) -> Usage:
@@ -73,14 +74,16 @@ class LocalBackend:
 
     async def aembed(self, job: Job) -> None:
         """Answers the job; what takes long, loading and feeding, happens in threads."""
-        model = self._model if self._ready() else await asyncio.to_thread(self._loaded)
-        assert model is not None  # noqa: S101  for the type checker
+        model = self._model
+        if model is None or model.pid != os.getpid():
+            model = await asyncio.to_thread(self._loaded)
         session = Session(job, model, self._config, self._meter)
         with session:
             if is_small(job):
                 session.feed(patient=False)
             else:
-                feeders().submit(session.feed)
+                # a daemon of its own: an iterator that never goes on must hold up neither others nor the end
+                threading.Thread(target=session.feed, name="jinaclip-feed", daemon=True).start()
             await asyncio.wait(
                 [asyncio.wrap_future(session.done), asyncio.wrap_future(job.stopped)],
                 return_when=asyncio.FIRST_COMPLETED,
@@ -93,9 +96,6 @@ class LocalBackend:
     async def aclose(self) -> None:
         """The same."""
         self.close()
-
-    def _ready(self) -> bool:
-        return self._model is not None and self._model.pid == os.getpid()
 
     def _loaded(self) -> Model:
         model = self._model
@@ -152,6 +152,7 @@ class Session:
                 self._job.fail(index, InputError(f"{self._job.name('text', index)} {ids}"))
             else:
                 tasks.append(Task(self._caller, index, ids=ids))
+        self._meter.reserve(sum(task.length for task in tasks))
         return tasks
 
     def _pictures(self, chunk: list[tuple[int, Any]]) -> list[Task]:
@@ -183,7 +184,9 @@ class Session:
             self._job.fail(task.index, InputError(f"{self._job.name('item', task.index)}: {NO_VECTOR}"))
         if sound.any():
             self._job.answer([task.index for task, good in zip(tasks, sound, strict=True) if good], rows[sound])
-        self._meter.answered(int(sound.sum()), sum(task.length for task in tasks))
+        tokens = sum(task.length for task in tasks)
+        self._meter.release(tokens)
+        self._meter.answered(int(sound.sum()), tokens)
         self._advance(len(tasks))
 
     def _fail(self, error: Exception) -> None:
@@ -203,14 +206,3 @@ def is_small(job: Job) -> bool:
     """Whether feeding a job takes no longer than handing it to a thread would."""
     plan = job.plan
     return plan.quick and sum(len(item.value) for item in plan.items if isinstance(item, Text)) <= INLINE_CHARACTERS
-
-
-_feeders: ThreadPoolExecutor | None = None
-
-
-def feeders() -> ThreadPoolExecutor:
-    """Threads that feed jobs of event loops; not the loop's own, which others need."""
-    global _feeders
-    if _feeders is None:
-        _feeders = ThreadPoolExecutor(32, thread_name_prefix="jinaclip-feed")
-    return _feeders

@@ -107,6 +107,7 @@ class Desk:
         self._callers: deque[Caller] = deque()
         self._changed = threading.Condition()
         self._open = True
+        self._pid = os.getpid()
 
     def start(self) -> None:
         """Starts the thread."""
@@ -124,6 +125,9 @@ class Desk:
                 self._changed.wait()
             if caller.gone:
                 return
+            if not self._open:
+                caller.fail(JinaClipError("the process is ending; nothing can be embedded any more"))
+                return
             if not caller.waiting:
                 self._callers.append(caller)
             caller.waiting.extend(tasks)
@@ -140,9 +144,14 @@ class Desk:
 
     def close(self) -> None:
         """Lets the thread end."""
+        if self._pid != os.getpid():
+            return  # a forked child: the lock may be held by a thread that is not there
         with self._changed:
             self._open = False
+            left, self._callers = list(self._callers), deque()
             self._changed.notify_all()
+        for caller in left:
+            caller.fail(JinaClipError("the process is ending; nothing can be embedded any more"))
 
     def serve(self) -> None:
         """Runs batches until closed."""

@@ -26,8 +26,11 @@ class Source:
     @property
     def folder(self) -> Path | None:
         """The folder, where the name is one."""
-        path = Path(self.model).expanduser()
-        return path if path.is_dir() else None
+        try:
+            path = Path(self.model).expanduser()
+            return path if path.is_dir() else None
+        except (OSError, RuntimeError, ValueError):  # a home that is not there, a name too long, a NUL
+            return None
 
     def file(self, name: str) -> Path:
         """One of the files, downloaded if need be.
@@ -92,8 +95,11 @@ def verify(path: Path, sha256: str) -> None:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, remembered for as long as its size and time of change stay the same."""
-    facts = path.stat()
-    return _digest(path.resolve(), facts.st_size, facts.st_mtime_ns)
+    try:
+        facts = path.stat()
+        return _digest(path, facts.st_size, facts.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); fetch the checkpoint again") from None
 
 
 @functools.lru_cache(maxsize=64)

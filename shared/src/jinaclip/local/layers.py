@@ -187,13 +187,17 @@ def take(raw: Mapping[str, Any], where: str, key: str, kind: type[T], default: T
         value = float(value)
     if value is None:
         raise CheckpointError(f"config.json lacks {where}.{key}")
-    if type(value) is not kind or _unfit(value):
+    if type(value) is not kind or _unfit(value, MOST_LAYERS if "layers" in key else MOST):
         raise CheckpointError(f"config.json: {where}.{key} = {value!r} is no usable {kind.__name__}")
     return value
 
 
-def _unfit(value: Any) -> bool:
-    return isinstance(value, int | float) and not 0 <= value < float("inf")
+MOST, MOST_LAYERS = 10**7, 1000
+"""Sizes beyond these are mistakes, and building them on trust would never end."""
+
+
+def _unfit(value: Any, most: int) -> bool:
+    return isinstance(value, int | float) and not 0 <= value <= most
 
 
 def refuse_variants(raw: Mapping[str, Any], where: str, fixed: Mapping[str, Any]) -> None:

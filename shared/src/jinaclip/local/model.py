@@ -8,8 +8,10 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from jinaclip.local.weights import read_json
 from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2, SPECS, ModelSpec
 
 logger = logging.getLogger("jinaclip")
+T = TypeVar("T")
 
 FAMILIES = {
     "jinaai/jina-bert-flash-implementation": JINA_CLIP_V1,
@@ -48,7 +51,7 @@ class Model:
         self.towers = load_towers(folder, device=device, dtype=dtype)
         self.tokenizer = Tokenizer(folder, vocab_size=self.towers.vocab_size, max_tokens=spec.max_tokens)
         self.preprocessing = read_preprocessing(source, spec)
-        self_test(self.towers, self.tokenizer, source.model)
+        self_test(self.towers, self.tokenizer, folder / "model.safetensors")
         self.engine = Engine(self.towers)
         published = next((s for s in SPECS.values() if s.weights_bytes == weights_bytes(folder)), None)
         if published is not None and not published.commercial:
@@ -78,12 +81,34 @@ def shared_model(source: Source, config: EmbedderConfig, spec: ModelSpec) -> Mod
     dtype = resolve_dtype(config.dtype, device)
     weights = source.fetch() / "model.safetensors"
     with _loading:  # one load at a time: two at once would only compete for the disk
-        changed = weights.stat().st_mtime_ns if weights.exists() else 0
-        key = (os.getpid(), str(weights.resolve()), changed, str(device), dtype)
+        try:
+            path, changed = os.path.realpath(weights), weights.stat().st_mtime_ns
+        except OSError:
+            path, changed = str(weights), 0  # the loader says what is wrong with it
+        key = (os.getpid(), path, changed, str(device), dtype)
         model = _models.get(key)
         if model is None:
-            model = _models[key] = Model(source, device, dtype, spec)
+            model = _models[key] = in_fresh_thread(lambda: Model(source, device, dtype, spec))
         return model
+
+
+def in_fresh_thread(build: Callable[[], T]) -> T:
+    """Runs a function in a thread of its own and waits for it.
+
+    OpenMP keeps a team of threads for each thread that computed. A forked child inherits the one of the forking thread
+    without its members, and would wait for them for ever.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(build())
+        except BaseException as error:  # noqa: BLE001  raised again below
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="jinaclip-load", daemon=True)
+    thread.start()
+    return outcome.result()
 
 
 def _renew_lock() -> None:
@@ -113,7 +138,10 @@ def read_spec(source: Source) -> ModelSpec:
     projected = bool(config.get("add_projections"))
     width = take(config, "", "projection_dim", int) if projected else take(text, "text_config", "embed_dim", int)
     trained = tuple(config.get("matryoshka_dimensions") or (width,))
-    tasks = (text.get("hf_model_config_kwargs") or {}).get("task_instructions") or {}
+    overrides = take(text, "text_config", "hf_model_config_kwargs", dict, {})
+    instruction = take(overrides, "hf_model_config_kwargs", "task_instructions", dict, {}).get("retrieval.query", "")
+    if not isinstance(instruction, str):
+        raise CheckpointError(f"config.json of {source.model}: the instruction of retrieval.query is no text")
     return dataclasses.replace(
         family,
         name=source.name,
@@ -128,7 +156,7 @@ def read_spec(source: Source) -> ModelSpec:
         useful_dimensions=min(trained),
         matryoshka=trained,
         image_size=take(vision, "vision_config", "image_size", int),
-        query_instruction=tasks.get("retrieval.query", ""),
+        query_instruction=instruction,
     )
 
 
@@ -151,7 +179,7 @@ def identity(source: Source, config: EmbedderConfig) -> dict[str, Any]:
     return {"files": files, "dtype": str(dtype), "revision": source.pinned_revision}
 
 
-def self_test(towers: Towers, tokenizer: Tokenizer, name: str) -> None:
+def self_test(towers: Towers, tokenizer: Tokenizer, weights: Path) -> None:
     """Two texts and two pictures must give different, finite vectors that are not zero.
 
     Raises:
@@ -169,6 +197,6 @@ def self_test(towers: Towers, tokenizer: Tokenizer, name: str) -> None:
         lengths = rows.float().norm(dim=1)
         if not torch.isfinite(lengths).all() or not (lengths > 0).all() or torch.equal(rows[0], rows[1]):
             raise CheckpointError(
-                f"{name}: two different {kind} do not give two different, finite vectors; the weights are damaged, or "
-                f"{towers.dtype} is too narrow for them"
+                f"{weights}: two different {kind} do not give two different, finite vectors; it is damaged, or "
+                f"{towers.dtype} is too narrow for it"
             )

@@ -19,6 +19,8 @@ from jinaclip.specs import ModelSpec
 ResizeMode = Literal["shortest", "longest", "squash"]
 Color: TypeAlias = "tuple[int, int, int]"
 Triple: TypeAlias = "tuple[float, float, float]"
+MOST = 1e3
+"""No mean or spread of pixels from 0 to 1 comes near."""
 RESAMPLING = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "bilinear": PIL.Image.Resampling.BILINEAR,
@@ -62,11 +64,22 @@ def _side(value: Any) -> int:
 
 def _triple(value: Any) -> Triple:
     first, second, third = (float(number) for number in value)
+    if not all(abs(number) < MOST for number in (first, second, third)):
+        raise ValueError(f"{value!r} are no three numbers of a picture")
     return first, second, third
+
+
+def _spread(value: Any) -> Triple:
+    triple = _triple(value)
+    if min(triple) <= 0:
+        raise ValueError(f"std {value!r} must be positive")
+    return triple
 
 
 def _color(value: Any) -> Color:
     red, green, blue = (value,) * 3 if isinstance(value, int) else (int(number) for number in value)
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise ValueError(f"fill_color {value!r} must be from 0 to 255")
     return red, green, blue
 
 
@@ -85,7 +98,7 @@ def _interpolation(value: Any) -> str:
 _VALUES: dict[str, Callable[[Any], Any]] = {
     "size": _side,
     "mean": _triple,
-    "std": _triple,
+    "std": _spread,
     "resize_mode": _mode,
     "interpolation": _interpolation,
     "fill_color": _color,

@@ -28,11 +28,15 @@ class Tokenizer:
             raise CheckpointError(f"{folder} has no tokenizer.json; fetch the checkpoint again")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001  the library raises bare Exception
+            self._tokenizer.encode("a b")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  the library raises bare Exception, and panics beside it
             raise CheckpointError(f"{path} is no tokenizer: {str(error)[:200]}; fetch it again") from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.max_tokens = max_tokens
+        self._path = path
         highest = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         if highest >= vocab_size:
             raise CheckpointError(
@@ -42,11 +46,19 @@ class Tokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of a text, special ones included."""
-        return len(self._tokenizer.encode(text).ids)
+        return len(self._encode([text])[0].ids)
 
     def encode(self, texts: Sequence[str], *, truncate: bool) -> list[list[int] | InputError]:
         """Ids of each text, or why it cannot be embedded: it is too long and must not be cut."""
-        return [self._fit(encoding.ids, truncate=truncate) for encoding in self._tokenizer.encode_batch(list(texts))]
+        return [self._fit(encoding.ids, truncate=truncate) for encoding in self._encode(list(texts))]
+
+    def _encode(self, texts: list[str]) -> list[tokenizers.Encoding]:
+        try:
+            return self._tokenizer.encode_batch(texts)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  no token for what it does not know, say
+            raise CheckpointError(f"{self._path} cannot tokenize a text: {str(error)[:200]}") from None
 
     def _fit(self, ids: list[int], *, truncate: bool) -> list[int] | InputError:
         if len(ids) <= self.max_tokens:

@@ -6,6 +6,7 @@ The format: eight bytes with the length of a JSON header, the header (name -> dt
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from jinaclip.errors import CheckpointError
 
 MAX_HEADER = 10 * 2**20
 """Bytes; the published headers have about a hundredth of this."""
+MAX_JSON = 10 * 2**20
+"""Bytes of a config."""
 MAX_NAMED = 8
 """Names an error lists before it only counts."""
 DTYPES = {"F16": 2, "BF16": 2, "F32": 4}
@@ -102,23 +105,25 @@ def _read_shapes(path: Path) -> dict[str, Shape]:
         header = dict(json.loads(raw))
         header.pop("__metadata__", None)
         entries = {name: _entry(path, name, entry) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header; fetch it again") from error
-    end = 8 + length + max((end for _, end in entries.values()), default=0)
+    end = 8 + length + max((end for _, _, end in entries.values()), default=0)
+    if sum(end - start for _, start, end in entries.values()) != end - 8 - length:
+        raise CheckpointError(f"{path}: tensors of its header overlap or leave gaps; fetch it again")
     if end != size:
         raise CheckpointError(f"{path} has {size} bytes instead of {end}: cut short or damaged; fetch it again")
-    return {name: shape for name, (shape, _) in entries.items()}
+    return {name: shape for name, (shape, _, _) in entries.items()}
 
 
-def _entry(path: Path, name: str, entry: Mapping[str, Any]) -> tuple[Shape, int]:
-    """Shape and end of one tensor."""
+def _entry(path: Path, name: str, entry: Mapping[str, Any]) -> tuple[Shape, int, int]:
+    """Shape, start and end of one tensor."""
     if entry["dtype"] not in DTYPES:
         raise CheckpointError(f"{path}: {name} is of type {entry['dtype']!r}; only {', '.join(DTYPES)} are read")
     shape = tuple(int(side) for side in entry["shape"])
     start, end = entry["data_offsets"]
     if end - start != prod(shape) * DTYPES[entry["dtype"]]:
         raise CheckpointError(f"{path}: {name} has {end - start} bytes, which do not fit {list(shape)}; fetch it again")
-    return shape, end
+    return shape, start, end
 
 
 def few(names: list[str]) -> str:
@@ -134,6 +139,8 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing or holds no JSON object.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > MAX_JSON:
+            raise CheckpointError(f"{path} is no file of reasonable size; fetch the checkpoint again")
         value = json.loads(path.read_bytes())
     except OSError as error:
         raise CheckpointError(
