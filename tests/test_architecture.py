@@ -17,7 +17,7 @@ PACKAGES = ROOT / "packages"
 # Each module may import from the rows above its own; a package imports freely within itself.
 LAYERS = [
     ["errors"],
-    ["specs", "vectors"],
+    ["secret", "specs", "vectors"],
     ["config", "cost", "deadlines", "fusion", "inputs", "usage"],
     ["ahead", "images"],
     ["plan"],

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy, JinaClip
-from jinaclip.config import Secret
+from jinaclip.secret import Secret
 
 COUNT = [0, -1, 1.0, "1", True, math.nan]
 WRONG = {

@@ -28,9 +28,10 @@ import httpx
 from jinaclip.api.flow import Flow
 from jinaclip.api.steps import Failure, Reply, Result, Send, Sleep, Step
 from jinaclip.api.wire import HEADERS
-from jinaclip.config import EmbedderConfig, Secret
+from jinaclip.config import EmbedderConfig
 from jinaclip.deadlines import AsyncDeadlineBackend, DeadlineBackend, deadline
 from jinaclip.errors import ConfigError, MissingDependencyError
+from jinaclip.secret import Secret
 
 TIMEOUT = {"timeout": {"connect": 5.0, "read": None, "write": None, "pool": None}}
 """Seconds, beside the deadline of the attempt."""

@@ -30,7 +30,6 @@ from jinaclip.api.wire import (
     read_answer,
     read_refusal,
 )
-from jinaclip.config import KEY_SHAPE, Secret
 from jinaclip.errors import (
     APIConnectionError,
     APIError,
@@ -45,6 +44,7 @@ from jinaclip.errors import (
     RequestRejectedError,
     ServerError,
 )
+from jinaclip.secret import KEY_SHAPE, Secret
 
 PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 BALANCE = "AUTHZ_INSUFFICIENT_BALANCE"
