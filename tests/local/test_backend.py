@@ -302,3 +302,13 @@ def test_a_budget_counts_what_the_tokenizer_counts(local) -> None:
     assert clip.usage.tokens <= 100
     picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     assert local(token_budget=0).embed_image(picture).shape == (clip.dimensions,), "pictures cost nothing here"
+
+
+def test_a_failed_call_gives_its_budget_back(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = local(token_budget=300)
+    fail_on(monkeypatch, lambda batch: RuntimeError("bad kernel"))
+    for _ in range(5):
+        with pytest.raises(JinaClipError, match="bad kernel"):
+            clip.embed_documents(texts_of([200]))
+    monkeypatch.undo()
+    assert clip.embed_documents(texts_of([200])).shape == (1, clip.dimensions)

@@ -213,13 +213,8 @@ class JinaClip:
         """What an item would be billed."""
         if isinstance(item, Text):
             return self._backend.count_tokens(item.value)
-        if (
-            not self.spec.tokens_per_tile
-            or not isinstance(item, Image)
-            or (item.kind == "url" and self.config.url_mode == "forward")
-        ):
-            return self.spec.tokens_per_tile
-        if self.config.image_resize != "none":
+        as_it_is = self.config.image_resize == "none" and self.spec.tokens_per_tile
+        if not as_it_is or not isinstance(item, Image) or (item.kind == "url" and self.config.url_mode == "forward"):
             return self.spec.tokens_per_tile
         from jinaclip import images
 

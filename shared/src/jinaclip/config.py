@@ -303,7 +303,7 @@ def _roots(value: Any) -> str | None:
 
 def _network(value: Any) -> str | None:
     try:
-        ip_network(value)
+        ip_network(value, strict=False)
     except ValueError:
         return "a network"
     return None

@@ -113,6 +113,7 @@ class Session:
         self._caller = Caller(self._deliver, self._fail, config.batch_size)
         self._lock = threading.Lock()
         self._pending = 1  # one for the feeding itself
+        self._reserved = 0
         self._width = config.dimensions or model.towers.dimensions
 
     def __enter__(self) -> Session:
@@ -123,6 +124,7 @@ class Session:
             self._job.stop()
         if not self.done.done():
             self._model.engine.withdraw(self._caller)
+        self._free(self._reserved)  # of what was not embedded after all
 
     def feed(self, *, patient: bool = True) -> None:
         """Turns the items into tasks until there are no more or the job is stopped."""
@@ -152,7 +154,10 @@ class Session:
                 self._job.fail(index, InputError(f"{self._job.name('text', index)} {ids}"))
             else:
                 tasks.append(Task(self._caller, index, ids=ids))
-        self._meter.reserve(sum(task.length for task in tasks))
+        tokens = sum(task.length for task in tasks)
+        self._meter.reserve(tokens)
+        with self._lock:
+            self._reserved += tokens
         return tasks
 
     def _pictures(self, chunk: list[tuple[int, Any]]) -> list[Task]:
@@ -185,9 +190,16 @@ class Session:
         if sound.any():
             self._job.answer([task.index for task, good in zip(tasks, sound, strict=True) if good], rows[sound])
         tokens = sum(task.length for task in tasks)
-        self._meter.release(tokens)
+        self._free(tokens)
         self._meter.answered(int(sound.sum()), tokens)
         self._advance(len(tasks))
+
+    def _free(self, tokens: int) -> None:
+        """Ends a reservation, once: a late batch finds nothing left to free."""
+        with self._lock:
+            tokens = min(tokens, self._reserved)
+            self._reserved -= tokens
+        self._meter.release(tokens)
 
     def _fail(self, error: Exception) -> None:
         self._job.stop(error)
