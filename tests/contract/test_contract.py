@@ -290,7 +290,9 @@ def test_a_cancelled_call_returns_and_harms_nobody(clip: JinaClip) -> None:
 def test_a_bar_is_drawn_on_demand(make, capsys: pytest.CaptureFixture[str]) -> None:
     with make(show_progress=True) as clip:
         clip.embed_documents([f"text {i}" for i in range(100)])
-    assert "100/100" in capsys.readouterr().err
+        assert "100/100" in capsys.readouterr().err
+        clip.embed_query("one alone needs no bar")
+        assert capsys.readouterr().err == ""
     with make() as clip:
         clip.embed_documents([f"text {i}" for i in range(100)])
     assert capsys.readouterr().err == ""
