@@ -1,6 +1,6 @@
 """The core against a local stand-in for the hosted API: no key, no internet.
 
-    python examples/demo.py
+    python examples/hosted_api.py
 
 The stand-in speaks the API's wire and bills like it, but its vectors are hashes: they show that every vector comes
 back to its item, not that the model is good.

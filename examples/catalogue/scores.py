@@ -16,15 +16,17 @@ from examples.catalogue.wording import LANGUAGES, description, title
 from jinaclip import JinaClip, truncate
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
+FRESH = 1
+"""Seed of the test products that the model card scores; those of seed 0 were looked at while the recipe grew."""
 Floats = NDArray[np.float32]
 
 
-def score(clip: JinaClip, split: Split = "test", *, count: int = 600) -> dict[str, Any]:
+def score(clip: JinaClip, split: Split = "test", *, count: int = 600, seed: int = FRESH) -> dict[str, Any]:
     """Recall and precision over `count` products of a split, every query against all of them.
 
     Titles are the queries; pictures, and descriptions in the next language of the list, are what they should find.
     """
-    chosen = products(split, count)
+    chosen = products(split, count, seed=seed)
     pictures = clip.embed_images(draw(product) for product in chosen)
     queries = {lang: _queries(clip, [title(product, lang) for product in chosen]) for lang in LANGUAGES}
     told = {lang: clip.embed_documents([description(product, lang) for product in chosen]) for lang in LANGUAGES}
@@ -93,9 +95,10 @@ def main() -> None:
     parser.add_argument("checkpoint", nargs="?", type=Path, default=CHECKPOINT)
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--count", type=int, default=600, help="products (default: 600)")
+    parser.add_argument("--seed", type=int, default=FRESH, help=f"which products (default: {FRESH})")
     given = parser.parse_args()
     with JinaClip(str(given.checkpoint), backend="local", show_progress=False) as clip:
-        print(table(score(clip, given.split, count=given.count)))
+        print(table(score(clip, given.split, count=given.count, seed=given.seed)))
 
 
 if __name__ == "__main__":

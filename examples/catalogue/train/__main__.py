@@ -7,6 +7,8 @@
 3. Queries with paragraphs that answer them and paragraphs of products that differ in one attribute: the query adapter
    (LoRA) learns what matters to a search, while the text tower's own weights stay.
 
+The three are gone through twice; the second round, at a lower rate, makes the fine distinctions.
+
 After each stage the validation products are scored; `scores.json` keeps the table. Interrupt it whenever you like: the
 same command goes on where it was, and ends with the same weights.
 """
@@ -36,15 +38,27 @@ from jinaclip import JinaClip
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How long, how many products a step sees, how fast."""
+    """How long, how many products a step sees, how fast. Numbers 4 to 6 are a second round of 1 to 3."""
 
     number: int
     steps: int
     batch: int
     rate: float
 
+    @property
+    def kind(self) -> int:
+        """Which of the three stages it is."""
+        return (self.number - 1) % 3 + 1
 
-STAGES = (Stage(1, 600, 192, 2e-3), Stage(2, 150, 128, 1e-3), Stage(3, 60, 128, 5e-4))
+
+STAGES = (
+    Stage(1, 600, 192, 2e-3),
+    Stage(2, 150, 128, 1e-3),
+    Stage(3, 60, 128, 5e-4),
+    Stage(4, 400, 192, 1.5e-3),
+    Stage(5, 120, 128, 8e-4),
+    Stage(6, 50, 128, 4e-4),
+)
 WARMUP = 50
 DECAY = 0.05
 KEEP_EVERY = 50
@@ -106,8 +120,8 @@ class Run:
         """What is left of one stage, at most so many steps, and its scores; returns the steps that are left."""
         start = self.done.get(str(stage.number), 0)
         end = stage.steps if most is None else min(stage.steps, start + most)
-        self._freeze(stage)
-        batches = Batches(stage.number, stage.batch, seed, self.tokenizer)
+        self.freeze(stage)
+        batches = Batches(stage.kind, stage.batch, f"{seed}/{stage.number}", self.tokenizer)
         bar = tqdm(_loaded(batches, start, end), f"stage {stage.number}", stage.steps, initial=start)
         for step, tasks in zip(range(start, end), bar, strict=False):
             self.losses.append(self.step(stage, step, tasks))
@@ -144,9 +158,9 @@ class Run:
             "pictures": gather(pictures, pairs.facts),
         }
 
-    def _freeze(self, stage: Stage) -> None:
+    def freeze(self, stage: Stage) -> None:
         """The last stage teaches the adapter alone, the first two everything but the adapter."""
-        last = stage.number == 3
+        last = stage.kind == 3
         for parameters, trained in ((self.student.adapters(), last), (self.student.text_weights(), not last)):
             for parameter in parameters:
                 parameter.requires_grad_(trained)
@@ -159,7 +173,7 @@ class Run:
         self.tokenizer.no_padding()
         self.tokenizer.save(str(folder / "tokenizer.json"))
         with JinaClip(str(folder), backend="local", show_progress=False) as clip:
-            self.scores[str(stage.number)] = score(clip, "validation", count=self.validated)
+            self.scores[str(stage.number)] = score(clip, "validation", count=self.validated, seed=0)
         said = f"after stage {stage.number}, {self.validated} validation products"
         tqdm.write(f"\n{said}\n{table(self.scores[str(stage.number)])}\n")
         (self.out / "scores.json").write_text(json.dumps(self.scores, indent=2) + "\n")

@@ -113,14 +113,14 @@ def answers(queries: list[tuple[int, ...]], documents: list[tuple[int, ...]]) ->
 class Batches:
     """The batches of one stage; number them and they come, in any order."""
 
-    def __init__(self, stage: int, size: int, seed: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, stage: int, size: int, seed: str, tokenizer: Tokenizer) -> None:
         self.stage, self.size, self.seed, self.tokenizer = stage, size, seed, tokenizer
         self.shelf = Shelf()
         self.tokenizer.enable_padding(pad_id=PAD, pad_token="<pad>")
 
     def __getitem__(self, step: int) -> dict[str, Pairs]:
         """The tasks of a step by name."""
-        rng = random.Random(f"{self.seed}/{self.stage}/{step}")
+        rng = random.Random(f"{self.seed}/{step}")
         return {name: task(self, rng) for name, task in TASKS[self.stage].items()}
 
     def captions(self, rng: random.Random) -> Pairs:
