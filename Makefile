@@ -5,8 +5,9 @@ SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt $(addsu
 
 .PHONY: demo test check bench build clean
 
-demo: .venv/installed  ## the core against a bundled local server
+demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
+	.venv/bin/python examples/langchain_catalogue.py
 
 test: .venv/installed  ## the whole suite
 	.venv/bin/python -m pytest

@@ -191,7 +191,27 @@ class JinaClip:
             self._backend.check_budget(sum(map(self._tokens, items.items)))
         return Job(items, self.dimensions, progress=self.config.show_progress)
 
-    # -- before sending
+    # -- before sending, and to show
+
+    def preview(self, image: ImageLike, *, side: int = 512) -> bytes:
+        """A JPEG file of the whole picture for people and chat models, its longer side at most `side` pixels.
+
+        Opens what `embed_image` would open, under the same `image_policy`. Blocks; nothing is sent to the service.
+
+        Raises:
+            InputError: it cannot be opened, or `image_policy` does not allow it.
+        """
+        from jinaclip import images
+
+        return images.preview(self.accept(image), policy=self.config.image_policy, side=side)
+
+    def accept(self, image: ImageLike) -> Image:
+        """The image, if `image_policy` allows it as far as can be told without opening or fetching it.
+
+        Raises:
+            InputError: it does not, or it is no image.
+        """
+        return plan.usable_image(image, None, self.config.image_policy)
 
     def estimate(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> Estimate:
         """About how many requests and tokens embedding these would take; duplicates are not looked for.
