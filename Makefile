@@ -8,6 +8,7 @@ SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt $(addsu
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
 	.venv/bin/python examples/langchain_catalogue.py
+	.venv/bin/python examples/llamaindex_catalogue.py
 
 test: .venv/installed  ## the whole suite
 	.venv/bin/python -m pytest
