@@ -366,3 +366,11 @@ def test_usage_and_check_are_those_of_the_core(make: Make) -> None:
 def test_a_block_that_lacks_what_its_shape_promises_is_an_input_error(make: Make, block: dict) -> None:
     with pytest.raises(InputError, match="image 1"):
         make().embed_images([picture(1), block])
+
+
+def test_a_bad_block_of_a_generator_loses_nothing(make: Make) -> None:
+    blocks = iter([picture(1), {"type": "image", "file_id": "x"}, picture(2)])
+    with pytest.raises(InputError, match="file_id") as caught:
+        make().embed_images(blocks)
+    assert caught.value.index == 1
+    assert sorted(caught.value.partial.vectors) == [0, 2]
