@@ -291,6 +291,8 @@ async def test_options_of_a_call_are_refused_before_anything_is_paid(make: Any, 
             search.invoke({"text": "a", "image": picture(1)}, **option)
         with pytest.raises(ConfigError, match=f"{name}="):
             await search.ainvoke("a", **option)
+        with pytest.raises(TypeError, match="weigth"):  # some stores would take it and say nothing
+            search.invoke("a", weigth=0.5)
     assert server.ledger()["received"] == {}
 
 

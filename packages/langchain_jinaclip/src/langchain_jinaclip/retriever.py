@@ -27,8 +27,7 @@ class JinaClipRetriever(BaseRetriever):
 
     A query is a text; an image: `{"image": ...}` with anything that `JinaClipEmbeddings` takes, an image content block,
     or a bare URL; both: `{"text": ..., "image": ...}`; or a message that holds them. A bare str is a text, unless the
-    whole of it is an http(s) or data: URL. `invoke` takes `k`, `weight` and options of the store, such as `filter`, for
-    one call.
+    whole of it is an http(s) or data: URL. `invoke` takes `k`, `weight` and `filter` for one call.
 
     Args:
         vectorstore: any that can search by vector.
@@ -54,8 +53,8 @@ class JinaClipRetriever(BaseRetriever):
     @model_validator(mode="after")
     def _take_embeddings_of_the_store(self) -> Self:
         if self.embeddings is None:
-            found = self.vectorstore.embeddings
-            found = getattr(found, "underlying_embeddings", found)  # of a CacheBackedEmbeddings
+            # a CacheBackedEmbeddings has underlying ones
+            found = getattr(self.vectorstore.embeddings, "underlying_embeddings", self.vectorstore.embeddings)
             if not isinstance(found, JinaClipEmbeddings):
                 raise ValueError(
                     f"the store's embeddings are {type(found).__name__}, not JinaClipEmbeddings; build the store with "
@@ -100,14 +99,15 @@ class JinaClipRetriever(BaseRetriever):
         found = await self.vectorstore.asimilarity_search_by_vector(_fused(words + look, weight), **search)
         return [self._without_file(document) for document in found]
 
-    def _checked(self, text: Any, image: Any, weight: Any = None, **options: Any) -> tuple[Any, Any, Any, Any]:
+    def _checked(self, text: Any, image: Any, k: Any = None, weight: Any = None, filter: Any = None) -> tuple[Any, ...]:  # noqa: A002
         """Text, image, weight and options for the store, before anything is paid for; those of the call go first."""
-        search = {"k": self.k, **self.search_kwargs, **options}
+        given = {"k": k, "weight": weight, "filter": filter}
+        search = {"k": self.k, "weight": self.weight, **self.search_kwargs}
+        search |= {name: value for name, value in given.items() if value is not None}
         if isinstance(search["k"], bool) or not isinstance(search["k"], int) or search["k"] < 1:
             raise ConfigError(f"k={search['k']!r} must be a whole number of at least 1")
-        weight = self.weight if weight is None else weight
-        fuse([1.0], [1.0], weight)  # refuses a wrong weight
-        return text, image, weight, search
+        fuse([1.0], [1.0], search["weight"])  # refuses a wrong weight
+        return text, image, search.pop("weight"), search
 
     def _without_file(self, document: Document) -> Document:
         """Chroma's `add_images` makes the base64 of the file the content; where a reference is known, that will do."""
