@@ -184,18 +184,23 @@ class JinaClip:
             images: a picture for each result, or None; looked at only where there is no vector.
 
         Returns:
-            As many: the vectors given, float32 arrays of shape (d,), and None where there is neither.
+            As many: the vectors given, float32 arrays of shape (d,), and None where there is neither. Where no picture
+            is needed, neither key nor weights are.
 
         Raises:
             JinaClipError: the backend failed.
         """
         missing = Missing(vectors, images)
+        if not missing.images:
+            return list(vectors)
         items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=False)
         return missing.filled(lambda: self._run(items))
 
     async def aembed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
         """`embed_missing` without blocking the event loop."""
         missing = Missing(vectors, images)
+        if not missing.images:
+            return list(vectors)
         items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=True)
         job = await self._answer(items)
         return missing.filled(job.result)
