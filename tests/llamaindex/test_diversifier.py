@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
-import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -169,8 +169,13 @@ async def test_the_loop_goes_on(embed, files):
     assert ticks > 3
 
 
-def test_a_dump_holds_no_key(embed):
-    """I13."""
-    made = JinaClipDiversifier(embed_model=embed(api_key="jina_test_secret"))
-    assert "jina_test_secret" not in json.dumps(made.to_dict(), default=str) + repr(made)
-    assert made.to_dict()["class_name"] == "JinaClipDiversifier"
+def test_dumps_hold_no_key_and_dumps_pickles_and_copies_give_the_same(embed):
+    """I12, I13, I15, I16: a pickle holds the key, for worker processes."""
+    made = JinaClipDiversifier(embed_model=embed(api_key="jina_test_secret", dimensions=64), clusters=3, top_n=2)
+    dump = made.to_dict()
+    assert dump["class_name"] == "JinaClipDiversifier"
+    assert "jina_test_secret" not in made.to_json() + repr(made)
+    for again in (JinaClipDiversifier.from_dict(dump), pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        assert again.to_dict() == dump
+        assert again.embed_model.clip.fingerprint == made.embed_model.clip.fingerprint
+    assert pickle.loads(pickle.dumps(made)).embed_model.clip.config.key.reveal() == "jina_test_secret"

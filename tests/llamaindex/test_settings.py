@@ -350,7 +350,8 @@ def test_importing_the_package_loads_nothing_and_the_class_nothing_that_the_host
 
 
 def test_the_package_lists_what_it_offers():
-    assert "JinaClipEmbedding" in llamaindex_jinaclip.__all__
+    for name in llamaindex_jinaclip.__all__:
+        assert getattr(llamaindex_jinaclip, name).class_name() == name
     with pytest.raises(AttributeError, match="Nothing"):
         _ = llamaindex_jinaclip.Nothing
 

@@ -84,6 +84,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
         def __init__(self, **options: Any) -> None:
             options = hidden(options)
+            options.pop("class_name", None)  # from a dump inside another's
             own = {name: options.pop(name) for name in type(self).model_fields if name in options.keys() - OPTIONS}
             clip = open_clip(options)
             with checked():
