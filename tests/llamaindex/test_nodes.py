@@ -103,6 +103,7 @@ async def test_a_half_without_weight_is_not_paid_for(embed, server, files, on):
     assert (server.ledger()["texts"], server.ledger()["images"]) == (0, 1)
     await on(embed(fusion_weight=1), [ImageNode(text="red", image_path=files[0])])
     assert (server.ledger()["texts"], server.ledger()["images"]) == (1, 1)
+    await on(embed(fusion_weight=1), [ImageNode(text="red"), ImageNode(text="red", image_path="missing.png")])
 
 
 async def test_mixed_nodes_keep_their_order_and_take_few_requests(embed, server, files, on):

@@ -31,9 +31,9 @@ def halves(nodes: Sequence[BaseNode], weight: float, clip: JinaClip) -> tuple[Ba
     with naming(nodes):
         for index, node in enumerate(nodes):
             picture, worded = picture_of(node), bool(node.get_content(MetadataMode.NONE).strip())
-            if isinstance(picture, InputError):
-                raise InputError(f"node {index}, {node.class_name()} {node.node_id}: {picture}", index=index)
             if picture is not None and not (worded and weight == 1):
+                if isinstance(picture, InputError):
+                    raise InputError(f"node {index}, {node.class_name()} {node.node_id}: {picture}", index=index)
                 pictures[index] = picture
             if picture is None or (worded and weight > 0):  # LlamaIndex's text to embed: with metadata
                 texts[index] = node.get_content(MetadataMode.EMBED)
