@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jinaclip.batches import Batches
     from jinaclip.check import CheckReport
     from jinaclip.clip import JinaClip
     from jinaclip.config import EmbedderConfig, ImagePolicy
@@ -48,6 +49,7 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadResponseError",
+    "Batches",
     "BudgetError",
     "CheckReport",
     "CheckpointError",
@@ -75,6 +77,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "batches": ("Batches",),
     "check": ("CheckReport",),
     "clip": ("JinaClip",),
     "config": ("EmbedderConfig", "ImagePolicy"),

@@ -185,7 +185,8 @@ class JinaClip:
             images: a picture for each result, or None; looked at only where there is no vector.
 
         Returns:
-            As many: the vectors given, float32 arrays of shape (d,), and None where there is neither.
+            As many: the vectors given, float32 arrays of shape (d,), and None where there is neither. Where no picture
+            is needed, neither key nor weights are.
 
         Raises:
             JinaClipError: the backend failed.
