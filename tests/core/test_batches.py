@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jinaclip import Batches, InputError, JinaClip
+from jinaclip import Batches, InputError
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -57,12 +57,3 @@ def test_an_error_counts_in_the_callers_places_and_holds_what_was_made(clip, ser
     assert list(caught.value.partial.errors) == [caught.value.index] == [6]
     assert caught.value.partial.vectors[8].tolist() == made.embed_documents(["c"])[0].tolist()
     assert server.history("text", "d")["received"] == 0
-
-
-def test_no_picture_missing_needs_no_key(monkeypatch):
-    """`embed_missing` asks nobody for what is there, or cannot be made."""
-    for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    made = JinaClip()
-    for vectors, images in (([], []), ([[1.0], None], ["x.png", None])):
-        assert made.embed_missing(vectors, images) == asyncio.run(made.aembed_missing(vectors, images)) == vectors

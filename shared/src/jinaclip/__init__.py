@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from jinaclip.fusion import fuse
     from jinaclip.inputs import Image
+    from jinaclip.rerank import Diversifier
     from jinaclip.specs import SPECS, ModelSpec
     from jinaclip.usage import Usage
     from jinaclip.vectors import truncate
@@ -54,6 +55,7 @@ __all__ = [
     "CheckReport",
     "CheckpointError",
     "ConfigError",
+    "Diversifier",
     "EmbedderConfig",
     "Estimate",
     "Image",
@@ -85,6 +87,7 @@ _HOMES = {
     "diversity": ("diversify",),
     "fusion": ("fuse",),
     "inputs": ("Image",),
+    "rerank": ("Diversifier",),
     "specs": ("SPECS", "ModelSpec"),
     "usage": ("Usage",),
     "vectors": ("truncate",),

@@ -11,7 +11,7 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from jinaclip import diversify
+from jinaclip import Diversifier
 from llamaindex_jinaclip.embedding import JinaClipEmbedding, checked
 from llamaindex_jinaclip.nodes import picture_of
 
@@ -42,53 +42,49 @@ class JinaClipDiversifier(BaseNodePostprocessor):
 
     embed_model: JinaClipEmbedding
     top_n: int | None = Field(default=None, ge=1)
-    clusters: int = 5
-    method: Literal["kmeans", "mmr"] = "kmeans"
-    lambda_mult: float = 0.5
-    seed: int = 0
+    clusters: int = Diversifier.clusters
+    method: Literal["kmeans", "mmr"] = Diversifier.method
+    lambda_mult: float = Diversifier.lambda_mult
+    seed: int = Diversifier.seed
 
     if not TYPE_CHECKING:  # type checkers take the signature from the fields
 
         def __init__(self, **options: Any) -> None:
             with checked():
                 super().__init__(**options)
-            self._choose([], [])
+            self._diversifier()
 
     @classmethod
     def class_name(cls) -> str:
         """The name in dumps."""
         return "JinaClipDiversifier"
 
+    def _diversifier(self) -> Diversifier:
+        return Diversifier(self.top_n, self.clusters, self.method, self.lambda_mult, self.seed)
+
     def _postprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
         self._start(nodes, query_bundle)
-        vectors = self.embed_model.clip.embed_missing(*self._looks(nodes))
-        return self._end(self._choose(nodes, vectors))
+        return self._end(nodes, self._diversifier().order(self.embed_model.clip, *held(nodes)))
 
     async def _apostprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
         self._start(nodes, query_bundle)
-        looks = await asyncio.to_thread(self._looks, nodes)
-        vectors = await self.embed_model.clip.aembed_missing(*looks)
-        return self._end(await asyncio.to_thread(self._choose, nodes, vectors))
-
-    def _looks(self, nodes: Nodes) -> tuple[list[Any], list[Any]]:
-        """Vectors that the store handed over, and pictures."""
-        pictures = [picture_of(one.node) for one in nodes]
-        counts = [self.method == "mmr" or picture is not None for picture in pictures]
-        return [one.node.embedding if some else None for one, some in zip(nodes, counts, strict=True)], pictures
-
-    def _choose(self, nodes: Nodes, vectors: list[Any]) -> Nodes:
-        scores: list[Any] = [one.score for one in nodes]
-        falling = None not in scores and scores == sorted(scores, reverse=True)
-        most = max(len(nodes), 1) if self.top_n is None else self.top_n
-        options = {name: getattr(self, name) for name in ("clusters", "method", "lambda_mult", "seed")}
-        chosen = diversify(vectors, most, relevance=scores if falling else None, **options)
-        return [nodes[i] for i in chosen]
+        found = await asyncio.to_thread(held, nodes)
+        return self._end(nodes, await self._diversifier().aorder(self.embed_model.clip, *found))
 
     def _start(self, nodes: Nodes, query: QueryBundle | None) -> None:
         top_n = len(nodes) if self.top_n is None else self.top_n
         name = self.embed_model.model_name
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=name))
 
-    def _end(self, nodes: Nodes) -> Nodes:
-        dispatcher.event(ReRankEndEvent(nodes=nodes))
-        return nodes
+    def _end(self, nodes: Nodes, order: list[int]) -> Nodes:
+        chosen = [nodes[place] for place in order]
+        dispatcher.event(ReRankEndEvent(nodes=chosen))
+        return chosen
+
+
+def held(nodes: Nodes) -> tuple[list[Any], list[Any], list[float] | None]:
+    """Vectors that the store handed over, pictures, and the scores if they say what is relevant."""
+    scores: list[Any] = [one.score for one in nodes]
+    falling = None not in scores and scores == sorted(scores, reverse=True)
+    pictures = [picture_of(one.node) for one in nodes]
+    return [one.node.embedding for one in nodes], pictures, scores if falling else None
