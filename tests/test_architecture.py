@@ -18,15 +18,17 @@ PACKAGES = ROOT / "packages"
 LAYERS = [
     ["errors"],
     ["secret", "specs", "vectors"],
-    ["config", "cost", "deadlines", "fusion", "inputs", "usage"],
+    ["config", "cost", "deadlines", "diversity", "fusion", "inputs", "usage"],
     ["ahead", "images"],
     ["plan"],
     ["job"],
     ["backend"],
     ["api", "local"],
-    ["check"],
+    ["check", "classification"],
     ["clip"],
-    ["cli", "server", "bulk", "__main__"],
+    ["evaluation"],
+    ["cli", "mteb", "server", "bulk"],
+    ["__main__"],
 ]
 HOMES = {
     "torch": {"local"},
@@ -36,6 +38,12 @@ HOMES = {
     "onnxruntime": {"local/onnx"},
     "PIL": {"images", "local/preprocess"},
     "ray": {"bulk"},
+    "sklearn": {"diversity"},
+    "threadpoolctl": {"diversity"},
+    "ir_measures": {"evaluation/metrics"},
+    "matplotlib": {"evaluation/curves"},
+    "pyarrow": {"evaluation/records"},
+    "mteb": {"mteb"},
     "httpx": {"api", "images"},
     "httpcore": {"api", "images", "deadlines"},
 }

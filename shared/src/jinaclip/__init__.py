@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinaclip.check import CheckReport
+    from jinaclip.classification import Classification, aclassify, classify
     from jinaclip.clip import JinaClip
     from jinaclip.config import EmbedderConfig, ImagePolicy
     from jinaclip.cost import Estimate, image_tokens
+    from jinaclip.diversity import diversify
     from jinaclip.errors import (
         APIConnectionError,
         APIError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         RequestRejectedError,
         ServerError,
     )
+    from jinaclip.evaluation import Evaluation, evaluate
     from jinaclip.fusion import fuse
     from jinaclip.inputs import Image
     from jinaclip.specs import SPECS, ModelSpec
@@ -50,9 +53,11 @@ __all__ = [
     "BudgetError",
     "CheckReport",
     "CheckpointError",
+    "Classification",
     "ConfigError",
     "EmbedderConfig",
     "Estimate",
+    "Evaluation",
     "Image",
     "ImagePolicy",
     "InputError",
@@ -67,6 +72,10 @@ __all__ = [
     "RequestRejectedError",
     "ServerError",
     "Usage",
+    "aclassify",
+    "classify",
+    "diversify",
+    "evaluate",
     "fuse",
     "image_tokens",
     "truncate",
@@ -74,9 +83,12 @@ __all__ = [
 
 _HOMES = {
     "check": ("CheckReport",),
+    "classification": ("Classification", "aclassify", "classify"),
     "clip": ("JinaClip",),
     "config": ("EmbedderConfig", "ImagePolicy"),
     "cost": ("Estimate", "image_tokens"),
+    "diversity": ("diversify",),
+    "evaluation": ("Evaluation", "evaluate"),
     "fusion": ("fuse",),
     "inputs": ("Image",),
     "specs": ("SPECS", "ModelSpec"),

@@ -58,6 +58,11 @@ class JinaClip:
         return self.config.dimensions or self.spec.dimensions
 
     @property
+    def logit_scale(self) -> float | None:
+        """Logarithm of what training multiplied cosines with; None on the API. The local backend loads its weights."""
+        return self._backend.logit_scale
+
+    @property
     def usage(self) -> Usage:
         """Running totals of this object."""
         return self._backend.usage

@@ -1,0 +1,260 @@
+"""`evaluate` on the catalogue: the two tables, the curve, the advice, and whether the published findings hold there."""
+
+import csv
+import io
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jinaclip import ConfigError, InputError, JinaClip, MissingDependencyError, evaluate
+from jinaclip.evaluation.metrics import Bootstrap, matches, measure, nearest
+
+METHODS = ["query-to-description", "query-to-image", "query-to-average"]
+
+
+def mean(evaluation, table, row, column):
+    return evaluation.tables[table].rows[row][column].mean
+
+
+# what was published
+
+
+def test_the_average_finds_at_least_what_text_or_image_alone_find(evaluation):
+    """The finding of the method's authors, on products the model never saw."""
+    for column in ("P@10 broad", "P@10 fine"):
+        alone = [mean(evaluation, "categories", method, column) for method in METHODS[:2]]
+        assert mean(evaluation, "categories", METHODS[2], column) >= max(alone)
+
+
+@pytest.mark.parametrize("order", ["kmeans", "mmr"])
+def test_diversity_shows_more_at_equal_category_precision(evaluation, order):
+    """The other finding, for queries that leave the looks open: "dress", not "midi dress with stripes"."""
+    before, after = (evaluation.tables["diversity"].rows[f"broad queries, {name}"] for name in ("as found", order))
+    assert after["distinct values"].mean > before["distinct values"].mean
+    assert after["distance"].mean > before["distance"].mean
+    assert after["P@5"].mean >= before["P@5"].mean - 0.02
+
+
+def test_a_quarter_of_the_width_keeps_nearly_all(evaluation):
+    kept = evaluation.tables["matryoshka"].rows["32"]
+    assert min(score.mean for score in kept.values()) > 0.9
+
+
+# the tables
+
+
+def test_the_category_table_has_every_cutoff_at_every_level(evaluation):
+    table = evaluation.tables["categories"]
+    assert list(table.rows) == METHODS
+    assert table.columns == [f"P@{k} {level}" for level in ("broad", "fine") for k in (10, 20, 50, 100)]
+
+
+def test_precision_is_what_counting_by_hand_gives(model, catalogue, items, evaluation):
+    queries = [json.loads(line) for line in (catalogue / "queries.jsonl").read_text().splitlines()]
+    pictures = model.embed_images([catalogue / item["image"] for item in items])
+    shares = []
+    for query in queries:
+        best = np.argsort(-(pictures @ model.embed_query(query["text"])))[:10]
+        shares.append(np.mean([items[i]["categories"]["broad"] == query["categories"]["broad"] for i in best]))
+    score = evaluation.tables["categories"].rows["query-to-image"]["P@10 broad"]
+    assert score.mean == pytest.approx(np.mean(shares), abs=1e-6)
+    assert score.count == len(queries)
+
+
+def test_queries_without_a_level_do_not_count_there(catalogue, evaluation):
+    queries = [json.loads(line) for line in (catalogue / "queries.jsonl").read_text().splitlines()]
+    fine = sum("fine" in query["categories"] for query in queries)
+    assert evaluation.tables["categories"].rows["query-to-image"]["P@10 fine"].count == fine < len(queries)
+
+
+def test_recall_finds_the_counterpart_and_within_a_modality_the_likes(model, items, catalogue, evaluation):
+    texts = model.embed_documents([item["text"] for item in items])
+    pictures = model.embed_images([catalogue / item["image"] for item in items])
+    cosines = texts @ pictures.T
+    ranks = (cosines > np.diag(cosines)[:, None]).sum(1)
+    assert mean(evaluation, "recall", "text-image", "R@5") == pytest.approx(np.mean(ranks < 5), abs=1e-6)
+    sizes = Counter(item["categories"]["fine"] for item in items)
+    alone = sum(size == 1 for size in sizes.values())
+    assert evaluation.tables["recall"].rows["image-image"]["R@5"].count == len(items) - alone
+    assert list(evaluation.tables["recall"].rows) == ["text-image", "image-text", "text-text", "image-image"]
+
+
+def test_the_curve_has_the_widths_of_the_training_and_ends_at_one(model, evaluation):
+    rows = evaluation.tables["matryoshka"].rows
+    assert [int(width) for width in rows] == list(model.spec.matryoshka)
+    assert all(str(score) == "1.000 (1.000 to 1.000)" for score in rows["128"].values())
+
+
+def test_the_advice_is_the_best_method_and_the_narrowest_width_that_keeps_it(evaluation):
+    choice = evaluation.choice
+    column = choice.measure
+    scores = {method: mean(evaluation, "categories", method, column) for method in METHODS}
+    assert choice.method == max(scores, key=scores.get)
+    assert choice.score.mean == scores[choice.method]
+    assert set(choice.leads) == set(METHODS) - {choice.method}
+    rows = evaluation.tables["matryoshka"].rows
+    enough = [int(width) for width, row in rows.items() if row[f"{choice.method}, {column}"].low >= 0.95]
+    assert choice.width == min(enough)
+    assert choice.method in str(choice)
+    assert str(choice.width) in str(choice)
+
+
+def test_intervals_hold_their_means(evaluation):
+    scores = [score for table in evaluation.tables.values() for row in table.rows.values() for score in row.values()]
+    assert all(score.low <= score.mean <= score.high for score in scores)
+    assert any(score.low < score.high for score in scores)
+
+
+# what is written
+
+
+def test_files_say_what_was_found(evaluation, tmp_path):
+    written = {path.name: path for path in evaluation.write(tmp_path / "new" / "folder")}
+    assert set(written) == {
+        "evaluation.md", "categories.csv", "recall.csv", "matryoshka.csv", "diversity.csv", "matryoshka.png"
+    }  # fmt: skip
+    page = written["evaluation.md"].read_text()
+    assert str(evaluation.choice) in page
+    assert evaluation.fingerprint in page
+    assert str(evaluation.tables["categories"].rows["query-to-image"]["P@10 broad"]) in page
+    with Image.open(written["matryoshka.png"]) as curve:
+        assert curve.format == "PNG"
+        assert min(curve.size) > 500
+
+
+def test_csv_gives_every_score_with_its_interval(evaluation):
+    table = evaluation.tables["recall"]
+    rows = list(csv.DictReader(io.StringIO(table.csv())))
+    assert len(rows) == 4 * 3
+    first = table.rows["text-image"]["R@1"]
+    assert rows[0]["query-document"] == "text-image"
+    assert float(rows[0]["mean"]) == pytest.approx(first.mean, abs=1e-6)
+    assert int(rows[0]["queries"]) == first.count
+
+
+# other data
+
+
+def small(count=6):
+    """Items and queries in Python, with plain squares for pictures."""
+    colours = ["red", "green", "blue"]
+    items = [
+        {
+            "id": i,
+            "text": f"a {colours[i % 3]} square, number {i}",
+            "image": Image.new("RGB", (64, 64), colours[i % 3]),
+            "categories": {"broad": "square", "fine": colours[i % 3]},
+        }
+        for i in range(count)
+    ]
+    return items, [{"text": colour, "categories": {"fine": colour}} for colour in colours]
+
+
+def test_a_table_shorter_than_the_cutoffs_is_measured_as_far_as_it_goes(model):
+    found = evaluate(model, *small(), resamples=50)
+    assert found.tables["categories"].columns == ["P@6 fine"]
+    assert found.tables["recall"].columns == ["R@1", "R@5"]
+    assert "distinct values" not in found.tables["diversity"].columns
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_items_without_their_like_leave_nothing_to_find_within_a_modality(model, count):
+    items, queries = small(count)
+    found = evaluate(model, items, queries[:1], resamples=20)
+    assert str(found.tables["recall"].rows["image-image"]["R@1"]) == "-"
+    assert found.tables["recall"].rows["text-image"]["R@1"].count == count
+
+
+def test_widths_and_weight_are_the_caller_s(model):
+    found = evaluate(model, *small(), widths=[8], weight=1, resamples=50)
+    assert list(found.tables["matryoshka"].rows) == ["8", "128"]
+    rows = found.tables["categories"].rows
+    assert rows["query-to-average"] == rows["query-to-description"]
+
+
+def test_vectors_that_are_not_normalised_give_the_same(model, catalogue_checkpoint):
+    with JinaClip(catalogue_checkpoint, backend="local", device="cpu", normalized=False) as raw:
+        page = evaluate(raw, *small(), resamples=50).markdown()
+    expected = evaluate(model, *small(), resamples=50).markdown()
+    assert page.replace(raw.fingerprint, model.fingerprint) == expected
+
+
+def test_the_hosted_api_is_asked_for_each_text_image_and_query_once(server, clip):
+    items, queries = small()
+    with clip(dimensions=64) as hosted:
+        found = evaluate(hosted, items, queries, resamples=50)
+    assert list(found.tables["matryoshka"].rows) == ["32", "64"]
+    ledger = server.ledger()
+    assert ledger["tiles"] == 3  # the pictures, of which three are the others again
+    assert found.items == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"pool": 0}, "pool"), ({"resamples": 0}, "resamples"), ({"widths": [999]}, "widths"), ({"weight": 2}, "weight"),
+     ({"clusters": 0}, "clusters"), ({"widths": [True]}, "widths")],
+)  # fmt: skip
+def test_options_out_of_range(model, options, named):
+    with pytest.raises(ConfigError, match=named):
+        evaluate(model, *small(), **{"resamples": 10, **options})
+
+
+def test_queries_that_ask_for_nothing_there_is(model):
+    items, _ = small()
+    with pytest.raises(InputError, match="no item has a category"):
+        evaluate(model, items, [{"text": "a hat", "categories": {"broad": "hat"}}])
+
+
+# the arithmetic
+
+
+def test_nearest_is_a_sort_by_cosine_and_leaves_itself_out():
+    rng = np.random.default_rng(0)
+    queries, documents = rng.normal(size=(1100, 8)).astype("f"), rng.normal(size=(40, 8)).astype("f")
+    np.testing.assert_array_equal(nearest(queries, documents, 7), np.argsort(-(queries @ documents.T), 1)[:, :7])
+    own = nearest(documents, documents, 99, skip_self=True)
+    assert own.shape == (40, 39)
+    assert not (own == np.arange(40)[:, None]).any()
+
+
+def test_equal_documents_keep_the_order_of_the_table():
+    rows = np.ones((12, 4), np.float32)
+    assert nearest(rows[:1], rows, 12)[0].tolist() == list(range(12))
+    found = measure(["P@10"], nearest(rows[:1], rows, 12), [{9, 10, 11}])
+    assert found["P@10"][0] == pytest.approx(0.1)
+
+
+def test_measures_are_those_of_the_books():
+    ranking = np.array([[3, 1, 2], [0, 1, 2], [2, 1, 0]])
+    found = measure(["P@2", "R@2"], ranking, [{1, 2, 9}, set(), {5}])
+    np.testing.assert_allclose(found["P@2"], [0.5, np.nan, 0])
+    np.testing.assert_allclose(found["R@2"], [1 / 3, np.nan, 0])
+
+
+def test_the_interval_narrows_with_more_queries_and_is_the_same_for_the_same_seed():
+    values = np.random.default_rng(0).random(4000)
+    few, many = Bootstrap(400, 1).score(values[:40]), Bootstrap(400, 1).score(values)
+    assert many.high - many.low < (few.high - few.low) / 5
+    assert few == Bootstrap(400, 1).score(values[:40])
+    # of 40 uniform numbers: 1.96 standard errors either way
+    assert few.high - few.low == pytest.approx(2 * 1.96 * values[:40].std() / 40**0.5, rel=0.15)
+
+
+def test_what_is_kept_is_paired_query_by_query():
+    whole = np.random.default_rng(0).random(200)
+    kept = Bootstrap(200, 0).kept(whole * 0.9, whole)
+    assert (kept.mean, kept.low, kept.high) == pytest.approx((0.9, 0.9, 0.9))
+    assert str(Bootstrap(10, 0).kept(np.zeros(3), np.zeros(3))) == "-"
+
+
+def test_matches_are_by_category():
+    assert matches(["a", None, "x"], ["b", "a", None, "a"]) == [{1, 3}, frozenset(), frozenset()]
+
+
+def test_without_ir_measures_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ir_measures", None)
+    with pytest.raises(MissingDependencyError, match=r"jinaclip\[evaluate\]"):
+        measure(["P@1"], np.zeros((1, 1), int), [{0}])
