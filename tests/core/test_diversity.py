@@ -93,6 +93,35 @@ def test_each_result_stands_once_and_the_best_is_first(count, k, clusters, metho
     assert all(type(index) is int for index in found)
 
 
+@pytest.mark.parametrize("method", ["kmeans", "mmr"])
+def test_a_result_without_a_picture_keeps_the_place_of_its_relevance(method):
+    rows, _ = kinds(4, 4, 4)
+    without = {0, 3, 8, 11}
+    left = [i for i in range(12) if i not in without]
+    expected = [left[i] for i in diversify(rows[left], 8, clusters=3, method=method)]
+    found = diversify([None if i in without else row for i, row in enumerate(rows)], 12, clusters=3, method=method)
+    assert {place for place, index in enumerate(found) if index in without} == without
+    assert [index for index in found if index not in without] == expected
+    relevance = RNG.permutation(12) / 12
+    order = np.argsort(-relevance)
+    ranked = diversify([None, *rows[1:]], 12, clusters=3, relevance=relevance, method=method)
+    assert ranked.index(0) == order.tolist().index(0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(1, 40), st.sampled_from(["kmeans", "mmr"]))
+def test_no_result_is_lost_or_doubled_whatever_has_a_picture(pictured, k, method):
+    rows = [np.random.default_rng(i).normal(size=4) if has else None for i, has in enumerate(pictured)]
+    found = diversify(rows, k, method=method)
+    assert len(found) == len(set(found)) == min(k, len(rows))
+    whole = diversify(rows, len(rows), method=method)
+    assert found == whole[:k]
+
+
+def test_results_without_any_picture_stay_as_they_are():
+    assert diversify([None] * 4, 3) == diversify([None] * 4, 3, method="mmr") == [0, 1, 2]
+
+
 def test_as_many_clusters_as_results_change_nothing_nor_does_one():
     rows, _ = kinds(5, 5)
     for clusters in (1, 10, 99):
@@ -227,6 +256,9 @@ def test_a_vector_of_zeros_is_named():
     with pytest.raises(InputError, match="zeros") as caught:
         diversify([[1, 0], [0, 0]], 2)
     assert caught.value.index == 1
+    with pytest.raises(InputError, match="zeros") as caught:
+        diversify([None, [1, 0], None, [0, 0]], 2)
+    assert caught.value.index == 3
 
 
 @pytest.mark.parametrize("relevance", [[1, 2], [[1], [2], [3]], ["a", "b", "c"], [1, np.nan, 2], 1.0])

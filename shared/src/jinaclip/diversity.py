@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError
-from jinaclip.vectors import Vectors, normalize
+from jinaclip.vectors import Vectors, as_vectors, normalize
 
+Rows = ArrayLike | Sequence[ArrayLike | None]
 Method = Literal["kmeans", "mmr"]
 METHODS = get_args(Method)
 SMALL = 2048
@@ -23,7 +24,7 @@ SAME = 6
 
 
 def diversify(
-    image_embeddings: ArrayLike,
+    image_embeddings: Rows,
     k: int,
     *,
     clusters: int = 5,
@@ -42,7 +43,8 @@ def diversify(
     The same input gives the same order in every process; "kmeans" does not depend on the order of the rows either.
 
     Args:
-        image_embeddings: vectors of the results, shape (n, d), of any length but zero.
+        image_embeddings: vectors of the results, shape (n, d), of any length but zero. A result without a picture is
+            None instead of a row; it keeps the place that its relevance gives it.
         k: how many to show; all of them where there are fewer.
         clusters: how many kinds of pictures to tell apart; only for "kmeans".
         relevance: score of each result, shape (n,), higher is better, equal ones in the order given. None takes the
@@ -62,16 +64,15 @@ def diversify(
     check_options(k, clusters, method, lambda_mult)
     if is_empty(image_embeddings):
         return []
-    rows = normalize(image_embeddings)
-    if rows.ndim != 2:
-        raise InputError(f"image_embeddings must have shape (n, d), not {rows.shape}")
-    scores = scores_of(relevance, len(rows))
-    if method == "mmr":
-        return marginal(rows, scores, k, lambda_mult)
-    ranked = np.argsort(-scores, kind="stable")
-    firsts = first_of_each(cluster(rows, clusters, seed)[ranked])
-    rest = np.delete(np.arange(len(ranked)), firsts)
-    chosen: list[int] = ranked[np.concatenate([firsts, rest])][:k].tolist()
+    pictured, rows = with_pictures(image_embeddings)
+    scores = scores_of(relevance, len(pictured))
+    order = np.argsort(-scores, kind="stable")
+    slots = np.flatnonzero(pictured[order])  # what stands there may be put elsewhere
+    results = order[slots]
+    looks = rows[(np.cumsum(pictured) - 1)[results]]  # best first
+    kinds = marginal(looks, scores[results], k, lambda_mult) if method == "mmr" else in_turn(looks, clusters, seed)
+    order[slots[: len(kinds)]] = results[kinds]
+    chosen: list[int] = order[:k].tolist()
     return chosen
 
 
@@ -90,11 +91,31 @@ def check_options(k: int, clusters: int, method: str, lambda_mult: float) -> Non
         raise ConfigError(f"lambda_mult={lambda_mult!r} must be a number from 0 (diversity) to 1 (relevance)")
 
 
-def is_empty(values: ArrayLike) -> bool:
+def is_empty(values: Rows) -> bool:
     """Whether there are no rows, of whatever width."""
     if isinstance(values, np.ndarray):
         return values.shape[:1] == (0,)
     return isinstance(values, Sequence) and not values
+
+
+def with_pictures(embeddings: Rows) -> tuple[NDArray[np.bool_], Vectors]:
+    """Which results have a row, shape (n,), and those rows at length 1, shape (m, d).
+
+    Raises:
+        InputError: the rows are no vectors, or one is zero; `.index` says which result.
+    """
+    listed: Any = embeddings if isinstance(embeddings, list | tuple) else as_vectors(cast(Any, embeddings))
+    pictured = np.array([row is not None for row in listed], bool)
+    if not pictured.any():
+        return pictured, np.empty((0, 1), np.float32)
+    try:
+        rows = normalize([row for row in listed if row is not None])
+    except InputError as error:
+        error.index = error.index if error.index is None else int(np.flatnonzero(pictured)[error.index])
+        raise
+    if rows.ndim != 2:
+        raise InputError(f"image_embeddings must have shape (n, d), not {rows.shape}")
+    return pictured, rows
 
 
 def scores_of(relevance: ArrayLike | None, count: int) -> NDArray[np.float64]:
@@ -116,9 +137,10 @@ def scores_of(relevance: ArrayLike | None, count: int) -> NDArray[np.float64]:
     return scores
 
 
-def first_of_each(labels: NDArray[Any]) -> NDArray[np.intp]:
-    """Where each label stands first, in the order of the places."""
-    return np.sort(np.unique(labels, return_index=True)[1])
+def in_turn(rows: Vectors, clusters: int, seed: int) -> NDArray[np.intp]:
+    """Places of the rows: the first of each cluster, then the rest, both in the order given."""
+    firsts = np.sort(np.unique(cluster(rows, clusters, seed), return_index=True)[1])
+    return np.concatenate([firsts, np.delete(np.arange(len(rows)), firsts)])
 
 
 def cluster(rows: Vectors, clusters: int, seed: int) -> NDArray[Any]:
