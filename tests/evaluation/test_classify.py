@@ -8,8 +8,8 @@ from jinaclip import classify
 SOME = 60
 
 
-def test_garments_are_told_apart_without_training(model, catalogue, items):
-    pictures = [catalogue / item["image"] for item in items[:SOME]]
+def test_garments_are_told_apart_without_training(model, table, items):
+    pictures = [table / item["image"] for item in items[:SOME]]
     found = classify(model, pictures, list(GARMENTS), template="{}")
     right = np.array(found.best) == [item["categories"]["broad"] for item in items[:SOME]]
     assert right.mean() > 0.85
@@ -23,7 +23,7 @@ def test_texts_are_told_apart_too(model, items):
     assert right.mean() > 0.6
 
 
-def test_colours_are_told_apart(model, catalogue, items):
+def test_colours_are_told_apart(model, table, items):
     plain = [item for item in items if item["attributes"]["pattern"] == "plain"]
-    found = classify(model, [catalogue / item["image"] for item in plain], COLOURS, template="{} garment")
+    found = classify(model, [table / item["image"] for item in plain], COLOURS, template="{} garment")
     assert np.mean(np.array(found.best) == [item["attributes"]["colour"] for item in plain]) > 0.6

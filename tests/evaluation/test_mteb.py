@@ -37,10 +37,10 @@ FACTS = {
 
 
 @pytest.fixture(scope="module")
-def shop(items, catalogue):
+def shop(items, table):
     """Ids, titles, descriptions and pictures of the first products."""
     chosen = products("test", COUNT)
-    pictures = [Image.open(catalogue / item["image"]).convert("RGB") for item in items[:COUNT]]
+    pictures = [Image.open(table / item["image"]).convert("RGB") for item in items[:COUNT]]
     return {
         "id": [item["id"] for item in items[:COUNT]],
         "title": [title(product, "en") for product in chosen],

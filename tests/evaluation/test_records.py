@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jinaclip import InputError, MissingDependencyError
-from jinaclip.evaluation.records import read_items, read_queries
+from jinaclip.evaluation.records import read_items, read_queries, read_rows
 
 ROW = {"id": "a", "text": "a dress", "image": "a.png", "categories": {"broad": "dress"}}
 
@@ -115,6 +115,7 @@ def test_a_query_without_categories_is_named():
 def test_files_that_cannot_be_read(tmp_path):
     for name, content, named in (
         ("items.jsonl", "{}\n{broken", "line 2"),
+        ("deep.jsonl", "[" * 100_000, "line 1"),
         ("list.jsonl", "[1]", "row 0 must be an object"),
         ("empty.jsonl", "\n", "there are no items"),
         ("items.parquet", "no parquet", "cannot be read as Parquet"),
@@ -125,6 +126,20 @@ def test_files_that_cannot_be_read(tmp_path):
             read_items(tmp_path / name)
     with pytest.raises(InputError, match="there is no file"):
         read_items(tmp_path / "none.jsonl")
+
+
+def test_lines_are_those_of_the_file_and_not_of_the_texts(tmp_path):
+    """Unicode knows other ends of lines, which JSON may hold; and some editors begin a file with a mark."""
+    (tmp_path / "items.jsonl").write_text(
+        "\ufeff" + json.dumps({**ROW, "text": "one\u2028two\x85three"}, ensure_ascii=False) + "\r\n", "utf-8"
+    )
+    assert [item.text for item in read_items(tmp_path / "items.jsonl")] == ["one\u2028two\x85three"]
+
+
+def test_a_file_in_another_encoding_is_named_by_its_line(tmp_path):
+    (tmp_path / "items.jsonl").write_bytes(b"{}\n" + '{"text": "\xe9"}'.encode("latin-1"))
+    with pytest.raises(InputError, match=r"line 2 .*UTF-8"):
+        read_rows(tmp_path / "items.jsonl")
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):

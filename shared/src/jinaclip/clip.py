@@ -208,7 +208,8 @@ class JinaClip:
     def _run(self, items: Plan) -> Vectors:
         job = self._job(items)
         if items.total != 0:
-            self._backend.embed(job)
+            with job.ending():  # so that Ctrl-C, too, comes with what was embedded until then
+                self._backend.embed(job)
         return job.result()
 
     async def _arun(self, items: Plan) -> Vectors:

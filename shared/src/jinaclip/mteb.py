@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip.errors import InputError, MissingDependencyError
-from jinaclip.evaluation.run import embed_queries
+from jinaclip.evaluation.embedding import embed_queries
 from jinaclip.fusion import check_weight, fuse
 from jinaclip.vectors import Vectors, normalize
 

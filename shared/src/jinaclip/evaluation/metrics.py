@@ -102,9 +102,9 @@ class Bootstrap:
 
 
 def scored(mean: Any, draws: NDArray[np.float64], count: int) -> Score:
-    """A mean with the interval that its resamples give."""
+    """A mean with the interval that its resamples give; one query alone gives none."""
     edge = (1 - CONFIDENCE) / 2
-    finite = draws[np.isfinite(draws)]
+    finite = draws[np.isfinite(draws)] if count > 1 else draws[:0]
     low, high = np.quantile(finite, [edge, 1 - edge]) if finite.size else (np.nan, np.nan)
     return Score(float(mean), float(low), float(high), count)
 

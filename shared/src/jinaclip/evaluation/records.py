@@ -15,6 +15,7 @@ from jinaclip.inputs import as_text
 
 LEVELS = ("broad", "fine")
 """Names of categories that are given as a list."""
+BOM = "\ufeff".encode()
 SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+:")
 Row = Mapping[str, Any]
 Source = str | os.PathLike[str] | Iterable[Row]
@@ -104,11 +105,12 @@ def read_rows(source: Source) -> list[Row]:
 def read_jsonl(path: Path) -> list[Row]:
     """An object on each line; blank lines are skipped."""
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
-            raise InputError(f"line {number} of {path} is no JSON: {error}") from None
+    with path.open("rb") as lines:  # bytes, since a text may hold other characters that end lines
+        for number, line in enumerate(lines, 1):
+            try:
+                rows += [json.loads(line.removeprefix(BOM))] if line.strip() else []
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"line {number} of {path} is no JSON in UTF-8: {error}") from None
     return rows
 
 

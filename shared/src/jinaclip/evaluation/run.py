@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from jinaclip.clip import JinaClip
-from jinaclip.errors import ConfigError, InputError
+from jinaclip.diversity import diversify
+from jinaclip.errors import ConfigError, MissingDependencyError
 from jinaclip.evaluation import searches
 from jinaclip.evaluation.curves import draw_curves
+from jinaclip.evaluation.embedding import embed
 from jinaclip.evaluation.metrics import Bootstrap
-from jinaclip.evaluation.records import Source, read_items, read_queries
-from jinaclip.evaluation.searches import METHODS, PRECISIONS, Embedded
+from jinaclip.evaluation.records import Source
+from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Embedded
 from jinaclip.evaluation.tables import Score, Table
-from jinaclip.fusion import fuse
-from jinaclip.vectors import Vectors, normalize
 
-AT_ONCE = 16
-"""Queries on their way together."""
+EXTRA = ("ir_measures", "matplotlib", "sklearn", "threadpoolctl")
 KEPT = 0.95
 """What a width must keep of the score at full width, at the lower end of the interval, to be advised."""
 
@@ -45,8 +44,7 @@ class Choice:
 
     def __str__(self) -> str:
         others = "; ".join(
-            f"{lead.mean:+.3f} ({lead.low:+.3f} to {lead.high:+.3f}) against {name}"
-            + ("" if lead.low > 0 else ", which these queries cannot tell apart")
+            f"{lead:+} against {name}" + ("" if lead.low > 0 else ", which these queries cannot tell apart")
             for name, lead in self.leads.items()
         )
         return (
@@ -104,6 +102,7 @@ def evaluate(
     pool: int = 50,
     resamples: int = 1000,
     seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Measures how well a model retrieves on your own data, and says how to use it there.
 
@@ -121,9 +120,11 @@ def evaluate(
         pool: results that `diversify` chooses from, in the search that is advised.
         resamples: of the bootstrap.
         seed: for the bootstrap and `diversify`.
+        cache: a file that keeps the vectors, so that a run that was interrupted, or is repeated, embeds only what is
+            new. An image at an address counts as known while the address is the same; pictures in memory are not kept.
 
     Raises:
-        InputError: a row is unusable; `.index` says which.
+        InputError: a row is unusable; `.index` says which. All rows are looked at before anything is embedded.
         ConfigError: an option is out of range.
         MissingDependencyError: the extra `evaluate` is not installed.
         JinaClipError: the backend failed.
@@ -131,8 +132,10 @@ def evaluate(
     for name, value in {"pool": pool, "resamples": resamples}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
+    diversify([], SHOWN, clusters=clusters)  # looks at the option
     steps = checked_widths(widths, clip)
-    data = embed(clip, items, queries, weight)
+    check_extra()
+    data = embed(clip, items, queries, weight, cache)
     bootstrap = Bootstrap(resamples, seed)
     tables = {
         "categories": searches.category_table(data, bootstrap),
@@ -147,6 +150,19 @@ def evaluate(
     return Evaluation(clip.spec.name, clip.fingerprint, *counts, weight, tables, choice)
 
 
+def check_extra() -> None:
+    """Looks, before anything is paid for, whether all that will be needed is installed.
+
+    Raises:
+        MissingDependencyError: it is not.
+    """
+    for name in EXTRA:
+        if find_spec(name) is None:
+            raise MissingDependencyError(
+                f"evaluation needs {name}, which is not installed: pip install 'jinaclip[evaluate]'"
+            )
+
+
 def checked_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
     """Widths of the curve, the full one among them.
 
@@ -158,28 +174,6 @@ def checked_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
     if widths is not None and (not whole or not all(1 <= width <= clip.dimensions for width in steps)):
         raise ConfigError(f"widths={steps} must be whole numbers from 1 to {clip.dimensions}")
     return sorted({clip.dimensions, *(int(width) for width in steps if width <= clip.dimensions)})
-
-
-def embed(clip: JinaClip, items: Source, queries: Source, weight: float) -> Embedded:
-    """Reads and embeds everything, looking at all rows before anything is sent.
-
-    Raises:
-        InputError: a row is unusable, or the queries ask for categories that no item has.
-    """
-    table, wanted = read_items(items), read_queries(queries)
-    known = {pair for item in table for pair in item.categories.items()}
-    if not any(pair in known for query in wanted for pair in query.categories.items()):
-        raise InputError("no item has a category that a query asks for; do both name levels and categories alike?")
-    texts = normalize(clip.embed_documents([item.text for item in table]))
-    images = normalize(clip.embed_images([item.image for item in table]))
-    asked = embed_queries(clip, [query.text for query in wanted])
-    return Embedded(table, wanted, asked, texts, images, fuse(texts, images, weight))
-
-
-def embed_queries(clip: JinaClip, texts: Sequence[str]) -> Vectors:
-    """(q, d): as queries, so that v2's instruction goes before each; several at once."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # threads, since a notebook has an event loop running already
-        return normalize(np.stack(list(pool.map(clip.embed_query, texts))))
 
 
 def choose(data: Embedded, curve: Table, bootstrap: Bootstrap) -> Choice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import get_args
@@ -80,14 +80,22 @@ def precisions(data: Embedded, names: Sequence[str]) -> dict[str, dict[str, Valu
 
 
 def category_table(data: Embedded, bootstrap: Bootstrap) -> Table:
-    """Precision by category, for the three things a query can be compared with."""
-    found = precisions(data, [f"P@{k}" for k in data.cutoffs(PRECISIONS)])
+    """Precision by category, for the three things a query can be compared with, and what no search could exceed."""
+    cutoffs = data.cutoffs(PRECISIONS)
+    found = precisions(data, [f"P@{k}" for k in cutoffs])
+    measures = {f"P@{k} {level}": (level, k) for level in data.levels for k in cutoffs}
+    found["best possible"] = {name: ceiling(data.relevant(level), k) for name, (level, k) in measures.items()}
     rows = {method: {name: bootstrap.score(v) for name, v in values.items()} for method, values in found.items()}
     note = (
         "Share of the first k results that are of the query's category. The average is of text and image vector. "
-        "In brackets the 95% bootstrap interval over queries."
+        "Best possible: where a category has fewer than k items. In brackets the 95% bootstrap interval over queries."
     )
     return Table("Queries against descriptions, images and their average", note, "search", rows)
+
+
+def ceiling(relevant: Sequence[Collection[int]], k: int) -> Values:
+    """The precision at `k` of a search that finds everything first; NaN where there is nothing to find."""
+    return np.array([min(len(items), k) / k if items else np.nan for items in relevant])
 
 
 def recalls(data: Embedded, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Values]]]:

@@ -11,7 +11,7 @@ from math import isfinite
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A mean over queries, and the 95% bootstrap interval of it."""
+    """A mean over queries, and the 95% bootstrap interval of it; NaN where there is none."""
 
     mean: float
     low: float
@@ -20,7 +20,13 @@ class Score:
     """Queries it is the mean of."""
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})" if isfinite(self.mean) else "-"
+        return format(self, "")
+
+    def __format__(self, sign: str) -> str:
+        mean, low, high = (
+            f"{value:{sign}.3f}" if isfinite(value) else "-" for value in (self.mean, self.low, self.high)
+        )
+        return mean if low == "-" else f"{mean} ({low} to {high})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,9 @@ class Table:
 
     def markdown(self) -> str:
         """The table under its title."""
-        lines = [f"| {self.head} | {' | '.join(self.columns)} |", "|---" * (len(self.columns) + 1) + "|"]
+        lines = [line(self.head, *self.columns), "|---" * (len(self.columns) + 1) + "|"]
         for name, row in self.rows.items():
-            cells = (str(row[column]) if column in row else "-" for column in self.columns)
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            lines.append(line(name, *(str(row[column]) if column in row else "-" for column in self.columns)))
         return f"## {self.title}\n\n{self.note}\n\n" + "\n".join(lines) + "\n"
 
     def csv(self) -> str:
@@ -54,6 +59,11 @@ class Table:
         writer.writerow([self.head, "measure", "mean", "low", "high", "queries"])
         for name, row in self.rows.items():
             for column, score in row.items():
-                figures = (f"{value:.6f}" for value in (score.mean, score.low, score.high))
+                figures = (f"{x:.6f}" if isfinite(x) else "" for x in (score.mean, score.low, score.high))
                 writer.writerow([name, column, *figures, score.count])
         return out.getvalue()
+
+
+def line(*cells: str) -> str:
+    """A row of a Markdown table; names of levels may hold anything."""
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
