@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ import pytest
 from examples.catalogue.table import write_table
 from jinaclip import Evaluation, JinaClip, evaluate
 
-collect_ignore = [] if find_spec("mteb") else ["test_mteb.py"]  # large, and not among what `make test` installs
-COUNT = 300
-POOL = 15
+COUNT = 240
+POOL = 12
 """About as many as there are products of a garment: more could not all be right."""
 
 

@@ -183,6 +183,11 @@ def test_items_without_their_like_leave_nothing_to_find_within_a_modality(model,
     assert found.tables["recall"].rows["text-image"]["R@1"].count == count
 
 
+async def test_it_works_where_an_event_loop_runs(clip):
+    with clip(dimensions=64) as hosted:
+        assert evaluate(hosted, *small(), resamples=10).items == 6
+
+
 def test_widths_and_weight_are_the_caller_s(model):
     found = evaluate(model, *small(), widths=[8], weight=1, resamples=50)
     assert list(found.tables["matryoshka"].rows) == ["8", "128"]

@@ -1,11 +1,15 @@
 """Our models in the mteb library, on tiny tasks made of the catalogue: texts, images and both; no internet."""
 
+# ruff: noqa: E402 - what is imported below needs mteb
+
 import subprocess
 import sys
 
-import mteb
 import numpy as np
 import pytest
+
+mteb = pytest.importorskip("mteb", reason="mteb is large, and not among what make test installs")
+
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskRetrieval, AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
@@ -14,6 +18,7 @@ from mteb.types import PromptType
 from PIL import Image
 
 from examples.catalogue.products import GARMENTS, products
+from examples.catalogue.scores import FRESH
 from examples.catalogue.wording import title
 from jinaclip import ConfigError, InputError, JinaClip, fuse
 from jinaclip.mteb import BLANK, JinaClipEncoder
@@ -39,7 +44,7 @@ FACTS = {
 @pytest.fixture(scope="module")
 def shop(items, table):
     """Ids, titles, descriptions and pictures of the first products."""
-    chosen = products("test", COUNT)
+    chosen = products("test", COUNT, seed=FRESH)
     pictures = [Image.open(table / item["image"]).convert("RGB") for item in items[:COUNT]]
     return {
         "id": [item["id"] for item in items[:COUNT]],
@@ -61,7 +66,7 @@ def retrieval(category, modalities, queries, corpus, relevant):
     class Task(AbsTaskRetrieval):
         metadata = TaskMetadata(
             name=f"Catalogue{category}", type="Retrieval", category=category, modalities=modalities,
-            main_score="recall_at_5", **FACTS,
+            main_score="recall_at_1", **FACTS,
         )  # fmt: skip
 
         def load_data(self, num_proc=None, **_):
@@ -86,7 +91,7 @@ def score(encoder, task):
     return found.task_results[0].scores["test"][0]
 
 
-def recall(queries, documents, k=5):
+def recall(queries, documents, k=1):
     ranks = ((queries @ documents.T) > np.sum(queries * documents, 1, keepdims=True) + 1e-6).sum(1)
     return float(np.mean(ranks < k))
 
@@ -98,20 +103,20 @@ def asked(encoder, texts):
 def test_texts_find_texts(encoder, shop):
     queries = {"id": list(own(shop)), "text": shop["title"]}
     task = retrieval("t2t", ["text"], queries, {"id": shop["id"], "text": shop["text"]}, own(shop))
-    found = score(encoder, task)["recall_at_5"]
+    found = score(encoder, task)["recall_at_1"]
     documents = encoder.clip.embed_documents(shop["text"])
     assert found == pytest.approx(recall(asked(encoder, shop["title"]), documents), abs=1e-4)
-    assert found > 0.5
+    assert found > 0.8
 
 
 def test_texts_find_images(encoder, shop):
     queries = {"id": list(own(shop)), "text": shop["title"]}
     task = retrieval("t2i", ["text", "image"], queries, {"id": shop["id"], "image": shop["image"]}, own(shop))
-    found = score(encoder, task)["recall_at_5"]
+    found = score(encoder, task)["recall_at_1"]
     assert found == pytest.approx(
         recall(asked(encoder, shop["title"]), encoder.clip.embed_images(shop["image"])), abs=1e-4
     )
-    assert found > 0.5
+    assert found > 0.8
 
 
 def test_images_find_images(encoder, shop):
@@ -119,7 +124,7 @@ def test_images_find_images(encoder, shop):
     mirrored = [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in shop["image"]]
     queries = {"id": list(own(shop)), "image": mirrored}
     task = retrieval("i2i", ["image"], queries, {"id": shop["id"], "image": shop["image"]}, own(shop))
-    assert score(encoder, task)["recall_at_5"] > 0.8
+    assert score(encoder, task)["recall_at_1"] > 0.8
 
 
 def test_texts_find_texts_with_images(encoder, shop):
@@ -128,7 +133,7 @@ def test_texts_find_texts_with_images(encoder, shop):
     corpus = {"id": shop["id"], "text": shop["text"], "image": shop["image"]}
     task = retrieval("t2it", ["text", "image"], queries, corpus, own(shop))
     both = encoder.clip.embed_pairs(list(zip(shop["text"], shop["image"], strict=True)))
-    found = score(encoder, task)["recall_at_5"]
+    found = score(encoder, task)["recall_at_1"]
     assert found == pytest.approx(recall(asked(encoder, shop["title"]), both), abs=1e-4)
 
 
@@ -185,6 +190,17 @@ def test_queries_get_the_instruction_and_nothing_else_does(encoder, model):
         found = encoder.encode(batches, prompt_type=kind)
         np.testing.assert_allclose(found, model.embed_documents(texts), atol=1e-5)
     assert not np.allclose(queries, found, atol=1e-3)
+
+
+def test_the_hosted_api_serves_as_well(encoder, modelled, shop):
+    with JinaClip("jina-clip-v2", api_key="jina_test_mteb", base_url=modelled.url) as hosted:
+        for prompt_type in (None, PromptType.query):
+            found = JinaClipEncoder(hosted).encode([{"text": shop["title"][:3]}], prompt_type=prompt_type)
+            expected = encoder.encode([{"text": shop["title"][:3]}], prompt_type=prompt_type)
+            np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=1e-5)
+        pictures = JinaClipEncoder(hosted).encode([{"image": shop["image"][:3]}])
+    cosines = pictures[:, :128] @ encoder.encode([{"image": shop["image"][:3]}]).T
+    assert (np.diag(cosines) > 0.99).all()
 
 
 def test_the_weight_is_the_text_s(model, shop):
