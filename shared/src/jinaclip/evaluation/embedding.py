@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -106,15 +107,24 @@ def embed_queries(clip: JinaClip, texts: Sequence[str]) -> Vectors:
     Raises:
         JinaClipError: the backend failed; `.index` and `.partial` as `JinaClip.embed_documents` has them.
     """
-    pool, made = ThreadPoolExecutor(AT_ONCE), dict[int, Vectors]()  # threads: a notebook's event loop runs already
+    pool = ThreadPoolExecutor(AT_ONCE)  # threads: a notebook's event loop runs already
+    rows = [pool.submit(clip.embed_query, text) for text in texts]
     try:
-        for index, row in enumerate(pool.map(clip.embed_query, texts)):
-            made[index] = row
+        return np.stack([row.result() for row in drawn(rows, clip.config.show_progress)])
     except BaseException as error:
+        pool.shutdown(cancel_futures=True)  # what is on its way is paid for, so it is waited for
+        ended = {index: row.exception() for index, row in enumerate(rows) if not row.cancelled()}
+        made = {index: rows[index].result() for index, failure in ended.items() if failure is None}
         error.partial = Partial(made)  # type: ignore[attr-defined]
         if isinstance(error, JinaClipError):
-            error.index = len(made)
+            error.index = next(index for index, failure in ended.items() if failure is error)
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
-    return np.stack(list(made.values()))
+        pool.shutdown()
+
+
+def drawn(rows: Iterable[Any], progress: bool) -> Iterable[Any]:
+    """The same, with a bar."""
+    from tqdm.auto import tqdm
+
+    return tqdm(rows, desc="queries", unit="item", disable=not progress)
