@@ -32,5 +32,5 @@ clean:
 
 .venv/installed: $(SOURCES)
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

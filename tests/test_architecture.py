@@ -24,9 +24,11 @@ LAYERS = [
     ["job"],
     ["backend"],
     ["api", "local"],
-    ["batches", "check", "rerank"],
+    ["batches", "check", "classification", "rerank"],
     ["clip"],
-    ["cli", "server", "bulk", "__main__"],
+    ["evaluation"],
+    ["cli", "mteb", "server", "bulk"],
+    ["__main__"],
 ]
 HOMES = {
     "torch": {"local"},
@@ -38,6 +40,10 @@ HOMES = {
     "ray": {"bulk"},
     "sklearn": {"diversity"},
     "threadpoolctl": {"diversity"},
+    "ir_measures": {"evaluation/metrics"},
+    "matplotlib": {"evaluation/curves"},
+    "pyarrow": {"evaluation/records"},
+    "mteb": {"mteb"},
     "httpx": {"api", "images"},
     "httpcore": {"api", "images", "deadlines"},
 }

@@ -446,8 +446,22 @@ def test_ctrl_c_ends_a_blocking_call_at_once(clip, server, count):
     assert right(one.embed_documents(["after"]), ["after"])
 
 
-def interrupt_when_received(server):
-    while not server.ledger()["in_flight"]:
+def test_ctrl_c_comes_with_what_was_embedded_until_then(clip, server):
+    server.configure(script=[None, "hang"])
+    texts = [f"text {number}" for number in range(20)]
+    one = clip(max_concurrency=1, batch_size=10)
+    watcher = threading.Thread(target=interrupt_when_received, args=(server, 2))
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        one.embed_documents(texts)
+    watcher.join()
+    found = caught.value.partial.vectors
+    assert sorted(found) == list(range(10))
+    assert right(np.stack([found[i] for i in range(10)]), texts[:10])
+
+
+def interrupt_when_received(server, requests=1):
+    while server.ledger()["requests"] < requests or not server.ledger()["in_flight"]:
         pass
     os.kill(os.getpid(), signal.SIGINT)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jinaclip.batches import Batches
     from jinaclip.check import CheckReport
+    from jinaclip.classification import Classification, aclassify, classify
     from jinaclip.clip import JinaClip
     from jinaclip.config import EmbedderConfig, ImagePolicy
     from jinaclip.cost import Estimate, image_tokens
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         RequestRejectedError,
         ServerError,
     )
+    from jinaclip.evaluation import Evaluation, evaluate
     from jinaclip.fusion import fuse
     from jinaclip.inputs import Image
     from jinaclip.rerank import Diversifier
@@ -54,10 +56,12 @@ __all__ = [
     "BudgetError",
     "CheckReport",
     "CheckpointError",
+    "Classification",
     "ConfigError",
     "Diversifier",
     "EmbedderConfig",
     "Estimate",
+    "Evaluation",
     "Image",
     "ImagePolicy",
     "InputError",
@@ -72,7 +76,10 @@ __all__ = [
     "RequestRejectedError",
     "ServerError",
     "Usage",
+    "aclassify",
+    "classify",
     "diversify",
+    "evaluate",
     "fuse",
     "image_tokens",
     "truncate",
@@ -81,10 +88,12 @@ __all__ = [
 _HOMES = {
     "batches": ("Batches",),
     "check": ("CheckReport",),
+    "classification": ("Classification", "aclassify", "classify"),
     "clip": ("JinaClip",),
     "config": ("EmbedderConfig", "ImagePolicy"),
     "cost": ("Estimate", "image_tokens"),
     "diversity": ("diversify",),
+    "evaluation": ("Evaluation", "evaluate"),
     "fusion": ("fuse",),
     "inputs": ("Image",),
     "rerank": ("Diversifier",),

@@ -24,6 +24,10 @@ class Backend(Protocol):
     def identity(self) -> dict[str, Any]:
         """What decides the vectors beside the options: JSON values, the same in every process."""
 
+    @property
+    def logit_scale(self) -> float | None:
+        """Logarithm of what the model was trained to multiply cosines with; None where nobody tells."""
+
     def embed(self, job: Job) -> None:
         """Answers the job, blocking. A failure of the whole call goes to `job.stop`."""
 

@@ -58,6 +58,11 @@ class JinaClip:
         return self.config.dimensions or self.spec.dimensions
 
     @property
+    def logit_scale(self) -> float | None:
+        """Logarithm of what training multiplied cosines with; None on the API. The local backend loads its weights."""
+        return self._backend.logit_scale
+
+    @property
     def usage(self) -> Usage:
         """Running totals of this object."""
         return self._backend.usage
@@ -174,7 +179,8 @@ class JinaClip:
     def _run(self, items: Plan) -> Vectors:
         job = self._job(items)
         if items.total != 0:
-            self._backend.embed(job)
+            with job.ending():  # so that Ctrl-C, too, comes with what was embedded until then
+                self._backend.embed(job)
         return job.result()
 
     async def _arun(self, items: Plan) -> Vectors:

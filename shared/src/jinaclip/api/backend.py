@@ -42,6 +42,11 @@ class ApiBackend:
         """The endpoint."""
         return {"endpoint": self._config.base_url}
 
+    @property
+    def logit_scale(self) -> None:
+        """The service keeps it to itself."""
+        return
+
     def check_budget(self, tokens: int) -> None:
         """Refuses a call that is expected to cost more than the budget holds."""
         self._meter.check(tokens)

@@ -53,6 +53,11 @@ class LocalBackend:
         """Weights, preprocessing and arithmetic."""
         return identity(self._source, self._config)
 
+    @property
+    def logit_scale(self) -> float:
+        """As the checkpoint holds it; loads the weights."""
+        return self._loaded().towers.logit_scale
+
     def check_budget(self, tokens: int) -> None:
         """Refuses a call that is expected to take more than the budget holds."""
         self._meter.check(tokens)

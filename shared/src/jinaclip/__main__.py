@@ -1,0 +1,8 @@
+"""`python -m jinaclip`."""
+
+import sys
+
+from jinaclip.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

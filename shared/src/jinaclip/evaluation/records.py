@@ -1,0 +1,191 @@
+"""The table and the queries of an evaluation, from JSONL, Parquet or Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinaclip.errors import InputError, MissingDependencyError
+from jinaclip.inputs import as_text
+
+LEVELS = ("broad", "fine")
+"""Names of categories that are given as a list."""
+BOM = "\ufeff".encode()
+SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+:")
+Row = Mapping[str, Any]
+Source = str | os.PathLike[str] | Iterable[Row]
+"""A `.jsonl` or `.parquet` file, or rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of the table."""
+
+    id: str
+    text: str
+    image: Any
+    """As `JinaClip.embed_images` takes it."""
+    categories: Mapping[str, str]
+    """By level, broadest first."""
+    attributes: Mapping[str, str]
+    """What its picture shows, by name; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query: what categories an item must have to be right, by level."""
+
+    id: str
+    text: str
+    categories: Mapping[str, str]
+
+
+def read_items(source: Source) -> list[Item]:
+    """The table: rows with `id`, `text`, `image`, `categories` and perhaps `attributes`.
+
+    Raises:
+        InputError: a row is unusable (`.index` says which), two have the same id, or there are none.
+        MissingDependencyError: a Parquet file without the extra `evaluate`.
+    """
+    folder = Path(source).parent if isinstance(source, str | os.PathLike) else None
+    items = []
+    for index, row in enumerate(read_rows(source)):
+        image = picture(row.get("image"), folder)
+        if image is None:
+            raise InputError(f"row {index} has no image; every item needs a text and an image", index=index)
+        values = (labels(row, name, index) for name in ("categories", "attributes"))
+        items.append(Item(identity(row, index), text(row, index), image, *values))
+    return distinct(items, "items")
+
+
+def read_queries(source: Source) -> list[Query]:
+    """The queries: rows with `text`, `categories` and perhaps `id`.
+
+    Raises:
+        InputError: as `read_items`, or a query names no category.
+        MissingDependencyError: a Parquet file without the extra `evaluate`.
+    """
+    queries = []
+    for index, row in enumerate(read_rows(source)):
+        wanted = labels(row, "categories", index)
+        if not wanted:
+            raise InputError(f"query {index} names no categories, so nothing it finds can be right", index=index)
+        queries.append(Query(identity({"id": index, **row}, index), text(row, index), wanted))
+    return distinct(queries, "queries")
+
+
+def read_rows(source: Source) -> list[Row]:
+    """The rows of a file, or those given.
+
+    Raises:
+        InputError: the file is not there, of another kind, or a row is no object.
+    """
+    if not isinstance(source, str | os.PathLike):
+        rows = list(source)
+    else:
+        path = Path(source)
+        readers = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet}
+        reader = readers.get(path.suffix.lower())
+        if reader is None:
+            raise InputError(f"{path} must end in one of {', '.join(readers)}")
+        if not path.is_file():
+            raise InputError(f"there is no file {path}")
+        rows = reader(path)
+    wrong = next((index for index, row in enumerate(rows) if not isinstance(row, Mapping)), None)
+    if wrong is not None:
+        raise InputError(f"row {wrong} must be an object, not {type(rows[wrong]).__name__}", index=wrong)
+    return rows
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """An object on each line; blank lines are skipped."""
+    rows = []
+    with path.open("rb") as lines:  # bytes, since a text may hold other characters that end lines
+        for number, line in enumerate(lines, 1):
+            try:
+                rows += [json.loads(line.removeprefix(BOM))] if line.strip() else []
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"line {number} of {path} is no JSON in UTF-8: {error}") from None
+    return rows
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """The rows of a Parquet file.
+
+    Raises:
+        InputError: it cannot be read.
+        MissingDependencyError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as missing:
+        raise MissingDependencyError(
+            f"Parquet files need {missing.name}, which is not installed: pip install 'jinaclip[evaluate]'"
+        ) from None
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {error}") from None
+    return rows
+
+
+def identity(row: Row, index: int) -> str:
+    """The id of a row."""
+    found = row.get("id")
+    if found is None or isinstance(found, bool | dict | list) or not str(found):
+        raise InputError(f"row {index} has no id; give each one a str or a number of its own", index=index)
+    return str(found)
+
+
+def text(row: Row, index: int) -> str:
+    """The text of a row."""
+    if row.get("text") is None:
+        raise InputError(f"row {index} has no text; every row needs one", index=index)
+    return as_text(row["text"], index).value
+
+
+def labels(row: Row, column: str, index: int) -> dict[str, str]:
+    """Categories or attributes by name; a list stands for broad and fine, a str for broad."""
+    value = row.get(column) or {}
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple):  # Parquet's maps come as lists of pairs
+        pairs = value if all(isinstance(pair, tuple) for pair in value) else list(zip(LEVELS, value, strict=False))
+        if len(pairs) < len(value):
+            raise InputError(f"row {index}: {column} with more than {len(LEVELS)} levels must be named", index=index)
+        value = dict(pairs)
+    if not isinstance(value, Mapping):
+        raise InputError(f"row {index}: {column} must be an object like {{'broad': 'dress'}}", index=index)
+    return {str(name): str(word) for name, word in value.items() if word not in (None, "")}
+
+
+def picture(value: Any, folder: Path | None) -> Any:
+    """The image of a row. File names count from the folder of the table."""
+    if isinstance(value, Mapping):  # as data sets with pictures inside are written: {"bytes": ..., "path": ...}
+        value = value.get("bytes") or value.get("path")
+    if not isinstance(value, str) or folder is None or SCHEME.match(value):
+        return value
+    path = folder / value
+    # whoever names the table means the pictures beside it; what points elsewhere has to pass the image policy
+    return path if path.resolve().is_relative_to(folder.resolve()) else str(path)
+
+
+def distinct(rows: list[Any], what: str) -> list[Any]:
+    """The rows, if each has an id of its own.
+
+    Raises:
+        InputError: two share one, or there are no rows.
+    """
+    if not rows:
+        raise InputError(f"there are no {what}")
+    seen: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        if seen.setdefault(row.id, index) != index:
+            raise InputError(f"rows {seen[row.id]} and {index} of the {what} share the id {row.id!r}", index=index)
+    return rows

@@ -1,0 +1,188 @@
+"""An evaluation from the files to the advice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from jinaclip.clip import JinaClip
+from jinaclip.diversity import diversify
+from jinaclip.errors import ConfigError, MissingDependencyError
+from jinaclip.evaluation import searches
+from jinaclip.evaluation.curves import draw_curves
+from jinaclip.evaluation.embedding import embed
+from jinaclip.evaluation.metrics import Bootstrap
+from jinaclip.evaluation.records import Source
+from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Embedded
+from jinaclip.evaluation.tables import Score, Table
+
+EXTRA = ("ir_measures", "matplotlib", "sklearn", "threadpoolctl")
+KEPT = 0.95
+"""What a width must keep of the score at full width, at the lower end of the interval, to be advised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the evaluation would choose for this data, and why."""
+
+    method: str
+    """`query-to-description`, `query-to-image` or `query-to-average`."""
+    width: int
+    measure: str
+    """What decided, such as "P@10 fine"."""
+    score: Score
+    """Of the method, at full width."""
+    kept: Score
+    """Share of that score which the width keeps."""
+    leads: Mapping[str, Score]
+    """By how much the method is ahead of each other one, query by query."""
+
+    def __str__(self) -> str:
+        others = "; ".join(
+            f"{lead:+} against {name}" + ("" if lead.low > 0 else ", which these queries cannot tell apart")
+            for name, lead in self.leads.items()
+        )
+        return (
+            f"Choose **{self.method}** at **{self.width} dimensions**. {self.method}: {self.measure} {self.score}, "
+            f"{others}. The narrowest width that surely keeps {KEPT:.0%} of it is {self.width}: it keeps {self.kept}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `evaluate` found."""
+
+    model: str
+    fingerprint: str
+    """Of the JinaClip; other vectors, another fingerprint."""
+    items: int
+    queries: int
+    weight: float
+    tables: Mapping[str, Table]
+    """`categories`, `recall`, `matryoshka` and `diversity`."""
+    choice: Choice
+
+    def markdown(self) -> str:
+        """Everything as one page."""
+        facts = (
+            f"{self.items} items, {self.queries} queries; the average takes {self.weight:g} of the text and "
+            f"{1 - self.weight:g} of the image. Vectors: `{self.fingerprint}`."
+        )
+        tables = "\n".join(table.markdown() for table in self.tables.values())
+        return f"# Evaluation of {self.model}\n\n{facts}\n\n{self.choice}\n\n{tables}"
+
+    def write(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Writes `evaluation.md`, a CSV of each table and `matryoshka.png`; returns where they are.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        page = self.markdown() + "\n![Score kept at each width](matryoshka.png)\n"
+        texts = {"evaluation.md": page, **{f"{name}.csv": table.csv() for name, table in self.tables.items()}}
+        for name, text in texts.items():
+            (place / name).write_text(text, "utf-8")
+        return [*(place / name for name in texts), draw_curves(self.tables["matryoshka"], place / "matryoshka.png")]
+
+
+def evaluate(
+    clip: JinaClip,
+    items: Source,
+    queries: Source,
+    *,
+    weight: float = 0.5,
+    widths: Iterable[int] | None = None,
+    clusters: int = 5,
+    pool: int = 50,
+    resamples: int = 1000,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+) -> Evaluation:
+    """Measures how well a model retrieves on your own data, and says how to use it there.
+
+    Every text, image and query is embedded once, at the width of `clip`; all else is arithmetic on those vectors.
+
+    Args:
+        clip: embeds; its `dimensions` are the full width.
+        items: a `.jsonl` or `.parquet` file, or mappings, with `id`, `text`, `image` (a file name counts from the
+            folder of the file; else as `embed_images` takes it), `categories` by level, broadest first, like
+            `{"broad": "dress", "fine": "striped dress"}`, and perhaps `attributes` that the image shows, by name.
+        queries: the same with `text` and `categories`: what is of one category with the query is right.
+        weight: share of the text in the average; see `fuse`.
+        widths: for the Matryoshka curve; None takes those the model was trained for.
+        clusters: for `diversify`.
+        pool: results that `diversify` chooses from, in the search that is advised.
+        resamples: of the bootstrap.
+        seed: for the bootstrap and `diversify`.
+        cache: a file that keeps the vectors, so that a run that was interrupted, or is repeated, embeds only what is
+            new. An image at an address counts as known while the address is the same; pictures in memory are not kept.
+
+    Raises:
+        InputError: a row is unusable; `.index` says which. All rows are looked at before anything is embedded.
+        ConfigError: an option is out of range.
+        MissingDependencyError: the extra `evaluate` is not installed.
+        JinaClipError: the backend failed.
+    """
+    for name, value in {"pool": pool, "resamples": resamples}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
+    diversify([], SHOWN, clusters=clusters)  # looks at the option
+    steps = checked_widths(widths, clip)
+    check_extra()
+    data = embed(clip, items, queries, weight, cache)
+    bootstrap = Bootstrap(resamples, seed)
+    tables = {
+        "categories": searches.category_table(data, bootstrap),
+        "recall": searches.recall_table(data, bootstrap),
+        "matryoshka": searches.width_table(data, steps, data.levels[-1], bootstrap),
+    }
+    choice = choose(data, tables["matryoshka"], bootstrap)
+    tables["diversity"] = searches.diversity_table(
+        data, choice.method, pool=pool, clusters=clusters, seed=seed, bootstrap=bootstrap
+    )
+    counts = len(data.items), len(data.wanted)
+    return Evaluation(clip.spec.name, clip.fingerprint, *counts, weight, tables, choice)
+
+
+def check_extra() -> None:
+    """Looks, before anything is paid for, whether all that will be needed is installed.
+
+    Raises:
+        MissingDependencyError: it is not.
+    """
+    for name in EXTRA:
+        if find_spec(name) is None:
+            raise MissingDependencyError(
+                f"evaluation needs {name}, which is not installed: pip install 'jinaclip[evaluate]'"
+            )
+
+
+def checked_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
+    """Widths of the curve, the full one among them.
+
+    Raises:
+        ConfigError: one does not fit.
+    """
+    steps = list(clip.spec.matryoshka if widths is None else widths)
+    whole = all(isinstance(width, int | np.integer) and not isinstance(width, bool) for width in steps)
+    if widths is not None and (not whole or not all(1 <= width <= clip.dimensions for width in steps)):
+        raise ConfigError(f"widths={steps} must be whole numbers from 1 to {clip.dimensions}")
+    return sorted({clip.dimensions, *(int(width) for width in steps if width <= clip.dimensions)})
+
+
+def choose(data: Embedded, curve: Table, bootstrap: Bootstrap) -> Choice:
+    """The method with the best precision at the finest level, and the narrowest width that keeps it."""
+    name = f"P@{data.cutoffs(PRECISIONS)[0]}"
+    measure = f"{name} {data.levels[-1]}"
+    values = {method: found[measure] for method, found in searches.precisions(data, [name]).items()}
+    best = max(METHODS, key=lambda method: float(np.nanmean(values[method])))
+    column = f"{best}, {measure}"
+    width = next(width for width, row in curve.rows.items() if row[column].low >= KEPT or width == list(curve.rows)[-1])
+    leads = {other: bootstrap.difference(values[best], values[other]) for other in METHODS if other != best}
+    return Choice(best, int(width), measure, bootstrap.score(values[best]), curve.rows[width][column], leads)

@@ -1,0 +1,193 @@
+"""The searches that are compared, each as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import get_args
+
+import numpy as np
+
+from jinaclip.diversity import Method, diversify
+from jinaclip.evaluation.metrics import Bootstrap, Ranking, Values, matches, measure, nearest
+from jinaclip.evaluation.records import Item, Query
+from jinaclip.evaluation.tables import Score, Table
+from jinaclip.vectors import Vectors, truncate
+
+METHODS = ("query-to-description", "query-to-image", "query-to-average")
+PRECISIONS = (10, 20, 50, 100)
+RECALLS = (1, 5, 10)
+SHOWN = 5
+"""Results at which diversity is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Items and queries with their unit vectors, all of one width."""
+
+    items: Sequence[Item]
+    wanted: Sequence[Query]
+    queries: Vectors
+    texts: Vectors
+    images: Vectors
+    averages: Vectors
+
+    def at(self, width: int) -> Embedded:
+        """The same at fewer dimensions."""
+        cut = (truncate(rows, width) for rows in (self.queries, self.texts, self.images, self.averages))
+        return Embedded(self.items, self.wanted, *cut)
+
+    @property
+    def documents(self) -> dict[str, Vectors]:
+        """What each method searches."""
+        return dict(zip(METHODS, (self.texts, self.images, self.averages), strict=True))
+
+    @property
+    def levels(self) -> list[str]:
+        """Levels at which there is something to find, broadest first."""
+        known = dict.fromkeys(level for item in self.items for level in item.categories)
+        return [level for level in known if any(self.relevant(level))]
+
+    def relevant(self, level: str) -> list[frozenset[int]]:
+        """The items of each query's category."""
+        has = [item.categories.get(level) for item in self.items]
+        return matches((query.categories.get(level) for query in self.wanted), has)
+
+    def asking(self, level: str) -> Embedded:
+        """The same with those queries alone whose finest category is of this level."""
+        finest = [next((x for x in reversed(self.levels) if x in query.categories), None) for query in self.wanted]
+        mine = [i for i, found in enumerate(finest) if found == level]
+        return replace(self, wanted=[self.wanted[i] for i in mine], queries=self.queries[mine])
+
+    def cutoffs(self, wanted: Sequence[int]) -> list[int]:
+        """Those that the table is long enough for."""
+        return [k for k in wanted if k <= len(self.items)] or [len(self.items)]
+
+
+def precisions(data: Embedded, names: Sequence[str]) -> dict[str, dict[str, Values]]:
+    """Measures of each method, by "measure level"."""
+    most = max(int(name.partition("@")[2]) for name in names)
+    found: dict[str, dict[str, Values]] = {}
+    for method, documents in data.documents.items():
+        ranking = nearest(data.queries, documents, most)
+        found[method] = {
+            f"{name} {level}": values
+            for level in data.levels
+            for name, values in measure(names, ranking, data.relevant(level)).items()
+        }
+    return found
+
+
+def category_table(data: Embedded, bootstrap: Bootstrap) -> Table:
+    """Precision by category, for the three things a query can be compared with, and what no search could exceed."""
+    cutoffs = data.cutoffs(PRECISIONS)
+    found = precisions(data, [f"P@{k}" for k in cutoffs])
+    measures = {f"P@{k} {level}": (level, k) for level in data.levels for k in cutoffs}
+    found["best possible"] = {name: ceiling(data.relevant(level), k) for name, (level, k) in measures.items()}
+    rows = {method: {name: bootstrap.score(v) for name, v in values.items()} for method, values in found.items()}
+    note = (
+        "Share of the first k results that are of the query's category. The average is of text and image vector. "
+        "Best possible: where a category has fewer than k items. In brackets the 95% bootstrap interval over queries."
+    )
+    return Table("Queries against descriptions, images and their average", note, "search", rows)
+
+
+def ceiling(relevant: Sequence[Collection[int]], k: int) -> Values:
+    """The precision at `k` of a search that finds everything first; NaN where there is nothing to find."""
+    return np.array([min(len(items), k) / k if items else np.nan for items in relevant])
+
+
+def recalls(data: Embedded, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Values]]]:
+    """Recall of each pair of modalities: an item's counterpart, or its likes in the same modality."""
+    most = max(int(name.partition("@")[2]) for name in names)
+    own = [frozenset([i]) for i in range(len(data.items))]
+    for name, queries, documents in (
+        ("text-image", data.texts, data.images),
+        ("image-text", data.images, data.texts),
+    ):
+        yield name, measure(names, nearest(queries, documents, most), own)
+    level = next(reversed([level for item in data.items for level in item.categories] or [""]))
+    has = [item.categories.get(level) for item in data.items]
+    alike = [found - {i} for i, found in enumerate(matches(has, has))]
+    for name, rows in (("text-text", data.texts), ("image-image", data.images)):
+        yield name, measure(names, nearest(rows, rows, most, skip_self=True), alike)
+
+
+def recall_table(data: Embedded, bootstrap: Bootstrap) -> Table:
+    """Recall between and within modalities."""
+    names = [f"R@{k}" for k in data.cutoffs(RECALLS)]
+    rows = {name: {k: bootstrap.score(v) for k, v in values.items()} for name, values in recalls(data, names)}
+    note = (
+        "Share of what should be found that is among the first k. Text-image and image-text: the item's own "
+        "counterpart. Text-text and image-image: the other items of its finest category."
+    )
+    return Table("Recall within and between modalities", note, "query-document", rows)
+
+
+def width_table(data: Embedded, widths: Sequence[int], level: str, bootstrap: Bootstrap) -> Table:
+    """What is kept of each score when vectors are cut."""
+    precision, recall = f"P@{data.cutoffs(PRECISIONS)[0]}", f"R@{data.cutoffs((5,))[0]}"
+
+    def scores(cut: Embedded) -> dict[str, Values]:
+        by_method = precisions(cut, [precision])
+        found = {f"{method}, {precision} {level}": by_method[method][f"{precision} {level}"] for method in METHODS}
+        pairs = dict(recalls(cut, [recall]))
+        return {**found, **{f"{name}, {recall}": pairs[name][recall] for name in ("text-image", "image-text")}}
+
+    whole = scores(data)
+    rows: dict[str, dict[str, Score]] = {}
+    for width in sorted(widths):
+        cut = whole if width == data.texts.shape[1] else scores(data.at(width))
+        rows[str(width)] = {name: bootstrap.kept(values, whole[name]) for name, values in cut.items()}
+    note = "Share of each score at full width that is left when the vectors are cut to fewer dimensions."
+    return Table("Matryoshka: score kept at each width", note, "width", rows)
+
+
+def diversity_table(data: Embedded, method: str, *, pool: int, clusters: int, seed: int, bootstrap: Bootstrap) -> Table:
+    """A search as it is, and with its results re-ordered by their pictures; by how much the queries leave open."""
+    rows: dict[str, dict[str, Score]] = {}
+    for level in data.levels:
+        part = data.asking(level)
+        for order, ranking in orders(part, method, pool, clusters, seed) if part.wanted else ():
+            scores = shown(part, ranking, level).items()
+            rows[f"{level} queries, {order}"] = {name: bootstrap.score(values) for name, values in scores}
+    note = (
+        f"The first {SHOWN} of {method}, and of its best {pool} when these are re-ordered by their images. Queries are "
+        "grouped by the finest category they ask for. Distinct values: different values of the attributes in sight. "
+        "Distance: 1 - cosine between images. Precision falls where the pool is larger than what would be right."
+    )
+    return Table("Visual diversity", note, "queries", rows)
+
+
+def orders(data: Embedded, method: str, pool: int, clusters: int, seed: int) -> Iterator[tuple[str, Ranking]]:
+    """The first results of each query, as found and by each strategy."""
+    documents = data.documents[method]
+    candidates = nearest(data.queries, documents, pool)
+    relevance = np.einsum("qd,qpd->qp", data.queries, documents[candidates])
+    yield "as found", candidates[:, :SHOWN]
+    for strategy in get_args(Method):
+        chosen = [
+            diversify(data.images[row], SHOWN, clusters=clusters, relevance=scores, seed=seed, method=strategy)
+            for row, scores in zip(candidates, relevance, strict=True)
+        ]
+        yield strategy, np.take_along_axis(candidates, np.array(chosen), axis=1)
+
+
+def shown(data: Embedded, ranking: Ranking, level: str) -> dict[str, Values]:
+    """Precision of a ranking, and how much there is to see in it."""
+    name = f"P@{ranking.shape[1]}"
+    found = measure([name], ranking, data.relevant(level))
+    if any(item.attributes for item in data.items):
+        distinct = [variety([data.items[i].attributes for i in row]) for row in ranking]
+        found["distinct values"] = np.array(distinct, np.float64)
+    pairs = list(combinations(range(ranking.shape[1]), 2))
+    cosines = np.einsum("qad,qbd->qab", data.images[ranking], data.images[ranking])
+    if pairs:
+        found["distance"] = 1 - np.mean([cosines[:, a, b] for a, b in pairs], axis=0).astype(np.float64)
+    return found
+
+
+def variety(attributes: Sequence[Mapping[str, str]]) -> int:
+    """How many different values of attributes there are."""
+    return len({pair for one in attributes for pair in one.items()})

@@ -1,0 +1,139 @@
+"""Published benchmarks with our backends: a JinaClip as the mteb library wants its models.
+
+mteb.evaluate(JinaClipEncoder(JinaClip("jina-clip-v2", backend="local", truncate=True)), mteb.get_tasks(tasks=[...]))
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jinaclip.errors import InputError, MissingDependencyError
+from jinaclip.evaluation.embedding import embed_queries
+from jinaclip.fusion import check_weight, fuse
+from jinaclip.vectors import Vectors, normalize
+
+try:
+    from mteb.models import ModelMeta
+    from mteb.models.model_meta import ScoringFunction
+    from mteb.types import PromptType
+except ModuleNotFoundError as missing:
+    raise MissingDependencyError(
+        f"jinaclip.mteb needs {missing.name}, which is not installed: pip install 'jinaclip[mteb]'"
+    ) from None
+
+if TYPE_CHECKING:
+    from jinaclip.clip import JinaClip
+
+BLANK = "-"
+"""Stands for a text without content, of which benchmarks have a few; JinaClip itself refuses those."""
+Batch = Mapping[str, Sequence[Any]]
+
+
+class JinaClipEncoder:
+    """A JinaClip for `mteb.evaluate`: texts, images, and both together, which are fused.
+
+    Queries of retrieval tasks get the model's instruction; everything else is embedded as documents.
+
+    Args:
+        clip: embeds; make it with `truncate=True` where documents may have more than 8192 tokens.
+        weight: share of the text where an item has a text and an image; see `fuse`.
+
+    Raises:
+        ConfigError: the weight is out of range.
+    """
+
+    def __init__(self, clip: JinaClip, *, weight: float = 0.5) -> None:
+        self.clip, self.weight = clip, check_weight(weight)
+        self.mteb_model_meta = describe(clip)
+
+    def encode(
+        self,
+        inputs: Iterable[Batch],
+        *,
+        task_metadata: Any = None,
+        hf_split: str = "",
+        hf_subset: str = "",
+        prompt_type: Any = None,
+        **options: Any,
+    ) -> Vectors:
+        """The items of all batches, float32 of shape (n, d), in their order.
+
+        Args:
+            inputs: batches with a `text` column, an `image` column, or both.
+            task_metadata: not needed; what an item is says how it is embedded.
+            hf_split: not needed.
+            hf_subset: not needed.
+            prompt_type: "query" makes texts queries.
+            **options: not needed; JinaClip makes batches of its own.
+
+        Raises:
+            InputError: batches hold neither texts nor images.
+            JinaClipError: the backend failed.
+        """
+        batches = iter(inputs)
+        first = next(batches, None)
+        if first is None:
+            return np.empty((0, self.clip.dimensions), np.float32)
+        columns = [name for name in ("text", "image") if name in first]
+        rest = itertools.chain([first], batches)
+        query = prompt_type == PromptType.query
+        if columns == ["text"]:
+            return self._texts(spoken(rest), query=query)
+        if columns == ["image"]:
+            return self.clip.embed_images(image for batch in rest for image in batch["image"])
+        if not columns:
+            raise InputError(f"batches of {', '.join(first) or 'nothing'} hold neither texts nor images")
+        return self._both(rest, query=query)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> NDArray[np.float32]:
+        """Cosines of each with each: (n, d) and (m, d) give (n, m)."""
+        return np.atleast_2d(unit(embeddings1)) @ np.atleast_2d(unit(embeddings2)).T
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> NDArray[np.float32]:
+        """Cosines of pairs: (n, d) twice give (n,)."""
+        return np.einsum("nd,nd->n", np.atleast_2d(unit(embeddings1)), np.atleast_2d(unit(embeddings2)))
+
+    def _texts(self, texts: Iterable[str], *, query: bool) -> Vectors:
+        return embed_queries(self.clip, list(texts)) if query else self.clip.embed_documents(texts)
+
+    def _both(self, batches: Iterable[Batch], *, query: bool) -> Vectors:
+        """Texts and images of one pass over the batches; no more than a batch of pictures is held."""
+        rows = []
+        for batch in batches:
+            texts = self._texts(list(spoken([batch])), query=query)
+            rows.append(fuse(texts, self.clip.embed_images(list(batch["image"])), self.weight))
+        return np.concatenate(rows)
+
+
+def spoken(batches: Iterable[Batch]) -> Iterator[str]:
+    """The texts of batches."""
+    for batch in batches:
+        for text in batch["text"]:
+            yield text if text.strip() else BLANK
+
+
+def unit(embeddings: Any) -> Vectors:
+    """Arrays or tensors at length 1."""
+    return normalize(np.asarray(embeddings, np.float32))
+
+
+def describe(clip: JinaClip) -> Any:
+    """What mteb writes beside results and looks them up by; the fingerprint stands for the revision of the vectors."""
+    spec = clip.spec
+    facts = {
+        "name": spec.hub_id or f"jinaclip/{spec.name}",
+        "revision": clip.fingerprint,
+        "max_tokens": spec.max_tokens,
+        "embed_dim": clip.dimensions,
+        "open_weights": True,
+        "similarity_fn_name": ScoringFunction.COSINE,
+        "use_instructions": bool(spec.query_instruction),
+        "modalities": ["text", "image"],
+        "framework": ["PyTorch"] if clip.config.backend == "local" else ["API"],
+    }
+    return ModelMeta.create_empty(overwrites=facts)

@@ -1,0 +1,156 @@
+"""`python -m jinaclip evaluate` as people run it."""
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from PIL import Image
+
+from examples.catalogue.table import write_lines
+from jinaclip import EmbedderConfig
+from jinaclip.cli import MEANINGS, UNSPOKEN, main, parser
+
+COMMAND = [sys.executable, "-m", "jinaclip"]
+KEY = "jina_test_" + "0123456789abcdef" * 3
+
+
+def test_a_process_prints_the_tables_and_writes_the_files(table, catalogue_checkpoint, evaluation, tmp_path):
+    out = tmp_path / "out"
+    options = ["--model", catalogue_checkpoint, "--backend", "local", "--device", "cpu", "--out", str(out)]
+    given = ["evaluate", "items.jsonl", "queries.jsonl", *options, "--pool", "12", "--resamples", "300"]
+    done = subprocess.run([*COMMAND, *given], cwd=table, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == evaluation.markdown().strip()
+    texts = evaluation.items + evaluation.queries
+    assert f"to embed: {texts} texts, {evaluation.items} images, about" in done.stderr
+    names = {"categories.csv", "diversity.csv", "evaluation.md", "matryoshka.csv", "matryoshka.png", "recall.csv"}
+    assert {path.name for path in out.iterdir()} == {*names, "vectors.sqlite"}
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """Files of a table of twenty, with two queries."""
+    write_lines(tmp_path / "items.jsonl", map(square, range(20)))
+    write_lines(tmp_path / "queries.jsonl", [{"text": f"kind {kind}", "categories": str(kind)} for kind in range(2)])
+    return tmp_path
+
+
+def square(number):
+    data = io.BytesIO()
+    Image.new("RGB", (16, 16), (number, 0, 0)).save(data, "PNG")
+    image = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    return {"id": number, "text": f"square {number}", "image": image, "categories": str(number % 2)}
+
+
+def test_what_ctrl_c_interrupts_goes_on_when_it_is_run_again(shelf, server):
+    """A real process and a real signal, sent while the fourth of six requests hangs."""
+    server.configure(script=[None, None, None, "hang"])
+    options = ["--base-url", server.url, "--batch-size", "10", "--max-concurrency", "1", "--resamples", "20"]
+    command = [*COMMAND, "evaluate", "items.jsonl", "queries.jsonl", "--out", "report", *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=shelf, env={**os.environ, "JINA_API_KEY": KEY}, **pipes) as first:
+        while first.poll() is None and server.ledger()["requests"] < 4:
+            pass
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate(timeout=30)
+    assert (first.returncode, out) == (130, "")
+    assert "interrupted; run it again to go on from report/vectors.sqlite" in err
+    assert "Traceback" not in err
+    assert server.ledger()["tiles"] == 10
+    again = subprocess.run(command, cwd=shelf, env={**os.environ, "JINA_API_KEY": KEY}, check=False, **pipes)
+    assert "to embed: 2 texts, 10 images" in again.stderr
+    assert (again.returncode, server.ledger()["tiles"]) == (0, 20)
+    for text in map("square {}".format, range(20)):
+        assert server.history("text", text)["answered"] == 1
+    assert KEY not in out + err + again.stdout + again.stderr
+    assert not [path for path in (shelf / "report").iterdir() if KEY.encode() in path.read_bytes()]
+
+
+def test_every_word_and_number_among_the_options_can_be_given():
+    """All but the key, which others could read, and the policy, which is no word."""
+    given = ["evaluate", "i", "q", "--batch-size", "7", "--timeout", "2.5", "--no-truncate", "--backend", "local"]
+    found = vars(parser().parse_args(given))
+    assert (found["batch_size"], found["timeout"], found["truncate"], found["backend"]) == (7, 2.5, False, "local")
+    text = parser()._subparsers._group_actions[0].choices["evaluate"].format_help()
+    for field in fields(EmbedderConfig):
+        assert (f"--{field.name.replace('_', '-')}" in text) == (field.name not in UNSPOKEN), field.name
+
+
+def test_options_that_are_not_given_are_the_core_s():
+    found = vars(parser().parse_args(["evaluate", "i", "q"]))
+    assert not set(found) & {field.name for field in fields(EmbedderConfig)}
+
+
+def test_what_goes_wrong_is_one_line_and_a_status(tmp_path, capsys, catalogue_checkpoint):
+    given = ["evaluate", str(tmp_path / "no.jsonl"), "q.jsonl", "--model", catalogue_checkpoint, "--backend", "local"]
+    assert main(given) == 1
+    assert capsys.readouterr().err.startswith("error: there is no file")
+
+
+@pytest.mark.parametrize(
+    "given", [["--api-key", KEY], [f"--api-key={KEY}"], ["--apikey", "sekret"], ["--key=sekret"], [KEY], ["-k", KEY]]
+)
+def test_a_key_is_refused_and_not_repeated(capsys, given):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "i", "q", *given])
+    err = capsys.readouterr().err
+    assert "JINA_API_KEY" in err
+    assert "sekret" not in err
+    assert KEY not in err
+
+
+def test_a_key_in_the_place_of_a_file_is_not_repeated(capsys):
+    assert main(["evaluate", KEY, "q"]) == 1
+    assert "jina_***" in capsys.readouterr().err
+
+
+def test_other_mistakes_are_told_as_they_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "i", "q", "x-monkey.jsonl"])
+    assert "x-monkey.jsonl" in capsys.readouterr().err
+
+
+def test_the_hosted_api_takes_its_key_from_the_environment(server, monkeypatch, shelf, capsys):
+    files = [str(shelf / name) for name in ("items.jsonl", "queries.jsonl")]
+    given = ["evaluate", *files, "--base-url", server.url, "--dimensions", "64", "--resamples", "20"]
+    monkeypatch.setenv("JINA_API_KEY", KEY)
+    assert main(given) == 0
+    out = capsys.readouterr()
+    assert "# Evaluation of jina-clip-v2" in out.out
+    assert "about 80," in out.err  # twenty tiles of 4000 tokens, and a few words
+    server.configure(echo_key=True)
+    wrong = "jina_wrong_" + "0123456789abcdef" * 3
+    monkeypatch.setenv("JINA_API_KEY", wrong)
+    assert main(given) == 1
+    out = capsys.readouterr()
+    assert out.err.count("error: ") == 1
+    assert wrong not in out.out + out.err
+
+
+def test_progress_is_drawn_where_it_is_asked_for(server, monkeypatch, shelf, capsys):
+    files = [str(shelf / name) for name in ("items.jsonl", "queries.jsonl")]
+    given = ["evaluate", *files, "--base-url", server.url, "--dimensions", "64", "--resamples", "20"]
+    monkeypatch.setenv("JINA_API_KEY", KEY)
+    assert main([*given, "--show-progress"]) == 0
+    assert "20/20" in capsys.readouterr().err
+    assert main(given) == 0  # standard error is no terminal here
+    assert "20/20" not in capsys.readouterr().err
+
+
+def test_the_help_tells_the_form_of_the_files_and_every_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    out = capsys.readouterr().out
+    examples = [json.loads(text) for text in re.findall(r"\{\"(?:[^{}]|\{[^{}]*\})*\}", out.split("items:")[1])]
+    assert [sorted(row) for row in examples] == [
+        ["attributes", "categories", "id", "image", "text"],
+        ["categories", "text"],
+    ]
+    assert set(MEANINGS) == {field.name for field in fields(EmbedderConfig)} - set(UNSPOKEN)
