@@ -1,0 +1,31 @@
+"""Whoever lacks PostgreSQL or pgvector is told what to install; the tests that need them skip with those words."""
+
+import pytest
+
+from tests.stores import postgres
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An empty folder of PostgreSQLs, and none on the PATH."""
+    monkeypatch.setattr(postgres, "INSTALLED", tmp_path)
+    monkeypatch.setattr(postgres.shutil, "which", lambda program: None)
+    return tmp_path
+
+
+def test_without_postgresql_its_package_is_named(installed):
+    with pytest.raises(LookupError, match="PostgreSQL is not installed: apt-get install postgresql"):
+        postgres.find()
+
+
+def test_without_pgvector_the_page_is_named_that_says_how(installed):
+    programs = installed / "15" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "initdb").touch()
+    (programs / "pg_config").write_text(f"#!/bin/sh\necho {installed}\n")
+    (programs / "pg_config").chmod(0o755)
+    with pytest.raises(LookupError, match=f"pgvector is not installed for {installed}/15; docs/stores.md says how"):
+        postgres.find()
+    (installed / "extension").mkdir()
+    (installed / "extension" / "vector.control").touch()
+    assert postgres.find() == programs
