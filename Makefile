@@ -5,8 +5,10 @@ SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt $(addsu
 
 .PHONY: demo test check bench build clean
 
-demo: .venv/installed  ## the core against a bundled local server
+demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
+	.venv/bin/python examples/langchain_catalogue.py
+	.venv/bin/python examples/llamaindex_catalogue.py
 
 test: .venv/installed  ## the whole suite
 	.venv/bin/python -m pytest
@@ -20,6 +22,7 @@ check: .venv/installed  ## style, types, import fence
 bench: .venv/installed  ## speed, as ratios within one run
 	.venv/bin/python benchmarks/imports.py
 	.venv/bin/python benchmarks/api.py
+	.venv/bin/python benchmarks/rerank.py
 
 build: .venv/installed  ## sdist and wheel of all four distributions, in dist/
 	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
@@ -29,5 +32,5 @@ clean:
 
 .venv/installed: $(SOURCES)
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt --editable "shared[local]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

@@ -1,82 +1,115 @@
-"""The core against a local stand-in for the hosted API: no key, no internet.
+"""Multimodal retrieval on this machine: no key, no GPU, no internet.
 
     python examples/demo.py
 
-The stand-in speaks the API's wire and bills like it, but its vectors are hashes: they show that every vector comes
-back to its item, not that the model is good.
+Draws a catalogue of 600 products that the model has never seen, embeds titles in eight languages and pictures with the
+model in `examples/catalogue/checkpoint`, indexes them in an embedded Qdrant, and searches them with texts, pictures
+and both. A second run reuses pictures and index.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw
-
-from jinaclip import InputError, JinaClip, image_tokens
+from numpy.typing import NDArray
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.server.process import Server
+from examples.catalogue.drawing import draw
+from examples.catalogue.gallery import Row, write_gallery
+from examples.catalogue.products import Attributes, Product
+from examples.catalogue.scores import CHECKPOINT
+from examples.catalogue.shop import TITLES, Shop
+from jinaclip import JinaClip, fuse
 
-KEY = "jina_test_demo"
-COLOURS = ("crimson", "seagreen", "royalblue")
+T = TypeVar("T")
+Vector = NDArray[np.float32]
+FOLDER = Path(__file__).parents[1] / "demo"
 
-
-def dress(colour: str) -> Image.Image:
-    """A picture as large as a phone's, 1600 x 1200."""
-    picture = Image.new("RGB", (1600, 1200), "white")
-    ImageDraw.Draw(picture).polygon([(650, 200), (950, 200), (1150, 1100), (450, 1100)], fill=colour)
-    return picture
-
-
-def show(title: str, vectors: np.ndarray, started: float) -> None:
-    """One line for what was embedded."""
-    lengths = np.linalg.norm(np.atleast_2d(vectors), axis=1)
-    seconds = time.perf_counter() - started
-    print(f"  {title:<42} {vectors.shape!s:<14} {vectors.dtype}  length {lengths.mean():.4f}  {1000 * seconds:7.1f} ms")
-
-
-def embed_everything(clip: JinaClip) -> None:
-    """Each kind of input once."""
-    pictures = [dress(colour) for colour in COLOURS]
-    texts = [f"a {colour} dress, seen from the front" for colour in COLOURS]
-    started = time.perf_counter()
-    show("a query", clip.embed_query("a red summer dress"), started)
-    started = time.perf_counter()
-    show("3 documents", clip.embed_documents(texts), started)
-    started = time.perf_counter()
-    show("3 pictures of 1600 x 1200", clip.embed_images(pictures), started)
-    started = time.perf_counter()
-    show("3 text and picture pairs, fused", clip.embed_pairs(zip(texts, pictures, strict=True)), started)
-    started = time.perf_counter()
-    show("2,000 documents, async", asyncio.run(clip.aembed_documents(f"document {i}" for i in range(2000))), started)
+ASKED = ("black dress with purple dots", "格纹短袖衬衫", "تنورة باللون الأحمر، طول ميدي")
+"""A dress in English, a checked shirt with short sleeves in Chinese, a red midi skirt in Arabic."""
+SHOWN = Product("", Attributes("coat", "pink", "checked", "blue", "maxi"), 41)
+"""Another picture of a coat that the catalogue has."""
+LIKED = Product("", Attributes("t-shirt", "white", "striped", "blue", "", "short", "round"), 7)
+BUT = "T-shirt with orange stripes, long sleeves"
+"""Like this, but."""
+WEIGHT = 0.5
+"""Of the text beside the picture."""
 
 
 def main() -> None:
-    """Embeds, gets through faults, refuses bad input."""
-    with Server() as server, JinaClip("jina-clip-v2", api_key=KEY, base_url=server.url) as clip:
-        print(f"{clip!r} on {clip.config.base_url}\n\nembedded:")
-        embed_everything(clip)
-        print(
-            f"\nbilled: {clip.usage.tokens:,} tokens in {clip.usage.requests} requests; a picture costs "
-            f"{image_tokens(512, 512):,} as sent, and would cost {image_tokens(1600, 1200):,} as it was"
-        )
-        server.configure(script=["status_503", "reset_mid_body", "retry_after_seconds", "short_reply", None])
-        vectors = clip.embed_documents(["sent through", "four faults"])
-        print(
-            f"through a 503, a reset, a rate limit and a short reply: {vectors.shape}, "
-            f"{clip.usage.retries} requests repeated"
-        )
-        try:
-            clip.embed_documents(["fine", "  "])
-        except InputError as error:
-            print(f"bad input is refused before anything is sent: {error}")
-        report = clip.check()
-        print(f"fingerprint of these vectors: {clip.fingerprint}")
-        print(f"check: {'nothing wrong' if report.ok else report.problems}")
+    """Draws, embeds, indexes, searches, and shows what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where pictures, index and page go")
+    folder = parser.parse_args().folder
+    clip, seconds = timed(open_model)
+    tell("model", f"{clip.spec.name}, {clip.dimensions} dimensions", seconds)
+    with clip, Shop(folder, clip) as shop:
+        drawn, seconds = timed(shop.draw)
+        tell("pictures", f"{drawn or 'none'} drawn of {len(shop.products)}", seconds)
+        made, seconds = timed(shop.index)
+        tell("index", f"{'made' if made else 'reused'}: pictures, and titles in {len(TITLES)} languages", seconds)
+        rows = search(shop)
+    print("\n" + "\n".join(map(report, rows)))
+    about = f"{len(shop.products)} drawn products that the model of 2.3 million parameters has never seen."
+    print(f"look at {write_gallery(folder / 'gallery.html', 'One catalogue, searched three ways', about, rows)}")
+
+
+def tell(what: str, how: str, seconds: float) -> None:
+    """One line on a step."""
+    print(f"{what:<10} {how}, {seconds:.1f} s")
+
+
+def open_model() -> JinaClip:
+    """The small model, loaded."""
+    clip = JinaClip(str(CHECKPOINT), backend="local", device="cpu", show_progress=True)
+    clip.embed_query("ready")
+    return clip
+
+
+def search(shop: Shop) -> list[Row]:
+    """Each kind of query; a row for each."""
+    clip, picture, liked = shop.clip, draw(SHOWN), draw(LIKED)
+    rows = [ask(shop, "text to picture", lambda text=text: clip.embed_query(text), text) for text in ASKED]
+    rows += [ask(shop, "picture to picture", lambda: clip.embed_image(picture), picture=picture)]
+    mixed: Callable[[], Vector] = lambda: fuse(clip.embed_query(BUT), clip.embed_image(liked), WEIGHT)  # noqa: E731
+    rows += [ask(shop, "text and picture to picture", mixed, BUT, liked)]
+    rows += [
+        ask(shop, "text to text, across languages", lambda: clip.embed_query(ASKED[0]), ASKED[0], using=TITLES["ja"])
+    ]
+    return rows
+
+
+def ask(
+    shop: Shop,
+    kind: str,
+    embed: Callable[[], Vector],
+    text: str = "",
+    picture: Image.Image | None = None,
+    using: str = "picture",
+) -> Row:
+    """Embeds one query, searches with it, and says how long both took together."""
+    hits, seconds = timed(lambda: shop.find(embed(), using))
+    return Row(kind, text, picture, 1000 * seconds, hits)
+
+
+def report(row: Row, count: int = 4) -> str:
+    """The best few of a row as lines."""
+    asked = " + ".join(part for part in (row.picture and "a picture", row.text) if part)
+    best = "\n".join(f"  {hit.score:.3f}  {hit.title}" for hit in row.hits[:count])
+    return f"{row.kind}: {asked}  ({row.milliseconds:.0f} ms)\n{best}\n"
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """The result, and the seconds it took."""
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""The backends that have to keep the contract."""
+"""The backends that have to keep the contract.
+
+v1 stands for what vectors cannot show: the server's are digests, the local ones those of a random tiny checkpoint. v2
+is the catalogue's trained model, at home and behind the server.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +12,34 @@ from pathlib import Path
 
 import pytest
 
+from examples.catalogue.scores import CHECKPOINT
 from jinaclip import JinaClip
 from tests.tiny import make_checkpoint
 
 Make = Callable[..., JinaClip]
+KEY = "jina_test_contract"
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny checkpoints of both models."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {version: make_checkpoint(folder / version, version) for version in ("v1", "v2")}
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint of v1."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "v1", "v1")
 
 
-@pytest.fixture(params=["api-v1", "api-v2", "local-v1", "local-v2"])
+MAKERS: dict[str, Callable[[pytest.FixtureRequest], Make]] = {
+    "api-v1": lambda use: partial(JinaClip, "jina-clip-v1", api_key=KEY, base_url=use.getfixturevalue("server").url),
+    "api-v2": lambda use: partial(JinaClip, "jina-clip-v2", api_key=KEY, base_url=use.getfixturevalue("modelled").url),
+    "local-v1": lambda use: partial(
+        JinaClip, str(use.getfixturevalue("random_checkpoint")), backend="local", device="cpu"
+    ),
+    "local-v2": lambda _: partial(JinaClip, str(CHECKPOINT), backend="local", device="cpu"),
+}
+
+
+@pytest.fixture(params=MAKERS)
 def make(request: pytest.FixtureRequest) -> Make:
     """Makes a JinaClip over one of the backends; takes options."""
-    backend, _, version = request.param.partition("-")
-    if backend == "local":
-        folder = request.getfixturevalue("checkpoints")[version]
-        return partial(JinaClip, str(folder), backend="local", device="cpu")
-    server = request.getfixturevalue("server")
-    return partial(JinaClip, f"jina-clip-{version}", api_key="jina_test_contract", base_url=server.url)
+    return MAKERS[request.param](request)
 
 
 @pytest.fixture

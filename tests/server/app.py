@@ -78,6 +78,8 @@ class Service:
         if name is not None:
             ledger.faults[name] += 1
             return batch, FAULTS[name](exchange)
+        if batch.model:
+            return batch, Reply(await asyncio.to_thread(self.honest, batch, exchange), None)
         return batch, Reply(self.honest(batch, exchange), None)
 
     def honest(self, batch: Batch, exchange: Exchange) -> Response:

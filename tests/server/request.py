@@ -14,6 +14,7 @@ from PIL import Image
 from jinaclip.api.wire import write_answer
 from jinaclip.cost import image_tokens, text_tokens
 from jinaclip.specs import SPECS, ModelSpec
+from tests.server.model import embedded
 from tests.server.refusals import RefusalError, flat, invalid, nested, page
 from tests.server.vectors import HEAD, content_bytes, digest, vectors, write_fast
 
@@ -41,6 +42,8 @@ class Batch:
     spec: ModelSpec
     task: str | None
     dimensions: int
+    model: str = ""
+    """Folder of the checkpoint that answers, if one does."""
     digests: list[bytes] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     """By input; empty for a picture."""
@@ -55,6 +58,8 @@ class Batch:
 
     def rows(self) -> NDArray[np.float32]:
         """One vector per input."""
+        if self.model:
+            return embedded(self.model, self.inputs, self.dimensions, asked=bool(self.task), normalized=self.normalized)
         return vectors(self.digests, self.spec, self.dimensions, normalized=self.normalized)
 
     def answer(self) -> dict[str, Any]:
@@ -73,7 +78,7 @@ class Batch:
 
     def written(self) -> bytes:
         """The honest answer as it is sent."""
-        if self.body.get("embedding_type") == "base64" and self.dimensions > HEAD:
+        if self.body.get("embedding_type") == "base64" and self.dimensions > HEAD and not self.model:
             return write_fast(self.digests, self.spec, self.dimensions, self.tokens, normalized=self.normalized)
         return orjson.dumps(self.answer())
 
@@ -104,7 +109,7 @@ def read_request(raw: bytes, settings: Settings) -> Batch:
     body, inputs = _open(raw)
     spec = _model(body)
     _check_inputs(inputs, settings)
-    batch = Batch(body, inputs, spec, _task(body, spec), _dimensions(body, spec))
+    batch = Batch(body, inputs, spec, _task(body, spec), _dimensions(body, spec), settings.model)
     _check_encoding(body)
     _name_inputs(batch, settings)
     return batch

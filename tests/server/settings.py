@@ -22,6 +22,9 @@ class Settings:
     balance: int = 0
     """Tokens billed after which the balance counts as used up."""
 
+    model: str = ""
+    """Folder of a checkpoint that answers; without one, vectors stand for the digest of their input."""
+
     fault_rate: float = 0.0
     """Share of requests that get a fault."""
     seed: int = 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from jinaclip import plan
@@ -22,6 +23,8 @@ from jinaclip.plan import Plan
 from jinaclip.specs import ModelSpec, find_spec
 from jinaclip.usage import Usage
 from jinaclip.vectors import Vectors
+
+logger = logging.getLogger("jinaclip")
 
 FINGERPRINT_SCHEMA = 1
 """Raised whenever the same options come to mean other vectors."""
@@ -171,6 +174,32 @@ class JinaClip:
         job = await self._answer(halves)
         return fuse_halves(job.result, weight)
 
+    def embed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
+        """The vectors of search results, for `diversify`: those that the store handed over, else those of the pictures.
+
+        A picture that cannot be read is passed over with a warning in the log: the search itself has succeeded.
+
+        Args:
+            vectors: one for each result, or None.
+            images: a picture for each result, or None; looked at only where there is no vector.
+
+        Returns:
+            As many: the vectors given, float32 arrays of shape (d,), and None where there is neither.
+
+        Raises:
+            JinaClipError: the backend failed.
+        """
+        missing = Missing(vectors, images)
+        items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=False)
+        return missing.filled(lambda: self._run(items))
+
+    async def aembed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
+        """`embed_missing` without blocking the event loop."""
+        missing = Missing(vectors, images)
+        items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=True)
+        job = await self._answer(items)
+        return missing.filled(job.result)
+
     def _run(self, items: Plan) -> Vectors:
         job = self._job(items)
         if items.total != 0:
@@ -191,7 +220,41 @@ class JinaClip:
             self._backend.check_budget(sum(map(self._tokens, items.items)))
         return Job(items, self.dimensions, progress=self.config.show_progress)
 
-    # -- before sending
+    # -- before sending, and to show
+
+    def preview(self, image: ImageLike, *, side: int = 512) -> bytes:
+        """A JPEG file of the whole picture for people and chat models, its longer side at most `side` pixels.
+
+        Opens what `embed_image` would open, under the same `image_policy`. Blocks; nothing is sent to the service.
+
+        Raises:
+            InputError: it cannot be opened, or `image_policy` does not allow it.
+        """
+        from jinaclip import images
+
+        return images.preview(self.accept(image), policy=self.config.image_policy, side=side)
+
+    def accept(self, image: ImageLike) -> Image:
+        """The image, if `image_policy` allows it as far as can be told without opening or fetching it.
+
+        Raises:
+            InputError: it does not, or it is no image.
+        """
+        return plan.usable_image(image, None, self.config.image_policy)
+
+    def look_through(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> None:
+        """Refuses what a call with these would refuse before it sends anything; for those who call in batches.
+
+        Raises:
+            InputError: an item is no text, or no image that `image_policy` allows; `.index` says which.
+        """
+        self._items(texts, images)
+
+    def _items(self, texts: Iterable[str], images: Iterable[ImageLike]) -> list[plan.Item]:
+        return [
+            *plan.documents(list(plan.several(texts, "texts"))).items,
+            *plan.pictures(list(plan.several(images, "images")), self.config.image_policy, snapshot=False).items,
+        ]
 
     def estimate(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> Estimate:
         """About how many requests and tokens embedding these would take; duplicates are not looked for.
@@ -202,10 +265,7 @@ class JinaClip:
         Raises:
             InputError: an item is no text or no image.
         """
-        items = [
-            *plan.documents(list(plan.several(texts, "texts"))).items,
-            *plan.pictures(list(plan.several(images, "images")), self.config.image_policy, snapshot=False).items,
-        ]
+        items = self._items(texts, images)
         tokens = sum(map(self._tokens, items))
         return Estimate(self._backend.requests_for(len(items), tokens), tokens)
 
@@ -291,6 +351,29 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
             stacklevel=5,
         )
+
+
+class Missing:
+    """Which search results come without a vector, and with a picture to make it of."""
+
+    def __init__(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> None:
+        self._vectors = vectors
+        both = enumerate(zip(vectors, images, strict=True))
+        self._places = [i for i, (vector, image) in both if vector is None and image is not None]
+        self.images = [images[i] for i in self._places]
+
+    def filled(self, embed: Callable[[], Vectors]) -> list[Any]:
+        """The vectors, with those of the pictures where they were missing and could be made."""
+        filled = list(self._vectors)
+        try:
+            made: Iterable[tuple[int, Any]] = enumerate(embed())
+        except InputError as error:
+            for number, why in error.partial.errors.items():
+                logger.warning("result %d counts as one without a picture: %s", self._places[number], why)
+            made = error.partial.vectors.items()
+        for number, vector in made:
+            filled[self._places[number]] = vector
+        return filled
 
 
 def fuse_halves(embed: Callable[[], Vectors], weight: float) -> Vectors:

@@ -1,5 +1,29 @@
-"""jina-clip embeddings for LangChain. This release reserves the name; the adapter itself is not in it yet."""
+"""jina-clip embeddings for LangChain: texts and images in one vector space.
+
+Names are loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_jinaclip.embeddings import JinaClipEmbeddings
+    from langchain_jinaclip.retriever import JinaClipRetriever
+    from langchain_jinaclip.tool import JinaClipTool
 
 __version__ = "0.1.0"
 
-__all__: list[str] = []
+__all__ = ["JinaClipEmbeddings", "JinaClipRetriever", "JinaClipTool"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"langchain_jinaclip.{name.removeprefix('JinaClip').lower()}")
+    return globals().setdefault(name, getattr(module, name))
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,5 +1,23 @@
-"""jina-clip embeddings for LlamaIndex. This release reserves the name; the adapter itself is not in it yet."""
+"""jina-clip-v1 and jina-clip-v2 for LlamaIndex: texts, pictures and nodes with both, in one vector space.
+
+`JinaClipEmbedding` is loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llamaindex_jinaclip.embedding import JinaClipEmbedding
 
 __version__ = "0.1.0"
 
-__all__: list[str] = []
+__all__ = ["JinaClipEmbedding"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from llamaindex_jinaclip import embedding
+
+    return getattr(embedding, name)

@@ -5,6 +5,6 @@ Importing this loads neither Pillow nor httpx.
 
 from jinaclip.images.opening import check, open_image, size
 from jinaclip.images.resize import fit
-from jinaclip.images.sending import Upload, upload
+from jinaclip.images.sending import Upload, preview, upload
 
-__all__ = ["Upload", "check", "fit", "open_image", "size", "upload"]
+__all__ = ["Upload", "check", "fit", "open_image", "preview", "size", "upload"]

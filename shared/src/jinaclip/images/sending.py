@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError
 from jinaclip.images.opening import open_image, read
-from jinaclip.images.resize import encode
+from jinaclip.images.resize import encode, scaled
 from jinaclip.images.resize import fit as fit_picture
 from jinaclip.inputs import Image
 
@@ -77,3 +77,15 @@ def _moves(data: bytes, picture: PIL.Image.Image) -> bool:
 
     with decode.only_input_errors(f"the {picture.format} file cannot be read past its first frame"):
         return b"acTL" in data or bool(getattr(picture, "is_animated", False))
+
+
+def preview(image: Image, *, policy: ImagePolicy, side: int, quality: int = 85) -> bytes:
+    """A JPEG of the whole picture, its longer side at most `side`. Blocks as `upload` does.
+
+    Raises:
+        InputError: the image is refused.
+    """
+    picture = open_image(image, policy)
+    ratio = min(1.0, side / max(picture.size))
+    width, height = (max(1, round(length * ratio)) for length in picture.size)
+    return encode(scaled(picture, (width, height), max_pixels=policy.max_pixels), quality)

@@ -1,0 +1,115 @@
+"""A shop: 600 held-out products on disk, and an embedded Qdrant that knows their titles and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient
+from qdrant_client.models import Distance, PointStruct, VectorParams
+from tqdm import tqdm
+
+from examples.catalogue.drawing import draw
+from examples.catalogue.products import Product, products
+from examples.catalogue.wording import LANGUAGES, title
+from jinaclip import JinaClip
+
+COUNT = 600
+TITLES = {lang: f"title_{lang}" for lang in LANGUAGES}
+"""Names of the vectors of a product's titles; its picture's is `picture`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One product that was found."""
+
+    id: str
+    title: str
+    picture: Path
+    score: float
+    """Cosine similarity."""
+
+
+class Shop:
+    """Draws, embeds and indexes what is not there yet, then finds.
+
+    Args:
+        folder: gets `pictures/`, `products.jsonl` and `qdrant/`.
+        clip: embeds products and queries; an index made with other settings is not reused.
+        count: products, up to about a thousand.
+    """
+
+    def __init__(self, folder: Path, clip: JinaClip, *, count: int = COUNT) -> None:
+        self.folder, self.clip = folder, clip
+        self.products = products("test", count)
+        self.name = f"products-{count}-{clip.fingerprint}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.client = QdrantClient(path=str(folder / "qdrant"))
+
+    def picture(self, product: Product) -> Path:
+        """Where the picture of a product lies."""
+        return self.folder / "pictures" / f"{product.id}.png"
+
+    def draw(self) -> int:
+        """Draws the pictures that are missing; returns how many."""
+        missing = [product for product in self.products if not self.picture(product).exists()]
+        (self.folder / "pictures").mkdir(exist_ok=True)
+        for product in tqdm(missing, "drawing", disable=not missing):
+            unfinished = self.picture(product).with_suffix(".part")
+            draw(product).save(unfinished, "png")
+            unfinished.replace(self.picture(product))
+        lines = [json.dumps({"id": p.id, "seed": p.seed, **asdict(p.attributes)}) for p in self.products]
+        (self.folder / "products.jsonl").write_text("\n".join(lines) + "\n")
+        return len(missing)
+
+    def index(self) -> bool:
+        """Embeds and indexes everything, unless that was done; returns whether it had to."""
+        if self.client.collection_exists(self.name):
+            if self.client.count(self.name).count == len(self.products):
+                return False
+            self.client.delete_collection(self.name)
+        vectors = self._embedded()
+        sizes = VectorParams(size=self.clip.dimensions, distance=Distance.COSINE)
+        self.client.create_collection(self.name, vectors_config=dict.fromkeys(vectors, sizes))
+        self.client.upsert(self.name, list(self._points(vectors)))
+        return True
+
+    def _embedded(self) -> dict[str, NDArray[np.float32]]:
+        """(n, d) each: the pictures, and the titles in every language."""
+        titles = [title(product, lang) for lang in LANGUAGES for product in self.products]
+        rows = np.split(self.clip.embed_documents(titles), len(LANGUAGES))
+        pictures = self.clip.embed_images([self.picture(product) for product in self.products])
+        return {**dict(zip(TITLES.values(), rows, strict=True)), "picture": pictures}
+
+    def _points(self, vectors: dict[str, NDArray[np.float32]]) -> Iterator[PointStruct]:
+        for i, product in enumerate(self.products):
+            payload = {"id": product.id, "category": product.attributes.broad_category, "title": title(product, "en")}
+            yield PointStruct(id=i, vector={name: rows[i].tolist() for name, rows in vectors.items()}, payload=payload)
+
+    def find(self, vector: NDArray[np.float32], using: str = "picture", limit: int = 8) -> list[Hit]:
+        """The nearest products of a (d,) vector, best first.
+
+        Args:
+            vector: of a text, a picture, or both.
+            using: which vectors to search: `picture`, or one of `TITLES`.
+            limit: how many.
+        """
+        found = self.client.query_points(self.name, vector.tolist(), using=using, limit=limit, with_payload=True)
+        return [self._hit(point.payload or {}, point.score) for point in found.points]
+
+    def _hit(self, payload: dict[str, Any], score: float) -> Hit:
+        return Hit(payload["id"], payload["title"], self.folder / "pictures" / f"{payload['id']}.png", score)
+
+    def __enter__(self) -> Shop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()

@@ -1,0 +1,1 @@
+"""How the catalogue's model was made: `python -m examples.catalogue.train`."""

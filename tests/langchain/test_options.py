@@ -1,0 +1,258 @@
+"""Options, keys and copies of JinaClipEmbeddings."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import json
+import pickle
+import traceback
+from dataclasses import MISSING, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from langchain_core.embeddings import Embeddings
+from langchain_core.load import dumps
+from langchain_core.runnables import ConfigurableField
+from langchain_core.vectorstores import InMemoryVectorStore
+from pydantic import SecretStr, ValidationError
+
+import langchain_jinaclip
+from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy
+from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
+from tests.server.process import Server
+
+KEY = "jina_test_secret0123456789secret"
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JINA_API_KEY", raising=False)
+    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+
+
+def default(field: Any) -> Any:
+    return field.default if field.default is not MISSING else field.default_factory()
+
+
+def test_fields_are_the_options_of_the_core_with_its_names_order_and_defaults() -> None:
+    expected = {field.name: default(field) for field in fields(EmbedderConfig)}
+    ours = {
+        name: field.get_default(call_default_factory=True) for name, field in JinaClipEmbeddings.model_fields.items()
+    }
+    assert list(ours) == list(expected)
+    assert ours == expected
+
+
+def test_fields_have_the_types_of_the_core() -> None:
+    expected, ours = get_type_hints(EmbedderConfig), get_type_hints(JinaClipEmbeddings)
+    for field in fields(EmbedderConfig):
+        if field.name != "api_key":  # a Secret there, a SecretStr here
+            assert ours[field.name] == expected[field.name], field.name
+    assert ours["api_key"] == SecretStr | None
+
+
+def test_l1_it_is_an_embeddings() -> None:
+    assert issubclass(JinaClipEmbeddings, Embeddings)
+    assert isinstance(JinaClipEmbeddings(api_key=KEY), Embeddings)
+
+
+def test_options_reach_the_core() -> None:
+    policy = ImagePolicy(allowed_roots=("/pictures",))
+    config = JinaClipEmbeddings(
+        api_key=KEY, dimensions=256, timeout=5, image_policy=policy, url_mode="forward"
+    ).clip.config
+    assert (config.dimensions, config.timeout, config.image_policy, config.url_mode) == (256, 5.0, policy, "forward")
+    assert config.key.reveal() == KEY
+
+
+@pytest.mark.parametrize("name", ["batchsize", "truncate_dim", "apikey", "retries"])
+def test_l16_a_misspelt_option_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        JinaClipEmbeddings(api_key=KEY, **{name: 4})
+
+
+@pytest.mark.parametrize(
+    "option", [{"batch_size": True}, {"dimensions": "64"}, {"backend": "cloud"}, {"timeout": None}]
+)
+def test_an_option_of_the_wrong_type_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(option))):
+        JinaClipEmbeddings(api_key=KEY, **option)
+
+
+@pytest.mark.parametrize("option", [{"batch_size": 0}, {"dimensions": 4096}, {"image_quality": 101}, {"timeout": -1}])
+def test_an_option_out_of_range_is_refused_in_the_words_of_the_core(option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        JinaClipEmbeddings(api_key=KEY, **option)
+
+
+def test_options_cannot_be_changed_behind_the_back_of_the_core() -> None:
+    embeddings = JinaClipEmbeddings(api_key=KEY)
+    with pytest.raises(ValidationError, match="frozen"):
+        embeddings.dimensions = 64
+    narrow = embeddings.model_copy(update={"dimensions": 64})
+    assert narrow.clip.dimensions == narrow.dimensions == 64
+    assert narrow.clip.config.key.reveal() == KEY
+    with pytest.raises(ConfigError, match="dimensions"):
+        embeddings.model_copy(update={"dimensions": 4096})
+
+
+def test_a_subclass_may_have_fields_of_its_own() -> None:
+    class Tagged(JinaClipEmbeddings):
+        tag: str = "none"
+
+    assert Tagged(api_key=KEY, tag="a").model_copy(update={"dimensions": 64}).tag == "a"
+
+
+def test_l3_the_key_is_read_when_the_object_is_made_in_a_stated_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JINAAI_API_KEY", "jina_test_b")
+    assert JinaClipEmbeddings().api_key == SecretStr("jina_test_b")
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_a")
+    made = JinaClipEmbeddings()
+    monkeypatch.delenv("JINA_API_KEY")
+    assert made.api_key == SecretStr("jina_test_a")
+    assert made.clip.config.key.reveal() == "jina_test_a"
+    assert JinaClipEmbeddings(api_key=KEY).api_key == SecretStr(KEY)
+
+
+def test_l3_without_a_key_the_api_backend_says_so_at_once_and_the_local_one_needs_none(
+    catalogue_checkpoint: str,
+) -> None:
+    with pytest.raises(AuthenticationError, match="JINA_API_KEY"):
+        JinaClipEmbeddings()
+    assert JinaClipEmbeddings(model=catalogue_checkpoint, backend="local").api_key is None
+
+
+@pytest.mark.parametrize("name", ["api_key", "jina_api_key"])
+@pytest.mark.parametrize("wrap", [str, SecretStr])
+def test_l17_the_key_goes_by_two_names_and_the_model_too(name: str, wrap: Any) -> None:
+    made = JinaClipEmbeddings(**{name: wrap(KEY)}, model_name="jina-clip-v1")
+    assert made.api_key == SecretStr(KEY)
+    assert made.model == made.clip.spec.name == "jina-clip-v1"
+    with pytest.raises(ValidationError):
+        JinaClipEmbeddings(model="jina-clip-v1", model_name="jina-clip-v2", api_key=KEY)
+
+
+def test_l18_no_picture_of_the_object_shows_the_key(server: Server) -> None:
+    one = JinaClipEmbeddings(api_key=KEY, base_url=server.url)
+    one.embed_query("a")
+    retriever = JinaClipRetriever(vectorstore=InMemoryVectorStore(one))
+    around = [repr(retriever), dumps(retriever), repr(retriever.as_tool()), dumps(retriever.as_tool())]
+    helpers = [vars(one.clip), vars(one.clip.config), vars(one.clip._backend)]
+    shown = [
+        repr(one),
+        str(one),
+        dumps(one),
+        repr(one.model_dump()),
+        one.model_dump_json(),
+        repr(helpers),
+        repr(vars(one)),
+    ]
+    assert [text for text in shown + around if KEY in text] == []
+    assert KEY.encode() not in pickle.dumps(one)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"api_key": KEY, "dimensions": 0},
+        {"api_key": KEY, "batch_size": "many"},
+        {"apikey": KEY},
+        {"jina_api_key": KEY, "colour": "red"},
+        {"api_key": KEY + " and more"},
+        {"api_key": KEY, "base_url": "ftp://nowhere"},
+    ],
+)
+def test_l18_no_error_shows_the_key_nor_does_any_frame_of_ours(options: dict[str, Any]) -> None:
+    with pytest.raises((ValidationError, ConfigError, AuthenticationError)) as caught:
+        JinaClipEmbeddings(**options)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    frames = [line for line in told if f'File "{__file__}"' not in line]  # the test's own variables hold it by right
+    errors = caught.value.errors() if isinstance(caught.value, ValidationError) else []
+    assert KEY not in "".join(frames) + str(caught.value) + repr(caught.value) + repr(errors)
+
+
+def test_l18_no_failure_of_the_service_shows_the_key(make: Any, server: Server) -> None:
+    server.configure(echo_key=True)
+    with pytest.raises(AuthenticationError) as caught:
+        make(api_key="wrong_" + KEY).embed_query("a")
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_l19_copies_work_afterwards(make: Any, used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make()
+    expected = one.embed_query("a") if used else make().embed_query("a")
+    monkeypatch.setenv("JINA_API_KEY", one.api_key.get_secret_value())  # pickles carry no key
+    for other in (
+        copy.copy(one),
+        copy.deepcopy(one),
+        one.model_copy(),
+        one.model_copy(deep=True),
+        pickle.loads(pickle.dumps(one)),
+    ):
+        assert type(other) is JinaClipEmbeddings
+        assert other.embed_query("a") == expected
+        assert other.clip.config.key.reveal() == one.api_key.get_secret_value()
+
+
+def test_l19_a_pickle_without_a_key_opens_and_says_what_is_missing(make: Any) -> None:
+    opened = pickle.loads(pickle.dumps(make()))
+    with pytest.raises(AuthenticationError, match="do not travel in pickles"):
+        opened.embed_query("a")
+
+
+def test_l20_it_is_declared_not_serialisable_and_its_dump_is_harmless() -> None:
+    dumped = json.loads(dumps(JinaClipEmbeddings(api_key=KEY)))
+    assert dumped["type"] == "not_implemented"
+    assert dumped["id"] == ["langchain_jinaclip", "embeddings", "JinaClipEmbeddings"]
+    assert KEY not in json.dumps(dumped)
+
+
+def test_l27_public_names_and_the_type_marker_are_there() -> None:
+    assert langchain_jinaclip.__all__ == ["JinaClipEmbeddings", "JinaClipRetriever", "JinaClipTool"]
+    assert all(getattr(langchain_jinaclip, name).__name__ == name for name in langchain_jinaclip.__all__)
+    assert set(langchain_jinaclip.__all__) <= set(dir(langchain_jinaclip))
+    assert files("langchain_jinaclip").joinpath("py.typed").is_file()
+    with pytest.raises(AttributeError, match="JinaClipEmbedding'"):
+        _ = langchain_jinaclip.JinaClipEmbedding
+
+
+def test_l27_help_and_editors_see_the_options() -> None:
+    """Type checkers read the fields, as `__init__` is hidden from them; people and editors read the signature."""
+    names = {field.name for field in fields(EmbedderConfig)}
+    assert names - {"api_key", "model"} <= set(inspect.signature(JinaClipEmbeddings).parameters)
+
+
+def test_the_adapter_stays_thin() -> None:
+    """Under 300 lines of code in all modules together; docstrings, comments, blank lines and `__init__` not counted."""
+    folder = Path(langchain_jinaclip.__file__).parent
+    assert sum(len(code_lines(path.read_text())) for path in folder.glob("[!_]*.py")) < 300
+
+
+def code_lines(source: str) -> list[str]:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, documented) and ast.get_docstring(node)]
+    words = {line for node in nodes for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)}
+    lines = enumerate(source.splitlines(), 1)
+    return [
+        line for number, line in lines if line.strip() and not line.lstrip().startswith("#") and number not in words
+    ]
+
+
+def test_the_retriever_refuses_what_it_does_not_know(make: Any) -> None:
+    store = InMemoryVectorStore(make())
+    for options in ({"top_k": 3}, {"k": 0}, {"weight": 1.5}):
+        with pytest.raises(ValidationError, match=next(iter(options))):
+            JinaClipRetriever(vectorstore=store, **options)
+    with pytest.raises(TypeError, match="kk"):
+        JinaClipRetriever(vectorstore=store).invoke("a", kk=3)
+
+
+def test_the_retriever_is_configurable_at_run_time(make: Any) -> None:
+    store = InMemoryVectorStore.from_texts(["a", "b", "c"], make())
+    retriever = JinaClipRetriever(vectorstore=store).configurable_fields(k=ConfigurableField(id="k"))
+    assert len(retriever.invoke("a", {"configurable": {"k": 2}})) == 2

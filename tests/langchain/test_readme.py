@@ -1,0 +1,84 @@
+"""The programs of the package's README run as they stand, but for the address of the service."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+
+from langchain_jinaclip import JinaClipRetriever
+from tests.langchain.conftest import new_qdrant
+from tests.langchain.test_embeddings import picture
+from tests.langchain.test_tool import Script, asking
+from tests.server.process import Server
+
+README = (Path(__file__).parents[2] / "packages" / "langchain_jinaclip" / "README.md").read_text()
+ADDRESS = 'JinaClipEmbeddings(model="jina-clip-v2")'
+
+
+def program(section: str) -> str:
+    """The Python of a section."""
+    [code] = re.findall(r"```python\n(.*?)```", README.split(f"## {section}\n")[1].split("\n## ")[0], re.DOTALL)
+    return code
+
+
+@pytest.fixture
+def names(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the first section leaves behind, in a folder with two pictures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_readme")
+    for seed, name in enumerate(("dress.png", "coat.png")):
+        picture(seed).save(name)
+    code = program("Texts")
+    assert ADDRESS in code
+    found: dict[str, Any] = {}
+    exec(code.replace(ADDRESS, f'{ADDRESS[:-1]}, base_url="{server.url}")'), found)
+    return found
+
+
+def test_texts_and_images(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    exec(program("Images"), names)
+    assert "page_content=" in capsys.readouterr().out
+    assert {"dress.png", "coat.png"} <= set(names["store"].store)
+
+
+def test_rows_go_into_every_store_and_come_back(names: dict[str, Any]) -> None:
+    from chromadb import EphemeralClient
+    from chromadb.config import Settings
+    from langchain_chroma import Chroma
+    from langchain_core.vectorstores import InMemoryVectorStore
+    from qdrant_client.models import PointStruct
+
+    embeddings, closing = names["embeddings"], []
+    client = EphemeralClient(Settings(anonymized_telemetry=False))
+    stores = {
+        "memory": InMemoryVectorStore(embeddings),
+        "qdrant": new_qdrant(embeddings, 1024, closing),
+        "chroma": Chroma("shop", embeddings, client=client),
+    }
+    given = {"ids": ["a", "b"], "titles": ["A dress", "A coat"], "images": ["dress.png", "coat.png"]}
+    exec(
+        program("Adding images to your store"),
+        {**names, **stores, **given, "client": client, "PointStruct": PointStruct},
+    )
+    for store in stores.values():
+        [document] = JinaClipRetriever(vectorstore=store, k=1).invoke({"image": "coat.png"})
+        assert (document.page_content, document.metadata["image"]) == ("A coat", "coat.png")
+    closing[0].close()
+    client.delete_collection("shop")
+
+
+def test_the_agent(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    script = Script(messages=iter([asking(text="in blue", image="dress.png"), AIMessage("The coat.")]))
+    exec(program("Images") + program("In an agent"), {**names, "model": script})
+    assert capsys.readouterr().out.splitlines()[-1] == "The coat."
+
+
+def test_the_cache(names: dict[str, Any], server: Server) -> None:
+    exec(program("Caching"), names)
+    cached = names["cached"]
+    assert cached.embed_documents(["a"]) == cached.embed_documents(["a"]) == names["embeddings"].embed_documents(["a"])
+    assert cached.embed_query("a") == names["embeddings"].embed_query("a")

@@ -1,0 +1,267 @@
+"""The methods that LlamaIndex calls: texts and pictures, single and batch, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from llama_index.core.embeddings import MultiModalEmbedding, resolve_embed_model
+from llama_index.core.schema import ImageNode, TextNode
+from PIL import Image as Pillow
+
+import jinaclip
+from jinaclip import APIError, AuthenticationError, InputError
+from llamaindex_jinaclip import JinaClipEmbedding
+
+
+def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
+    """I1: all abstract methods are there, and so are the batch hooks (I4) and the native async ones (I6)."""
+    made = embed()
+    assert isinstance(made, MultiModalEmbedding)
+    assert resolve_embed_model(made) is made
+    for kind in ("text", "image"):
+        for name in (f"_get_{kind}_embedding", f"_get_{kind}_embeddings"):
+            for method in (name, name.replace("_get", "_aget")):
+                assert method in vars(JinaClipEmbedding), method
+    assert inspect.iscoroutinefunction(inspect.unwrap(JinaClipEmbedding._aget_query_embedding))
+
+
+async def test_every_method_gives_the_vector_of_the_core(embed, files):
+    """I8: sync and async agree with the core to the last bit, and all are lists of Python floats."""
+    made = embed()
+    clip = made.clip
+    query, text, picture = clip.embed_query("red"), clip.embed_documents(["red"])[0], clip.embed_image(files[0])
+    for expected, got in (
+        (query, made.get_query_embedding("red")),
+        (query, await made.aget_query_embedding("red")),
+        (query, made.get_agg_embedding_from_queries(["red"])),
+        (query, await made.aget_agg_embedding_from_queries(["red"])),
+        (text, made.get_text_embedding("red")),
+        (text, await made.aget_text_embedding("red")),
+        (text, made.get_text_embedding_batch(["red"])[0]),
+        (text, (await made.aget_text_embedding_batch(["red"]))[0]),
+        (picture, made.get_image_embedding(files[0])),
+        (picture, await made.aget_image_embedding(files[0])),
+        (picture, made.get_image_embedding_batch([files[0]])[0]),
+        (picture, (await made.aget_image_embedding_batch([files[0]]))[0]),
+    ):
+        assert type(got) is list
+        assert {type(number) for number in got} == {float}
+        assert got == expected.tolist()
+
+
+def test_a_query_is_embedded_with_the_models_instruction_where_it_has_one(embed, server):
+    """I18: v2 has one, v1 has none."""
+    v2, v1 = embed(), embed(model_name="jina-clip-v1")
+    assert v2.get_query_embedding("red") != v2.get_text_embedding("red")
+    assert v1.get_query_embedding("red") == v1.get_text_embedding("red")
+    assert server.history("text", "red", task="retrieval.query")["answered"] == 1
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+async def test_a_batch_is_one_request_of_at_most_embed_batch_size_items(kind, embed, server, files):
+    """I4 and I5: eight items, three to a batch, are three requests, sync and async."""
+    made = embed(embed_batch_size=3)
+    items = [f"text {i}" for i in range(8)] if kind == "text" else files
+    sync = getattr(made, f"get_{kind}_embedding_batch")(items)
+    assert server.ledger()["requests"] == 3
+    again = await getattr(made, f"aget_{kind}_embedding_batch")(items)
+    totals = server.ledger()
+    assert (totals["requests"], totals["texts"] + totals["images"]) == (6, 16)
+    assert sync == again
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+async def test_order_and_number_hold_whatever_order_answers_and_batches_come_in(kind, embed, server, files):
+    """I11: the server shuffles its rows; batches are under way at once."""
+    server.configure(shuffle=True)
+    made = embed(embed_batch_size=2)
+    items = [f"text {i}" for i in range(8)] if kind == "text" else files
+    single = [getattr(made, f"get_{kind}_embedding")(item) for item in items]
+    assert getattr(made, f"get_{kind}_embedding_batch")(items) == single
+    assert await getattr(made, f"aget_{kind}_embedding_batch")(items) == single
+    assert await getattr(made, f"aget_{kind}_embedding_batch")(items[::-1]) == single[::-1]
+
+
+@pytest.fixture
+async def relay(server):
+    """An address that is served by the test's own event loop, which passes everything on to the test server."""
+    writers = []
+
+    async def pump(reader, writer):
+        writers.append(writer)
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+        writer.close()
+
+    async def connected(reader, writer):
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", urlsplit(server.url).port)
+        await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
+
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening.close()
+    for writer in writers:
+        writer.close()
+    await asyncio.gather(*(writer.wait_closed() for writer in writers))
+
+
+async def test_async_calls_share_the_event_loop(embed, relay, files):
+    """I6: the answers come through this very loop; a call that blocks it would wait for itself."""
+    made = embed(base_url=relay, max_retries=0, timeout=20)
+    assert len(await made.aget_query_embedding("red")) == 1024
+    assert len(await made.aget_text_embedding("red")) == 1024
+    assert len(await made.aget_image_embedding(files[0])) == 1024
+    assert len(await made.aget_text_embedding_batch(["red", "blue"])) == 2
+    assert len(await made.aget_image_embedding_batch(files)) == len(files)
+    assert len(await made.acall([TextNode(text="red"), ImageNode(image_path=files[0])])) == 2
+    await made.clip.aclose()
+
+
+async def test_few_batches_of_pictures_are_under_way_at_once(embed, files, recorder):
+    """I7: LlamaIndex starts all batches together; ours are `num_workers`, else `max_concurrency`."""
+    for options in ({"num_workers": 2}, {"max_concurrency": 2}):
+        recorder.events.clear()
+        await embed(embed_batch_size=1, **options).aget_image_embedding_batch(files)
+        level = peak = 0
+        for event in recorder.events:
+            level += {"EmbeddingStartEvent": 1, "EmbeddingEndEvent": -1}.get(event.class_name(), 0)
+            peak = max(peak, level)
+        assert peak == 2
+
+
+async def test_the_rate_limiter_is_asked_for_pictures_as_for_texts(embed, turnstile, files):
+    """I7: once for every batch, sync and async, single and batch."""
+    made = embed(embed_batch_size=4, rate_limiter=turnstile)
+    made.get_text_embedding_batch(files)
+    made.get_image_embedding_batch(files)
+    made.get_image_embedding(files[0])
+    assert (turnstile.sync, turnstile.asynchronous) == (2 + 2 + 1, 0)
+    await made.aget_text_embedding_batch(files)
+    await made.aget_image_embedding_batch(files)
+    await made.aget_image_embedding(files[0])
+    assert (turnstile.sync, turnstile.asynchronous) == (5, 2 + 2 + 1)
+
+
+async def test_a_picture_may_come_in_any_form(embed, files):
+    """I9: str, Path, data: URI, bytes, BytesIO, PIL and jinaclip.Image give one vector."""
+    made, data, picture = embed(), content(files[0]), Pillow.open(files[0])
+    forms = [files[0], Path(files[0]), data_uri(data), data, BytesIO(data), picture, jinaclip.Image.from_bytes(data)]
+    expected = made.get_image_embedding(files[0])
+    assert made.get_image_embedding_batch(forms) == [expected] * len(forms)
+    assert await made.aget_image_embedding_batch(forms) == [expected] * len(forms)
+    assert [made.get_image_embedding(form) for form in forms] == [expected] * len(forms)
+
+
+def content(name):
+    return Path(name).read_bytes()
+
+
+def data_uri(data):
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def test_a_stream_can_be_read_twice_and_from_its_middle(embed, files):
+    """I9: LlamaIndex hands the same BytesIO to several readers."""
+    made, stream = embed(), BytesIO(Path(files[0]).read_bytes())
+    stream.seek(17)
+    assert made.get_image_embedding(stream) == made.get_image_embedding(stream) == made.get_image_embedding(files[0])
+
+
+def test_a_path_outside_the_allowed_roots_is_refused_by_name(embed, files, tmp_path, monkeypatch):
+    made = embed()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="allowed_roots"):
+        made.get_image_embedding(str(tmp_path / files[0]))
+    assert len(made.get_image_embedding(tmp_path / files[0])) == 1024
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+async def test_nothing_tuples_and_generators_are_fine_and_a_lone_item_is_not(kind, embed, server, files):
+    """I10: nothing in is nothing out and no request; a lone str is not taken for its letters."""
+    made = embed()
+    sync, twin = getattr(made, f"get_{kind}_embedding_batch"), getattr(made, f"aget_{kind}_embedding_batch")
+    assert sync([]) == await twin([]) == sync(iter(())) == made([]) == await made.acall([]) == []
+    assert server.ledger()["requests"] == 0
+    assert sync(tuple(files)) == sync(name for name in files) == await twin(name for name in files)
+    for lone in (files[0], Path(files[0]), BytesIO(b"x"), b"x", 5):
+        with pytest.raises(InputError, match="must be several"):
+            sync(lone)
+        with pytest.raises(InputError, match="must be several"):
+            await twin(lone)
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+async def test_an_error_names_the_item_in_the_callers_list(kind, embed, files):
+    """I28: LlamaIndex cuts lists into batches; index, message and what was paid for speak of the whole list."""
+    made = embed(embed_batch_size=3)
+    items = [f"text {i}" for i in range(8)] if kind == "text" else files
+    items[4] = " " if kind == "text" else Path("missing.png")
+    for call in (
+        lambda: getattr(made, f"get_{kind}_embedding_batch")(items),
+        lambda: asyncio.run(getattr(made, f"aget_{kind}_embedding_batch")(items)),
+    ):
+        with pytest.raises(InputError, match=f"{kind} 4") as caught:
+            await asyncio.to_thread(call)
+        assert caught.value.index == 4
+
+
+def test_an_error_keeps_what_was_paid_for_at_its_place(embed, files):
+    """I28: one picture of a batch is broken; the others of its batch come with the error, by the caller's index."""
+    made = embed(embed_batch_size=4)
+    Path(files[5]).write_bytes(Path(files[5]).read_bytes()[:300])
+    with pytest.raises(InputError, match="image 5") as caught:
+        made.get_image_embedding_batch(files)
+    assert sorted(caught.value.partial.vectors) == [4, 6, 7]
+    assert caught.value.partial.vectors[7].tolist() == made.get_image_embedding(files[7])
+    assert list(caught.value.partial.errors) == [5]
+
+
+async def test_errors_of_the_service_are_errors_of_jinaclip(embed, server, files, hasty):
+    """I28: with the status, and never a KeyError, as LlamaIndex's own Jina class raises."""
+    made = embed(api_key="wrong")
+    for call in (made.get_query_embedding, made.get_text_embedding):
+        with pytest.raises(AuthenticationError) as caught:
+            call("red")
+        assert caught.value.status == 401
+    server.configure(script=["status_503"] * 20)
+    with pytest.raises(APIError) as caught:
+        await embed(max_retries=1).aget_image_embedding(files[0])
+    assert caught.value.status == 503
+
+
+def test_events_tell_of_pictures_as_of_texts(embed, recorder, files):
+    """I26: a start and an end for every batch; no picture, no key."""
+    made = embed(embed_batch_size=4, api_key="jina_test_secret")
+    made.get_text_embedding_batch(["a", "b"])
+    made.get_image_embedding_batch([*files[:4], Path(files[4]), BytesIO(Path(files[5]).read_bytes())])
+    starts, ends = recorder.named("EmbeddingStartEvent"), recorder.named("EmbeddingEndEvent")
+    assert [end.chunks for end in ends] == [["a", "b"], files[:4], ["PosixPath", "BytesIO"]]
+    assert [len(end.embeddings) for end in ends] == [2, 4, 2]
+    assert [start.model_dict for start in starts] == [made.to_payload()] * 3
+    assert "jina_test_secret" not in str(recorder.events)
+
+
+async def test_events_of_async_pictures(embed, recorder, files):
+    """I26: the same for the async twin and for a single picture; a data: URI is not repeated."""
+    made = embed(embed_batch_size=4)
+    uri = data_uri(content(files[0]))
+    await made.aget_image_embedding_batch(files[:4])
+    await made.aget_image_embedding(uri)
+    assert [end.chunks for end in recorder.named("EmbeddingEndEvent")] == [files[:4], ["str"]]
+    assert len(recorder.named("EmbeddingStartEvent")) == 2
+
+
+def test_a_long_list_meets_faults_and_loses_nothing(embed, server, hasty):
+    """I11: with a third of the answers spoilt, every text still gets its own vector."""
+    texts = [f"text {i}" for i in range(120)]
+    made = embed(embed_batch_size=8, max_retries=20)
+    calm = made.get_text_embedding_batch(texts)
+    server.configure(fault_rate=0.3)
+    assert made.get_text_embedding_batch(texts) == calm

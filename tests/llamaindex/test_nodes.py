@@ -1,0 +1,268 @@
+"""Called on nodes: pictures by their picture, texts by their text, both fused; what cannot be embedded is named."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from llama_index.core.schema import (
+    Document,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    MetadataMode,
+    Node,
+    TextNode,
+)
+from PIL import Image as Pillow
+
+from jinaclip import ImagePolicy, InputError, fuse
+
+
+@pytest.fixture(params=["sync", "async"])
+def on(request):
+    """Calls an embedding on nodes, either way."""
+
+    async def call(made, nodes, **options):
+        return made(nodes, **options) if request.param == "sync" else await made.acall(nodes, **options)
+
+    return call
+
+
+def content(name):
+    return Path(name).read_bytes()
+
+
+def encoded(name):
+    return base64.b64encode(content(name)).decode()
+
+
+def picture_nodes(name):
+    """Every kind of node that LlamaIndex has for a picture in a file."""
+    data = Path(name).read_bytes()
+    return [
+        ImageNode(image_path=name),
+        ImageNode(image=encoded(name)),
+        ImageNode(image_resource=MediaResource(path=name)),
+        ImageDocument(image_path=name),
+        ImageDocument(image=encoded(name)),
+        Node(image_resource=MediaResource(data=data)),
+        Document(image_resource=MediaResource(path=name)),
+        Document(text=" ", image_resource=MediaResource(data=encoded(name).encode())),
+        ImageNode(image_path=name, metadata={"file_path": name}),
+    ]
+
+
+async def test_a_picture_is_embedded_as_a_picture_whatever_node_it_is_in(embed, server, files, on):
+    """I22: LlamaIndex's own transformation embeds the file name, or nothing."""
+    made = embed()
+    nodes = picture_nodes(files[0])
+    assert await on(made, nodes) is nodes
+    assert [node.embedding for node in nodes] == [made.get_image_embedding(files[0])] * len(nodes)
+    assert server.ledger()["texts"] == 0
+
+
+async def test_a_text_is_embedded_with_its_metadata_as_llamaindex_does(embed, files, on):
+    """I22: text nodes, documents, and the reference nodes that are text too."""
+    made = embed()
+    nodes = [
+        TextNode(text="red"),
+        TextNode(text="red", metadata={"shelf": 3}),
+        TextNode(text="red", metadata={"shelf": 3}, excluded_embed_metadata_keys=["shelf"]),
+        Document(text="red"),
+        IndexNode(text="red", index_id="1"),
+    ]
+    await on(made, nodes)
+    red, labelled = made.get_text_embedding_batch(["red", "shelf: 3\n\nred"])
+    assert [node.embedding for node in nodes] == [red, labelled, red, red, red]
+
+
+async def test_text_and_picture_are_fused(embed, files, on):
+    """I22: by `fusion_weight`, which is the share of the text."""
+    text, picture = embed().get_text_embedding("red"), embed().get_image_embedding(files[0])
+    for weight in (0.5, 0.3, 0, 1):
+        made = embed(fusion_weight=weight)
+        nodes = [
+            ImageNode(text="red", image_path=files[0]),
+            Document(text="red", image_resource=MediaResource(path=files[0])),
+        ]
+        await on(made, nodes)
+        expected = {0: picture, 1: text}.get(weight) or fuse(text, picture, weight).tolist()
+        assert [node.embedding for node in nodes] == [expected] * 2
+
+
+async def test_a_half_without_weight_is_not_paid_for(embed, server, files, on):
+    """The service embeds no text that counts for nothing, and no picture."""
+    await on(embed(fusion_weight=0), [ImageNode(text="red", image_path=files[0])])
+    assert (server.ledger()["texts"], server.ledger()["images"]) == (0, 1)
+    await on(embed(fusion_weight=1), [ImageNode(text="red", image_path=files[0])])
+    assert (server.ledger()["texts"], server.ledger()["images"]) == (1, 1)
+
+
+async def test_mixed_nodes_keep_their_order_and_take_few_requests(embed, server, files, on):
+    """I4, I11, I22: 24 nodes of three kinds, 8 to a batch: 16 texts and 16 pictures are four requests."""
+    made = embed(embed_batch_size=8)
+    nodes = []
+    for i, name in enumerate(files):
+        nodes += [
+            TextNode(text=f"text {i}"),
+            ImageNode(image_path=name),
+            ImageNode(text=f"title {i}", image_path=name),
+        ]
+    await on(made, nodes)
+    assert server.ledger()["requests"] == 4
+    for i, name in enumerate(files):
+        picture = made.get_image_embedding(name)
+        assert nodes[3 * i].embedding == made.get_text_embedding(f"text {i}")
+        assert nodes[3 * i + 1].embedding == picture
+        assert nodes[3 * i + 2].embedding == fuse(made.get_text_embedding(f"title {i}"), picture).tolist()
+
+
+async def test_a_picture_that_got_lost_is_missed(embed, server, files, on):
+    """Silent loss: `ImageNode(image_resource=...)` and dumps drop the bytes. Ours says so, and embeds nothing."""
+    dumped = Document.from_dict(Document(text="red", image_resource=MediaResource(data=b"\xff\xd8")).to_dict())
+    for lost in (ImageNode(text="red", image_resource=MediaResource(data=content(files[0]))), dumped):
+        with pytest.raises(InputError, match=f"node 1.*{lost.node_id}.*no picture") as caught:
+            await on(embed(), [TextNode(text="red"), lost])
+        assert caught.value.index == 1
+    assert server.ledger()["requests"] == 0
+
+
+@pytest.mark.parametrize("place", [0, 1, 4, 5])
+async def test_an_error_counts_in_nodes(embed, files, on, place):
+    """I28: of six nodes of three kinds, batches of two; the error has the node's index and names its id."""
+    nodes = [
+        TextNode(text="a"),
+        ImageNode(image_path=files[0]),
+        ImageNode(text="b", image_path=files[1]),
+        TextNode(text="c"),
+        TextNode(text="d"),
+        ImageNode(image_path=files[2]),
+    ]
+    bad = {TextNode: TextNode(text=" "), ImageNode: ImageNode(image_path="missing.png")}
+    nodes[place] = bad[type(nodes[place])]
+    with pytest.raises(InputError, match=rf"(text|image) {place}\b") as caught:
+        await on(embed(embed_batch_size=2), nodes)
+    assert caught.value.index == place
+    assert nodes[place].node_id in "".join(caught.value.__notes__)
+
+
+async def test_base64_that_is_none_names_its_node(embed, files, on):
+    """I28: nothing is sent."""
+    node = ImageNode(image="not base64!")
+    with pytest.raises(InputError, match=f"node 0, ImageNode {node.node_id}: .*base64"):
+        await on(embed(), [node])
+
+
+async def test_progress_and_other_words_of_a_pipeline_are_understood(embed, files, on, capsys):
+    """I22: `run(**kwargs)` hands them on."""
+    nodes = [TextNode(text="a"), ImageNode(image_path=files[0])]
+    await on(embed(), nodes, show_progress=True, something_else=3)
+    assert "Generating" in capsys.readouterr().err
+    assert all(node.embedding for node in nodes)
+
+
+# ---------------------------------------------------------------- addresses
+
+
+class Pictures(http.server.BaseHTTPRequestHandler):
+    """Answers /ok.png with a picture and everything else with an error page."""
+
+    picture = b""
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        body = self.picture if self.path == "/ok.png" else b"<html>gone</html>"
+        self.send_response(200 if self.path == "/ok.png" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Keeps quiet."""
+
+
+@pytest.fixture
+def website(files):
+    Pictures.picture = content(files[0])
+    Pictures.asked.clear()
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+def home(website):
+    port = int(website.rpartition(":")[2])
+    return ImagePolicy(schemes=("http",), ports=(port,), allow_networks=("127.0.0.0/8",))
+
+
+async def test_addresses_are_fetched_by_our_policy(embed, files, website, on):
+    """I9: by default a node cannot make us ask a machine inside; LlamaIndex's `resolve_image` asks anybody."""
+    nodes = [
+        ImageNode(image_url=f"{website}/ok.png"),
+        Document(image_resource=MediaResource(url=f"{website}/ok.png")),
+    ]
+    for node in nodes:
+        with pytest.raises(InputError, match="image_policy"):
+            await on(embed(), [node])
+    assert Pictures.asked == []
+    made = embed(image_policy=home(website))
+    await on(made, nodes)
+    assert [node.embedding for node in nodes] == [made.get_image_embedding(files[0])] * 2
+
+
+async def test_an_error_page_is_no_picture(embed, files, website, on):
+    """I9: LlamaIndex looks at no status and would hand the page on."""
+    with pytest.raises(InputError, match="404") as caught:
+        await on(embed(image_policy=home(website)), [ImageNode(image_url=f"{website}/gone.png")])
+    assert caught.value.index == 0
+
+
+async def test_a_path_in_a_node_obeys_the_policy(embed, files, tmp_path, on, monkeypatch):
+    """I9: nodes come with the data; their paths reach the allowed roots alone, also as MediaResource, a Path inside."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    outside = str(tmp_path / files[0])
+    for node in (ImageNode(image_path=outside), Node(image_resource=MediaResource(path=outside))):
+        with pytest.raises(InputError, match="allowed_roots"):
+            await on(embed(), [node])
+        await on(embed(image_policy=ImagePolicy(allowed_roots=tmp_path)), [node])
+        assert len(node.embedding) == 1024
+
+
+def test_pictures_are_looked_at_once_and_sent_as_one_tile(embed, server, tmp_path, monkeypatch):
+    """A large picture in a node costs one tile, as everywhere."""
+    monkeypatch.chdir(tmp_path)
+    Pillow.new("RGB", (1600, 1200), "red").save("large.png")
+    embed()([ImageNode(image_path="large.png")])
+    assert server.ledger()["tiles"] == 1
+
+
+def test_the_users_own_metadata_stays_and_a_data_uri_is_not_copied_into_it(embed, files):
+    letters = encoded(files[0])
+    kept = ImageNode(image=letters, metadata={"picture": "sku-1"}, excluded_embed_metadata_keys=["picture"])
+    inline = ImageNode(image_url=f"data:image/png;base64,{letters}")
+    embed()([kept, inline])
+    assert kept.metadata["picture"] == "sku-1"
+    assert kept.get_content(MetadataMode.EMBED)
+    assert letters[:40] not in inline.get_content(MetadataMode.LLM)
+
+
+def test_an_array_or_a_dict_is_no_list_of_pictures_or_texts(embed):
+    for call, items in (
+        (embed().get_image_embedding_batch, np.zeros((4, 4, 3))),
+        (embed().get_text_embedding_batch, {}),
+    ):
+        with pytest.raises(InputError, match="several"):
+            call(items)

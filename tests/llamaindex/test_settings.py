@@ -1,0 +1,307 @@
+"""Options, dumps, copies, pickles, secrets and the cache of text vectors."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import traceback
+import typing
+from pathlib import Path
+
+import pytest
+from llama_index.core.ingestion.pipeline import get_transformation_hash
+from llama_index.core.rate_limiter import TokenBucketRateLimiter
+from llama_index.core.schema import TextNode
+from llama_index.core.storage.kvstore import SimpleKVStore
+from pydantic import SecretStr
+
+import llamaindex_jinaclip
+from jinaclip import ConfigError, EmbedderConfig, ImagePolicy, JinaClip
+from llamaindex_jinaclip import JinaClipEmbedding
+from tests.tiny import make_checkpoint
+
+ROOT = Path(__file__).parents[2]
+KEY = "jina_test_very_secret"
+WORDS = {"model": "model_name", "batch_size": "embed_batch_size"}
+OTHER = {
+    "model": "jina-clip-v1",
+    "backend": "local",
+    "dimensions": 100,
+    "normalized": False,
+    "truncate": True,
+    "batch_size": 7,
+    "max_concurrency": 3,
+    "max_retries": 1,
+    "timeout": 5.0,
+    "base_url": "http://127.0.0.1:9/v1/embeddings",
+    "requests_per_minute": 60,
+    "tokens_per_minute": 1000,
+    "token_budget": 100_000,
+    "device": "cpu",
+    "dtype": "float32",
+    "revision": "abc",
+    "image_policy": ImagePolicy(allowed_roots=("/tmp", Path("/srv")), allow_networks=("10.0.0.0/8",)),
+    "image_resize": "pad",
+    "image_quality": 80,
+    "url_mode": "forward",
+    "show_progress": True,
+}
+"""A value of each option that is not its default."""
+
+
+def variants():
+    return [{name: value} for name, value in OTHER.items()]
+
+
+def test_every_option_of_the_core_is_a_field_of_the_same_name_type_and_default():
+    """I12: LlamaIndex's words for two of them; nothing the core has is missing, and nothing is added but fusion."""
+    ours = JinaClipEmbedding.model_fields
+    types, theirs = typing.get_type_hints(JinaClipEmbedding), typing.get_type_hints(EmbedderConfig)
+    for item in dataclasses.fields(EmbedderConfig):
+        name = WORDS.get(item.name, item.name)
+        assert ours[name].get_default(call_default_factory=True) == getattr(EmbedderConfig(), item.name) or (
+            name == "api_key" and ours[name].default is None
+        )
+        if name != "api_key":
+            assert types[name] == theirs[item.name], name
+    own = set(ours) - {WORDS.get(item.name, item.name) for item in dataclasses.fields(EmbedderConfig)}
+    assert own == {"callback_manager", "num_workers", "embeddings_cache", "rate_limiter", "fusion_weight"}
+
+
+def test_it_names_itself_and_its_model():
+    """I2 and I3: nobody else's name, and never "unknown"."""
+    assert JinaClipEmbedding.class_name() == JinaClipEmbedding().to_dict()["class_name"] == "JinaClipEmbedding"
+    assert JinaClipEmbedding().model_name == "jina-clip-v2"
+    assert JinaClipEmbedding(model="jina-clip-v1").model_name == "jina-clip-v1"
+
+
+@pytest.mark.parametrize("option", variants(), ids=str)
+def test_an_option_reaches_the_core_and_comes_back_from_a_dump(option):
+    """I5, I12: in either's word; through dict and JSON; and when it is set later."""
+    (name, value) = next(iter(option.items()))
+    field = WORDS.get(name, name)
+    made = JinaClipEmbedding(**option)
+    later = JinaClipEmbedding()
+    setattr(later, field, value)
+    copied = JinaClipEmbedding().model_copy(update={field: value})
+    dumps = [JinaClipEmbedding.from_dict(made.to_dict()), JinaClipEmbedding.from_json(made.to_json())]
+    for one in (made, JinaClipEmbedding(**{field: value}), later, copied):
+        assert getattr(one, field) == getattr(one.clip.config, name) == value
+    for one in dumps:
+        assert json.dumps(one.to_dict()) == made.to_json()
+        if name != "image_policy":  # paths come back as text
+            assert one.clip.config == made.clip.config
+    assert made.to_dict() != JinaClipEmbedding().to_dict()
+
+
+@pytest.mark.parametrize("option", [*variants(), {"fusion_weight": 0.3}], ids=str)
+def test_every_option_changes_the_ingestion_hash(option):
+    """I23: and the key does not."""
+    nodes = [TextNode(text="red")]
+    plain = get_transformation_hash(nodes, JinaClipEmbedding())
+    assert get_transformation_hash(nodes, JinaClipEmbedding(**option)) != plain
+    assert get_transformation_hash(nodes, JinaClipEmbedding(api_key=KEY)) == plain
+
+
+def test_a_dump_gives_the_same_vectors(embed, files):
+    """I12: with another width, without normalisation, with pictures padded."""
+    made = embed(dimensions=64, normalized=False, image_resize="pad", fusion_weight=0.2)
+    again = JinaClipEmbedding.from_dict(json.loads(made.to_json()), api_key=made.api_key)
+    assert again.clip.fingerprint == made.clip.fingerprint
+    assert again.fusion_weight == 0.2
+    assert again.get_text_embedding("red") == made.get_text_embedding("red")
+    assert again.get_image_embedding(files[0]) == made.get_image_embedding(files[0])
+
+
+def test_a_local_folder_survives_a_dump(tmp_path):
+    """I12, I15: dump and pickle of a local model give the vectors of the original."""
+    made = JinaClipEmbedding(
+        model_name=str(make_checkpoint(tmp_path / "tiny", "v2")), backend="local", device="cpu", embed_batch_size=4
+    )
+    for again in (JinaClipEmbedding.from_json(made.to_json()), pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        assert again.get_query_embedding("red") == made.get_query_embedding("red")
+    assert made.get_query_embedding("red") != made.get_text_embedding("red")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"dimension": 64}, "did you mean 'dimensions'"),
+        ({"truncate_dim": 64}, "did you mean 'dimensions'"),
+        ({"embed_batchsize": 3}, "no option 'embed_batchsize'"),
+        ({"task": "retrieval.query"}, "no option 'task'"),
+        ({"dimensions": 2000}, "dimensions=2000"),
+        ({"embed_batch_size": 600}, "batch_size=600"),
+        ({"model_name": "clip-vit"}, "clip-vit"),
+        ({"model": "jina-clip-v1", "model_name": "jina-clip-v2"}, "model_name"),
+        ({"fusion_weight": 1.5}, "fusion_weight"),
+        ({"model_name": KEY.replace("test_", "")}, "API key stands where another option belongs"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_refused_by_name(options, named):
+    """I17: LlamaIndex's base class would swallow misspelt ones."""
+    with pytest.raises(ValueError, match=re.escape(named)):
+        JinaClipEmbedding(**options)
+
+
+def test_a_wrong_value_set_later_changes_nothing():
+    """I17: the object stays as it was."""
+    made = JinaClipEmbedding(dimensions=100)
+    with pytest.raises(ConfigError, match="dimensions=0"):
+        made.dimensions = 0
+    with pytest.raises(ValueError, match="dimension"):
+        made.dimension = 3
+    assert made.dimensions == made.clip.dimensions == 100
+
+
+def test_the_key_is_in_no_dump_event_repr_or_traceback():
+    """I13, I14: given as text, as a SecretStr, or set later."""
+    made = [JinaClipEmbedding(api_key=KEY), JinaClipEmbedding(api_key=SecretStr(KEY)), JinaClipEmbedding()]
+    made[2].api_key = KEY
+    for one in made:
+        assert one.clip.config.key.reveal() == KEY
+        for shown in (repr(one), str(one), str(one.to_dict()), one.to_json(), str(one.to_payload()), str(vars(one))):
+            assert KEY not in shown
+    for options in ({"dimensions": 0}, {"nonsense": 1}, {"num_workers": "many"}, {"fusion_weight": 7}):
+        try:
+            JinaClipEmbedding(api_key=KEY, **options)
+        except ValueError as error:
+            told = traceback.TracebackException.from_exception(error, capture_locals=True)
+            ours = [frame for frame in told.stack if "llamaindex_jinaclip" in frame.filename]
+            assert ours
+            assert KEY not in str(error) + str([frame.locals for frame in ours])
+
+
+def test_the_payload_says_what_made_the_vectors():
+    """I14: class, model and what bears on the vectors."""
+    payload = JinaClipEmbedding(api_key=KEY, dimensions=64).to_payload()
+    assert payload["class_name"] == "JinaClipEmbedding"
+    assert (payload["model_name"], payload["embed_batch_size"], payload["dimensions"]) == ("jina-clip-v2", 64, 64)
+    json.dumps(payload)
+
+
+def test_the_key_comes_from_the_environment(server, monkeypatch):
+    """JINA_API_KEY first, then JINAAI_API_KEY, which LlamaIndex's own Jina class reads; when a request is made."""
+    made = JinaClipEmbedding(base_url=server.url)
+    monkeypatch.delenv("JINA_API_KEY", raising=False)
+    monkeypatch.setenv("JINAAI_API_KEY", "jina_test_from_second")
+    assert made.clip.config.key.reveal() == "jina_test_from_second"
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_from_first")
+    assert made.clip.config.key.reveal() == "jina_test_from_first"
+    assert len(made.get_query_embedding("red")) == 1024
+    assert made.api_key is None
+
+
+def test_a_pickle_works_in_another_process_with_an_explicit_key(embed, tmp_path):
+    """I15: there is no key in the environment there."""
+    made = embed(dimensions=32 * 2)
+    expected = made.get_query_embedding("red")
+    (tmp_path / "embed.pickle").write_bytes(pickle.dumps(made))
+    code = (
+        "import pickle, sys, json; embed = pickle.load(open(sys.argv[1], 'rb'));"
+        "print(json.dumps(embed.get_query_embedding('red'))); print(repr(embed))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JINA")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "embed.pickle")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    vector, shown = done.stdout.splitlines()
+    assert json.loads(vector) == expected
+    assert made.api_key.get_secret_value() not in shown
+
+
+def test_copies_work_and_go_their_own_ways(embed):
+    """I16: deepcopy and both kinds of model_copy, with a limiter that holds a lock and connections in use."""
+    limiter = TokenBucketRateLimiter(requests_per_minute=6000)
+    made = embed(rate_limiter=limiter, embeddings_cache=SimpleKVStore())
+    expected = made.get_text_embedding("red")
+    for copied in (copy.deepcopy(made), made.model_copy(deep=True), made.model_copy()):
+        assert copied.get_text_embedding("red") == expected
+        assert copied.rate_limiter is limiter
+        copied.dimensions = 64
+        assert len(copied.get_text_embedding("red")) == 64
+    assert made.get_text_embedding("red") == expected
+    assert len(made.model_copy(update={"dimensions": 65}).get_text_embedding("red")) == 65
+
+
+async def test_the_cache_gives_no_query_for_a_document_and_no_document_for_a_query(embed, server):
+    """I19: LlamaIndex looks both up under the bare text; sync, async, single and batch."""
+    made = embed(embeddings_cache=SimpleKVStore())
+    query, document = made.clip.embed_query("red").tolist(), made.clip.embed_documents(["red"])[0].tolist()
+    server.reset()
+    for _ in range(2):
+        assert made.get_query_embedding("red") == await made.aget_query_embedding("red") == query
+        assert made.get_text_embedding("red") == await made.aget_text_embedding("red") == document
+        assert made.get_text_embedding_batch(["red"]) == await made.aget_text_embedding_batch(["red"]) == [document]
+    assert server.ledger()["requests"] == 2
+
+
+def test_a_shared_cache_keeps_models_and_widths_apart(embed, tmp_path):
+    """I19: and it still saves requests when it is loaded again."""
+    store = SimpleKVStore()
+    wide, narrow, old = embed(), embed(dimensions=64), embed(model_name="jina-clip-v1")
+    for made in (wide, narrow, old):
+        made.embeddings_cache = store
+    widths = [len(made.get_text_embedding("red")) for made in (wide, narrow, old) for _ in range(2)]
+    assert widths == [1024, 1024, 64, 64, 768, 768]
+    wide.dimensions = 65
+    assert len(wide.get_text_embedding("red")) == 65
+    store.persist(str(tmp_path / "cache.json"))
+    again = embed(dimensions=64, embeddings_cache=SimpleKVStore.from_persist_path(str(tmp_path / "cache.json")))
+    assert again.get_text_embedding("red") == narrow.get_text_embedding("red")
+    assert again.clip.usage.requests == 0
+
+
+def test_a_cache_survives_pickling_and_stays_out_of_dumps(embed):
+    """I13, I15, I19."""
+    made = embed(embeddings_cache=SimpleKVStore())
+    vector = made.get_text_embedding("red")
+    again = pickle.loads(pickle.dumps(made))
+    assert again.get_text_embedding("red") == vector
+    assert again.clip.usage.requests == 0
+    assert "embeddings_cache" not in made.to_dict()
+    with pytest.raises(TypeError, match="BaseKVStore"):
+        embed(embeddings_cache={})
+
+
+def test_importing_the_package_loads_nothing_and_the_class_nothing_that_the_host_has_not():
+    """`import llamaindex_jinaclip` is free; the class adds no torch, and no PIL or httpx beyond LlamaIndex's own."""
+    code = (
+        "import sys, {first}; before = set(sys.modules); {second};"
+        "print(sorted({{m.split('.')[0] for m in set(sys.modules) - before}}))"
+    )
+
+    def added(first, second):
+        run = [sys.executable, "-c", code.format(first=first, second=second)]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        return set(eval(done.stdout))
+
+    assert added("typing", "import llamaindex_jinaclip") <= {"llamaindex_jinaclip", "__future__"}
+    heavy = {"torch", "PIL", "httpx", "tokenizers", "safetensors", "ray", "tqdm"}
+    host = "llama_index.core.embeddings, llama_index.core.ingestion"
+    assert not added(host, "from llamaindex_jinaclip import JinaClipEmbedding") & heavy
+
+
+def test_the_package_lists_what_it_offers():
+    assert "JinaClipEmbedding" in llamaindex_jinaclip.__all__
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = llamaindex_jinaclip.Nothing
+
+
+def test_the_core_object_is_at_hand(embed):
+    made = embed()
+    made.get_text_embedding("red")
+    assert isinstance(made.clip, JinaClip)
+    assert made.clip.usage.items == 1
