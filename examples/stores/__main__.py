@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,10 @@ CHANGE = "red coat"
 
 def catalogue(count: int) -> list[Product]:
     """Products that the model has never seen, drawn."""
-    return [Product(one.id, title(one, "en"), draw(one, SIDE)) for one in products("test", count)]
+    return [
+        Product(one.id, title(one, "en"), draw(one, SIDE), one.attributes.broad_category)
+        for one in products("test", count)
+    ]
 
 
 def chroma(clip: JinaClip, folder: Path) -> Store:
@@ -74,6 +78,7 @@ def qdrant(clip: JinaClip, folder: Path) -> Store:
 
     from examples.stores.qdrant import QdrantStore
 
+    warnings.filterwarnings("ignore", "Payload indexes have no effect")  # nor need they, for so few
     return QdrantStore(clip, QdrantClient(path=str(folder / "qdrant")))
 
 
@@ -103,6 +108,7 @@ def main() -> None:
         store.index(catalogue(given.count))
         show(f"text: {TEXT}", store.by_text(TEXT))
         show("picture of a green checked coat", store.by_picture(LIKED))
+        show("jackets like it", store.by_picture(LIKED, category="jacket"))
         show(f"that picture, and: {CHANGE}", store.by_both(CHANGE, LIKED))
 
 

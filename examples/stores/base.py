@@ -29,6 +29,8 @@ class Product:
     id: str
     title: str
     picture: Any
+    category: str = ""
+    """What searches can be narrowed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +65,37 @@ class Store(ABC):
             images = self.clip.embed_images([product.picture for product in some])
             self.add(some, {"text": texts, "image": images, "fused": fuse(texts, images)})
 
-    def by_text(self, text: str, *, using: Kind = "fused", limit: int = 10) -> list[Hit]:
-        """Products that a text describes, best first."""
-        return self.nearest(self.clip.embed_query(text), using, limit)
+    def by_text(self, text: str, *, using: Kind = "fused", limit: int = 10, category: str | None = None) -> list[Hit]:
+        """Products that a text describes, best first; of one category alone if it is named."""
+        return self.nearest(self.clip.embed_query(text), using, limit, category)
 
-    def by_picture(self, picture: Any, *, using: Kind = "fused", limit: int = 10) -> list[Hit]:
+    def by_picture(
+        self, picture: Any, *, using: Kind = "fused", limit: int = 10, category: str | None = None
+    ) -> list[Hit]:
         """Products that look like a picture, best first."""
-        return self.nearest(self.clip.embed_image(picture), using, limit)
+        return self.nearest(self.clip.embed_image(picture), using, limit, category)
 
     def by_both(
-        self, text: str, picture: Any, *, weight: float = 0.5, using: Kind = "fused", limit: int = 10
+        self,
+        text: str,
+        picture: Any,
+        *,
+        weight: float = 0.5,
+        using: Kind = "fused",
+        limit: int = 10,
+        category: str | None = None,
     ) -> list[Hit]:
         """Like the picture, but as the text says; `weight` is the share of the text."""
         query = fuse(self.clip.embed_query(text), self.clip.embed_image(picture), weight)
-        return self.nearest(query, using, limit)
+        return self.nearest(query, using, limit, category)
 
     @abstractmethod
     def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         """Keeps some products with their vectors, (n, d) each."""
 
     @abstractmethod
-    def nearest(self, query: Vectors, using: Kind, limit: int) -> list[Hit]:
-        """The products whose vectors of one kind are nearest to a (d,) query, best first."""
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
+        """The products, of one category or of all, whose vectors of one kind are nearest to a (d,) query."""
 
     def close(self) -> None:  # noqa: B027 - not every store has something to close
         """Lets go of connections and files."""

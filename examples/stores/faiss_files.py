@@ -19,17 +19,17 @@ class FaissStore(Store):
     """Args:
     clip: embeds; its vectors must have length 1, as they do by default, for inner products to be cosines.
     folder: where `close` writes, and what is read from there again.
-    factory: kind of index: "Flat" is exact, "SQ8" keeps a byte a number. Both can replace products; graphs
-        ("HNSW32") and indexes that want training on many vectors ("IVF...") cannot, and need another `add`.
+    factory: kind of index: "Flat" is exact, "SQfp16" keeps two bytes a number, "SQ8" one. They can replace products;
+        graphs ("HNSW32") and indexes that want training on many vectors ("IVF...") cannot, and need another `add`.
     """
 
     def __init__(self, clip: JinaClip, folder: Path, factory: str = "Flat") -> None:
         super().__init__(clip)
         self.folder = folder / self.name
-        self.titles: dict[str, str] = {}
+        self.facts: dict[str, tuple[str, str]] = {}  # of each id: title and category
         self.indexes = {kind: self._new(factory) for kind in KINDS}
-        if (self.folder / "titles.json").exists():
-            self.titles = json.loads((self.folder / "titles.json").read_text("utf-8"))
+        if (self.folder / "products.json").exists():
+            self.facts = json.loads((self.folder / "products.json").read_text("utf-8"))
             self.indexes = {kind: faiss.read_index(str(self._file(kind))) for kind in KINDS}
 
     def _new(self, factory: str) -> faiss.IndexIDMap2:
@@ -39,8 +39,8 @@ class FaissStore(Store):
         return self.folder / f"{kind}.faiss"
 
     def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
-        self.titles |= {product.id: product.title for product in products}
-        numbers = {name: number for number, name in enumerate(self.titles)}  # FAISS takes numbers alone
+        self.facts |= {product.id: (product.title, product.category) for product in products}
+        numbers = {name: number for number, name in enumerate(self.facts)}  # FAISS takes numbers alone
         ids = np.array([numbers[product.id] for product in products], np.int64)
         for kind, index in self.indexes.items():
             if not index.is_trained:
@@ -48,11 +48,13 @@ class FaissStore(Store):
             index.remove_ids(ids)  # else it would keep both
             index.add_with_ids(vectors[kind], ids)
 
-    def nearest(self, query: Vectors, using: Kind, limit: int) -> list[Hit]:
-        if not self.titles:
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
+        products = [(name, title) for name, (title, _) in self.facts.items()]
+        of_category = [i for i, (_, its) in enumerate(self.facts.values()) if category in (None, its)]
+        if not of_category:
             return []  # FAISS refuses a limit of 0
-        scores, numbers = self.indexes[using].search(query[None], min(limit, len(self.titles)))
-        products = list(self.titles.items())
+        only = faiss.SearchParameters(sel=faiss.IDSelectorBatch(of_category))
+        scores, numbers = self.indexes[using].search(query[None], min(limit, len(of_category)), params=only)
         return [Hit(*products[number], float(score)) for number, score in zip(numbers[0], scores[0], strict=True)]
 
     def close(self) -> None:
@@ -60,4 +62,4 @@ class FaissStore(Store):
         self.folder.mkdir(parents=True, exist_ok=True)
         for kind, index in self.indexes.items():
             faiss.write_index(index, str(self._file(kind)))
-        (self.folder / "titles.json").write_text(json.dumps(self.titles, ensure_ascii=False), "utf-8")
+        (self.folder / "products.json").write_text(json.dumps(self.facts, ensure_ascii=False), "utf-8")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import lancedb
 import pyarrow as pa
+from lancedb.expr import col, lit
 from lancedb.index import HnswSq
 
 from examples.stores.base import KINDS, Hit, Kind, Product, Store, Vectors
 from jinaclip import JinaClip
 
+FACTS = ("id", "title", "category")
 REFINE = 5
 """How many times the limit is fetched by an index, to be ordered again by the full vectors."""
 
@@ -28,19 +30,17 @@ class LanceStore(Store):
 
     def _schema(self) -> pa.Schema:
         vector = pa.list_(pa.float32(), self.clip.dimensions)
-        return pa.schema({"id": pa.string(), "title": pa.string(), **dict.fromkeys(KINDS, vector)})
+        return pa.schema({**dict.fromkeys(FACTS, pa.string()), **dict.fromkeys(KINDS, vector)})
 
     def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
-        columns = {
-            "id": [product.id for product in products],
-            "title": [product.title for product in products],
-            **{kind: list(vectors[kind]) for kind in KINDS},
-        }
-        rows = pa.table(columns, schema=self._schema())
+        facts = {fact: [getattr(product, fact) for product in products] for fact in FACTS}
+        rows = pa.table({**facts, **{kind: list(vectors[kind]) for kind in KINDS}}, schema=self._schema())
         self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
-    def nearest(self, query: Vectors, using: Kind, limit: int) -> list[Hit]:
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
         search = self.table.search(query, vector_column_name=using).distance_type("cosine").refine_factor(REFINE)
+        if category is not None:
+            search = search.where(col("category") == lit(category))  # before the search, not among what it found
         found = search.select(["id", "title", "_distance"]).limit(limit).to_list()
         return [Hit(row["id"], row["title"], 1 - row["_distance"]) for row in found]
 

@@ -14,7 +14,7 @@ from jinaclip import JinaClip
 class PineconeStore(Store):
     """Args:
     clip: embeds.
-    client: `Pinecone()`, with the key in PINECONE_API_KEY.
+    client: `Pinecone()`, with the key in PINECONE_API_KEY; closed with the store.
     cloud, region: where an index is made if there is none.
 
     What was just written is found a few seconds later.
@@ -32,13 +32,20 @@ class PineconeStore(Store):
     def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         for kind in KINDS:
             records = [
-                {"id": product.id, "values": vectors[kind][i].tolist(), "metadata": {"title": product.title}}
+                {
+                    "id": product.id,
+                    "values": vectors[kind][i].tolist(),
+                    "metadata": {"title": product.title, "category": product.category},
+                }
                 for i, product in enumerate(products)
             ]
             self.vectors.upsert(vectors=records, namespace=kind)
 
-    def nearest(self, query: Vectors, using: Kind, limit: int) -> list[Hit]:
-        found = self.vectors.query(vector=query.tolist(), top_k=limit, namespace=using, include_metadata=True)
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
+        only = None if category is None else {"category": {"$eq": category}}
+        found = self.vectors.query(
+            vector=query.tolist(), top_k=limit, namespace=using, filter=only, include_metadata=True
+        )
         return [Hit(match.id, match.metadata["title"], match.score) for match in found.matches]
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class QdrantStore(Store):
     client: `QdrantClient("http://localhost:6333")` for a server, `QdrantClient(path="folder")` or
         `QdrantClient(":memory:")` for local mode, which searches exactly and takes no notice of quantisation.
     quantisation: "int8" keeps a quarter of the bytes in memory, "binary" a thirty-second; full vectors go to disk
-        and order the candidates again.
+        and order the candidates again. Settled when the collection is made.
     """
 
     def __init__(self, clip: JinaClip, client: QdrantClient, quantisation: Quantisation = "none") -> None:
@@ -39,6 +39,8 @@ class QdrantStore(Store):
         self.client, self.quantisation = client, quantisation
         if not client.collection_exists(self.name):
             client.create_collection(self.name, vectors_config=dict.fromkeys(KINDS, self._params()))
+            # Without it a server reads every payload to filter, or refuses to. Local mode warns that it has none.
+            client.create_payload_index(self.name, "category", models.PayloadSchemaType.KEYWORD)
 
     def _params(self) -> models.VectorParams:
         return models.VectorParams(
@@ -53,15 +55,21 @@ class QdrantStore(Store):
             models.PointStruct(
                 id=str(uuid5(NAMESPACE_URL, product.id)),  # Qdrant takes numbers and UUIDs; the same one each time
                 vector={kind: vectors[kind][i].tolist() for kind in KINDS},
-                payload={"id": product.id, "title": product.title},
+                payload={"id": product.id, "title": product.title, "category": product.category},
             )
             for i, product in enumerate(products)
         ]
         self.client.upsert(self.name, points, wait=True)
 
-    def nearest(self, query: Vectors, using: Kind, limit: int) -> list[Hit]:
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
         found = self.client.query_points(
-            self.name, query.tolist(), using=using, limit=limit, search_params=self.search_params(), with_payload=True
+            self.name,
+            query.tolist(),
+            using=using,
+            limit=limit,
+            query_filter=None if category is None else of_category(category),
+            search_params=self.search_params(),
+            with_payload=True,
         )
         return [Hit(point.payload["id"], point.payload["title"], point.score) for point in found.points]
 
@@ -74,3 +82,8 @@ class QdrantStore(Store):
 
     def close(self) -> None:
         self.client.close()
+
+
+def of_category(category: str) -> models.Filter:
+    """Products of one category."""
+    return models.Filter(must=models.FieldCondition(key="category", match=models.MatchValue(value=category)))

@@ -6,9 +6,9 @@ pip install jinaclip weaviate-client
 from __future__ import annotations
 
 from weaviate import WeaviateClient
-from weaviate.classes.config import Configure, DataType, Property, VectorDistances
+from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
 from weaviate.classes.data import DataObject
-from weaviate.classes.query import MetadataQuery
+from weaviate.classes.query import Filter, MetadataQuery
 from weaviate.util import generate_uuid5
 
 from examples.stores.base import KINDS, Hit, Kind, Product, Store, Vectors
@@ -29,7 +29,11 @@ class WeaviateStore(Store):
             graph = Configure.VectorIndex.hnsw(distance_metric=VectorDistances.COSINE)
             client.collections.create(
                 name,
-                properties=[Property(name=key, data_type=DataType.TEXT) for key in ("product_id", "title")],
+                properties=[
+                    # Whole values: split into words, as by default, "shirt" would also be equal to "red shirt".
+                    Property(name=key, data_type=DataType.TEXT, tokenization=Tokenization.FIELD)
+                    for key in ("product_id", "title", "category")
+                ],
                 vector_config=[Configure.Vectors.self_provided(name=kind, vector_index_config=graph) for kind in KINDS],
             )
         self.collection = client.collections.use(name)
@@ -38,7 +42,7 @@ class WeaviateStore(Store):
         objects = [
             DataObject(
                 uuid=generate_uuid5(product.id),  # the same one each time, so that a product is replaced
-                properties={"product_id": product.id, "title": product.title},
+                properties={"product_id": product.id, "title": product.title, "category": product.category},
                 vector={kind: vectors[kind][i].tolist() for kind in KINDS},
             )
             for i, product in enumerate(products)
@@ -48,9 +52,13 @@ class WeaviateStore(Store):
             first = min(done.errors)
             raise RuntimeError(f"{products[first].id} was not stored: {done.errors[first].message}")
 
-    def nearest(self, query: Vectors, using: Kind, limit: int) -> list[Hit]:
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
         found = self.collection.query.near_vector(
-            query.tolist(), target_vector=using, limit=limit, return_metadata=MetadataQuery(distance=True)
+            query.tolist(),
+            target_vector=using,
+            limit=limit,
+            filters=None if category is None else Filter.by_property("category").equal(category),
+            return_metadata=MetadataQuery(distance=True),
         )
         rows = ((row.properties, row.metadata.distance) for row in found.objects)
         return [Hit(facts["product_id"], facts["title"], 1 - distance) for facts, distance in rows]

@@ -1,36 +1,37 @@
 """A model, products, and each store ready to be opened on a database of the test's own."""
 
-import contextlib
-from pathlib import Path
-
+import numpy as np
 import pytest
 
-from examples.stores.base import KINDS
+from examples.catalogue.drawing import draw
+from examples.catalogue.products import products
+from examples.catalogue.wording import title
+from examples.stores.base import KINDS, Product
 from jinaclip import JinaClip
+from tests.stores.clients import client
 from tests.stores.exact import ExactStore
 from tests.stores.postgres import Postgres, find
 
 # Rightly: a server rescores, local mode has nothing to rescore. test_qdrant.py looks at what a server is asked.
-LOCAL = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
+LOCAL = (
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+)
 STORES = (
-    "qdrant",
-    pytest.param("qdrant_int8", marks=LOCAL),
-    pytest.param("qdrant_binary", marks=LOCAL),
+    pytest.param("qdrant", marks=LOCAL),
     "chroma",
     "lance",
     "pgvector",
+    "pgvector_half",
     "faiss",
     "faiss_sq8",
     "weaviate",
     "pinecone",
 )
+
+
 MANY = 300
 """Products where an index or small vectors are to be put to use; an index of LanceDB wants 256."""
-
-
-@pytest.fixture(scope="session")
-def catalogue_checkpoint():
-    return str(Path(__file__).parents[2] / "examples" / "catalogue" / "checkpoint")
 
 
 @pytest.fixture(scope="session")
@@ -40,22 +41,21 @@ def model(catalogue_checkpoint):
 
 
 @pytest.fixture(scope="session")
-def many():
-    from examples.stores.__main__ import catalogue
+def many(catalogue):
+    """The catalogue and further products, 300 in all."""
+    known = {article.id for article in catalogue}
+    others = [product for product in products("test", 2 * MANY) if product.id not in known]
+    return [*catalogue, *map(drawn, others[: MANY - len(catalogue)])]
 
-    return catalogue(MANY)
 
-
-@pytest.fixture(scope="session")
-def catalogue(many):
-    return many[:60]
+def drawn(product):
+    picture = draw(product, 64)  # as much as the model sees
+    return Product(product.id, title(product, "en"), picture, product.attributes.broad_category)
 
 
 @pytest.fixture(scope="session")
 def embedded(model, many):
     """The vectors of `many`: (n, d) of each kind."""
-    import numpy as np
-
     store = ExactStore(model)
     store.index(many)
     return {kind: np.stack([store.rows[product.id, kind] for product in many]) for kind in KINDS}
@@ -76,38 +76,24 @@ def opened(request):
 
 @pytest.fixture
 def qdrant(tmp_path):
-    return qdrant_of(tmp_path, "none")
-
-
-@pytest.fixture
-def qdrant_int8(tmp_path):
-    return qdrant_of(tmp_path, "int8")
-
-
-@pytest.fixture
-def qdrant_binary(tmp_path):
-    return qdrant_of(tmp_path, "binary")
-
-
-def qdrant_of(folder, quantisation):
-    qdrant_client = pytest.importorskip("qdrant_client")
+    qdrant_client = client("qdrant_client")
     from examples.stores.qdrant import QdrantStore
 
-    return lambda clip: QdrantStore(clip, qdrant_client.QdrantClient(path=str(folder)), quantisation)
+    return lambda clip: QdrantStore(clip, qdrant_client.QdrantClient(path=str(tmp_path)), "binary")
 
 
 @pytest.fixture
 def chroma(tmp_path):
-    chromadb = pytest.importorskip("chromadb")
+    chromadb = client("chromadb")
     from examples.stores.chroma import ChromaStore
 
-    client = chromadb.PersistentClient(str(tmp_path), chromadb.Settings(anonymized_telemetry=False))
-    return lambda clip: ChromaStore(clip, client)
+    settings = chromadb.Settings(anonymized_telemetry=False)
+    return lambda clip: ChromaStore(clip, chromadb.PersistentClient(str(tmp_path), settings))
 
 
 @pytest.fixture
 def lance(tmp_path):
-    lancedb = pytest.importorskip("lancedb")
+    lancedb = client("lancedb")
     from examples.stores.lance import LanceStore
 
     return lambda clip: LanceStore(clip, lancedb.connect(tmp_path))
@@ -116,7 +102,7 @@ def lance(tmp_path):
 @pytest.fixture(scope="session")
 def postgres():
     for module in ("psycopg", "pgvector"):
-        pytest.importorskip(module)
+        client(module)
     try:
         find()
     except LookupError as missing:
@@ -127,13 +113,21 @@ def postgres():
 
 @pytest.fixture
 def pgvector(postgres):
+    return pgvector_of(postgres, "vector")
+
+
+@pytest.fixture
+def pgvector_half(postgres):
+    return pgvector_of(postgres, "halfvec")
+
+
+def pgvector_of(postgres, column):
     import psycopg
 
     from examples.stores.pgvector import PgvectorStore
 
     url = postgres.database()
-    with contextlib.ExitStack() as connections:
-        yield lambda clip: PgvectorStore(clip, connections.enter_context(psycopg.connect(url, autocommit=True)))
+    return lambda clip: PgvectorStore(clip, psycopg.connect(url, autocommit=True), column)
 
 
 @pytest.fixture
@@ -142,12 +136,17 @@ def faiss(tmp_path):
 
 
 @pytest.fixture
+def faiss_half(tmp_path):
+    return faiss_of(tmp_path, "SQfp16")
+
+
+@pytest.fixture
 def faiss_sq8(tmp_path):
     return faiss_of(tmp_path, "SQ8")
 
 
 def faiss_of(folder, factory):
-    pytest.importorskip("faiss")
+    client("faiss")
     from examples.stores.faiss_files import FaissStore
 
     return lambda clip: FaissStore(clip, folder, factory)
@@ -155,7 +154,7 @@ def faiss_of(folder, factory):
 
 @pytest.fixture
 def weaviate_service():
-    pytest.importorskip("weaviate")
+    client("weaviate")
     from tests.stores.weaviate_service import WeaviateService
 
     with WeaviateService() as running:
@@ -177,7 +176,7 @@ def weaviate(weaviate_service):
 
 @pytest.fixture
 def pinecone_service():
-    pytest.importorskip("pinecone")
+    client("pinecone")
     from tests.stores.pinecone_service import PineconeService
 
     with PineconeService() as running:

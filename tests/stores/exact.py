@@ -22,11 +22,11 @@ class ExactStore(Store):
             self.products[product.id] = product
             self.rows |= {(product.id, kind): vectors[kind][i] for kind in KINDS}
 
-    def nearest(self, query: Vectors, using: Kind, limit: int) -> list[Hit]:
-        rows = np.stack([self.rows[name, using] for name in self.products])
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
+        products = [product for product in self.products.values() if category in (None, product.category)]
+        rows = np.stack([self.rows[product.id, using] for product in products])
         scores = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
         best = np.argsort(-scores, kind="stable")[:limit]
-        products = list(self.products.values())
         return [Hit(products[i].id, products[i].title, float(scores[i])) for i in best]
 
 

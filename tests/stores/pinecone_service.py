@@ -44,11 +44,20 @@ class PineconeService(Service):
         }
         return self.indexes[body["name"]]
 
-    def matches(self, namespace: str, vector: list[float], topK: int, **_: Any) -> list[Any]:  # noqa: N803
+    def matches(
+        self,
+        namespace: str,
+        vector: list[float],
+        topK: int,  # noqa: N803
+        filter: dict[str, dict[str, str]] | None = None,  # noqa: A002
+        **_: Any,
+    ) -> list[Any]:
+        wanted = [(key, condition["$eq"]) for key, condition in (filter or {}).items()]
         query, found = np.array(vector, np.float32), []
         for (home, name), record in self.records.items():
             row = np.array(record["values"], np.float32)
-            if home == namespace and row.size == query.size:
+            right = all(record["metadata"][key] == value for key, value in wanted)
+            if home == namespace and row.size == query.size and right:
                 cosine = row @ query / np.linalg.norm(row) / np.linalg.norm(query)
                 found.append({"id": name, "score": float(cosine), "values": [], "metadata": record["metadata"]})
         return sorted(found, key=lambda match: -match["score"])[:topK]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,8 +14,12 @@ INSTALLED = Path("/usr/lib/postgresql")
 """Where Debian and Ubuntu keep the programs, a folder for each version."""
 
 
+OLDEST = (0, 8)
+"""The pgvector that looks on when a filter left too few."""
+
+
 def find() -> Path:
-    """The folder of the newest PostgreSQL that has pgvector.
+    """The folder of the newest PostgreSQL that has a pgvector new enough.
 
     Raises:
         LookupError: there is none; says what to install.
@@ -26,9 +31,17 @@ def find() -> Path:
     if not with_server:
         raise LookupError("PostgreSQL is not installed: apt-get install postgresql")
     for folder in with_server:
-        if (_shared(folder) / "extension" / "vector.control").exists():
+        if _pgvector(folder) >= OLDEST:
             return folder
-    raise LookupError(f"pgvector is not installed for {with_server[0].parent}; docs/stores.md says how")
+    oldest = ".".join(map(str, OLDEST))
+    raise LookupError(f"no pgvector {oldest} or newer for {with_server[0].parent}; docs/stores.md says how to get it")
+
+
+def _pgvector(folder: Path) -> tuple[int, ...]:
+    """Its version, () if there is none."""
+    control = _shared(folder) / "extension" / "vector.control"
+    stated = re.search(r"default_version = '([\d.]+)'", control.read_text()) if control.exists() else None
+    return tuple(int(number) for number in stated[1].split(".")) if stated else ()
 
 
 def _shared(folder: Path) -> Path:

@@ -58,5 +58,5 @@ def test_a_real_service_finds_the_same_ten_as_exact_search(store, request, model
     until = time.monotonic() + 60
     while len(store.by_text("dress", limit=100)) < len(catalogue) and time.monotonic() < until:
         time.sleep(1)  # Pinecone finds what was written a few seconds later
-    for some, everything in zip(searches(store, "fused", 10), searches(exact, "fused", len(catalogue)), strict=True):
+    for some, everything in zip(searches(store, 10), searches(exact, len(catalogue)), strict=True):
         assert_same(some, everything)

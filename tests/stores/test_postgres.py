@@ -24,8 +24,12 @@ def test_without_pgvector_the_page_is_named_that_says_how(installed):
     (programs / "initdb").touch()
     (programs / "pg_config").write_text(f"#!/bin/sh\necho {installed}\n")
     (programs / "pg_config").chmod(0o755)
-    with pytest.raises(LookupError, match=f"pgvector is not installed for {installed}/15; docs/stores.md says how"):
-        postgres.find()
-    (installed / "extension").mkdir()
-    (installed / "extension" / "vector.control").touch()
+    control = installed / "extension" / "vector.control"
+    control.parent.mkdir()
+    for version in (None, "0.6.0"):  # Ubuntu 24.04 has the latter
+        if version:
+            control.write_text(f"default_version = '{version}'\n")
+        with pytest.raises(LookupError, match=f"no pgvector 0.8 or newer for {installed}/15; docs/stores.md says how"):
+            postgres.find()
+    control.write_text("default_version = '0.10.1'\n")
     assert postgres.find() == programs

@@ -4,10 +4,11 @@ import pytest
 
 from examples.stores.__main__ import TEXT
 from examples.stores.base import KINDS
+from tests.stores.clients import client
 from tests.stores.exact import ids, recall
 from tests.stores.service import Service
 
-qdrant_client = pytest.importorskip("qdrant_client")
+qdrant_client = client("qdrant_client")
 
 from examples.stores.qdrant import OVERSAMPLING, QUANTISED, QdrantStore  # noqa: E402
 
@@ -15,7 +16,7 @@ QUERIES = 60
 
 
 def answer(asked):
-    results = {"/exists": {"exists": False}, "/query": {"points": []}, "/points?wait=true": {"status": "completed"}}
+    results = {"/exists": {"exists": False}, "/query": {"points": []}, "wait=true": {"status": "completed"}}
     (result,) = [value for end, value in results.items() if asked.path.endswith(end)] or [True]
     return 200, {"result": result, "status": "ok", "time": 0.0}
 
@@ -26,7 +27,7 @@ def asked_by(model, quantisation, products):
         client = qdrant_client.QdrantClient(url=service.url, check_compatibility=False)
         with QdrantStore(model, client, quantisation) as store:
             store.index(products)
-            assert store.by_text(TEXT, using="image", limit=7) == []
+            assert store.by_text(TEXT, using="image", limit=7, category="skirt") == []
         return service.asked
 
 
@@ -39,7 +40,9 @@ def asked_by(model, quantisation, products):
     ],
 )
 def test_a_server_gets_three_named_vectors_quantised_as_told(model, catalogue, quantisation, small):
-    (create,) = [one for one in asked_by(model, quantisation, []) if one.method == "PUT"]
+    create, index = (one for one in asked_by(model, quantisation, []) if one.method == "PUT")
+    assert index.path.startswith(f"{create.path}/index")
+    assert index.body == {"field_name": "category", "field_schema": "keyword"}
     assert create.path == f"/collections/products_{model.fingerprint[-16:]}"
     assert create.body["vectors"].keys() == set(KINDS)
     for params in create.body["vectors"].values():
@@ -49,10 +52,11 @@ def test_a_server_gets_three_named_vectors_quantised_as_told(model, catalogue, q
 
 
 def test_a_server_gets_points_with_three_vectors_and_ids_that_stay(model, catalogue, embedded):
-    one, again = (asked_by(model, "none", catalogue[:2])[2] for _ in range(2))
+    one, again = (asked_by(model, "none", catalogue[:2])[-2] for _ in range(2))
     assert one.body == again.body
     for place, point in enumerate(one.body["points"]):
-        assert point["payload"] == {"id": catalogue[place].id, "title": catalogue[place].title}
+        product = catalogue[place]
+        assert point["payload"] == {"id": product.id, "title": product.title, "category": product.category}
         assert point["vector"]["fused"] == pytest.approx(embedded["fused"][place].tolist(), abs=1e-6)
         assert point["vector"].keys() == set(KINDS)
 
@@ -63,6 +67,7 @@ def test_a_server_is_asked_to_rescore(model, quantisation, factor):
     assert query.path.endswith("/points/query")
     assert (query.body["using"], query.body["limit"], query.body["with_payload"]) == ("image", 7, True)
     assert query.body["params"]["quantization"] == {"rescore": True, "oversampling": factor}
+    assert query.body["filter"] == {"must": {"key": "category", "match": {"value": "skirt"}}}
 
 
 def test_without_quantisation_nothing_is_asked_of_it(model):
@@ -71,7 +76,7 @@ def test_without_quantisation_nothing_is_asked_of_it(model):
 
 def engine(quantisation, folder, products, rows):
     """Qdrant's engine in this process, on vectors quantised as the example has them: (query, oversampling) -> ids."""
-    edge = pytest.importorskip("qdrant_edge")
+    edge = client("qdrant_edge")
     small = {
         "int8": lambda: edge.ScalarQuantizationConfig(
             edge.ScalarType.Int8, quantile=QUANTISED["int8"].scalar.quantile, always_ram=True

@@ -27,16 +27,19 @@ def test_pinecone_gets_a_namespace_for_each_kind(pinecone, pinecone_service, mod
     for body in upserts:
         rows = [record.pop("values") for record in body["vectors"]]
         np.testing.assert_allclose(rows, embedded[body["namespace"]][:2], atol=1e-6)
-        assert body["vectors"] == [{"id": one.id, "metadata": {"title": one.title}} for one in catalogue[:2]]
+        assert body["vectors"] == [
+            {"id": one.id, "metadata": {"title": one.title, "category": one.category}} for one in catalogue[:2]
+        ]
 
 
 def test_pinecone_is_asked_in_the_namespace_of_the_kind(pinecone, pinecone_service, model):
     with pinecone(model) as store:
-        store.by_text(TEXT, using="image", limit=7)
+        store.by_text(TEXT, using="image", limit=7, category="skirt")
     asked = pinecone_service.asked[-1]
     assert asked.headers["api-key"] == "pc-test"
     np.testing.assert_allclose(asked.body.pop("vector"), model.embed_query(TEXT), atol=1e-6)
     assert (asked.method, asked.path) == ("POST", "/query")
+    assert asked.body.pop("filter") == {"category": {"$eq": "skirt"}}
     assert asked.body == {"namespace": "image", "topK": 7, "includeMetadata": True, "includeValues": False}
 
 
@@ -62,9 +65,8 @@ def test_weaviate_gets_one_collection_with_three_vectors_of_our_own(weaviate, we
         assert settings["vectorizer"].keys() == {"none"}
         assert settings["vectorIndexType"] == "hnsw"
         assert settings["vectorIndexConfig"]["distance"] == "cosine"
-    assert [(one["name"], one["dataType"]) for one in create.body["properties"]] == [
-        ("product_id", ["text"]),
-        ("title", ["text"]),
+    assert [(one["name"], one["dataType"], one["tokenization"]) for one in create.body["properties"]] == [
+        (name, ["text"], "field") for name in ("product_id", "title", "category")
     ]
 
 
@@ -78,7 +80,8 @@ def test_weaviate_gets_objects_with_three_vectors_and_ids_that_stay(
     assert [thing.uuid for thing in once.objects] == [thing.uuid for thing in again.objects]
     for place, thing in enumerate(once.objects):
         fields = thing.properties.non_ref_properties
-        assert (fields["product_id"], fields["title"]) == (catalogue[place].id, catalogue[place].title)
+        product = catalogue[place]
+        assert dict(fields) == {"product_id": product.id, "title": product.title, "category": product.category}
         rows = {one.name: np.frombuffer(one.vector_bytes, np.float32) for one in thing.vectors}
         assert rows.keys() == set(KINDS)
         for kind, row in rows.items():
@@ -87,12 +90,13 @@ def test_weaviate_gets_objects_with_three_vectors_and_ids_that_stay(
 
 def test_weaviate_is_asked_in_the_vectors_of_the_kind(weaviate, weaviate_service, model):
     with weaviate(model) as store:
-        store.by_text(TEXT, using="image", limit=7)
+        store.by_text(TEXT, using="image", limit=7, category="skirt")
     (search,) = weaviate_service.searches
     (vectors,) = search.near_vector.vectors
     assert (search.collection, search.limit) == (f"Products_{model.fingerprint[-16:]}", 7)
     assert list(search.near_vector.targets.target_vectors) == ["image"]
     assert search.metadata.distance
+    assert (search.filters.target.property, search.filters.value_text) == ("category", "skirt")
     np.testing.assert_allclose(np.frombuffer(vectors.vector_bytes, np.float32), model.embed_query(TEXT), atol=1e-6)
 
 

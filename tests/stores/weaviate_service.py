@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from weaviate.proto.v1 import batch_pb2, properties_pb2, search_get_pb2, weaviate_pb2_grpc
+from weaviate.proto.v1 import base_pb2, batch_pb2, properties_pb2, search_get_pb2, weaviate_pb2_grpc
 
 from tests.stores.service import Asked, Service
 
@@ -60,11 +60,17 @@ class WeaviateService(Service, weaviate_pb2_grpc.WeaviateServicer):
         (vectors,) = request.near_vector.vectors
         query, found = np.frombuffer(vectors.vector_bytes, np.float32), []
         for (collection, _), thing in self.objects.items():
-            if collection == request.collection:
+            if collection == request.collection and self.matches(thing, request):
                 row = next(np.frombuffer(v.vector_bytes, np.float32) for v in thing.vectors if v.name == using)
                 found.append((float(1 - row @ query / np.linalg.norm(row) / np.linalg.norm(query)), thing))
         nearest = sorted(found, key=lambda pair: pair[0])[: request.limit]
         return search_get_pb2.SearchReply(took=0.1, results=[self.result(*pair) for pair in nearest])
+
+    def matches(self, thing: Any, request: Any) -> bool:
+        if not request.HasField("filters"):
+            return True
+        assert request.filters.operator == base_pb2.Filters.OPERATOR_EQUAL
+        return thing.properties.non_ref_properties[request.filters.target.property] == request.filters.value_text
 
     def result(self, distance: float, thing: Any) -> Any:
         texts = thing.properties.non_ref_properties
