@@ -8,7 +8,7 @@ from __future__ import annotations
 import lancedb
 import pyarrow as pa
 from lancedb.expr import col, lit
-from lancedb.index import HnswSq
+from lancedb.index import Bitmap, HnswSq
 
 from examples.stores.base import KINDS, Hit, Kind, Product, Store, Vectors
 from jinaclip import JinaClip
@@ -48,3 +48,4 @@ class LanceStore(Store):
         """Searches go through indexes from here on, no longer exactly; worth it from some 100,000 rows."""
         for kind in KINDS:
             self.table.create_index(kind, config=HnswSq(distance_type="cosine"), replace=True)
+        self.table.create_index("category", config=Bitmap(), replace=True)
