@@ -53,7 +53,7 @@ class FaissStore(Store):
         of_category = [i for i, (_, its) in enumerate(self.facts.values()) if category in (None, its)]
         if not of_category:
             return []  # FAISS refuses a limit of 0
-        only = faiss.SearchParameters(sel=faiss.IDSelectorBatch(of_category))
+        only = None if category is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(of_category))
         scores, numbers = self.indexes[using].search(query[None], min(limit, len(of_category)), params=only)
         return [Hit(*products[number], float(score)) for number, score in zip(numbers[0], scores[0], strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -18,6 +19,10 @@ OLDEST = (0, 8)
 """The pgvector that looks on when a filter left too few."""
 
 
+USER = "postgres"
+"""Runs the server where the tests run as root; Debian's package makes it."""
+
+
 def find() -> Path:
     """The folder of the newest PostgreSQL that has a pgvector new enough.
 
@@ -30,6 +35,8 @@ def find() -> Path:
     with_server = [folder for folder in folders if (folder / "initdb").exists()]
     if not with_server:
         raise LookupError("PostgreSQL is not installed: apt-get install postgresql")
+    if os.geteuid() == 0 and USER not in {user.pw_name for user in pwd.getpwall()}:
+        raise LookupError(f"PostgreSQL does not run as root, and there is no user {USER}: adduser --system {USER}")
     for folder in with_server:
         if _pgvector(folder) >= OLDEST:
             return folder
@@ -59,8 +66,8 @@ class Postgres:
         self.databases = itertools.count()
 
     def __enter__(self) -> Postgres:
-        if os.geteuid() == 0:  # PostgreSQL does not run as root; the package made a user for it
-            shutil.chown(self.folder, "postgres")
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, USER)
         unshared = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync")
         self._run("initdb", self.data, *unshared)
         alone = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
@@ -80,7 +87,7 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.programs / program), *arguments]
         if os.geteuid() == 0:
-            command = ["runuser", "-u", "postgres", "--", *command]
+            command = ["runuser", "-u", USER, "--", *command]
         # Files, not pipes: the server keeps what it is given open.
         with (self.folder / f"{program}.out").open("w") as out:
             code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/").returncode

@@ -44,7 +44,7 @@ def test_pgvector_searches_through_its_graph_and_finds_nearly_all(
     assert_as_stated("pgvector", f"{settings}, `hnsw.ef_search = 200`", share)
 
 
-def test_a_filter_in_pgvector_leaves_as_many_as_were_asked_for(pgvector, model, many, embedded):
+def test_in_pgvector_filters_and_large_limits_give_as_many_as_were_asked_for(pgvector, model, many, embedded):
     """Though none of the rare category is among the 200 candidates that the graph looks at first."""
     query = embedded["fused"][0]
     worst = {many[i].id for i in np.argsort(embedded["fused"] @ query)[:5]}
@@ -58,8 +58,10 @@ def test_a_filter_in_pgvector_leaves_as_many_as_were_asked_for(pgvector, model, 
         for path in ("enable_seqscan", "enable_sort"):
             store.connection.execute(f"SET {path} = off")  # else so few rows would be read through and sorted
         assert set(ids(store.nearest(query, "fused", 5, "rare"))) == worst
+        assert len(store.nearest(query, "fused", 250)) == 250
         store.connection.execute("SET hnsw.iterative_scan = off")
         assert store.nearest(query, "fused", 5, "rare") == []
+        assert len(store.nearest(query, "fused", 250)) < 250
 
 
 def test_lancedb_searches_through_its_index_and_finds_nearly_all(lance, model, many, embedded, recall_at_ten):

@@ -10,11 +10,24 @@ def installed(tmp_path, monkeypatch):
     """An empty folder of PostgreSQLs, and none on the PATH."""
     monkeypatch.setattr(postgres, "INSTALLED", tmp_path)
     monkeypatch.setattr(postgres.shutil, "which", lambda program: None)
+    monkeypatch.setattr(postgres.os, "geteuid", lambda: 1000)
     return tmp_path
 
 
 def test_without_postgresql_its_package_is_named(installed):
     with pytest.raises(LookupError, match="PostgreSQL is not installed: apt-get install postgresql"):
+        postgres.find()
+
+
+def test_as_root_without_a_user_for_it_that_user_is_named(installed, monkeypatch):
+    programs = installed / "15" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "initdb").touch()
+    monkeypatch.setattr(postgres.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(postgres.pwd, "getpwall", list)
+    with pytest.raises(
+        LookupError, match="does not run as root, and there is no user postgres: adduser --system postgres"
+    ):
         postgres.find()
 
 
