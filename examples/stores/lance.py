@@ -45,7 +45,7 @@ class LanceStore(Store):
         return [Hit(row["id"], row["title"], 1 - row["_distance"]) for row in found]
 
     def build_indexes(self) -> None:
-        """Searches go through indexes from here on, no longer exactly; worth it from some 100,000 rows."""
+        """Searches go through indexes from here on, no longer exactly; for when reading every row takes too long."""
         for kind in KINDS:
             self.table.create_index(kind, config=HnswSq(distance_type="cosine"), replace=True)
         self.table.create_index("category", config=Bitmap(), replace=True)
