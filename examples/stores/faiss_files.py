@@ -1,0 +1,65 @@
+"""FAISS: no database, three indexes in memory and four files in a folder.
+
+pip install jinaclip faiss-cpu
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from examples.stores.base import KINDS, Hit, Kind, Product, Store, Vectors
+from jinaclip import JinaClip
+
+
+class FaissStore(Store):
+    """Args:
+    clip: embeds; its vectors must have length 1, as they do by default, for inner products to be cosines.
+    folder: where `close` writes, and what is read from there again.
+    factory: kind of index: "Flat" is exact, "SQfp16" keeps two bytes a number, "SQ8" one. They can replace products;
+        graphs ("HNSW32") and indexes that want training on many vectors ("IVF...") cannot, and need another `add`.
+    """
+
+    def __init__(self, clip: JinaClip, folder: Path, factory: str = "Flat") -> None:
+        super().__init__(clip)
+        self.folder = folder / self.name
+        self.facts: dict[str, tuple[str, str]] = {}  # of each id: title and category
+        self.indexes = {kind: self._new(factory) for kind in KINDS}
+        if (self.folder / "products.json").exists():
+            self.facts = json.loads((self.folder / "products.json").read_text("utf-8"))
+            self.indexes = {kind: faiss.read_index(str(self._file(kind))) for kind in KINDS}
+
+    def _new(self, factory: str) -> faiss.IndexIDMap2:
+        return faiss.IndexIDMap2(faiss.index_factory(self.clip.dimensions, factory, faiss.METRIC_INNER_PRODUCT))
+
+    def _file(self, kind: Kind) -> Path:
+        return self.folder / f"{kind}.faiss"
+
+    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+        self.facts |= {product.id: (product.title, product.category) for product in products}
+        numbers = {name: number for number, name in enumerate(self.facts)}  # FAISS takes numbers alone
+        ids = np.array([numbers[product.id] for product in products], np.int64)
+        for kind, index in self.indexes.items():
+            if not index.is_trained:
+                index.train(vectors[kind])  # "SQ8" learns the range of each dimension from what comes first
+            index.remove_ids(ids)  # else it would keep both
+            index.add_with_ids(vectors[kind], ids)
+
+    def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
+        products = [(name, title) for name, (title, _) in self.facts.items()]
+        of_category = [i for i, (_, its) in enumerate(self.facts.values()) if category in (None, its)]
+        if not of_category:
+            return []  # FAISS refuses a limit of 0
+        only = None if category is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(of_category))
+        scores, numbers = self.indexes[using].search(query[None], min(limit, len(of_category)), params=only)
+        return [Hit(*products[number], float(score)) for number, score in zip(numbers[0], scores[0], strict=True)]
+
+    def close(self) -> None:
+        """Writes the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for kind, index in self.indexes.items():
+            faiss.write_index(index, str(self._file(kind)))
+        (self.folder / "products.json").write_text(json.dumps(self.facts, ensure_ascii=False), "utf-8")

@@ -1,0 +1,192 @@
+"""A model, products, and each store ready to be opened on a database of the test's own."""
+
+import numpy as np
+import pytest
+
+from examples.catalogue.drawing import draw
+from examples.catalogue.products import products
+from examples.catalogue.wording import title
+from examples.stores.base import KINDS, Product
+from jinaclip import JinaClip
+from tests.stores.clients import client
+from tests.stores.exact import ExactStore
+from tests.stores.postgres import Postgres, find
+
+# Rightly: a server rescores, local mode has nothing to rescore. test_qdrant.py looks at what a server is asked.
+LOCAL = (
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+)
+STORES = (
+    pytest.param("qdrant", marks=LOCAL),
+    "chroma",
+    "lance",
+    "pgvector",
+    "pgvector_half",
+    "faiss",
+    "faiss_sq8",
+    "weaviate",
+    "pinecone",
+)
+
+
+MANY = 300
+"""Products where an index or small vectors are to be put to use; an index of LanceDB wants 256."""
+
+
+@pytest.fixture(scope="session")
+def model(catalogue_checkpoint):
+    with JinaClip(catalogue_checkpoint, backend="local", device="cpu") as clip:
+        yield clip
+
+
+@pytest.fixture(scope="session")
+def many(catalogue):
+    """The catalogue and further products, 300 in all."""
+    known = {article.id for article in catalogue}
+    others = [product for product in products("test", 2 * MANY) if product.id not in known]
+    return [*catalogue, *map(drawn, others[: MANY - len(catalogue)])]
+
+
+def drawn(product):
+    picture = draw(product, 64)  # as much as the model sees
+    return Product(product.id, title(product, "en"), picture, product.attributes.broad_category)
+
+
+@pytest.fixture(scope="session")
+def embedded(model, many):
+    """The vectors of `many`: (n, d) of each kind."""
+    store = ExactStore(model)
+    store.index(many)
+    return {kind: np.stack([store.rows[product.id, kind] for product in many]) for kind in KINDS}
+
+
+@pytest.fixture(scope="session")
+def exact(model, many, embedded):
+    store = ExactStore(model)
+    store.add(many, embedded)
+    return store
+
+
+@pytest.fixture(params=STORES)
+def opened(request):
+    """Opens a store for a JinaClip; the database is one for all that a test opens."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def qdrant(tmp_path):
+    qdrant_client = client("qdrant_client")
+    from examples.stores.qdrant import QdrantStore
+
+    return lambda clip: QdrantStore(clip, qdrant_client.QdrantClient(path=str(tmp_path)), "binary")
+
+
+@pytest.fixture
+def chroma(tmp_path):
+    chromadb = client("chromadb")
+    from examples.stores.chroma import ChromaStore
+
+    settings = chromadb.Settings(anonymized_telemetry=False)
+    return lambda clip: ChromaStore(clip, chromadb.PersistentClient(str(tmp_path), settings))
+
+
+@pytest.fixture
+def lance(tmp_path):
+    lancedb = client("lancedb")
+    from examples.stores.lance import LanceStore
+
+    return lambda clip: LanceStore(clip, lancedb.connect(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    for module in ("psycopg", "pgvector"):
+        client(module)
+    try:
+        find()
+    except LookupError as missing:
+        pytest.skip(str(missing))
+    with Postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def pgvector(postgres):
+    return pgvector_of(postgres, "vector")
+
+
+@pytest.fixture
+def pgvector_half(postgres):
+    return pgvector_of(postgres, "halfvec")
+
+
+def pgvector_of(postgres, column):
+    import psycopg
+
+    from examples.stores.pgvector import PgvectorStore
+
+    url = postgres.database()
+    return lambda clip: PgvectorStore(clip, psycopg.connect(url, autocommit=True), column)
+
+
+@pytest.fixture
+def faiss(tmp_path):
+    return faiss_of(tmp_path, "Flat")
+
+
+@pytest.fixture
+def faiss_half(tmp_path):
+    return faiss_of(tmp_path, "SQfp16")
+
+
+@pytest.fixture
+def faiss_sq8(tmp_path):
+    return faiss_of(tmp_path, "SQ8")
+
+
+def faiss_of(folder, factory):
+    client("faiss")
+    from examples.stores.faiss_files import FaissStore
+
+    return lambda clip: FaissStore(clip, folder, factory)
+
+
+@pytest.fixture
+def weaviate_service():
+    client("weaviate")
+    from tests.stores.weaviate_service import WeaviateService
+
+    with WeaviateService() as running:
+        yield running
+
+
+@pytest.fixture
+def weaviate(weaviate_service):
+    from weaviate import connect_to_local
+
+    from examples.stores.weaviate_cloud import WeaviateStore
+
+    def connect():
+        # Its checks at the start would ask a package index for the newest version.
+        return connect_to_local("127.0.0.1", weaviate_service.port, weaviate_service.grpc_port, skip_init_checks=True)
+
+    return lambda clip: WeaviateStore(clip, connect())
+
+
+@pytest.fixture
+def pinecone_service():
+    client("pinecone")
+    from tests.stores.pinecone_service import PineconeService
+
+    with PineconeService() as running:
+        yield running
+
+
+@pytest.fixture
+def pinecone(pinecone_service):
+    from pinecone import Pinecone
+
+    from examples.stores.pinecone_cloud import PineconeStore
+
+    return lambda clip: PineconeStore(clip, Pinecone(api_key="pc-test", host=pinecone_service.url))
