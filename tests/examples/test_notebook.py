@@ -57,7 +57,7 @@ def test_one_line_changes_the_model(notebook, folder: Path, modelled) -> None:
     for cell in notebook.cells:
         changed += cell["source"].count(LINE)
         v2 = f'clip = JinaClip("jina-clip-v2", api_key="jina_test_notebook", base_url={modelled.url!r})'
-        cell["source"] = cell["source"].replace(LINE, v2)
+        cell["source"] = cell["source"].replace(LINE, v2).replace('"test", 240', '"test", 96')  # fewer, for speed
     assert changed == 1
     found = printed(run(notebook, folder))
     assert found.startswith("jina-clip-v2 1024 dimensions")
