@@ -18,11 +18,12 @@ from tqdm import tqdm
 from examples.catalogue.drawing import draw
 from examples.catalogue.products import Product, products
 from examples.catalogue.wording import LANGUAGES, title
-from jinaclip import JinaClip
+from jinaclip import JinaClip, diversify, fuse
 
 COUNT = 600
+SHOWN = 5
 TITLES = {lang: f"title_{lang}" for lang in LANGUAGES}
-"""Names of the vectors of a product's titles; its picture's is `picture`."""
+"""Names of the vectors of a product's titles. Its picture's is `picture`, that of English title and picture `fused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Shop:
     def __init__(self, folder: Path, clip: JinaClip, *, count: int = COUNT) -> None:
         self.folder, self.clip = folder, clip
         self.products = products("test", count)
-        self.name = f"products-{count}-{clip.fingerprint}"
+        self.name = f"products-{count}-fused-{clip.fingerprint}"
         folder.mkdir(parents=True, exist_ok=True)
         self.client = QdrantClient(path=str(folder / "qdrant"))
 
@@ -81,27 +82,36 @@ class Shop:
         return True
 
     def _embedded(self) -> dict[str, NDArray[np.float32]]:
-        """(n, d) each: the pictures, and the titles in every language."""
+        """(n, d) each: the titles in every language, the pictures, and both as one."""
         titles = [title(product, lang) for lang in LANGUAGES for product in self.products]
-        rows = np.split(self.clip.embed_documents(titles), len(LANGUAGES))
+        rows = dict(zip(TITLES.values(), np.split(self.clip.embed_documents(titles), len(LANGUAGES)), strict=True))
         pictures = self.clip.embed_images([self.picture(product) for product in self.products])
-        return {**dict(zip(TITLES.values(), rows, strict=True)), "picture": pictures}
+        return {**rows, "picture": pictures, "fused": fuse(rows[TITLES["en"]], pictures)}
 
     def _points(self, vectors: dict[str, NDArray[np.float32]]) -> Iterator[PointStruct]:
         for i, product in enumerate(self.products):
             payload = {"id": product.id, "category": product.attributes.broad_category, "title": title(product, "en")}
             yield PointStruct(id=i, vector={name: rows[i].tolist() for name, rows in vectors.items()}, payload=payload)
 
-    def find(self, vector: NDArray[np.float32], using: str = "picture", limit: int = 8) -> list[Hit]:
+    def find(
+        self, vector: NDArray[np.float32], using: str = "picture", limit: int = SHOWN, pool: int | None = None
+    ) -> list[Hit]:
         """The nearest products of a (d,) vector, best first.
 
         Args:
             vector: of a text, a picture, or both.
-            using: which vectors to search: `picture`, or one of `TITLES`.
+            using: which vectors to search: `picture`, `fused`, or one of `TITLES`.
             limit: how many.
+            pool: as many of the best are looked at, and those shown first that look different; None shows the best.
         """
-        found = self.client.query_points(self.name, vector.tolist(), using=using, limit=limit, with_payload=True)
-        return [self._hit(point.payload or {}, point.score) for point in found.points]
+        pictures = ["picture"] if pool else False
+        found = self.client.query_points(
+            self.name, vector.tolist(), using=using, limit=pool or limit, with_payload=True, with_vectors=pictures
+        ).points
+        if pool:
+            looks, scores = [point.vector["picture"] for point in found], [point.score for point in found]
+            found = [found[i] for i in diversify(looks, limit, relevance=scores)]
+        return [self._hit(point.payload or {}, point.score) for point in found]
 
     def _hit(self, payload: dict[str, Any], score: float) -> Hit:
         return Hit(payload["id"], payload["title"], self.folder / "pictures" / f"{payload['id']}.png", score)
