@@ -23,6 +23,7 @@ check: .venv/installed  ## style, types, import fence
 bench: .venv/installed  ## speed, as ratios within one run
 	.venv/bin/python benchmarks/imports.py
 	.venv/bin/python benchmarks/api.py
+	.venv/bin/python benchmarks/rerank.py
 
 build: .venv/installed  ## sdist and wheel of all four distributions, in dist/
 	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
@@ -32,5 +33,5 @@ clean:
 
 .venv/installed: $(SOURCES)
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt --editable "shared[local]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

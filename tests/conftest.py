@@ -1,4 +1,4 @@
-"""One fault server for all tests, reset for each, and JinaClips that speak to it."""
+"""One fault server for all tests, reset for each, and JinaClips that speak to it; the catalogue and its model."""
 
 import itertools
 
@@ -8,6 +8,29 @@ from jinaclip import JinaClip
 from tests.server.process import Server
 
 KEYS = (f"jina_test_{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="session")
+def catalogue_checkpoint():
+    """The folder of the small model that was trained on the catalogue."""
+    from examples.catalogue.scores import CHECKPOINT
+
+    return str(CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory):
+    """Products that the model has never seen, the red dress at place 7 among them."""
+    from tests.articles import draw_articles
+
+    return draw_articles(tmp_path_factory.mktemp("catalogue"))
+
+
+@pytest.fixture(scope="session")
+def modelled(catalogue_checkpoint):
+    """A server that answers with the catalogue's model, its 128 numbers filled up to the 1024 of jina-clip-v2."""
+    with Server(model=catalogue_checkpoint) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ PACKAGES = ROOT / "packages"
 LAYERS = [
     ["errors"],
     ["secret", "specs", "vectors"],
-    ["config", "cost", "deadlines", "fusion", "inputs", "usage"],
+    ["config", "cost", "deadlines", "diversity", "fusion", "inputs", "usage"],
     ["ahead", "images"],
     ["plan"],
     ["job"],
@@ -36,6 +36,8 @@ HOMES = {
     "onnxruntime": {"local/onnx"},
     "PIL": {"images", "local/preprocess"},
     "ray": {"bulk"},
+    "sklearn": {"diversity"},
+    "threadpoolctl": {"diversity"},
     "httpx": {"api", "images"},
     "httpcore": {"api", "images", "deadlines"},
 }

@@ -14,7 +14,6 @@ import pytest
 
 from examples.catalogue.scores import CHECKPOINT
 from jinaclip import JinaClip
-from tests.server.process import Server
 from tests.tiny import make_checkpoint
 
 Make = Callable[..., JinaClip]
@@ -25,13 +24,6 @@ KEY = "jina_test_contract"
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint of v1."""
     return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "v1", "v1")
-
-
-@pytest.fixture(scope="session")
-def modelled() -> Iterator[Server]:
-    """A server that answers with the catalogue's model, its 128 numbers filled up to the 1024 of jina-clip-v2."""
-    with Server(model=str(CHECKPOINT)) as running:
-        yield running
 
 
 MAKERS: dict[str, Callable[[pytest.FixtureRequest], Make]] = {

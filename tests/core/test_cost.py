@@ -73,3 +73,15 @@ def test_an_estimate_of_pictures_as_they_are_looks_at_their_size(tmp_path):
 def test_an_estimate_of_what_could_not_be_embedded(arguments):
     with pytest.raises(InputError):
         JinaClip(api_key="jina_test").estimate(**arguments)
+
+
+def test_looking_through_names_the_item_and_sends_nothing(tmp_path):
+    clip = JinaClip(base_url="http://127.0.0.1:9", api_key="jina_test")
+    path = tmp_path / "one.png"
+    Image.new("RGB", (9, 9)).save(path)
+    clip.look_through(["one", "two"], [path])
+    for bad, index in [({"texts": ["one", " "]}, 1), ({"images": [path, path, tmp_path / "none.png"]}, 2)]:
+        with pytest.raises(InputError) as caught:
+            clip.look_through(**bad)
+        assert caught.value.index == index
+    assert clip.usage.requests == 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +13,9 @@ from pytest_socket import socket_allow_hosts
 
 from jinaclip import ImagePolicy
 from langchain_jinaclip import JinaClipEmbeddings
+from tests.articles import Article
 from tests.server.process import Server
 
-COUNT = 60
 DIMENSIONS = 128
 KEYS = (f"jina_test_langchain_{number}" for number in itertools.count())
 
@@ -30,51 +28,8 @@ def _no_internet(socket_enabled: None) -> None:
     socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A product with its picture on disk."""
-
-    id: str
-    title: str
-    german: str
-    category: str
-    picture: Path
-
-
 @pytest.fixture(scope="session")
-def catalogue_checkpoint() -> str:
-    """The folder of the small model that was trained on the catalogue."""
-    from examples.catalogue.scores import CHECKPOINT
-
-    return str(CHECKPOINT)
-
-
-@pytest.fixture(scope="session")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> list[Shown]:
-    """Products that the model has never seen."""
-    from examples.catalogue.drawing import draw
-    from examples.catalogue.products import products
-    from examples.catalogue.wording import title
-
-    folder = tmp_path_factory.mktemp("catalogue")
-    shown = []
-    for product in products("test", COUNT):
-        picture = folder / f"{product.id}.png"
-        draw(product).save(picture)
-        category = product.attributes.broad_category
-        shown.append(Shown(product.id, title(product, "en"), title(product, "de"), category, picture))
-    return shown
-
-
-@pytest.fixture(scope="session")
-def modelled(catalogue_checkpoint: str) -> Iterator[Server]:
-    """A server that answers with the catalogue's model."""
-    with Server(model=catalogue_checkpoint) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def both(catalogue_checkpoint: str, catalogue: list[Shown], modelled: Server) -> dict[str, JinaClipEmbeddings]:
+def both(catalogue_checkpoint: str, catalogue: list[Article], modelled: Server) -> dict[str, JinaClipEmbeddings]:
     """The same model over both backends. Pictures go as they are, so that both see the same pixels."""
     same = {"image_resize": "none", "image_policy": ImagePolicy(allowed_roots=(catalogue[0].picture.parent,))}
     return {

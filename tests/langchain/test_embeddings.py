@@ -19,7 +19,8 @@ from PIL import Image as Pillow
 import jinaclip
 from jinaclip import BadResponseError, Image, InputError, fuse
 from langchain_jinaclip import JinaClipEmbeddings
-from tests.langchain.conftest import Make, Shown
+from tests.articles import Article
+from tests.langchain.conftest import Make
 from tests.server.process import Server
 from tests.server.vectors import expected_vector
 
@@ -63,7 +64,7 @@ async def aeverything(embeddings: JinaClipEmbeddings, pictures: list[Path]) -> l
 
 
 def test_l6_every_number_is_a_python_float_and_every_vector_as_wide_as_stated(
-    embeddings: JinaClipEmbeddings, catalogue: list[Shown]
+    embeddings: JinaClipEmbeddings, catalogue: list[Article]
 ) -> None:
     for vectors in everything(embeddings, [shown.picture for shown in catalogue[:3]]):
         assert type(vectors) is list
@@ -71,7 +72,7 @@ def test_l6_every_number_is_a_python_float_and_every_vector_as_wide_as_stated(
         assert all(type(number) is float for vector in vectors for number in vector)
 
 
-def test_l7_l15_async_gives_what_sync_gives(embeddings: JinaClipEmbeddings, catalogue: list[Shown]) -> None:
+def test_l7_l15_async_gives_what_sync_gives(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
     pictures = [shown.picture for shown in catalogue[:3]]
     for ours, theirs in zip(
         everything(embeddings, pictures), asyncio.run(aeverything(embeddings, pictures)), strict=True
@@ -79,7 +80,7 @@ def test_l7_l15_async_gives_what_sync_gives(embeddings: JinaClipEmbeddings, cata
         assert near(ours, theirs)
 
 
-def test_vectors_are_those_of_the_core(embeddings: JinaClipEmbeddings, catalogue: list[Shown]) -> None:
+def test_vectors_are_those_of_the_core(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
     pictures, clip = [shown.picture for shown in catalogue[:3]], embeddings.clip
     images, texts = clip.embed_images(pictures), clip.embed_documents(TEXTS)
     expected = [[clip.embed_query(TEXTS[0])], texts, images, images, images[:1], fuse(texts, images, 0.3)]
@@ -87,7 +88,7 @@ def test_vectors_are_those_of_the_core(embeddings: JinaClipEmbeddings, catalogue
         assert near(ours, theirs)
 
 
-def test_both_backends_give_one_vector(both: dict[str, JinaClipEmbeddings], catalogue: list[Shown]) -> None:
+def test_both_backends_give_one_vector(both: dict[str, JinaClipEmbeddings], catalogue: list[Article]) -> None:
     pictures = [shown.picture for shown in catalogue[:3]]
     for ours, theirs in zip(everything(both["api"], pictures), everything(both["local"], pictures), strict=True):
         assert np.allclose(ours, theirs, atol=1e-4)
@@ -366,3 +367,11 @@ def test_usage_and_check_are_those_of_the_core(make: Make) -> None:
 def test_a_block_that_lacks_what_its_shape_promises_is_an_input_error(make: Make, block: dict) -> None:
     with pytest.raises(InputError, match="image 1"):
         make().embed_images([picture(1), block])
+
+
+def test_a_bad_block_of_a_generator_loses_nothing(make: Make) -> None:
+    blocks = iter([picture(1), {"type": "image", "file_id": "x"}, picture(2)])
+    with pytest.raises(InputError, match="file_id") as caught:
+        make().embed_images(blocks)
+    assert caught.value.index == 1
+    assert sorted(caught.value.partial.vectors) == [0, 2]

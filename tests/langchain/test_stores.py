@@ -20,7 +20,8 @@ from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
 from jinaclip import BadResponseError, fuse
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
-from tests.langchain.conftest import Make, Shown, new_chroma, put
+from tests.articles import Article
+from tests.langchain.conftest import Make, new_chroma, put
 from tests.server.process import Server
 from tests.server.vectors import expected_vector
 
@@ -28,11 +29,13 @@ NewStore = Callable[..., VectorStore]
 K = 5
 
 
-def metadata(shown: Shown) -> dict[str, str]:
+def metadata(shown: Article) -> dict[str, str]:
     return {"id": shown.id, "image": str(shown.picture), "category": shown.category}
 
 
-def fill(store: VectorStore, catalogue: list[Shown], vectors: list[list[float]], *, titles: bool = True) -> VectorStore:
+def fill(
+    store: VectorStore, catalogue: list[Article], vectors: list[list[float]], *, titles: bool = True
+) -> VectorStore:
     texts = [shown.title if titles else "" for shown in catalogue]
     put(store, [shown.id for shown in catalogue], vectors, texts, [metadata(shown) for shown in catalogue])
     return store
@@ -42,18 +45,18 @@ def found(documents: list[Document]) -> list[str]:
     return [document.metadata["id"] for document in documents]
 
 
-def ranking(catalogue: list[Shown], vectors: Any, query: Any, k: int = K) -> list[str]:
+def ranking(catalogue: list[Article], vectors: Any, query: Any, k: int = K) -> list[str]:
     """What exact search must find, by the core's vectors alone."""
     return [catalogue[i].id for i in np.argsort(-(np.array(vectors) @ np.array(query)), kind="stable")[:k]]
 
 
 @pytest.fixture(scope="session")
-def pictures(both: dict[str, JinaClipEmbeddings], catalogue: list[Shown]) -> dict[str, list[list[float]]]:
+def pictures(both: dict[str, JinaClipEmbeddings], catalogue: list[Article]) -> dict[str, list[list[float]]]:
     """The vectors of the catalogue's pictures, by backend."""
     return {name: one.embed_images([shown.picture for shown in catalogue]) for name, one in both.items()}
 
 
-def queries(catalogue: list[Shown]) -> list[Any]:
+def queries(catalogue: list[Article]) -> list[Any]:
     """Texts in two languages, pictures, and both."""
     first, second = catalogue[3], catalogue[17]
     return [
@@ -74,7 +77,7 @@ def vector_of(clip: Any, query: Any) -> Any:
 
 @pytest.mark.parametrize("backend", ["local", "api"])
 def test_l22_every_store_ranks_pictures_as_exact_search_over_the_core_does_sync_and_async(
-    new_store: NewStore, backend: str, both: Any, pictures: Any, catalogue: list[Shown]
+    new_store: NewStore, backend: str, both: Any, pictures: Any, catalogue: list[Article]
 ) -> None:
     embeddings = both[backend]
     retriever = JinaClipRetriever(vectorstore=fill(new_store(embeddings), catalogue, pictures[backend]), k=K)
@@ -145,7 +148,7 @@ def test_l21_runnable_batch_asks_from_many_threads(
         assert list(runs) == expected
 
 
-def test_l14_chroma_adds_and_finds_images_with_our_vectors(both: Any, catalogue: list[Shown]) -> None:
+def test_l14_chroma_adds_and_finds_images_with_our_vectors(both: Any, catalogue: list[Article]) -> None:
     """With only `embed_images`, Chroma would index the base64 of the file under a text model of its own."""
     embeddings, chosen = both["local"], catalogue[:8]
     store: Any = new_chroma(embeddings, 128, [])
@@ -161,7 +164,7 @@ def test_l14_chroma_adds_and_finds_images_with_our_vectors(both: Any, catalogue:
     assert found([document for document, _ in scored]) == [chosen[2].id]
 
 
-def test_pictures_that_chroma_made_content_do_not_come_back_as_content(both: Any, catalogue: list[Shown]) -> None:
+def test_pictures_that_chroma_made_content_do_not_come_back_as_content(both: Any, catalogue: list[Article]) -> None:
     store: Any = new_chroma(both["local"], 128, [])
     uris = [str(shown.picture) for shown in catalogue[:3]]
     store.add_images(uris=uris, metadatas=[metadata(shown) for shown in catalogue[:3]])

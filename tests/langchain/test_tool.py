@@ -21,12 +21,13 @@ from pydantic import ValidationError
 import jinaclip
 from jinaclip import ImagePolicy
 from langchain_jinaclip import JinaClipRetriever, JinaClipTool
-from tests.langchain.conftest import Make, Shown, new_chroma, put
+from tests.articles import Article
+from tests.langchain.conftest import Make, new_chroma, put
 from tests.server.process import Server
 
 
 @pytest.fixture
-def shop(both: Any, catalogue: list[Shown]) -> JinaClipRetriever:
+def shop(both: Any, catalogue: list[Article]) -> JinaClipRetriever:
     chosen = catalogue[:10]
     store, embeddings = InMemoryVectorStore(both["local"]), both["local"]
     vectors = embeddings.embed_images([shown.picture for shown in chosen])
@@ -54,7 +55,7 @@ def without_ids(message: ToolMessage) -> Any:
     return [{name: value for name, value in block.items() if name != "id"} for block in message.content]
 
 
-def test_the_answer_is_text_and_standard_image_blocks(shop: JinaClipRetriever, catalogue: list[Shown]) -> None:
+def test_the_answer_is_text_and_standard_image_blocks(shop: JinaClipRetriever, catalogue: list[Article]) -> None:
     shown = catalogue[4]
     for arguments in ({"image": str(shown.picture)}, {"text": shown.title, "image": str(shown.picture)}):
         message = both_ways(shop.as_tool(), **arguments)
@@ -69,7 +70,7 @@ def test_the_answer_is_text_and_standard_image_blocks(shop: JinaClipRetriever, c
             assert max(picture.size) <= 512
 
 
-def test_no_text_ever_holds_base64(both: Any, catalogue: list[Shown]) -> None:
+def test_no_text_ever_holds_base64(both: Any, catalogue: list[Article]) -> None:
     """Chroma's `add_images` makes the base64 of the file the content; with and without a reference beside it."""
     uris = [str(shown.picture) for shown in catalogue[:2]]
     for facts in ([{"image": uri} for uri in uris], [{"n": 1}, {"n": 2}]):
@@ -94,7 +95,7 @@ def test_a_picture_in_the_content_or_in_any_entry_is_no_text_either(make: Make) 
         assert image["type"] == "image"
 
 
-def test_a_reference_that_holds_the_file_itself_is_shown_and_not_told(both: Any, catalogue: list[Shown]) -> None:
+def test_a_reference_that_holds_the_file_itself_is_shown_and_not_told(both: Any, catalogue: list[Article]) -> None:
     uri = "data:image/png;base64," + base64.b64encode(catalogue[0].picture.read_bytes()).decode()
     store = InMemoryVectorStore(both["local"])
     put(store, ["a"], [both["local"].embed_image(uri)], ["a"], [{"image": uri}])
@@ -190,7 +191,7 @@ def asking(**arguments: Any) -> AIMessage:
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-def test_an_agent_searches_is_refused_and_goes_on(shop: JinaClipRetriever, catalogue: list[Shown], way: str) -> None:
+def test_an_agent_searches_is_refused_and_goes_on(shop: JinaClipRetriever, catalogue: list[Article], way: str) -> None:
     shown = catalogue[3]
     script = [asking(image="/etc/passwd"), asking(image=str(shown.picture)), AIMessage("Here it is.")]
     agent = create_agent(Script(messages=iter(script)), [shop.as_tool()])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +12,10 @@ from llama_index.core.rate_limiter import BaseRateLimiter
 from PIL import Image as Pillow
 from pydantic import Field
 
-from examples.catalogue.drawing import draw
-from examples.catalogue.products import Attributes, Product, products
-from examples.catalogue.scores import CHECKPOINT
-from examples.catalogue.wording import title
 from jinaclip import ImagePolicy
 from llamaindex_jinaclip import JinaClipEmbedding
-from tests.server.process import Server
 
 KEYS = (f"jina_test_llamaindex_{number}" for number in itertools.count())
-COUNT = 60
 
 
 @pytest.fixture
@@ -86,39 +78,6 @@ class Turnstile(BaseRateLimiter):
 @pytest.fixture
 def turnstile():
     return Turnstile()
-
-
-@dataclass(frozen=True)
-class Article:
-    """A product of the catalogue, its picture on disk."""
-
-    id: str
-    attributes: Attributes
-    title: str
-    picture: Path
-
-
-@pytest.fixture(scope="session")
-def catalogue_checkpoint():
-    return str(CHECKPOINT)
-
-
-@pytest.fixture(scope="session")
-def catalogue(tmp_path_factory):
-    """Products that the model has not seen; the one at place 7 is a red dress."""
-    folder = tmp_path_factory.mktemp("catalogue")
-    chosen = products("test", COUNT)
-    chosen[7] = Product("red-dress", Attributes("dress", "red", "plain", "", "midi", "short", "round"), 5)
-    for product in chosen:
-        draw(product).save(folder / f"{product.id}.png")
-    return [Article(p.id, p.attributes, title(p, "en"), folder / f"{p.id}.png") for p in chosen]
-
-
-@pytest.fixture(scope="session")
-def modelled(catalogue_checkpoint):
-    """A server that answers with the catalogue's model."""
-    with Server(model=catalogue_checkpoint) as running:
-        yield running
 
 
 @pytest.fixture(params=["api", "local"])

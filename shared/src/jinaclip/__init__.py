@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jinaclip.clip import JinaClip
     from jinaclip.config import EmbedderConfig, ImagePolicy
     from jinaclip.cost import Estimate, image_tokens
+    from jinaclip.diversity import diversify
     from jinaclip.errors import (
         APIConnectionError,
         APIError,
@@ -67,6 +68,7 @@ __all__ = [
     "RequestRejectedError",
     "ServerError",
     "Usage",
+    "diversify",
     "fuse",
     "image_tokens",
     "truncate",
@@ -77,6 +79,7 @@ _HOMES = {
     "clip": ("JinaClip",),
     "config": ("EmbedderConfig", "ImagePolicy"),
     "cost": ("Estimate", "image_tokens"),
+    "diversity": ("diversify",),
     "fusion": ("fuse",),
     "inputs": ("Image",),
     "specs": ("SPECS", "ModelSpec"),

@@ -213,6 +213,20 @@ class JinaClip:
         """
         return plan.usable_image(image, None, self.config.image_policy)
 
+    def look_through(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> None:
+        """Refuses what a call with these would refuse before it sends anything; for those who call in batches.
+
+        Raises:
+            InputError: an item is no text, or no image that `image_policy` allows; `.index` says which.
+        """
+        self._items(texts, images)
+
+    def _items(self, texts: Iterable[str], images: Iterable[ImageLike]) -> list[plan.Item]:
+        return [
+            *plan.documents(list(plan.several(texts, "texts"))).items,
+            *plan.pictures(list(plan.several(images, "images")), self.config.image_policy, snapshot=False).items,
+        ]
+
     def estimate(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> Estimate:
         """About how many requests and tokens embedding these would take; duplicates are not looked for.
 
@@ -222,10 +236,7 @@ class JinaClip:
         Raises:
             InputError: an item is no text or no image.
         """
-        items = [
-            *plan.documents(list(plan.several(texts, "texts"))).items,
-            *plan.pictures(list(plan.several(images, "images")), self.config.image_policy, snapshot=False).items,
-        ]
+        items = self._items(texts, images)
         tokens = sum(map(self._tokens, items))
         return Estimate(self._backend.requests_for(len(items), tokens), tokens)
 

@@ -47,7 +47,15 @@ def each(convert: Callable[[Any, int], Any], values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [convert(value, index) for index, value in enumerate(values)]
     lazy = isinstance(values, Iterator) and not hasattr(values, "read")  # an open file is an iterator too, over lines
-    return (convert(value, index) for index, value in enumerate(values)) if lazy else values
+    return (_kept(convert, value, index) for index, value in enumerate(values)) if lazy else values
+
+
+def _kept(convert: Callable[[Any, int], Any], value: Any, index: int) -> Any:
+    """A value converted, or the error in its place, so that what follows it is still embedded."""
+    try:
+        return convert(value, index)
+    except InputError as error:
+        return error
 
 
 class Query(str):
