@@ -199,6 +199,23 @@ def test_a_broken_pair_loses_nothing(clip: JinaClip) -> None:
     assert sorted(caught.value.partial.errors) == [1]
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_results_without_a_vector_get_that_of_their_picture_and_a_broken_one_is_passed_over(
+    clip: JinaClip, asynchronous: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = np.eye(clip.dimensions, dtype=np.float32)[0].tolist()
+    vectors = [None, stored, None, None, None]
+    images = [picture(1), picture(2), None, BytesIO(b"no picture"), picture(3)]
+    before = clip.usage.items
+    found = asyncio.run(clip.aembed_missing(vectors, images)) if asynchronous else clip.embed_missing(vectors, images)
+    assert clip.usage.items - before == 2
+    assert found[1] is stored
+    assert found[2] is found[3] is None
+    assert close(np.stack([found[0], found[4]]), clip.embed_images([picture(1), picture(3)]))
+    assert "result 3 counts as one without a picture" in caplog.text
+    assert clip.embed_missing([], []) == []
+
+
 @pytest.mark.parametrize("value", ["a bare string", b"bytes", 7, None, {"a": 1}, Path("x.png")])
 def test_one_thing_where_several_are_meant_is_refused(clip: JinaClip, value: object) -> None:
     for method in (clip.embed_documents, clip.embed_images, clip.embed_pairs):

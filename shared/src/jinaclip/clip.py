@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from jinaclip import plan
@@ -22,6 +23,8 @@ from jinaclip.plan import Plan
 from jinaclip.specs import ModelSpec, find_spec
 from jinaclip.usage import Usage
 from jinaclip.vectors import Vectors
+
+logger = logging.getLogger("jinaclip")
 
 FINGERPRINT_SCHEMA = 1
 """Raised whenever the same options come to mean other vectors."""
@@ -170,6 +173,32 @@ class JinaClip:
         halves = await asyncio.to_thread(plan.pairs, pairs, self.config.image_policy, snapshot=True)
         job = await self._answer(halves)
         return fuse_halves(job.result, weight)
+
+    def embed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
+        """The vectors of search results, for `diversify`: those that the store handed over, else those of the pictures.
+
+        A picture that cannot be read is passed over with a warning in the log: the search itself has succeeded.
+
+        Args:
+            vectors: one for each result, or None.
+            images: a picture for each result, or None; looked at only where there is no vector.
+
+        Returns:
+            As many: the vectors given, float32 arrays of shape (d,), and None where there is neither.
+
+        Raises:
+            JinaClipError: the backend failed.
+        """
+        missing = Missing(vectors, images)
+        items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=False)
+        return missing.filled(lambda: self._run(items))
+
+    async def aembed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
+        """`embed_missing` without blocking the event loop."""
+        missing = Missing(vectors, images)
+        items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=True)
+        job = await self._answer(items)
+        return missing.filled(job.result)
 
     def _run(self, items: Plan) -> Vectors:
         job = self._job(items)
@@ -322,6 +351,29 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
             stacklevel=5,
         )
+
+
+class Missing:
+    """Which search results come without a vector, and with a picture to make it of."""
+
+    def __init__(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> None:
+        self._vectors = vectors
+        both = enumerate(zip(vectors, images, strict=True))
+        self._places = [i for i, (vector, image) in both if vector is None and image is not None]
+        self.images = [images[i] for i in self._places]
+
+    def filled(self, embed: Callable[[], Vectors]) -> list[Any]:
+        """The vectors, with those of the pictures where they were missing and could be made."""
+        filled = list(self._vectors)
+        try:
+            made: Iterable[tuple[int, Any]] = enumerate(embed())
+        except InputError as error:
+            for number, why in error.partial.errors.items():
+                logger.warning("result %d counts as one without a picture: %s", self._places[number], why)
+            made = error.partial.vectors.items()
+        for number, vector in made:
+            filled[self._places[number]] = vector
+        return filled
 
 
 def fuse_halves(embed: Callable[[], Vectors], weight: float) -> Vectors:
