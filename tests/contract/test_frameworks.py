@@ -20,9 +20,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import ImageNode, QueryBundle
 
 from examples.catalogue.drawing import draw
-from examples.catalogue.products import Product, products
-from examples.catalogue.scores import CHECKPOINT
-from examples.catalogue.wording import title
+from examples.catalogue.products import Product
 from haystack_jinaclip import (
     JinaClipDocumentEmbedder,
     JinaClipDocumentImageEmbedder,
@@ -33,14 +31,22 @@ from haystack_jinaclip import (
 from jinaclip import JinaClip, fuse
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
 from llamaindex_jinaclip import JinaClipEmbedding
+from tests.articles import Article
 from tests.contract.conftest import KEY
 
-SHOP = products("test", 60)
 ASKED = ["a red dress", "格纹衬衫", "платье в горошек", "تنورة باللون الأزرق"]
-SHOWN = [Product("", product.attributes, product.seed + 1) for product in SHOP[:3]]
-"""Other pictures of three of the products."""
 SAME = 1e-6
 Vectors = dict[str, np.ndarray]
+
+
+class Shop:
+    """Titles and pictures of the catalogue, and other pictures of three of its products, to search with."""
+
+    def __init__(self, catalogue: list[Article]) -> None:
+        self.ids = [article.id for article in catalogue]
+        self.titles = [article.title for article in catalogue]
+        self.pictures = [article.picture.read_bytes() for article in catalogue]
+        self.shown = [png(Product("", article.attributes, seed)) for seed, article in enumerate(catalogue[:3], 900)]
 
 
 def png(product: Product) -> bytes:
@@ -57,52 +63,49 @@ class Answers:
     best: list[list[str]] = field(default_factory=list)
 
 
-def core(options: dict[str, Any]) -> Answers:
+def core(shop: Shop, options: dict[str, Any]) -> Answers:
     with JinaClip(**options) as clip:
-        titles, pictures = [title(p, "en") for p in SHOP], [png(p) for p in SHOP]
         vectors = {
             "queries": np.stack([clip.embed_query(text) for text in ASKED]),
-            "shown": clip.embed_images(map(png, SHOWN)),
-            "titles": clip.embed_documents(titles),
-            "pictures": clip.embed_images(pictures),
-            "fused": clip.embed_pairs(zip(titles, pictures, strict=True)),
+            "shown": clip.embed_images(shop.shown),
+            "titles": clip.embed_documents(shop.titles),
+            "pictures": clip.embed_images(shop.pictures),
+            "fused": clip.embed_pairs(zip(shop.titles, shop.pictures, strict=True)),
         }
         both = fuse(vectors["queries"][:3], vectors["shown"])
         rows = np.concatenate([vectors["queries"], vectors["shown"], both])
         order = np.argsort(-(rows @ vectors["pictures"].T), axis=1)[:, :10]
-        return Answers(vectors, [[SHOP[i].id for i in best] for best in order])
+        return Answers(vectors, [[shop.ids[i] for i in best] for best in order])
 
 
-def langchain(options: dict[str, Any]) -> Answers:
+def langchain(shop: Shop, options: dict[str, Any]) -> Answers:
     embeddings = JinaClipEmbeddings(**options)
-    titles, pictures, shown = [title(p, "en") for p in SHOP], [png(p) for p in SHOP], [png(p) for p in SHOWN]
     vectors: dict[str, Any] = {
         "queries": [embeddings.embed_query(text) for text in ASKED],
-        "shown": [embeddings.embed_image(picture) for picture in shown],
-        "titles": embeddings.embed_documents(titles),
-        "pictures": embeddings.embed_images(pictures),
-        "fused": embeddings.embed_pairs(list(zip(titles, pictures, strict=True))),
+        "shown": [embeddings.embed_image(picture) for picture in shop.shown],
+        "titles": embeddings.embed_documents(shop.titles),
+        "pictures": embeddings.embed_images(shop.pictures),
+        "fused": embeddings.embed_pairs(list(zip(shop.titles, shop.pictures, strict=True))),
     }
     store = InMemoryVectorStore(embeddings)
-    for product, vector in zip(SHOP, vectors["pictures"], strict=True):
-        store.store[product.id] = {"id": product.id, "vector": vector, "text": "", "metadata": {}}
+    for id_, vector in zip(shop.ids, vectors["pictures"], strict=True):
+        store.store[id_] = {"id": id_, "vector": vector, "text": "", "metadata": {}}
     retriever = JinaClipRetriever(vectorstore=store, k=10)
-    queries = [*ASKED, *({"image": picture} for picture in shown)]
-    queries += [{"text": text, "image": picture} for text, picture in zip(ASKED, shown, strict=False)]
+    queries = [*ASKED, *({"image": picture} for picture in shop.shown)]
+    queries += [{"text": text, "image": picture} for text, picture in zip(ASKED, shop.shown, strict=False)]
     best = [[str(found.id) for found in retriever.invoke(query)] for query in queries]
     return Answers({name: np.array(rows) for name, rows in vectors.items()}, best)
 
 
-def llamaindex(options: dict[str, Any]) -> Answers:
+def llamaindex(shop: Shop, options: dict[str, Any]) -> Answers:
     embedding = JinaClipEmbedding(**options)
-    titles, pictures, shown = [title(p, "en") for p in SHOP], [png(p) for p in SHOP], [png(p) for p in SHOWN]
-    encoded = [base64.b64encode(picture).decode() for picture in pictures]
-    nodes = [ImageNode(id_=p.id, image=image) for p, image in zip(SHOP, encoded, strict=True)]
-    both = [ImageNode(image=image, text=text) for text, image in zip(titles, encoded, strict=True)]
+    encoded = [base64.b64encode(picture).decode() for picture in shop.pictures]
+    nodes = [ImageNode(id_=id_, image=image) for id_, image in zip(shop.ids, encoded, strict=True)]
+    both = [ImageNode(image=image, text=text) for text, image in zip(shop.titles, encoded, strict=True)]
     vectors: dict[str, Any] = {
         "queries": [embedding.get_query_embedding(text) for text in ASKED],
-        "shown": [embedding.get_image_embedding(picture) for picture in shown],
-        "titles": embedding.get_text_embedding_batch(titles),
+        "shown": [embedding.get_image_embedding(picture) for picture in shop.shown],
+        "titles": embedding.get_text_embedding_batch(shop.titles),
         "pictures": [node.embedding for node in embedding(nodes)],
         "fused": [node.embedding for node in embedding(both)],
     }
@@ -114,14 +117,13 @@ def llamaindex(options: dict[str, Any]) -> Answers:
     return Answers({name: np.array(rows) for name, rows in vectors.items()}, best)
 
 
-def haystack(options: dict[str, Any]) -> Answers:
+def haystack(shop: Shop, options: dict[str, Any]) -> Answers:
     given = {**options, "api_key": Secret.from_token(options.get("api_key", "unused"))}
     silent = {**given, "progress_bar": False}
-    blobs = [ByteStream(png(p), mime_type="image/png") for p in SHOP]
-    documents = [HaystackDocument(content=title(p, "en"), blob=b) for p, b in zip(SHOP, blobs, strict=True)]
-    shown = [ByteStream(png(p), mime_type="image/png") for p in SHOWN]
-    texts = {**given, "image_resize": None}
-    texts.pop("image_resize")
+    blobs = [ByteStream(picture, mime_type="image/png") for picture in shop.pictures]
+    documents = [HaystackDocument(content=t, blob=b) for t, b in zip(shop.titles, blobs, strict=True)]
+    shown = [ByteStream(picture, mime_type="image/png") for picture in shop.shown]
+    texts = {name: value for name, value in given.items() if name != "image_resize"}
     words, looks = JinaClipTextEmbedder(**texts), JinaClipImageEmbedder(**given)
     texts["progress_bar"] = False
     filled = {
@@ -134,14 +136,14 @@ def haystack(options: dict[str, Any]) -> Answers:
     vectors["shown"] = [looks.run(picture)["embedding"] for picture in shown]
     store = InMemoryDocumentStore(embedding_similarity_function="cosine")
     store.write_documents(filled["pictures"])
-    names = {document.id: product.id for document, product in zip(documents, SHOP, strict=True)}
+    names = {document.id: id_ for document, id_ in zip(documents, shop.ids, strict=True)}
     retriever = InMemoryEmbeddingRetriever(store, top_k=10)
     asked = [*vectors["queries"], *vectors["shown"], *fuse(vectors["queries"][:3], vectors["shown"]).tolist()]
     best = [[names[found.id] for found in retriever.run(query_embedding=vector)["documents"]] for vector in asked]
     return Answers({name: np.array(rows) for name, rows in vectors.items()}, best)
 
 
-HOSTS: dict[str, Callable[[dict[str, Any]], Answers]] = {
+HOSTS: dict[str, Callable[[Shop, dict[str, Any]], Answers]] = {
     "langchain": langchain,
     "llamaindex": llamaindex,
     "haystack": haystack,
@@ -149,10 +151,10 @@ HOSTS: dict[str, Callable[[dict[str, Any]], Answers]] = {
 
 
 @pytest.fixture(scope="module")
-def backends(modelled) -> Iterator[dict[str, dict[str, Any]]]:
+def backends(modelled, catalogue_checkpoint) -> Iterator[dict[str, dict[str, Any]]]:
     """Options that mean the same model; the API gets the pictures as they are."""
     yield {
-        "local": {"model": str(CHECKPOINT), "backend": "local", "device": "cpu", "image_resize": "none"},
+        "local": {"model": catalogue_checkpoint, "backend": "local", "device": "cpu", "image_resize": "none"},
         "api": {
             "model": "jina-clip-v2",
             "api_key": KEY,
@@ -164,16 +166,21 @@ def backends(modelled) -> Iterator[dict[str, dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def expected(backends: dict[str, dict[str, Any]]) -> Answers:
-    return core(backends["local"])
+def shop(catalogue: list[Article]) -> Shop:
+    return Shop(catalogue)
+
+
+@pytest.fixture(scope="module")
+def expected(shop: Shop, backends: dict[str, dict[str, Any]]) -> Answers:
+    return core(shop, backends["local"])
 
 
 @pytest.mark.parametrize("backend", ["local", "api"])
 @pytest.mark.parametrize("host", HOSTS)
 def test_every_host_over_every_backend_gives_the_same_vectors_and_the_same_ten(
-    host: str, backend: str, backends, expected: Answers
+    host: str, backend: str, shop: Shop, backends, expected: Answers
 ) -> None:
-    found = HOSTS[host](backends[backend])
+    found = HOSTS[host](shop, backends[backend])
     for name, rows in expected.vectors.items():
         assert np.abs(found.vectors[name] - rows).max() <= SAME, name
     assert found.best == expected.best

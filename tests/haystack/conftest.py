@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,23 +13,26 @@ from PIL import Image
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before Haystack is imported: tests tell nobody
 
-from haystack import Document
+from haystack import Document, Pipeline
+from haystack.components.joiners import DocumentJoiner
+from haystack.components.writers import DocumentWriter
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import Secret
 
 from haystack_jinaclip import (
+    JinaClipDiversityRanker,
     JinaClipDocumentEmbedder,
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
     JinaClipImageEmbedder,
     JinaClipTextEmbedder,
 )
-from tests.server.process import Server
 from tests.tiny import make_checkpoint
 
 DOCUMENTS = (JinaClipDocumentEmbedder, JinaClipDocumentImageEmbedder, JinaClipFusedDocumentEmbedder)
-ALL = (JinaClipTextEmbedder, JinaClipImageEmbedder, *DOCUMENTS)
+EMBEDDERS = (JinaClipTextEmbedder, JinaClipImageEmbedder, *DOCUMENTS)
+ALL = (*EMBEDDERS, JinaClipDiversityRanker)
 KEYS = (f"jina_test_haystack_{number}" for number in itertools.count())
-COUNT = 60
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +83,19 @@ def run(request):
     return call
 
 
+def alike(result, other):
+    """Whether two results are the same: vectors but for the noise of how items were batched, the rest exactly."""
+
+    def split(given):
+        rows = [given, *given.get("documents", [])]
+        vectors = [row.embedding if isinstance(row, Document) else row.get("embedding") for row in rows]
+        rest = [replace(document, embedding=None) for document in given.get("documents", [])], given.get("meta")
+        return [vector for vector in vectors if vector is not None], rest
+
+    (vectors, rest), (others, another) = split(result), split(other)
+    return rest == another and np.shape(vectors) == np.shape(others) and np.allclose(vectors, others, atol=2e-6)
+
+
 def picture(seed, size=(90, 70)):
     """A noisy picture."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8))
@@ -110,53 +125,72 @@ def documents():
     return [Document(content=f"product {i}", meta={"file_path": f"{i}.png", "name": f"name {i}"}) for i in range(3)]
 
 
-@dataclass(frozen=True)
-class Item:
-    """A product of the catalogue, its picture on disk and its title."""
-
-    id: str
-    garment: str
-    colour: str
-    picture: Path
-    title: str
-
-
-@pytest.fixture(scope="session")
-def catalogue_checkpoint():
-    """The folder of the catalogue's trained model."""
-    scores = pytest.importorskip("examples.catalogue.scores", reason="the catalogue is not in this tree")
-    return str(scores.CHECKPOINT)
-
-
-@pytest.fixture(scope="session")
-def catalogue(catalogue_checkpoint, tmp_path_factory):
-    """Products that the model has never seen, one of them a red dress."""
-    from examples.catalogue.drawing import draw
-    from examples.catalogue.products import Attributes, Product, products
-    from examples.catalogue.wording import title
-
-    chosen = products("test", COUNT)
-    chosen[7] = Product("red-dress", Attributes("dress", "red", "plain", "", "midi", "short", "round"), 5)
-    place = tmp_path_factory.mktemp("catalogue")
-    for product in chosen:
-        draw(product, 512).save(place / f"{product.id}.png")
-    return [
-        Item(p.id, p.attributes.garment, p.attributes.colour, place / f"{p.id}.png", title(p, "en")) for p in chosen
-    ]
-
-
-@pytest.fixture(scope="session")
-def modelled(catalogue_checkpoint):
-    """A server that answers with the catalogue's model."""
-    pytest.importorskip("tests.server.model", reason="the test server cannot answer with a model in this tree")
-    with Server(model=catalogue_checkpoint) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=["api", "local"])
+@pytest.fixture(scope="session", params=["api", "local"])
 def trained(request, catalogue_checkpoint):
     """Options for the catalogue's model, at home and behind the server."""
     if request.param == "local":
         return {"model": catalogue_checkpoint, "backend": "local", "device": "cpu"}
     url = request.getfixturevalue("modelled").url
     return {"api_key": Secret.from_token(next(KEYS)), "base_url": url, "dimensions": 128}
+
+
+def articles(catalogue, kind) -> list[Document]:
+    """The products as documents with a title, or with a picture, or with both."""
+    meta = [{"kind": kind, "product": item.id, "file_path": item.picture.name} for item in catalogue]
+    titles = [None if kind == "picture" else item.title for item in catalogue]
+    return [Document(content=title, meta=each) for title, each in zip(titles, meta, strict=True)]
+
+
+def brochure(catalogue) -> list[Document]:
+    """Pages of a PDF file that shows every eighth product."""
+    from PIL import Image
+
+    shown = catalogue[7::8]
+    pages = [Image.open(item.picture) for item in shown]
+    path = catalogue[0].picture.parent / "brochure.pdf"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    return [
+        Document(meta={"kind": "page", "product": item.id, "file_path": path.name, "page_number": number})
+        for number, item in enumerate(shown, 1)
+    ]
+
+
+def indexing(options, catalogue, stores) -> Pipeline:
+    """texts, pictures, products -> embedder of each -> joiner -> writer of each store."""
+    quiet = {**options, "progress_bar": False}
+    place = {"root_path": str(catalogue[0].picture.parent)}
+    pipe = Pipeline()
+    pipe.add_component("titles", JinaClipDocumentEmbedder(**quiet))
+    pipe.add_component("pictures", JinaClipDocumentImageEmbedder(**quiet, **place))
+    pipe.add_component("products", JinaClipFusedDocumentEmbedder(**quiet, **place))
+    pipe.add_component("joiner", DocumentJoiner())
+    for name in ("titles", "pictures", "products"):
+        pipe.connect(f"{name}.documents", "joiner.documents")
+    for name, store in stores.items():
+        pipe.add_component(f"{name}_writer", DocumentWriter(store))
+        pipe.connect("joiner.documents", f"{name}_writer.documents")
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def stocked(trained, catalogue):
+    """Both stores, filled by one indexing pipeline over one backend."""
+    qdrant = pytest.importorskip("haystack_integrations.document_stores.qdrant")
+    stores = {
+        "memory": InMemoryDocumentStore(embedding_similarity_function="cosine"),
+        "qdrant": qdrant.QdrantDocumentStore(":memory:", embedding_dim=128, progress_bar=False),
+    }
+    pipe = indexing(trained, catalogue, stores)
+    pictures = articles(catalogue, "picture") + brochure(catalogue)
+    result = pipe.run(
+        {
+            "titles": {"documents": articles(catalogue, "title")},
+            "pictures": {"documents": pictures},
+            "products": {"documents": articles(catalogue, "product")},
+        }
+    )
+    for name in ("titles", "pictures", "products"):  # closing the pipeline would close an in-memory Qdrant, for good
+        pipe.get_component(name).close()
+    count = 3 * len(catalogue) + len(catalogue[7::8])
+    assert [result[f"{name}_writer"]["documents_written"] for name in stores] == [count, count]
+    return stores

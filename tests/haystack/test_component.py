@@ -21,10 +21,11 @@ from haystack.core.errors import DeserializationError
 from haystack.utils import ComponentDevice, Device, DeviceMap, Secret
 
 import haystack_jinaclip
-from haystack_integrations.components.embedders import jinaclip as home
+from haystack_integrations.components.embedders import jinaclip as embedders
+from haystack_integrations.components.rankers import jinaclip as rankers
 from haystack_jinaclip import JinaClipDocumentImageEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
-from jinaclip import ConfigError, EmbedderConfig, JinaClipError
-from tests.haystack.conftest import ALL
+from jinaclip import BudgetError, ConfigError, EmbedderConfig, ImagePolicy, JinaClipError
+from tests.haystack.conftest import ALL, EMBEDDERS
 
 SOURCE = Path(haystack_jinaclip.__file__).parents[1]
 OWN = {
@@ -39,6 +40,7 @@ LISTS = {"batch_size", "progress_bar", "raise_on_failure"}
 FILES = PICTURE | {"file_path_meta_field", "root_path"}
 SPECIAL = dict(zip(ALL, (TEXT_ONLY, PICTURE | {"url_mode"}, CONTENT | LISTS, FILES | LISTS), strict=False))
 SPECIAL[ALL[4]] = CONTENT | FILES | LISTS | {"weight"}
+SPECIAL[ALL[5]] = FILES | LISTS | {"top_k", "clusters", "method", "lambda_mult", "seed"}
 CHANGED = {
     "api_key": Secret.from_env_var("MY_KEY", strict=False),
     "model": "jina-clip-v1",
@@ -70,6 +72,11 @@ CHANGED = {
     "file_path_meta_field": "path",
     "root_path": "/data",
     "weight": 0.3,
+    "top_k": 7,
+    "clusters": 3,
+    "method": "mmr",
+    "lambda_mult": 0.3,
+    "seed": 9,
 }
 
 
@@ -78,13 +85,15 @@ def options_of(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_embedder_is_a_component_whose_two_runs_agree(kind) -> None:
+def test_every_class_is_a_component_whose_two_runs_agree(kind) -> None:
     """H1: construction checks it; sockets come from `run`, and the class is known by its full name."""
     made = kind()
     assert made.__haystack_supports_async__
-    assert list(made.__haystack_output__._sockets_dict) in (["embedding", "meta"], ["documents", "meta"])
+    outputs = ["embedding", "meta"] if kind in ALL[:2] else ["documents"] if kind is ALL[5] else ["documents", "meta"]
+    assert list(made.__haystack_output__._sockets_dict) == outputs
     assert component.registry[f"{kind.__module__}.{kind.__name__}"] is kind
-    assert kind.__module__.startswith("haystack_integrations.components.embedders.jinaclip.")
+    folder = "rankers" if kind is ALL[5] else "embedders"
+    assert kind.__module__.startswith(f"haystack_integrations.components.{folder}.jinaclip.")
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -128,7 +137,7 @@ def test_a_dictionary_gives_the_embedder_back(kind, values) -> None:
 
 def test_changed_values_differ_from_the_defaults() -> None:
     """Else the test above would show little."""
-    known = {name: item.default for kind in ALL for name, item in options_of(kind).items()}
+    known = {name: item.default for kind in reversed(ALL) for name, item in options_of(kind).items()}
     assert known.keys() == CHANGED.keys()
     assert [name for name in known if known[name] == CHANGED[name]] == ["backend"]
     assert MISSING not in known.values()
@@ -140,18 +149,17 @@ def test_an_unknown_option_in_yaml_is_refused() -> None:
         Pipeline.loads(saved)
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", EMBEDDERS)
 def test_nothing_is_resolved_in_the_constructor(kind, monkeypatch) -> None:
-    """H4: the default key names both variables and is strict; it is read at warm-up, and read again after a close."""
+    """H4: the default key names both variables, the first of them first, and is strict; it is read at warm-up."""
     for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     made = kind()
     assert made.api_key == Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"], strict=True)
     monkeypatch.setenv("JINAAI_API_KEY", "jina_second")
     assert made.warm_up().config.key.reveal() == "jina_second"
-    made.close()
     monkeypatch.setenv("JINA_API_KEY", "jina_first")
-    assert made.warm_up().config.key.reveal() == "jina_first"
+    assert kind().warm_up().config.key.reveal() == "jina_first"
 
 
 @pytest.mark.parametrize("secret", ["default", "lax", "empty"])
@@ -202,11 +210,36 @@ async def test_the_key_shows_nowhere(hosted, server, run, wrong) -> None:
     assert not [text for text in seen if hosted["api_key"].resolve_value() in text]
 
 
+WRONG = {
+    "timeout": [0, "60"],
+    "backend": ["remote"],
+    "dimensions": ["wide"],
+    "normalized": [1],
+    "prefix": [None, 7],
+    "suffix": [b"z"],
+    "embedding_separator": [None],
+    "meta_fields_to_embed": ["name", [1], {"name": 1}],
+    "weight": [-0.1, 1.1, "half", None],
+    "file_path_meta_field": [None],
+    "root_path": [Path("pictures"), 7],
+    "image_policy": [ImagePolicy(), ["max_pixels"], {1: 2}],
+    "progress_bar": ["no"],
+    "raise_on_failure": [None, 0],
+    "top_k": [0, -1, "5"],
+    "clusters": [0],
+    "method": ["random"],
+    "lambda_mult": [2],
+}
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_a_wrong_option_is_told_at_once(kind) -> None:
-    for wrong in ({"timeout": 0}, {"backend": "remote"}, {"dimensions": "wide"}):
-        with pytest.raises(ConfigError, match=next(iter(wrong))):
-            kind(**wrong)
+    """By name, where it is given and not at the first run."""
+    tried = {(name, repr(value)): value for name in options_of(kind).keys() & WRONG for value in WRONG[name]}
+    assert len(tried) > 4
+    for (name, _), value in tried.items():
+        with pytest.raises(ConfigError, match=f"{name.removeprefix('top_')}=.* must be"):
+            kind(**{name: value})
 
 
 def test_a_wrong_field_of_the_image_policy_is_told_at_once() -> None:
@@ -248,16 +281,31 @@ def test_the_pipeline_drives_the_life_of_an_embedder(make) -> None:
     assert pipe.run(data)["embedder"]["embedding"] == first
     assert asyncio.run(pipe.run_async(data))["embedder"]["embedding"] == first
     pipe.close()
-    assert made._clip is None
     assert asyncio.run(pipe.run_async(data))["embedder"]["embedding"] == first
     asyncio.run(pipe.close_async())
-    assert made._clip is None
 
 
-def test_warming_up_loads_the_weights(tiny) -> None:
+def test_warming_up_loads_the_weights_and_closing_lets_go_of_them(tiny) -> None:
     """H7, H8: what takes long happens there, not in the first run."""
     made = JinaClipTextEmbedder(model=str(tiny), backend="local", device="cpu")
+    backend = made.warm_up()._backend
+    assert backend._model is not None
+    made.close()
+    assert backend._model is None
     assert made.warm_up()._backend._model is not None
+    asyncio.run(made.close_async())
+    assert backend._model is None
+
+
+async def test_closing_fills_no_budget_up_again(hosted, server, run) -> None:
+    """H7: what an embedder may spend, it may spend once; `run` closes it after each call."""
+    made = JinaClipTextEmbedder(**hosted, token_budget=30)
+    await run(made, "a red dress " * 4)
+    spent = server.ledger()["tokens"]
+    assert 0 < spent < 30
+    with pytest.raises(BudgetError):
+        await run(made, "another red dress " * 8)
+    assert server.ledger()["tokens"] == spent
 
 
 async def test_an_embedder_works_without_being_warmed_up(make, run) -> None:
@@ -330,14 +378,15 @@ def test_no_super_and_no_namespace_init() -> None:
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         assert not [call for call in calls if getattr(call.func, "id", "") == "super" and not call.args], path
     folders = {path.parent for path in SOURCE.rglob("__init__.py")}
-    own = SOURCE / "haystack_integrations" / "components" / "embedders" / "jinaclip"
-    assert {folder for folder in folders if "haystack_integrations" in folder.parts} == {own}
-    assert (own / "py.typed").exists()
+    own = {SOURCE / "haystack_integrations" / "components" / kind / "jinaclip" for kind in ("embedders", "rankers")}
+    assert {folder for folder in folders if "haystack_integrations" in folder.parts} == own
+    assert all((folder / "py.typed").exists() for folder in own)
 
 
 def test_both_packages_give_the_same_names() -> None:
-    assert haystack_jinaclip.__all__ == home.__all__
-    assert all(getattr(haystack_jinaclip, name) is getattr(home, name) for name in home.__all__)
+    homes = {name: home for home in (embedders, rankers) for name in home.__all__}
+    assert haystack_jinaclip.__all__ == sorted(homes)
+    assert all(getattr(haystack_jinaclip, name) is getattr(home, name) for name, home in homes.items())
     with pytest.raises(AttributeError, match="JinaClipRanker"):
         _ = haystack_jinaclip.JinaClipRanker
 
@@ -348,6 +397,7 @@ def test_importing_adds_nothing_heavy_to_the_host() -> None:
         "import sys, haystack, haystack.dataclasses, haystack.components.converters.image.image_utils\n"
         "before = set(sys.modules)\n"
         "import haystack_integrations.components.embedders.jinaclip\n"
+        "import haystack_integrations.components.rankers.jinaclip\n"
         "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         BudgetError,
         CheckpointError,
         ConfigError,
+        ConversionError,
         InputError,
         ItemError,
         JinaClipError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
     from jinaclip.fusion import fuse
     from jinaclip.inputs import Image
+    from jinaclip.pages import Page, Pages
     from jinaclip.specs import SPECS, ModelSpec
     from jinaclip.usage import Usage
     from jinaclip.vectors import truncate
@@ -52,6 +54,7 @@ __all__ = [
     "CheckReport",
     "CheckpointError",
     "ConfigError",
+    "ConversionError",
     "EmbedderConfig",
     "Estimate",
     "Image",
@@ -62,6 +65,8 @@ __all__ = [
     "JinaClipError",
     "MissingDependencyError",
     "ModelSpec",
+    "Page",
+    "Pages",
     "Partial",
     "QuotaError",
     "RateLimitError",
@@ -82,6 +87,7 @@ _HOMES = {
     "diversity": ("diversify",),
     "fusion": ("fuse",),
     "inputs": ("Image",),
+    "pages": ("Page", "Pages"),
     "specs": ("SPECS", "ModelSpec"),
     "usage": ("Usage",),
     "vectors": ("truncate",),

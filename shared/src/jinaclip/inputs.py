@@ -22,13 +22,15 @@ from jinaclip.errors import InputError
 if TYPE_CHECKING:
     import PIL.Image
 
+    from jinaclip.pages import Page
+
 ImageKind = Literal["path", "url", "bytes", "pil", "array"]
 DATA_HEADER = 256
 """Longest header of a data: URI; longer ones are not headers."""
 
 T = TypeVar("T")
 ImageLike: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BytesIO | PIL.Image.Image | NDArray[Any] | Image"
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BytesIO | PIL.Image.Image | NDArray[Any] | Image | Page"
 )
 """What every image parameter takes."""
 

@@ -10,6 +10,7 @@ from jinaclip import images
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.inputs import Image, Text, as_image, as_text, is_held, many, named
+from jinaclip.pages import Page
 
 Item = Text | Image | InputError
 Read = Callable[[Any, int], tuple[Item, ...]]
@@ -71,6 +72,8 @@ def usable_image(value: Any, index: int | None, policy: ImagePolicy, *, snapshot
     Raises:
         InputError: it is none; `.index` says which.
     """
+    if isinstance(value, Page):
+        value = value.render(policy.max_pixels)
     image = as_image(value, index)
     try:
         images.check(image, policy)

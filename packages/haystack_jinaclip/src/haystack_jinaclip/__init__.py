@@ -1,7 +1,7 @@
-"""jina-clip-v1 and jina-clip-v2 embedders for Haystack, by their short name.
+"""jina-clip-v1 and jina-clip-v2 embedders for Haystack, and a ranker, by their short names.
 
-They are defined under `haystack_integrations.components.embedders.jinaclip`, which saved pipelines name and Haystack
-trusts. Loaded on first use.
+They are defined under `haystack_integrations.components`, which saved pipelines name and Haystack trusts. Loaded on
+first use.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from haystack_integrations.components.embedders.jinaclip import (
-        ConversionError,
         JinaClipDocumentEmbedder,
         JinaClipDocumentImageEmbedder,
         JinaClipFusedDocumentEmbedder,
         JinaClipImageEmbedder,
         JinaClipTextEmbedder,
     )
+    from haystack_integrations.components.rankers.jinaclip import JinaClipDiversityRanker
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ConversionError",
+    "JinaClipDiversityRanker",
     "JinaClipDocumentEmbedder",
     "JinaClipDocumentImageEmbedder",
     "JinaClipFusedDocumentEmbedder",
@@ -34,4 +34,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("haystack_integrations.components.embedders.jinaclip"), name)
+    kind = "rankers" if name.endswith("Ranker") else "embedders"
+    return getattr(importlib.import_module(f"haystack_integrations.components.{kind}.jinaclip"), name)

@@ -1,18 +1,14 @@
 """jina-clip-v1 and jina-clip-v2 embedders: texts, pictures and both at once, in one vector space."""
 
-from haystack_integrations.components.embedders.jinaclip._pages import ConversionError
-from haystack_integrations.components.embedders.jinaclip.document_embedders import (
+from haystack_integrations.components.embedders.jinaclip.embedders import (
     JinaClipDocumentEmbedder,
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
-)
-from haystack_integrations.components.embedders.jinaclip.query_embedders import (
     JinaClipImageEmbedder,
     JinaClipTextEmbedder,
 )
 
 __all__ = [
-    "ConversionError",
     "JinaClipDocumentEmbedder",
     "JinaClipDocumentImageEmbedder",
     "JinaClipFusedDocumentEmbedder",
