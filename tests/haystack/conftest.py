@@ -134,6 +134,10 @@ def trained(request, catalogue_checkpoint):
     return {"api_key": Secret.from_token(next(KEYS)), "base_url": url, "dimensions": 128}
 
 
+COUNT = 32
+"""Products in the stores."""
+
+
 def articles(catalogue, kind) -> list[Document]:
     """The products as documents with a title, or with a picture, or with both."""
     meta = [{"kind": kind, "product": item.id, "file_path": item.picture.name} for item in catalogue]
@@ -162,7 +166,7 @@ def indexing(options, catalogue, stores) -> Pipeline:
     pipe = Pipeline()
     pipe.add_component("titles", JinaClipDocumentEmbedder(**quiet))
     pipe.add_component("pictures", JinaClipDocumentImageEmbedder(**quiet, **place))
-    pipe.add_component("products", JinaClipFusedDocumentEmbedder(**quiet, **place))
+    pipe.add_component("products", JinaClipFusedDocumentEmbedder(**quiet, **place, image_resize="none"))
     pipe.add_component("joiner", DocumentJoiner())
     for name in ("titles", "pictures", "products"):
         pipe.connect(f"{name}.documents", "joiner.documents")
@@ -174,7 +178,8 @@ def indexing(options, catalogue, stores) -> Pipeline:
 
 @pytest.fixture(scope="session")
 def stocked(trained, catalogue):
-    """Both stores, filled by one indexing pipeline over one backend."""
+    """Both stores, filled by one indexing pipeline over one backend with the first half of the catalogue."""
+    catalogue = catalogue[:COUNT]
     qdrant = pytest.importorskip("haystack_integrations.document_stores.qdrant")
     stores = {
         "memory": InMemoryDocumentStore(embedding_similarity_function="cosine"),

@@ -37,43 +37,44 @@ def embedder(request, hosted, folder):
     return request.param(**hosted, root_path=str(folder), progress_bar=False, image_policy=policy)
 
 
-@pytest.mark.parametrize(
-    ("meta", "reason"),
-    [
-        ({}, "file_path"),
-        ({"file_path": None}, "file_path"),
-        ({"file_path": 7}, "file_path"),
-        ({"file_path": "missing.png"}, "missing.png"),
-        ({"file_path": "https://example.org/a.png"}, "does not exist"),
-        ({"file_path": "data:image/png;base64,AAAA", "mime_type": "image/png"}, "does not exist"),
-        ({"file_path": "nul\0.png"}, "NUL"),
-        ({"file_path": "notes.txt"}, "notes.txt.* MIME type"),
-        ({"file_path": "noname"}, "noname.* MIME type"),
-        ({"file_path": "0.png", "mime_type": "text/html"}, "0.png.* MIME type"),
-        ({"file_path": "../outside.png"}, "allowed_roots"),
-        ({"file_path": "../not-even-there.png"}, "allowed_roots"),
-        ({"file_path": "../outside.pdf", "page_number": 1}, "allowed_roots"),
-        ({"file_path": "/etc/passwd", "mime_type": "image/png"}, "allowed_roots"),
-        ({"file_path": "link.png"}, "allowed_roots"),
-        ({"file_path": "large.png"}, "max_bytes"),
-        ({"file_path": "large.pdf", "page_number": 1}, "max_bytes"),
-        ({"file_path": "pages.pdf"}, "page_number"),
-        ({"file_path": "pages.pdf", "page_number": "2"}, "whole number"),
-        ({"file_path": "pages.pdf", "page_number": 0}, "whole number"),
-    ],
-)
-async def test_a_document_without_usable_picture_is_a_value_error(embedder, server, folder, run, meta, reason) -> None:
+UNUSABLE = [
+    ({}, "file_path"),
+    ({"file_path": None}, "file_path"),
+    ({"file_path": 7}, "file_path"),
+    ({"file_path": "missing.png"}, "missing.png"),
+    ({"file_path": "https://example.org/a.png"}, "does not exist"),
+    ({"file_path": "data:image/png;base64,AAAA", "mime_type": "image/png"}, "does not exist"),
+    ({"file_path": "nul\0.png"}, "NUL"),
+    ({"file_path": "notes.txt"}, "notes.txt.* MIME type"),
+    ({"file_path": "noname"}, "noname.* MIME type"),
+    ({"file_path": "0.png", "mime_type": "text/html"}, "0.png.* MIME type"),
+    ({"file_path": "../outside.png"}, "allowed_roots"),
+    ({"file_path": "../not-even-there.png"}, "allowed_roots"),
+    ({"file_path": "../outside.pdf", "page_number": 1}, "allowed_roots"),
+    ({"file_path": "/etc/passwd", "mime_type": "image/png"}, "allowed_roots"),
+    ({"file_path": "link.png"}, "allowed_roots"),
+    ({"file_path": "large.png"}, "max_bytes"),
+    ({"file_path": "large.pdf", "page_number": 1}, "max_bytes"),
+    ({"file_path": "pages.pdf"}, "page_number"),
+    ({"file_path": "pages.pdf", "page_number": "2"}, "whole number"),
+    ({"file_path": "pages.pdf", "page_number": 0}, "whole number"),
+]
+
+
+async def test_a_document_without_usable_picture_is_a_value_error(embedder, server, folder, run) -> None:
     """H15: before anything is sent, and with the id of the document. The image policy holds for files and PDFs."""
     (folder.parent / "outside.png").write_bytes(png(1))
     (folder.parent / "outside.pdf").write_bytes((folder / "pages.pdf").read_bytes())
     (folder / "large.png").write_bytes(png(1, (400, 400)))
     (folder / "large.pdf").write_bytes((folder / "pages.pdf").read_bytes() + b"%" * 100_000)
     (folder / "link.png").symlink_to(folder.parent / "outside.png")
-    bad = Document(content="bad", meta=meta)
-    with pytest.raises(ValueError, match=reason) as caught:
-        await run(embedder, [Document(content="fine", meta={"file_path": "0.png"}), bad])
-    assert isinstance(caught.value, InputError) and caught.value.index == 1
-    assert bad.id in str(caught.value)
+    fine = Document(content="fine", meta={"file_path": "0.png"})
+    for meta, reason in UNUSABLE:
+        bad = Document(content="bad", meta=meta)
+        with pytest.raises(ValueError, match=reason) as caught:
+            await run(embedder, [fine, bad])
+        assert isinstance(caught.value, InputError) and caught.value.index == 1
+        assert bad.id in str(caught.value)
     assert server.ledger()["requests"] == 0
 
 

@@ -27,7 +27,7 @@ from haystack_jinaclip import (
     JinaClipTextEmbedder,
 )
 from jinaclip import AuthenticationError, InputError
-from tests.haystack.conftest import ALL, EMBEDDERS, articles, png
+from tests.haystack.conftest import ALL, COUNT, EMBEDDERS, articles, png
 
 LOAD = """
 import asyncio, json, os, sys, traceback
@@ -221,7 +221,7 @@ def test_indexed_documents_keep_what_they_were(stocked, catalogue) -> None:
     for store in stocked.values():
         filters = {"field": "meta.kind", "operator": "==", "value": "page"}
         pages = sorted(store.filter_documents(filters), key=lambda document: document.meta["page_number"])
-        assert [page.meta["product"] for page in pages] == [item.id for item in catalogue[7::8]]
+        assert [page.meta["product"] for page in pages] == [item.id for item in catalogue[7:COUNT:8]]
         assert all(page.meta["embedding_source"]["type"] == "image" for page in pages)
 
 
