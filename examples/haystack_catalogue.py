@@ -4,6 +4,7 @@
 
 One pipeline indexes 60 products, picture and English title fused into one vector each, in an embedded Qdrant. A second
 one finds them by text in three languages and by picture; a text and a picture together make a third kind of query.
+A third pipeline shows a different kind of coat second.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 from examples.catalogue.drawing import draw
 from examples.catalogue.products import Attributes, Product, products
 from examples.catalogue.wording import title
-from haystack_jinaclip import JinaClipFusedDocumentEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
+from haystack_jinaclip import (
+    JinaClipDiversityRanker,
+    JinaClipFusedDocumentEmbedder,
+    JinaClipImageEmbedder,
+    JinaClipTextEmbedder,
+)
 from jinaclip import fuse
 
 COUNT = 60
@@ -62,6 +68,17 @@ def searching(embedder: JinaClipTextEmbedder | JinaClipImageEmbedder, store: Qdr
     return pipe
 
 
+def diverse(store: QdrantDocumentStore) -> Pipeline:
+    """embedder -> retriever, with embeddings -> ranker."""
+    pipe = Pipeline()
+    pipe.add_component("embedder", JinaClipTextEmbedder(**OPTIONS))
+    pipe.add_component("retriever", QdrantEmbeddingRetriever(store, top_k=15, return_embedding=True))
+    pipe.add_component("ranker", JinaClipDiversityRanker(**OPTIONS, top_k=2, clusters=3))
+    pipe.connect("embedder.embedding", "retriever.query_embedding")
+    pipe.connect("retriever.documents", "ranker.documents")
+    return pipe
+
+
 def show(query: str, found: list[Document]) -> None:
     """A row of the table: what was asked, and the two best."""
     titles = [f"{document.score:.2f} {str(document.content)[:34]:<34}" for document in found]
@@ -84,6 +101,9 @@ def main() -> None:
         seen = JinaClipImageEmbedder(**OPTIONS).run(shown["image"])["embedding"]
         both = QdrantEmbeddingRetriever(store, top_k=2).run(query_embedding=fuse(wish, seen).tolist())
         show("that picture + 'red dress'", both["documents"])
+        found = diverse(store).run({"embedder": {"text": "a coat"}}, include_outputs_from={"retriever"})
+        show("a coat", found["retriever"]["documents"][:2])
+        show("a coat, different kinds", found["ranker"]["documents"])
 
 
 if __name__ == "__main__":

@@ -43,10 +43,10 @@ def quiet(options, **more) -> JinaClipDocumentEmbedder:
 
 
 async def test_documents_come_back_in_order_with_plain_floats(make, kind, documents, run) -> None:
-    """H12: exactly float; JSON and `to_dict` take the documents."""
+    """H11, H12: exactly float; JSON and `to_dict` take the documents; ids, hashes of the content, are kept."""
     result = await run(make(kind), documents)
     assert result.keys() == {"documents", "meta"}
-    assert [document.content for document in result["documents"]] == [document.content for document in documents]
+    assert [(d.id, d.content) for d in result["documents"]] == [(d.id, d.content) for d in documents]
     for document in result["documents"]:
         assert {type(number) for number in document.embedding} == {float}
         assert json.loads(json.dumps(document.to_dict()))["embedding"] == document.embedding
@@ -108,12 +108,6 @@ async def test_documents_are_not_touched(make, kind, run) -> None:
     assert got is not given and got.embedding is not None
     meta = {name: value for name, value in got.meta.items() if name != "embedding_source"}
     assert replace(got, embedding=None, meta=meta) == before
-
-
-async def test_a_fresh_id_is_kept_too(make, kind, documents, run) -> None:
-    """H11: ids are hashes of the content; an embedding must not change them."""
-    got = (await run(make(kind), documents))["documents"]
-    assert [document.id for document in got] == [document.id for document in documents]
 
 
 async def test_documents_with_one_id_keep_their_places(make, run) -> None:

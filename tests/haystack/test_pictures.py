@@ -257,26 +257,28 @@ def test_sync_and_async_agree_on_pages(make, folder) -> None:
     assert replace(wanted["documents"][0], embedding=None, meta=given[0].meta) == given[0]
 
 
-async def test_waiting_for_pdfium_leaves_the_loop_free(make, folder) -> None:
-    """H19: also when the files are closed: another run holds PDFium's lock for as long as the loop does not turn."""
-    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
-    turned, held = threading.Event(), threading.Event()
+async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -> None:
+    """H19: another run holds PDFium's lock when this one wants to close its files; meanwhile the loop turns."""
+    server.configure(base_ms=100)
+    made = JinaClipDocumentImageEmbedder(**hosted, root_path=str(folder), progress_bar=False)
+    held, turned = threading.Event(), threading.Event()
 
     def hold() -> None:
         with Pages() as pages, pages.opened(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
             held.set()
             assert turned.wait(30)
 
-    for moment in ("start", "end"):
-        turned.clear()
-        held.clear()
-        batch = asyncio.create_task(made.run_async([page(1)]))
-        while moment == "end" and not made._clip:  # noqa: ASYNC110  nobody sets an event then
-            await asyncio.sleep(0)
-        holder = threading.Thread(target=hold)
-        holder.start()
-        while not held.is_set():  # noqa: ASYNC110  a thread sets it
-            await asyncio.sleep(0)
-        turned.set()
-        holder.join()
-        assert (await batch)["documents"][0].embedding
+    batch = asyncio.create_task(made.run_async([page(1)]))
+    while not server.ledger()["in_flight"]:  # noqa: ASYNC110  the server is another process
+        await asyncio.sleep(0)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    while not (held.is_set() and made.warm_up().usage.tokens):  # noqa: ASYNC110  until the answer is there
+        await asyncio.sleep(0)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not batch.done()
+    turned.set()
+    assert (await batch)["documents"][0].embedding
+    holder.join()
+    await made.close_async()
