@@ -377,3 +377,11 @@ async def test_pairs_answered_before_the_end_are_kept_whole(server, clip, run):
         await run(clip(batch_size=5, max_concurrency=1), "embed_pairs", list(zip(TEXTS, TURNED, strict=False)))
     assert sorted(caught.value.partial.vectors) == [0, 1]
     np.testing.assert_allclose(caught.value.partial.vectors[1], fused(TEXTS[1], TURNED[1]), atol=1e-6)
+
+
+async def test_where_no_vector_is_missing_no_key_is_needed(monkeypatch):
+    monkeypatch.delenv("JINA_API_KEY", raising=False)
+    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+    keyless, stored = JinaClip(), np.ones(4)
+    for vectors, images in ([], []), ([stored, None], ["a.png", None]):
+        assert keyless.embed_missing(vectors, images) == await keyless.aembed_missing(vectors, images) == vectors

@@ -228,6 +228,28 @@ def test_images_show_their_name_and_not_their_content():
     assert repr(Image.from_url("https://a.b/c")) == "Image(url: 'https://a.b/c')"
 
 
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        (Image.from_path("folder/a#1.png"), str(Path("folder/a#1.png"))),
+        (Image.from_bytes(PNG), "bytes"),
+        (Image.from_array(np.zeros((2, 2), np.uint8)), "array"),
+        (Image.from_url("https://user:secret@a.b:8443/c.png?signature=secret#secret"), "https://a.b:8443/c.png"),
+        (Image.from_url("https://a.b/c\n?signature=\nsecret"), "https://a.b/c\n"),
+        (as_image("iVBORw0KGgo" * 40), "iVBORw0KGgoiVBOR..."),
+    ],
+)
+def test_an_image_as_a_str_holds_no_bytes_and_no_secret_of_its_address(image, shown):
+    assert str(image) == shown
+
+
+def test_an_error_in_place_of_an_image_is_raised_as_that_of_its_image():
+    """An adapter that cannot make out what it was given says so this way."""
+    with pytest.raises(InputError, match="image 3: no url") as caught:
+        as_image(InputError("no url"), 3)
+    assert caught.value.index == 3
+
+
 # What is no text
 
 

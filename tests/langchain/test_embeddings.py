@@ -200,6 +200,7 @@ FORMS = {
     "zip": lambda values: map(itemgetter(0), zip(values, strict=True)),
     "deque": deque,
     "keys": lambda values: dict.fromkeys(values).keys(),
+    "values": lambda values: dict(enumerate(values)).values(),
 }
 
 
@@ -216,7 +217,11 @@ async def test_l12_every_iterable_is_taken_once_and_wholly(make: Make, tmp_path:
         assert near(await getattr(embeddings, f"a{method}")(form(values)), expected)
 
 
-@pytest.mark.parametrize("value", ["a bare string", b"bytes", 7, None, {"a": 1}, Path("x.png"), io.BytesIO(b"a\nb")])
+@pytest.mark.parametrize(
+    "value",
+    ["a", b"a", bytearray(b"a"), 7, None, {"a": 1}, Path("x.png"), io.BytesIO(b"a\nb"), picture(1), np.ones((2, 2, 3))],
+    ids=lambda value: type(value).__name__,
+)
 def test_l12_one_thing_where_several_are_meant_is_refused(make: Make, value: Any) -> None:
     embeddings = make()
     for method in (embeddings.embed_documents, embeddings.embed_images, embeddings.embed_pairs):
@@ -257,6 +262,8 @@ async def test_l13_every_form_of_a_picture_gives_one_vector_alone_and_in_a_mixed
     for vectors in (
         embeddings.embed_images(forms),
         embeddings.embed_images(iter(forms)),
+        embeddings.embed_images(deque(forms)),
+        embeddings.embed_image(dict(enumerate(forms)).values()),
         [embeddings.embed_image(form) for form in forms],
         [pair for form in forms for pair in embeddings.embed_pairs([("a", form)], weight=0)],
         await embeddings.aembed_images(forms),
@@ -290,6 +297,7 @@ REFUSED = [
     ({"type": "image", "base64": "!!!!", "mime_type": "image/png"}, "base64"),
     ({"type": "image", "url": ""}, "url"),
     ({}, "None"),
+    ({"type": "input_image", "image_url": "https://example.com/a.png"}, "'input_image'"),
 ]
 
 
@@ -305,7 +313,7 @@ def test_l13_a_block_that_is_no_usable_image_is_refused_by_its_index(
 
 
 def test_a_bad_block_of_a_generator_is_named_too(make: Make) -> None:
-    with pytest.raises(InputError, match=r"image 2 .*file_id") as caught:
+    with pytest.raises(InputError, match=r"image 2: .*file_id") as caught:
         make().embed_images(iter([picture(1), picture(2), {"type": "image", "file_id": "x"}]))
     assert caught.value.index == 2
 
@@ -339,10 +347,10 @@ def test_l23_queries_and_documents_differ_and_the_namespace_changes_with_the_vec
     assert not near(embeddings.embed_query("a"), embeddings.embed_documents(["a"])[0])
     assert near(embeddings.embed_query("a"), expected_vector("text", "a", task="retrieval.query"))
     names = [
-        make(**o).cache_namespace for o in ({}, {"dimensions": 64}, {"normalized": False}, {"model": "jina-clip-v1"})
+        make(**o).clip.fingerprint for o in ({}, {"dimensions": 64}, {"normalized": False}, {"model": "jina-clip-v1"})
     ]
     assert len(set(names)) == len(names)
-    assert make(batch_size=3, timeout=9).cache_namespace == embeddings.cache_namespace == embeddings.clip.fingerprint
+    assert make(batch_size=3, timeout=9).clip.fingerprint == embeddings.clip.fingerprint
     assert set(names[0]) <= set("abcdefghijklmnopqrstuvwxyz0123456789-"), "a file store takes it"
 
 

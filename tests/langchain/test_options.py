@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.load import dumps
@@ -23,6 +24,7 @@ from pydantic import SecretStr, ValidationError
 import langchain_jinaclip
 from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
+from tests.langchain.test_embeddings import picture
 from tests.server.process import Server
 
 KEY = "jina_test_secret0123456789secret"
@@ -76,11 +78,36 @@ def test_l16_a_misspelt_option_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"batch_size": True}, {"dimensions": "64"}, {"backend": "cloud"}, {"timeout": None}]
+    "option",
+    [
+        {"batch_size": True},
+        {"dimensions": "64"},
+        {"dimensions": np.float64(64)},
+        {"backend": "cloud"},
+        {"timeout": None},
+        {"timeout": "5"},
+        {"normalized": 1},
+        {"image_policy": {"max_byte": 1}},
+    ],
+    ids=str,
 )
 def test_an_option_of_the_wrong_type_is_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=next(iter(option))):
+    with pytest.raises((ValidationError, ConfigError), match=next(iter(option))):
         JinaClipEmbeddings(api_key=KEY, **option)
+
+
+def test_numbers_of_numpy_are_taken_as_the_core_takes_them() -> None:
+    made = JinaClipEmbeddings(api_key=KEY, dimensions=np.int64(512), timeout=np.float32(5))
+    assert (made.dimensions, made.clip.dimensions, made.timeout) == (512, 512, 5.0)
+    assert (type(made.dimensions), type(made.timeout)) == (int, float)
+
+
+def test_what_model_dump_gives_makes_the_object_again() -> None:
+    policy = ImagePolicy(allowed_roots=(Path("/a"), "/b"), allow_networks=("10.0.0.0/8",), background=(1, 2, 3))
+    one = JinaClipEmbeddings(api_key=KEY, image_policy=policy, dimensions=64)
+    again = JinaClipEmbeddings(api_key=KEY, **one.model_dump(exclude={"api_key"}))
+    assert again.clip.config == one.clip.config
+    assert JinaClipEmbeddings(**one.model_dump()).image_policy == policy
 
 
 @pytest.mark.parametrize("option", [{"batch_size": 0}, {"dimensions": 4096}, {"image_quality": 101}, {"timeout": -1}])
@@ -213,7 +240,12 @@ def test_l20_it_is_declared_not_serialisable_and_its_dump_is_harmless() -> None:
 
 
 def test_l27_public_names_and_the_type_marker_are_there() -> None:
-    assert langchain_jinaclip.__all__ == ["JinaClipEmbeddings", "JinaClipRetriever", "JinaClipTool"]
+    assert langchain_jinaclip.__all__ == [
+        "JinaClipDiversifier",
+        "JinaClipEmbeddings",
+        "JinaClipRetriever",
+        "JinaClipTool",
+    ]
     assert all(getattr(langchain_jinaclip, name).__name__ == name for name in langchain_jinaclip.__all__)
     assert set(langchain_jinaclip.__all__) <= set(dir(langchain_jinaclip))
     assert files("langchain_jinaclip").joinpath("py.typed").is_file()
@@ -248,8 +280,20 @@ def test_the_retriever_refuses_what_it_does_not_know(make: Any) -> None:
     for options in ({"top_k": 3}, {"k": 0}, {"weight": 1.5}):
         with pytest.raises(ValidationError, match=next(iter(options))):
             JinaClipRetriever(vectorstore=store, **options)
-    with pytest.raises(TypeError, match="kk"):
-        JinaClipRetriever(vectorstore=store).invoke("a", kk=3)
+
+
+@pytest.mark.parametrize("option", [{"k": 0}, {"k": 2.5}, {"k": True}, {"weight": 1.5}, {"weight": "much"}], ids=str)
+async def test_options_of_a_call_are_refused_before_anything_is_paid(make: Any, server: Server, option: Any) -> None:
+    store = InMemoryVectorStore(make())
+    name = next(iter(option))
+    for search in (JinaClipRetriever(vectorstore=store), JinaClipRetriever(vectorstore=store, search_kwargs={"k": 3})):
+        with pytest.raises(ConfigError, match=f"{name}="):
+            search.invoke({"text": "a", "image": picture(1)}, **option)
+        with pytest.raises(ConfigError, match=f"{name}="):
+            await search.ainvoke("a", **option)
+        with pytest.raises(TypeError, match="weigth"):  # some stores would take it and say nothing
+            search.invoke("a", weigth=0.5)
+    assert server.ledger()["received"] == {}
 
 
 def test_the_retriever_is_configurable_at_run_time(make: Any) -> None:

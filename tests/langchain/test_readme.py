@@ -71,6 +71,12 @@ def test_rows_go_into_every_store_and_come_back(names: dict[str, Any]) -> None:
     client.delete_collection("shop")
 
 
+def test_results_that_look_different(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    exec(program("Images") + program("Results that look different"), names)
+    assert capsys.readouterr().out.count("page_content=") > 5
+    assert len(names["varied"].invoke({"image": "coat.png"})) == 5
+
+
 def test_the_agent(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     script = Script(messages=iter([asking(text="in blue", image="dress.png"), AIMessage("The coat.")]))
     exec(program("Images") + program("In an agent"), {**names, "model": script})

@@ -144,6 +144,8 @@ REFUSED = [
     ({"text": None, "image": None}, "needs a text"),
     ({"query": "a"}, "'query'"),
     ({"text": 7}, "must be a str"),
+    ({"text": 0}, "must be a str"),
+    ({"text": "in blue", "image": "/etc/hostname"}, "allowed_roots"),
     ({"image": 7}, "int is no image"),
     (7, "int is no image"),
     ({"image": "/etc/hostname"}, "allowed_roots"),
@@ -202,12 +204,12 @@ class Tracer(BaseTracer):
 def test_l18_a_trace_holds_the_text_and_where_the_image_is_but_not_its_bytes(retriever: JinaClipRetriever) -> None:
     letters = base64.b64encode(encoded(picture(1))).decode()
     queries = [
-        (f"data:image/png;base64,{letters}", "[image: data:image/png;base64]"),
-        ({"text": "in blue", "image": f"data:image/png;base64,{letters}"}, "in blue [image: data:image/png;base64]"),
+        (f"data:image/png;base64,{letters}", "[image: bytes]"),
+        ({"text": "in blue", "image": f"data:image/png;base64,{letters}"}, "in blue [image: bytes]"),
         ({"text": "in blue", "image": "a.png"}, "in blue [image: a.png]"),
         ({"image": encoded(picture(1))}, "[image: bytes]"),
-        ({"image": picture(1)}, "[image: Image]"),
-        (HumanMessage([create_image_block(base64=letters, mime_type="image/png")]), "[image: data:image/png;base64]"),
+        ({"image": picture(1)}, "[image: pil]"),
+        (HumanMessage([create_image_block(base64=letters, mime_type="image/png")]), "[image: bytes]"),
         ("a red dress", "a red dress"),
     ]
     for query, shown in queries:
@@ -296,19 +298,21 @@ def test_l18_langsmith_gets_neither_the_key_nor_image_bytes(
     )
     assert done.returncode == 0, done.stderr
     sent = b"".join(collector.bodies)  # type: ignore[attr-defined]
-    assert b"[image: bytes]" in sent and b"in blue [image: data:image/png;base64]" in sent and b"result 1" in sent
+    assert b"[image: bytes]" in sent and b"in blue [image: bytes]" in sent and b"result 1" in sent
     data = (tmp_path / "a.png").read_bytes()
     assert key.encode() not in sent
     assert base64.b64encode(data)[40:120] not in sent
     assert repr(data)[60:100].encode() not in sent
 
 
-def test_a_text_that_begins_like_a_data_uri_is_a_text_and_odd_images_are_traced_without_bytes() -> None:
-    from langchain_jinaclip.inputs import Query
-
+def test_a_text_that_begins_like_a_data_uri_is_a_text(retriever: JinaClipRetriever) -> None:
     for text in ("Data: a red dress", "data: red, blue", "data:"):
-        assert (Query.of(text).text, Query.of(text).image) == (text, None)
-    bare = base64.b64encode(encoded(picture(1))).decode()
-    assert bare[:40] not in str(Query.of({"image": bare}))
-    signed = "https://user:secret@example.com/a.png?X-Amz-Signature=abc"
-    assert str(Query.of({"image": signed})) == "[image: https://example.com/a.png]"
+        assert near(asked(retriever, text), retriever.embeddings.embed_query(text))
+
+
+def test_l18_a_trace_holds_neither_what_signs_an_address_nor_base64_that_was_meant_as_a_file(make: Make) -> None:
+    search, tracer = JinaClipRetriever(vectorstore=InMemoryVectorStore(make(url_mode="forward"))), Tracer()
+    search.invoke({"image": "https://example.com/a.png?X-Amz-Signature=abc"}, {"callbacks": [tracer]})
+    with pytest.raises(InputError):
+        search.invoke({"image": base64.b64encode(encoded(picture(1))).decode()}, {"callbacks": [tracer]})
+    assert [run.inputs["query"] for run in tracer.kept] == ["[image: https://example.com/a.png]"]

@@ -226,7 +226,7 @@ def test_l22_l23_a_cache_gives_the_same_vectors_and_asks_once(make: Make, server
     cached = CacheBackedEmbeddings.from_bytes_store(
         embeddings,
         documents,
-        namespace=embeddings.cache_namespace,
+        namespace=embeddings.clip.fingerprint,
         query_embedding_cache=asked,
         key_encoder="sha256",
     )
@@ -245,7 +245,7 @@ def test_l23_a_cache_is_not_taken_for_that_of_other_settings(make: Make) -> None
     for options in ({}, {"dimensions": 64}, {"model": "jina-clip-v1"}, {"normalized": False}):
         embeddings = make(**options)
         cached = CacheBackedEmbeddings.from_bytes_store(
-            embeddings, shared, namespace=embeddings.cache_namespace, key_encoder="sha256"
+            embeddings, shared, namespace=embeddings.clip.fingerprint, key_encoder="sha256"
         )
         assert cached.embed_documents(["a"]) == embeddings.embed_documents(["a"])
 

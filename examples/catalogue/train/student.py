@@ -105,7 +105,6 @@ class Student(nn.Module):
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
         self.assembly = Assembly(config(vocab_size))
-        self.names: dict[str, str] = {}
         for name, module, key, tensor in list(self.assembly.published()):
             initialise(name, tensor)
             if self.assembly.adapted(name, module, key):
@@ -139,12 +138,9 @@ class Student(nn.Module):
 
     def published(self) -> dict[str, Tensor]:
         """Every tensor under its published name, in float16."""
-        stems = {"text.": self.assembly.prefix, "vision.": "vision_model.", "logit_scale": "logit_scale"}
-        state = self.assembly.state_dict()
-        renamed = {
-            next(new + name[len(old) :] for old, new in stems.items() if name.startswith(old)): name for name in state
+        return {
+            name: tensor.detach().to(torch.float16).contiguous() for name, _, _, tensor in self.assembly.published()
         }
-        return {new: state[name].to(torch.float16).contiguous() for new, name in renamed.items()}
 
     def save(self, folder: Path) -> None:
         """Writes config, weights and preprocessor in the published layout."""

@@ -8,12 +8,13 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from jinaclip import plan
 from jinaclip.backend import Backend
 from jinaclip.check import CheckReport, check
-from jinaclip.config import EmbedderConfig, configured
+from jinaclip.config import EmbedderConfig, ImagePolicy, configured
 from jinaclip.cost import Estimate, image_tokens
 from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError, Partial
 from jinaclip.fusion import check_weight, fuse
@@ -190,13 +191,13 @@ class JinaClip:
             JinaClipError: the backend failed.
         """
         missing = Missing(vectors, images)
-        items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=False)
+        items = missing.plan(self.config.image_policy, snapshot=False)
         return missing.filled(lambda: self._run(items))
 
     async def aembed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
         """`embed_missing` without blocking the event loop."""
         missing = Missing(vectors, images)
-        items = plan.pictures(iter(missing.images), self.config.image_policy, snapshot=True)
+        items = missing.plan(self.config.image_policy, snapshot=True)
         job = await self._answer(items)
         return missing.filled(job.result)
 
@@ -360,7 +361,12 @@ class Missing:
         self._vectors = vectors
         both = enumerate(zip(vectors, images, strict=True))
         self._places = [i for i, (vector, image) in both if vector is None and image is not None]
-        self.images = [images[i] for i in self._places]
+        self._images = [images[i] for i in self._places]
+
+    def plan(self, policy: ImagePolicy, *, snapshot: bool) -> Plan:
+        """Their pictures, looked at one by one, as a bad one is to stop no other; none takes no backend and no key."""
+        items = plan.pictures(iter(self._images), policy, snapshot=snapshot)
+        return replace(items, total=len(self._images))
 
     def filled(self, embed: Callable[[], Vectors]) -> list[Any]:
         """The vectors, with those of the pictures where they were missing and could be made."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ImageKind = Literal["path", "url", "bytes", "pil", "array"]
 DATA_HEADER = 256
 """Longest header of a data: URI; longer ones are not headers."""
+LONGEST_SHOWN = 200
+"""Longest name of an image that is shown whole; longer ones may be base64 that was meant as a file."""
 
 T = TypeVar("T")
 ImageLike: TypeAlias = (
@@ -62,6 +64,13 @@ class Image:
     def __repr__(self) -> str:
         shown = repr(self.source) if self.kind in ("path", "url") else type(self.source).__name__
         return f"Image({self.kind}: {shown})"
+
+    def __str__(self) -> str:
+        """Where it is, for logs and traces: no bytes, and of a URL neither user nor query, which may hold secrets."""
+        where = str(self.source) if self.kind in ("path", "url") else self.kind
+        if self.kind == "url":
+            where = re.sub(r"(?<=//)[^/@]*@|[?#].*", "", where, flags=re.DOTALL)
+        return where if len(where) <= LONGEST_SHOWN else f"{where[:16]}..."
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> Image:
@@ -183,6 +192,8 @@ def as_image(value: Any, index: int | None = None) -> Image:
 def _as_image(value: Any) -> Image:
     if isinstance(value, Image):
         return value
+    if isinstance(value, InputError):  # an adapter could not make it out
+        raise value
     if isinstance(value, str):
         return _from_str(value)
     if isinstance(value, os.PathLike):

@@ -102,8 +102,6 @@ def _read(values: Iterable[Any], what: str, read: Read, stride: int = 1) -> tupl
 def _lazily(values: Iterator[Any], read: Read, stride: int) -> Iterator[Item]:
     for index, value in enumerate(values):
         try:
-            if isinstance(value, InputError):  # an adapter could not make it out
-                raise value
             yield from read(value, index)
         except InputError as error:
             yield from [error] * stride

@@ -9,19 +9,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_jinaclip.compressor import JinaClipDiversifier
     from langchain_jinaclip.embeddings import JinaClipEmbeddings
-    from langchain_jinaclip.retriever import JinaClipRetriever
-    from langchain_jinaclip.tool import JinaClipTool
+    from langchain_jinaclip.retriever import JinaClipRetriever, JinaClipTool
 
 __version__ = "0.1.0"
 
-__all__ = ["JinaClipEmbeddings", "JinaClipRetriever", "JinaClipTool"]
+__all__ = ["JinaClipDiversifier", "JinaClipEmbeddings", "JinaClipRetriever", "JinaClipTool"]
+
+_HOMES = {
+    "JinaClipDiversifier": "compressor",
+    "JinaClipEmbeddings": "embeddings",
+    "JinaClipRetriever": "retriever",
+    "JinaClipTool": "retriever",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"langchain_jinaclip.{name.removeprefix('JinaClip').lower()}")
+    module = importlib.import_module(f"langchain_jinaclip.{_HOMES[name]}")
     return globals().setdefault(name, getattr(module, name))
 
 

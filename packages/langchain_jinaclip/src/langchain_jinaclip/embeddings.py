@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.embeddings import Embeddings
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 
 from jinaclip import AuthenticationError, EmbedderConfig, ImagePolicy, JinaClip
-from langchain_jinaclip.inputs import as_image, as_pair, each
+from langchain_jinaclip.inputs import as_image, as_pair, each, is_several
 
 
 def key_of_environment() -> SecretStr | None:
@@ -19,6 +19,12 @@ def key_of_environment() -> SecretStr | None:
         return SecretStr(EmbedderConfig().key.reveal())
     except AuthenticationError:
         return None  # the local backend needs none; the API backend asks again and says what is wrong
+
+
+async def as_lists(vectors: Awaitable[Any]) -> list[list[float]]:
+    """Rows as Python floats, in a thread and one by one, so that the event loop gets its turn between them."""
+    rows = await vectors
+    return await asyncio.to_thread(lambda: [row.tolist() for row in rows])
 
 
 class JinaClipEmbeddings(BaseModel, Embeddings):
@@ -40,14 +46,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         AuthenticationError: `backend="api"`, and there is no key.
     """
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,  # True is no batch size
-        hide_input_in_errors=True,  # a misspelt api_key has a key for its value
-        populate_by_name=True,
-        protected_namespaces=(),
-    )
+    # hidden, as a misspelt api_key has a key for its value
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     model: str = Field(default="jina-clip-v2", validation_alias=AliasChoices("model", "model_name"))
     backend: Literal["api", "local"] = "api"
@@ -68,13 +68,13 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     device: str = "auto"
     dtype: str | None = None
     revision: str | None = None
-    image_policy: InstanceOf[ImagePolicy] = Field(default_factory=ImagePolicy)
+    image_policy: ImagePolicy = Field(default_factory=ImagePolicy)
     image_resize: Literal["model", "pad", "squash", "none"] = "model"
     image_quality: int | None = None
     url_mode: Literal["fetch", "forward"] = "fetch"
     show_progress: bool = False
 
-    _clip: JinaClip = PrivateAttr()
+    _clip: JinaClip
 
     if not TYPE_CHECKING:  # type checkers make the signature from the fields
 
@@ -83,19 +83,16 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             for name in [name for name, value in options.items() if isinstance(value, str) and name not in plain]:
                 options[name] = SecretStr(options[name])  # before anything can fail with the key among its variables
             super().__init__(**options)
-            self._clip = JinaClip(**{name: getattr(self, name) for name in JinaClipEmbeddings.model_fields})
+            # the core looks at what was given: pydantic makes a number of True and of "64"
+            given = {name: options.get(name, getattr(self, name)) for name in JinaClipEmbeddings.model_fields}
+            self._clip = JinaClip(**{**given, "image_policy": self.image_policy})
             if self.backend == "api":
                 _ = self._clip.config.key  # a missing one is told here, not by the first search
 
     @property
     def clip(self) -> JinaClip:
-        """The core's object, for `usage`, `estimate`, `check`, `dimensions`, `close`."""
+        """The core's object, for `usage`, `estimate`, `check`, `dimensions`, `close`, and for caches `fingerprint`."""
         return self._clip
-
-    @property
-    def cache_namespace(self) -> str:
-        """For `CacheBackedEmbeddings`: changes whenever the vectors would. Give query vectors a store of their own."""
-        return self._clip.fingerprint
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Texts as vectors, in their order; no texts give [] and no request.
@@ -108,7 +105,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """`embed_documents` without blocking the event loop; ends at once when cancelled."""
-        return (await self._clip.aembed_documents(texts)).tolist()
+        return await as_lists(self._clip.aembed_documents(texts))
 
     def embed_query(self, text: str) -> list[float]:
         """A query as a vector, on v2 after the model's instruction for queries. Raises as `embed_documents`."""
@@ -124,19 +121,18 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     async def aembed_images(self, images: Iterable[Any]) -> list[list[float]]:
         """`embed_images` without blocking the event loop; ends at once when cancelled."""
-        return (await self._clip.aembed_images(await asyncio.to_thread(each, as_image, images))).tolist()
+        return await as_lists(self._clip.aembed_images(await asyncio.to_thread(each, as_image, images)))
 
     def embed_image(self, uris: Any) -> Any:
         """The name that Chroma and LanceDB call: a list gives a list of vectors, one image gives one vector.
 
         Raises as `embed_documents`.
         """
-        several = isinstance(uris, list | tuple | Generator)
-        return self.embed_images(uris) if several else self._clip.embed_image(as_image(uris)).tolist()
+        return self.embed_images(uris) if is_several(uris) else self._clip.embed_image(as_image(uris)).tolist()
 
     async def aembed_image(self, uris: Any) -> Any:
         """`embed_image` without blocking the event loop; ends at once when cancelled."""
-        if isinstance(uris, list | tuple | Generator):
+        if is_several(uris):
             return await self.aembed_images(uris)
         return (await self._clip.aembed_image(await asyncio.to_thread(as_image, uris))).tolist()
 
@@ -146,7 +142,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     async def aembed_pairs(self, pairs: Iterable[tuple[str, Any]], *, weight: float = 0.5) -> list[list[float]]:
         """`embed_pairs` without blocking the event loop; ends at once when cancelled."""
-        return (await self._clip.aembed_pairs(await asyncio.to_thread(each, as_pair, pairs), weight=weight)).tolist()
+        return await as_lists(self._clip.aembed_pairs(await asyncio.to_thread(each, as_pair, pairs), weight=weight))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Another object with some options changed, and checked."""

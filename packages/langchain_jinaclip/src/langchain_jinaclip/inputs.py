@@ -1,22 +1,25 @@
-"""What LangChain passes about as images and as queries, in the core's words."""
+"""What LangChain passes about as images, as queries and as documents, in the core's words."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from jinaclip import InputError
 
+ADDRESS = re.compile(r"\s*(https?://\S+\s*\Z|data:[^\s,]{0,250},\S)", re.IGNORECASE)
+"""A string that is the URL or the data: URI of an image from its beginning to its end, and no text about one."""
 
-def as_image(value: Any, index: int | None = None) -> Any:
+
+def as_image(value: Any) -> Any:
     """An image content block as the URL or data: URI that it holds; anything else as it is, for the core to judge.
 
-    Raises:
-        InputError: the block is no image, or names a file that only its provider has.
+    A block that is no usable image becomes the InputError that the core raises when it comes to it.
     """
     if not isinstance(value, Mapping):
         return value
@@ -28,99 +31,70 @@ def as_image(value: Any, index: int | None = None) -> Any:
         return f"data:{block.get('mime_type') or 'image/*'};base64,{block['base64']}"
     if block["type"] == "image" and block.get("url"):
         return block["url"]
-    held = " and ".join(sorted(map(str, value.keys() - {"type"}))) or "nothing"
-    raise InputError(
-        f"{'the image' if index is None else f'image {index}'} is a content block of type {value.get('type')!r} with "
-        f"{held}; pass an image block with url or base64 (a file_id names a file that only its provider has)",
-        index=index,
+    return InputError(
+        f"a content block of type {value.get('type')!r} without url or base64 of an image; pass an image block with "
+        "one of them (a file_id names a file that only its provider has)"
     )
 
 
-def as_pair(value: Any, index: int) -> Any:
+def as_pair(value: Any) -> Any:
     """The same for the image of a (text, image)."""
     is_pair = isinstance(value, tuple | list) and len(value) == 2
-    return (value[0], as_image(value[1], index)) if is_pair else value
+    return (value[0], as_image(value[1])) if is_pair else value
 
 
-def each(convert: Callable[[Any, int], Any], values: Any) -> Any:
-    """Several values converted: of a list at once, of an iterator lazily; what is neither is left to the core."""
-    if isinstance(values, list | tuple):
-        return [convert(value, index) for index, value in enumerate(values)]
-    lazy = isinstance(values, Iterator) and not hasattr(values, "read")  # an open file is an iterator too, over lines
-    return (_kept(convert, value, index) for index, value in enumerate(values)) if lazy else values
+def is_several(values: Any) -> bool:
+    """Whether these are several items, whatever holds them, and not one text, picture, file or block."""
+    one = isinstance(values, str | bytes | bytearray | memoryview | np.ndarray | Mapping) or hasattr(values, "read")
+    return isinstance(values, Iterable) and not one
 
 
-def _kept(convert: Callable[[Any, int], Any], value: Any, index: int) -> Any:
-    """A value converted, or the error in its place, so that what follows it is still embedded."""
-    try:
-        return convert(value, index)
-    except InputError as error:
-        return error
+def each(convert: Callable[[Any], Any], values: Any) -> Any:
+    """Several values converted, of a list at once, else one by one; a lone one as it is, for the core to refuse."""
+    if not is_several(values):
+        return values
+    return [convert(value) for value in values] if isinstance(values, Sequence) else map(convert, values)
 
 
-class Query(str):
-    """A text, an image or both. As a str it is what traces may show: the text and where the image is, not its bytes."""
+def halves(query: Any) -> tuple[Any, Any]:
+    """Text and image of a query, None for what it lacks.
 
-    __slots__ = ("image", "text")
-    text: Any
-    image: Any
-
-    @classmethod
-    def of(cls, value: Any) -> Self:
-        """Reads a query.
-
-        Raises:
-            InputError: it holds neither text nor image, or several images.
-        """
-        if isinstance(value, cls):
-            return value
-        text, image = (None if isinstance(half, str) and not half.strip() else half for half in _halves(value))
-        if text is None and image is None:
-            raise InputError('a query needs a text, an image or both, as in {"text": ..., "image": ...}')
-        shown = [] if image is None else [f"[image: {_told(image)}]"]
-        query = cls(" ".join(([] if text is None else [str(text)]) + shown))
-        query.text, query.image = text, image
-        return query
-
-
-def _halves(value: Any) -> tuple[Any, Any]:
-    """Text and image, None or blank where there is none."""
-    if isinstance(value, Mapping) and "type" not in value:
-        if unknown := value.keys() - {"text", "image"}:
+    Raises:
+        InputError: it lacks both, or holds several images.
+    """
+    if isinstance(query, Mapping) and "type" not in query:
+        if unknown := query.keys() - {"text", "image"}:
             raise InputError(f"a query has no {min(map(repr, unknown))}; its keys are 'text' and 'image'")
-        return value.get("text"), as_image(value.get("image"))
-    if isinstance(value, Mapping | BaseMessage | list | tuple):
-        return _of_blocks(value.content_blocks if isinstance(value, BaseMessage) else value)
-    if isinstance(value, str) and not _is_data(value) and not re.fullmatch(r"\s*https?://\S+\s*", value):
-        return value, None
-    return None, value
-
-
-def _of_blocks(blocks: Any) -> tuple[str, Any]:
-    texts, images = [], []
-    for block in [blocks] if isinstance(blocks, Mapping) else blocks:
-        if isinstance(block, str) or (isinstance(block, Mapping) and block.get("type") == "text"):
-            texts.append(block if isinstance(block, str) else str(block.get("text") or ""))
-        else:
-            images.append(as_image(block))
+        texts, images = [query.get("text")], [query.get("image")]
+    else:
+        blocks = query.content_blocks if isinstance(query, BaseMessage) else query
+        parts = blocks if isinstance(blocks, list | tuple) else [blocks]
+        texts = [text_of(part) for part in parts]
+        images = [part for part, text in zip(parts, texts, strict=True) if text is None]
+    texts, images = ([half for half in found if not _is_blank(half)] for found in (texts, images))
+    if not texts and not images:
+        raise InputError('a query needs a text, an image or both, as in {"text": ..., "image": ...}')
     if len(images) > 1:
         raise InputError(f"a query holds one image, not {len(images)}")
-    return "\n".join(texts), images[0] if images else None
+    return texts[0] if len(texts) == 1 else "\n".join(map(str, texts)) or None, as_image(images[0]) if images else None
 
 
-def _told(image: Any) -> str:
-    if _is_data(image):
-        return image.partition(",")[0][:64]
-    if isinstance(image, os.PathLike):
-        return str(image)
-    if not isinstance(image, str):
-        return type(image).__name__
-    where = re.sub(r"(?<=//)[^/@]*@", "", image.partition("?")[0]) if "://" in image[:32] else image
-    return where if len(where) <= 200 and not is_base64_picture(image) else f"{where[:16]}..."
+def text_of(part: Any) -> Any:
+    """The text that a part of a query is; None for an image, also as a bare URL or data: URI."""
+    if isinstance(part, Mapping) and part.get("type") == "text":
+        return str(part.get("text") or "")
+    return part if isinstance(part, str) and not ADDRESS.match(part) else None
 
 
-def _is_data(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.match(r"\s*data:[^\s,]{0,250},\S", value[:512], re.IGNORECASE))
+def _is_blank(half: Any) -> bool:
+    return half is None or (isinstance(half, str) and not half.strip())
+
+
+def picture_of(document: Document, image_key: str) -> Any:
+    """Reference of a document's picture, or None: in the metadata, else the content that Chroma's `add_images` made."""
+    content = document.page_content
+    inline = f"data:;base64,{content.rpartition(',')[2]}" if is_base64_picture(content) else None
+    return document.metadata.get(image_key) or inline
 
 
 def is_base64_picture(content: str) -> bool:

@@ -1,23 +1,25 @@
-"""JinaClipRetriever: text, picture, or both into any vector store."""
+"""JinaClipRetriever: text, picture, or both into any vector store; and JinaClipTool, the same for a model."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+import base64
+from typing import Any, Self
 
 from langchain_core.documents import Document
+from langchain_core.messages.content import create_image_block, create_text_block
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import ArgsSchema, BaseTool, ToolException
 from langchain_core.vectorstores import VectorStore
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jinaclip import fuse
+from jinaclip import ConfigError, InputError, fuse
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
-from langchain_jinaclip.inputs import Query, is_base64_picture
+from langchain_jinaclip.inputs import halves, is_base64_picture, picture_of, without_pictures
 
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-
-    from langchain_jinaclip.tool import JinaClipTool
+SHOWN = 300
+"""Characters of a metadata entry above which it is no fact for a model to read."""
 
 
 class JinaClipRetriever(BaseRetriever):
@@ -51,8 +53,8 @@ class JinaClipRetriever(BaseRetriever):
     @model_validator(mode="after")
     def _take_embeddings_of_the_store(self) -> Self:
         if self.embeddings is None:
-            found = self.vectorstore.embeddings
-            found = getattr(found, "underlying_embeddings", found)  # of a CacheBackedEmbeddings
+            # a CacheBackedEmbeddings has underlying ones
+            found = getattr(self.vectorstore.embeddings, "underlying_embeddings", self.vectorstore.embeddings)
             if not isinstance(found, JinaClipEmbeddings):
                 raise ValueError(
                     f"the store's embeddings are {type(found).__name__}, not JinaClipEmbeddings; build the store with "
@@ -66,35 +68,46 @@ class JinaClipRetriever(BaseRetriever):
 
         Raises:
             InputError: the query is unusable, or `image_policy` does not allow its image.
+            ConfigError: `k` or `weight` is out of range.
             JinaClipError: the backend failed.
         """
-        return super().invoke(Query.of(input), config, **kwargs)  # the base class shows its input to tracers
+        shown, asked = self._asked(input)
+        return super().invoke(shown, config, **asked, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """`invoke` without blocking the event loop."""
-        return await super().ainvoke(await asyncio.to_thread(Query.of, input), config, **kwargs)
+        shown, asked = await asyncio.to_thread(self._asked, input)
+        return await super().ainvoke(shown, config, **asked, **kwargs)
 
-    def _get_relevant_documents(self, query: str, *, run_manager: Any, **options: Any) -> list[Document]:
-        asked, clip = Query.of(query), self.embeddings.clip
-        text = None if asked.text is None else clip.embed_query(asked.text)
-        image = None if asked.image is None else clip.embed_image(asked.image)
-        found = self.vectorstore.similarity_search_by_vector(**self._search(text, image, **options))
+    def _asked(self, query: Any) -> tuple[str, dict[str, Any]]:
+        """The query as tracers may see it, without bytes of pictures; and its halves."""
+        text, image = halves(query)
+        image = None if image is None else self.embeddings.clip.accept(image)
+        return f"{text or ''} [image: {image}]".lstrip() if image else str(text), {"text": text, "image": image}
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any, **asked: Any) -> list[Document]:
+        text, image, weight, search = self._checked(**asked)
+        words = [self.embeddings.clip.embed_query(text)] if text is not None else []
+        look = [self.embeddings.clip.embed_image(image)] if image is not None else []
+        found = self.vectorstore.similarity_search_by_vector(_fused(words + look, weight), **search)
         return [self._without_file(document) for document in found]
 
-    async def _aget_relevant_documents(self, query: str, *, run_manager: Any, **options: Any) -> list[Document]:
-        asked, clip = Query.of(query), self.embeddings.clip
-        text = None if asked.text is None else await clip.aembed_query(asked.text)
-        image = None if asked.image is None else await clip.aembed_image(asked.image)
-        found = await self.vectorstore.asimilarity_search_by_vector(**self._search(text, image, **options))
+    async def _aget_relevant_documents(self, query: str, *, run_manager: Any, **asked: Any) -> list[Document]:
+        text, image, weight, search = self._checked(**asked)
+        words = [await self.embeddings.clip.aembed_query(text)] if text is not None else []
+        look = [await self.embeddings.clip.aembed_image(image)] if image is not None else []
+        found = await self.vectorstore.asimilarity_search_by_vector(_fused(words + look, weight), **search)
         return [self._without_file(document) for document in found]
 
-    def _search(self, text: Any, image: Any, k: Any = None, weight: Any = None, filter: Any = None) -> dict[str, Any]:  # noqa: A002
-        """What to ask the store; options of the call go before those of the object."""
-        if text is not None and image is not None:
-            text = fuse(text, image, self.weight if weight is None else weight)
-        given = {"k": k, "filter": filter}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return {"embedding": (image if text is None else text).tolist(), "k": self.k, **self.search_kwargs, **chosen}
+    def _checked(self, text: Any, image: Any, k: Any = None, weight: Any = None, filter: Any = None) -> tuple[Any, ...]:  # noqa: A002
+        """Text, image, weight and options for the store, before anything is paid for; those of the call go first."""
+        given = {"k": k, "weight": weight, "filter": filter}
+        search = {"k": self.k, "weight": self.weight, **self.search_kwargs}
+        search |= {name: value for name, value in given.items() if value is not None}
+        if isinstance(search["k"], bool) or not isinstance(search["k"], int) or search["k"] < 1:
+            raise ConfigError(f"k={search['k']!r} must be a whole number of at least 1")
+        fuse([1.0], [1.0], search["weight"])  # refuses a wrong weight
+        return text, image, search.pop("weight"), search
 
     def _without_file(self, document: Document) -> Document:
         """Chroma's `add_images` makes the base64 of the file the content; where a reference is known, that will do."""
@@ -104,6 +117,74 @@ class JinaClipRetriever(BaseRetriever):
 
     def as_tool(self, **options: Any) -> JinaClipTool:  # type: ignore[override]
         """The search as a tool for agents; takes the options of `JinaClipTool`, `name` and `description` among them."""
-        from langchain_jinaclip.tool import JinaClipTool
-
         return JinaClipTool(retriever=self, **options)
+
+
+def _fused(vectors: list[Any], weight: float) -> list[float]:
+    return (vectors[0] if len(vectors) == 1 else fuse(vectors[0], vectors[1], weight)).tolist()
+
+
+class SearchInput(BaseModel):
+    """What the model is asked for."""
+
+    text: str | None = Field(default=None, description="what to look for, in words of any language")
+    image: str | None = Field(default=None, description="path or https URL of a picture to look for similar ones")
+
+
+class JinaClipTool(BaseTool):
+    """Searches with a text, an image reference or both, and answers with standard text and image blocks.
+
+    Image references come from a model: they are strings, and reach what `image_policy` lets strings reach. One that is
+    refused becomes a tool message with the reason, so that the model can do better; so does any unusable query.
+
+    Args:
+        retriever: does the search.
+        name: as the model sees it.
+        description: tell the model what there is to find.
+        show_images: whether the answer holds the pictures, or only their references.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = "image_search"
+    description: str = "Finds pictures and texts by a text, by a picture, or by both together."
+    args_schema: ArgsSchema | None = SearchInput
+    handle_tool_error: Any = True
+    handle_validation_error: Any = "text and image must be strings; give one of them, or both"
+    retriever: JinaClipRetriever
+    show_images: bool = True
+
+    def _run(self, text: str | None = None, image: str | None = None) -> list[Any]:
+        try:
+            return self._told(self.retriever.invoke({"text": text, "image": image}))
+        except InputError as error:
+            raise ToolException(str(error)) from error
+
+    async def _arun(self, text: str | None = None, image: str | None = None) -> list[Any]:
+        try:
+            return await asyncio.to_thread(self._told, await self.retriever.ainvoke({"text": text, "image": image}))
+        except InputError as error:
+            raise ToolException(str(error)) from error
+
+    def _told(self, documents: list[Document]) -> list[Any]:
+        blocks = [block for number, found in enumerate(documents, 1) for block in self._blocks(number, found)]
+        return blocks or [create_text_block("nothing found")]
+
+    def _blocks(self, number: int, document: Document) -> list[Any]:
+        content, facts = document.page_content, document.metadata
+        reference = picture_of(document, self.retriever.image_key)
+        lines = [f"result {number}", "" if is_base64_picture(content) else without_pictures(content)]
+        short = {name: fact for name, fact in facts.items() if name[:1] != "_" and len(str(fact)) <= SHOWN}
+        lines += [f"{name}: {fact}" for name, fact in short.items() if not is_base64_picture(str(fact))]
+        try:
+            pictures = [self._picture(reference)] if reference and self.show_images else []
+        except InputError as error:
+            pictures, lines = [], [*lines, f"the picture cannot be shown: {error}"]
+        return [create_text_block("\n".join(filter(None, lines))), *pictures]
+
+    def _picture(self, reference: Any) -> Any:
+        if isinstance(reference, str) and reference.startswith("https://"):
+            self.retriever.embeddings.clip.accept(reference)
+            return create_image_block(url=reference)  # whoever shows it fetches it
+        file = self.retriever.embeddings.clip.preview(reference)
+        return create_image_block(base64=base64.b64encode(file).decode(), mime_type="image/jpeg")
