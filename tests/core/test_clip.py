@@ -385,3 +385,14 @@ async def test_where_no_vector_is_missing_no_key_is_needed(monkeypatch):
     keyless, stored = JinaClip(), np.ones(4)
     for vectors, images in ([], []), ([stored, None], ["a.png", None]):
         assert keyless.embed_missing(vectors, images) == await keyless.aembed_missing(vectors, images) == vectors
+
+
+@pytest.mark.parametrize("method", ["embed_documents", "embed_images", "embed_pairs"])
+async def test_an_error_in_place_of_an_item_stays_that_items_error(clip, run, method):
+    """An adapter that could not make out a text, an image or a pair says so this way; the others get their vectors."""
+    picture = np.zeros((4, 4, 3), np.uint8)
+    items = {"embed_documents": "a text", "embed_images": picture, "embed_pairs": ("a text", picture)}
+    with pytest.raises(InputError, match=r"(text|image|pair) 1: no such thing") as caught:
+        await run(clip(), method, iter([items[method], InputError("no such thing"), items[method]]))
+    assert caught.value.index == 1
+    assert sorted(caught.value.partial.vectors) == [0, 2]

@@ -248,10 +248,12 @@ async def test_a_lenient_embedder_may_fail_with_all(hosted, server, run) -> None
     assert server.ledger()["requests"] == 0
 
 
-async def test_a_lenient_embedder_says_the_same_over_both_backends(make, kind, documents, run) -> None:
-    """One document of three has neither text nor picture."""
+async def test_a_lenient_embedder_says_the_same_over_both_backends(make, kind, documents, run, caplog) -> None:
+    """One document of three has neither text nor picture; the log says so in words that are no other layer's."""
     given = [documents[0], Document(content=None, meta={"file_path": "missing.png"}), documents[2]]
     got = (await run(make(kind, raise_on_failure=False), given))["documents"]
     strict = (await run(make(kind), [documents[0], documents[2]]))["documents"]
     assert got[1] == given[1]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "no text to embed" in told or "missing.png' does not exist" in told
     assert same(got[0].embedding, strict[0].embedding) and same(got[2].embedding, strict[1].embedding)

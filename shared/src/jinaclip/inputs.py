@@ -160,6 +160,8 @@ def as_text(value: Any, index: int | None = None) -> Text:
     Raises:
         InputError: it is no str, is blank, or cannot be written as UTF-8.
     """
+    if isinstance(value, InputError):  # an adapter could not make it out
+        raise InputError(f"{named('text', index)}: {value}", index=index)
     if not isinstance(value, str):
         hint = "; images go through embed_images" if is_image_like(value) else ""
         raise InputError(f"{named('text', index)} must be a str, not {type(value).__name__}{hint}", index=index)

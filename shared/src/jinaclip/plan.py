@@ -58,6 +58,8 @@ def pairs(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan
     """Several (text, image): two items each."""
 
     def read(value: Any, index: int) -> tuple[Item, ...]:
+        if isinstance(value, InputError):  # an adapter could not make it out
+            raise InputError(f"pair {index}: {value}", index=index)
         if not isinstance(value, tuple | list) or len(value) != 2:
             raise InputError(f"pair {index} must be (text, image), not {type(value).__name__}", index=index)
         return as_text(value[0], index), usable_image(value[1], index, policy, snapshot=snapshot)
