@@ -24,7 +24,7 @@ LAYERS = [
     ["job"],
     ["backend"],
     ["api", "local"],
-    ["check"],
+    ["batches", "check", "rerank"],
     ["clip"],
     ["cli", "server", "bulk", "__main__"],
 ]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 import jinaclip
-from jinaclip import Image, ImagePolicy, InputError, JinaClip, fuse, truncate
+from jinaclip import Diversifier, Image, ImagePolicy, InputError, JinaClip, diversify, fuse, truncate
 
 TEXTS = ["a red dress", "ein blauer Mantel", "三条长裤", "a", "a text that is a good deal longer than the others, " * 4]
 SAME = 2e-6
@@ -200,20 +200,18 @@ def test_a_broken_pair_loses_nothing(clip: JinaClip) -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_results_without_a_vector_get_that_of_their_picture_and_a_broken_one_is_passed_over(
+def test_results_without_a_vector_are_ordered_by_their_picture_and_a_broken_one_keeps_its_place(
     clip: JinaClip, asynchronous: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stored = np.eye(clip.dimensions, dtype=np.float32)[0].tolist()
-    vectors = [None, stored, None, None, None]
-    images = [picture(1), picture(2), None, BytesIO(b"no picture"), picture(3)]
+    looks = clip.embed_images([picture(seed) for seed in range(4)])
+    vectors = [looks[0].tolist(), None, None, None, None, looks[3]]
+    images = [picture(0), picture(1), None, BytesIO(b"no picture"), picture(2), picture(3)]
     before = clip.usage.items
-    found = asyncio.run(clip.aembed_missing(vectors, images)) if asynchronous else clip.embed_missing(vectors, images)
+    wanted = Diversifier(k=5, method="mmr", lambda_mult=0.1)
+    found = asyncio.run(wanted.aorder(clip, vectors, images)) if asynchronous else wanted.order(clip, vectors, images)
     assert clip.usage.items - before == 2
-    assert found[1] is stored
-    assert found[2] is found[3] is None
-    assert close(np.stack([found[0], found[4]]), clip.embed_images([picture(1), picture(3)]))
+    assert found == diversify([looks[0], looks[1], None, None, looks[2], looks[3]], 5, method="mmr", lambda_mult=0.1)
     assert "result 3 counts as one without a picture" in caplog.text
-    assert clip.embed_missing([], []) == []
 
 
 @pytest.mark.parametrize("value", ["a bare string", b"bytes", 7, None, {"a": 1}, Path("x.png")])

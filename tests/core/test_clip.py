@@ -379,14 +379,6 @@ async def test_pairs_answered_before_the_end_are_kept_whole(server, clip, run):
     np.testing.assert_allclose(caught.value.partial.vectors[1], fused(TEXTS[1], TURNED[1]), atol=1e-6)
 
 
-async def test_where_no_vector_is_missing_no_key_is_needed(monkeypatch):
-    monkeypatch.delenv("JINA_API_KEY", raising=False)
-    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
-    keyless, stored = JinaClip(), np.ones(4)
-    for vectors, images in ([], []), ([stored, None], ["a.png", None]):
-        assert keyless.embed_missing(vectors, images) == await keyless.aembed_missing(vectors, images) == vectors
-
-
 @pytest.mark.parametrize("method", ["embed_documents", "embed_images", "embed_pairs"])
 async def test_an_error_in_place_of_an_item_stays_that_items_error(clip, run, method):
     """An adapter that could not make out a text, an image or a pair says so this way; the others get their vectors."""

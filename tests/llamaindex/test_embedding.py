@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from llama_index.core.embeddings import MultiModalEmbedding, resolve_embed_model
 from llama_index.core.schema import ImageNode, TextNode
+from llama_index.core.storage.kvstore import SimpleKVStore
 from PIL import Image as Pillow
 
 import jinaclip
@@ -162,6 +163,10 @@ def content(name):
     return Path(name).read_bytes()
 
 
+def damage(name):
+    Path(name).write_bytes(content(name)[:300])
+
+
 def data_uri(data):
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
@@ -212,15 +217,87 @@ async def test_an_error_names_the_item_in_the_callers_list(kind, embed, files):
         assert caught.value.index == 4
 
 
-def test_an_error_keeps_what_was_paid_for_at_its_place(embed, files):
-    """I28: one picture of a batch is broken; the others of its batch come with the error, by the caller's index."""
-    made = embed(embed_batch_size=4)
-    Path(files[5]).write_bytes(Path(files[5]).read_bytes()[:300])
+@pytest.mark.parametrize("kind", ["text", "image"])
+async def test_a_bad_item_is_refused_before_anything_is_billed(kind, embed, server, files):
+    """I28: it stands in the last of three batches, and the first two are not sent, sync or async."""
+    made = embed(embed_batch_size=3)
+    items = [f"text {i}" for i in range(8)] if kind == "text" else files
+    items[7] = " " if kind == "text" else Path("missing.png")
+    with pytest.raises(InputError, match=f"{kind} 7"):
+        getattr(made, f"get_{kind}_embedding_batch")(items)
+    with pytest.raises(InputError, match=f"{kind} 7"):
+        await getattr(made, f"aget_{kind}_embedding_batch")(items)
+    assert server.ledger()["requests"] == 0
+
+
+@pytest.fixture(params=["sync", "async"])
+def batch(request):
+    """Calls a method for several, either way."""
+
+    async def call(made, kind, items):
+        if request.param == "sync":
+            return getattr(made, f"get_{kind}_embedding_batch")(items)
+        return await getattr(made, f"aget_{kind}_embedding_batch")(items)
+
+    return call
+
+
+async def test_an_error_keeps_what_was_paid_for_at_its_place(embed, server, files, batch):
+    """I28: one picture of the second batch is broken; everything else that was made comes with the error, by the
+    caller's index, the same object at two places too, and no further batch is sent."""
+    made = embed(embed_batch_size=3, num_workers=1)
+    damage(files[5])
+    expected = made.get_image_embedding(files[0])
+    server.reset()
     with pytest.raises(InputError, match="image 5") as caught:
-        made.get_image_embedding_batch(files)
-    assert sorted(caught.value.partial.vectors) == [4, 6, 7]
-    assert caught.value.partial.vectors[7].tolist() == made.get_image_embedding(files[7])
-    assert list(caught.value.partial.errors) == [5]
+        await batch(made, "image", [files[0], files[1], files[0], files[3], files[0], files[5], files[6]])
+    partial = caught.value.partial
+    assert sorted(partial.vectors) == [0, 1, 2, 3, 4]
+    assert list(partial.errors) == [caught.value.index] == [5]
+    assert [partial.vectors[i].tolist() for i in (0, 2, 4)] == [expected] * 3
+    assert server.ledger()["requests"] == 2
+
+
+async def test_batches_under_way_are_waited_for_and_kept(embed, files):
+    """I28: four batches of two begin together in a loop; the first fails, and the vectors of all others are kept."""
+    damage(files[0])
+    with pytest.raises(InputError, match="image 0") as caught:
+        await embed(embed_batch_size=2, num_workers=4).aget_image_embedding_batch(files)
+    assert sorted(caught.value.partial.vectors) == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_what_the_service_refuses_keeps_the_batches_before_it(embed, server, batch, hasty):
+    """I28: the third of four requests fails for good; the vectors of the first two are there."""
+    made = embed(embed_batch_size=2, num_workers=1, max_retries=0)
+    server.configure(script=[None, None, *["status_503"] * 9])
+    with pytest.raises(APIError) as caught:
+        await batch(made, "text", [f"text {i}" for i in range(8)])
+    assert (caught.value.status, sorted(caught.value.partial.vectors)) == (503, [0, 1, 2, 3])
+    assert server.ledger()["texts"] == 4
+
+
+async def test_an_error_beside_cached_texts_counts_in_the_callers_list(embed, server, batch, hasty):
+    """I19, I28: of a batch with two known texts only the others are sent; the error speaks of the whole list."""
+    made = embed(embed_batch_size=4, num_workers=1, embeddings_cache=SimpleKVStore())
+    made.get_text_embedding_batch(["a", "c"])
+    server.configure(poison={"bad": "poison_500"})
+    with pytest.raises(InputError, match="item 3") as caught:
+        await batch(made, "text", ["a", "b", "c", "bad"])
+    assert caught.value.index == 3
+    assert sorted(caught.value.partial.vectors) == [1]
+
+
+async def test_a_strangers_error_ends_an_async_call(embed, server):
+    """A store of the user's fails: it is raised as it is, and no other batch begins."""
+
+    class Broken(SimpleKVStore):
+        async def aget(self, key, collection="data"):
+            raise OSError("the disk is gone")
+
+    made = embed(embed_batch_size=1, num_workers=1, embeddings_cache=Broken())
+    with pytest.raises(OSError, match="the disk is gone"):
+        await made.aget_text_embedding_batch(["a", "b", "c"])
+    assert server.ledger()["requests"] == 0
 
 
 async def test_errors_of_the_service_are_errors_of_jinaclip(embed, server, files, hasty):

@@ -103,6 +103,7 @@ async def test_a_half_without_weight_is_not_paid_for(embed, server, files, on):
     assert (server.ledger()["texts"], server.ledger()["images"]) == (0, 1)
     await on(embed(fusion_weight=1), [ImageNode(text="red", image_path=files[0])])
     assert (server.ledger()["texts"], server.ledger()["images"]) == (1, 1)
+    await on(embed(fusion_weight=1), [ImageNode(text="red"), ImageNode(text="red", image_path="missing.png")])
 
 
 async def test_mixed_nodes_keep_their_order_and_take_few_requests(embed, server, files, on):
@@ -153,6 +154,40 @@ async def test_an_error_counts_in_nodes(embed, files, on, place):
     assert nodes[place].node_id in "".join(caught.value.__notes__)
 
 
+@pytest.mark.parametrize("bad", [TextNode(text=" "), ImageNode(text="b", image_path="missing.png")], ids=str)
+async def test_all_nodes_are_looked_through_before_any_is_billed(embed, server, files, on, bad):
+    """I28: texts and pictures, before any text is embedded."""
+    nodes = [TextNode(text="a"), ImageNode(image_path=files[0]), TextNode(text="b"), bad]
+    with pytest.raises(InputError, match=r"(text|image) 3"):
+        await on(embed(embed_batch_size=1), nodes)
+    assert server.ledger()["requests"] == 0
+    assert [node.embedding for node in nodes] == [None] * 4
+
+
+async def test_nodes_that_are_done_keep_their_vectors_when_others_fail(embed, files, on):
+    """I28: a damaged picture is found late. What is complete is on the nodes and in `.partial`; halves are not."""
+    made = embed(embed_batch_size=2, num_workers=1)
+    Path(files[3]).write_bytes(content(files[3])[:300])  # noqa: ASYNC240
+    nodes = [
+        TextNode(text="a"),
+        ImageNode(text="both", image_path=files[1]),
+        ImageNode(image_path=files[2]),
+        ImageNode(text="both", image_path=files[3]),
+        ImageNode(text="late", image_path=files[4]),
+        ImageNode(image_path=files[5]),
+    ]
+    with pytest.raises(InputError, match="image 3") as caught:
+        await on(made, nodes)
+    assert [node.embedding is not None for node in nodes] == [True, True, True, False, True, False]
+    partial = caught.value.partial
+    assert {i: vector.tolist() for i, vector in partial.vectors.items()} == {
+        i: nodes[i].embedding for i in (0, 1, 2, 4)
+    }
+    assert list(partial.errors) == [3]
+    left = [node for node in nodes if node.embedding is None and node is not nodes[3]]
+    assert all(node.embedding for node in await on(made, left))
+
+
 async def test_base64_that_is_none_names_its_node(embed, files, on):
     """I28: nothing is sent."""
     node = ImageNode(image="not base64!")
@@ -164,7 +199,7 @@ async def test_progress_and_other_words_of_a_pipeline_are_understood(embed, file
     """I22: `run(**kwargs)` hands them on."""
     nodes = [TextNode(text="a"), ImageNode(image_path=files[0])]
     await on(embed(), nodes, show_progress=True, something_else=3)
-    assert "Generating" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("embedding:") >= 2
     assert all(node.embedding for node in nodes)
 
 

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jinaclip.batches import Batches
     from jinaclip.check import CheckReport
     from jinaclip.clip import JinaClip
     from jinaclip.config import EmbedderConfig, ImagePolicy
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from jinaclip.fusion import fuse
     from jinaclip.inputs import Image
     from jinaclip.pages import Page, Pages
+    from jinaclip.rerank import Diversifier
     from jinaclip.specs import SPECS, ModelSpec
     from jinaclip.usage import Usage
     from jinaclip.vectors import truncate
@@ -50,11 +52,13 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadResponseError",
+    "Batches",
     "BudgetError",
     "CheckReport",
     "CheckpointError",
     "ConfigError",
     "ConversionError",
+    "Diversifier",
     "EmbedderConfig",
     "Estimate",
     "Image",
@@ -80,6 +84,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "batches": ("Batches",),
     "check": ("CheckReport",),
     "clip": ("JinaClip",),
     "config": ("EmbedderConfig", "ImagePolicy"),
@@ -88,6 +93,7 @@ _HOMES = {
     "fusion": ("fuse",),
     "inputs": ("Image",),
     "pages": ("Page", "Pages"),
+    "rerank": ("Diversifier",),
     "specs": ("SPECS", "ModelSpec"),
     "usage": ("Usage",),
     "vectors": ("truncate",),

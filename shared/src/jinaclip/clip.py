@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from jinaclip import plan
 from jinaclip.backend import Backend
 from jinaclip.check import CheckReport, check
-from jinaclip.config import EmbedderConfig, ImagePolicy, configured
+from jinaclip.config import EmbedderConfig, configured
 from jinaclip.cost import Estimate, image_tokens
 from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError, Partial
 from jinaclip.fusion import check_weight, fuse
@@ -24,8 +22,6 @@ from jinaclip.plan import Plan
 from jinaclip.specs import ModelSpec, find_spec
 from jinaclip.usage import Usage
 from jinaclip.vectors import Vectors
-
-logger = logging.getLogger("jinaclip")
 
 FINGERPRINT_SCHEMA = 1
 """Raised whenever the same options come to mean other vectors."""
@@ -174,32 +170,6 @@ class JinaClip:
         halves = await asyncio.to_thread(plan.pairs, pairs, self.config.image_policy, snapshot=True)
         job = await self._answer(halves)
         return fuse_halves(job.result, weight)
-
-    def embed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
-        """The vectors of search results, for `diversify`: those that the store handed over, else those of the pictures.
-
-        A picture that cannot be read is passed over with a warning in the log: the search itself has succeeded.
-
-        Args:
-            vectors: one for each result, or None.
-            images: a picture for each result, or None; looked at only where there is no vector.
-
-        Returns:
-            As many: the vectors given, float32 arrays of shape (d,), and None where there is neither.
-
-        Raises:
-            JinaClipError: the backend failed.
-        """
-        missing = Missing(vectors, images)
-        items = missing.plan(self.config.image_policy, snapshot=False)
-        return missing.filled(lambda: self._run(items))
-
-    async def aembed_missing(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> list[Any]:
-        """`embed_missing` without blocking the event loop."""
-        missing = Missing(vectors, images)
-        items = missing.plan(self.config.image_policy, snapshot=True)
-        job = await self._answer(items)
-        return missing.filled(job.result)
 
     def _run(self, items: Plan) -> Vectors:
         job = self._job(items)
@@ -352,34 +322,6 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
             stacklevel=5,
         )
-
-
-class Missing:
-    """Which search results come without a vector, and with a picture to make it of."""
-
-    def __init__(self, vectors: Sequence[Any], images: Sequence[ImageLike | None]) -> None:
-        self._vectors = vectors
-        both = enumerate(zip(vectors, images, strict=True))
-        self._places = [i for i, (vector, image) in both if vector is None and image is not None]
-        self._images = [images[i] for i in self._places]
-
-    def plan(self, policy: ImagePolicy, *, snapshot: bool) -> Plan:
-        """Their pictures, looked at one by one, as a bad one is to stop no other; none takes no backend and no key."""
-        items = plan.pictures(iter(self._images), policy, snapshot=snapshot)
-        return replace(items, total=len(self._images))
-
-    def filled(self, embed: Callable[[], Vectors]) -> list[Any]:
-        """The vectors, with those of the pictures where they were missing and could be made."""
-        filled = list(self._vectors)
-        try:
-            made: Iterable[tuple[int, Any]] = enumerate(embed())
-        except InputError as error:
-            for number, why in error.partial.errors.items():
-                logger.warning("result %d counts as one without a picture: %s", self._places[number], why)
-            made = error.partial.vectors.items()
-        for number, vector in made:
-            filled[self._places[number]] = vector
-        return filled
 
 
 def fuse_halves(embed: Callable[[], Vectors], weight: float) -> Vectors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ SMALL = 2048
 """Rows up to which one thread clusters faster than several, and leaves the cores to others."""
 STARTS = 2
 """Times k-means starts afresh; the best of the results counts."""
+SEEDS = 2**32
 SAME = 6
 """Decimals to which two unit vectors must agree to be one point."""
 
@@ -61,7 +63,7 @@ def diversify(
         InputError: the embeddings are not of shape (n, d), one is zero, or `relevance` does not fit them.
         MissingDependencyError: "kmeans" without scikit-learn.
     """
-    check_options(k, clusters, method, lambda_mult)
+    check_options(k, clusters, method, lambda_mult, seed)
     if is_empty(image_embeddings):
         return []
     pictured, rows = with_pictures(image_embeddings)
@@ -76,19 +78,27 @@ def diversify(
     return chosen
 
 
-def check_options(k: int, clusters: int, method: str, lambda_mult: float) -> None:
-    """Looks at the options.
+def check_options(k: int, clusters: int, method: str, lambda_mult: float, seed: int) -> None:
+    """Looks at the options, and whether what they need is installed.
 
     Raises:
         ConfigError: one is out of range.
+        MissingDependencyError: "kmeans" without scikit-learn.
     """
-    for name, value in {"k": k, "clusters": clusters}.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
+    for name, value, least in (("k", k, 1), ("clusters", clusters, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < SEEDS:
+            raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}, and below 2**32")
     if method not in METHODS:
         raise ConfigError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
     if isinstance(lambda_mult, bool) or not isinstance(lambda_mult, int | float) or not 0 <= lambda_mult <= 1:
         raise ConfigError(f"lambda_mult={lambda_mult!r} must be a number from 0 (diversity) to 1 (relevance)")
+    if method == "kmeans":
+        missing = [name for name in ("sklearn", "threadpoolctl") if find_spec(name) is None]
+        if missing:
+            raise MissingDependencyError(
+                f"method='kmeans' needs {missing[0]}, which is not installed: pip install 'jinaclip[rerank]'; "
+                "method='mmr' needs nothing"
+            )
 
 
 def is_empty(values: Rows) -> bool:
@@ -183,17 +193,8 @@ def marginal(rows: Vectors, scores: NDArray[np.float64], k: int, lambda_mult: fl
 
 @functools.cache
 def libraries() -> tuple[Any, Any]:
-    """scikit-learn's KMeans, and what limits the threads it runs on.
+    """scikit-learn's KMeans, and what limits the threads it runs on; heavy, so imported on first use."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import ThreadpoolController
 
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        from sklearn.cluster import KMeans
-        from threadpoolctl import ThreadpoolController
-    except ModuleNotFoundError as missing:
-        raise MissingDependencyError(
-            f"method='kmeans' needs {missing.name}, which is not installed: pip install 'jinaclip[rerank]'; "
-            "method='mmr' needs nothing"
-        ) from None
     return KMeans, ThreadpoolController()

@@ -49,7 +49,7 @@ class Job:
         self._errors: dict[int, JinaClipError] = {}
         self._over = False
         self._fatal: BaseException | None = None
-        self._bar = _bar(plan.total) if progress and plan.total != 1 else None
+        self._bar = bar(plan.total) if progress and plan.total != 1 else None
 
     def place(self, index: int) -> int | None:
         """The caller's index of an item; None where there is only one."""
@@ -192,7 +192,8 @@ def _key(text: str) -> Hashable:
     return text if len(text) <= LONG_TEXT else blake2b(text.encode(), digest_size=32).digest()
 
 
-def _bar(total: int | None) -> Any:
+def bar(total: int | None) -> Any:
+    """A progress bar."""
     from tqdm.auto import tqdm
 
     return tqdm(total=total, unit="item", desc="embedding")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field
 
-from jinaclip import diversify
+from jinaclip import Diversifier
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import picture_of
 
@@ -34,19 +33,28 @@ class JinaClipDiversifier(BaseDocumentCompressor):
             picture too.
 
     Raises:
-        ValidationError: an option is wrong.
+        ValidationError: an option is of the wrong type, or unknown.
+        ConfigError: an option is out of range.
+        MissingDependencyError: "kmeans" without scikit-learn.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     embeddings: JinaClipEmbeddings
     top_n: int | None = Field(default=None, ge=1)
-    clusters: int = Field(default=5, ge=1)
-    method: Literal["kmeans", "mmr"] = "kmeans"
-    lambda_mult: float = Field(default=0.5, ge=0, le=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    clusters: int = Diversifier.clusters
+    method: Literal["kmeans", "mmr"] = Diversifier.method
+    lambda_mult: float = Diversifier.lambda_mult
+    seed: int = Diversifier.seed
     image_key: str = "image"
     vector_key: str | None = None
+
+    _diversifier: Diversifier
+
+    def model_post_init(self, context: Any) -> None:
+        """Looks at the options."""
+        options = self.model_dump(include={"clusters", "method", "lambda_mult", "seed"})
+        self._diversifier = Diversifier(self.top_n, **options)
 
     def compress_documents(self, documents: Sequence[Document], query: str, callbacks: Any = None) -> list[Document]:
         """The documents in their new order; no documents give [], no vectors and no request.
@@ -58,27 +66,19 @@ class JinaClipDiversifier(BaseDocumentCompressor):
 
         Raises:
             InputError: vectors under `vector_key` are none, or not all of one width.
-            MissingDependencyError: "kmeans" without scikit-learn.
             JinaClipError: the backend failed.
         """
-        return self._ordered(documents, self.embeddings.clip.embed_missing(*self._held(documents)))
+        order = self._diversifier.order(self.embeddings.clip, *self._held(documents))
+        return [documents[place] for place in order]
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Any = None
     ) -> list[Document]:
         """`compress_documents` without blocking the event loop."""
-        vectors = await self.embeddings.clip.aembed_missing(*self._held(documents))
-        return await asyncio.to_thread(self._ordered, documents, vectors)
+        order = await self._diversifier.aorder(self.embeddings.clip, *self._held(documents))
+        return [documents[place] for place in order]
 
     def _held(self, documents: Sequence[Document]) -> tuple[list[Any], list[Any]]:
         """Vector and picture of each document, None where it has none."""
-        pictures = [picture_of(document, self.image_key) for document in documents]
         vectors = [document.metadata.get(self.vector_key) for document in documents]
-        if self.method == "kmeans":  # which is about pictures
-            vectors = [vector if picture else None for vector, picture in zip(vectors, pictures, strict=True)]
-        return vectors, pictures
-
-    def _ordered(self, documents: Sequence[Document], vectors: list[Any]) -> list[Document]:
-        options = self.model_dump(include={"clusters", "method", "lambda_mult", "seed"})
-        order = diversify(vectors, self.top_n or max(1, len(documents)), **options)
-        return [documents[place] for place in order]
+        return vectors, [picture_of(document, self.image_key) or None for document in documents]

@@ -1,23 +1,25 @@
 """jina-clip-v1 and jina-clip-v2 for LlamaIndex: texts, pictures and nodes with both, in one vector space.
 
-`JinaClipEmbedding` is loaded on first use, so that importing the package costs next to nothing.
+Names are loaded on first use, so that importing the package costs next to nothing.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamaindex_jinaclip.embedding import JinaClipEmbedding
+    from llamaindex_jinaclip.postprocessor import JinaClipDiversifier
 
 __version__ = "0.1.0"
 
-__all__ = ["JinaClipEmbedding"]
+__all__ = ["JinaClipDiversifier", "JinaClipEmbedding"]
+
+_HOMES = {"JinaClipDiversifier": "postprocessor", "JinaClipEmbedding": "embedding"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from llamaindex_jinaclip import embedding
-
-    return getattr(embedding, name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -28,8 +28,13 @@ class KeyedCache:
         self.store = store
         self._clip = clip
 
-    def _in(self, collection: str, key: str = "") -> str:
-        return f"{collection}-{'query' if isinstance(key, Query) else 'document'}-{self._clip.fingerprint}"
+    def _in(self, collection: str, key: str) -> str:
+        kind = "query" if isinstance(key, Query) else "document"
+        cut = "-cut" if self._clip.config.truncate else ""  # else a text that is to be refused would have a vector
+        return f"{collection}-{kind}-{self._clip.fingerprint}{cut}"
+
+    def persist(self, *args: Any, **options: Any) -> None:
+        self.store.persist(*args, **options)  # type: ignore[attr-defined]  # of those that hold it in memory
 
     def put(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
         self.store.put(str(key), val, self._in(collection, key))

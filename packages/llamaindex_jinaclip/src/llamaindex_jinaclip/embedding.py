@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # not said to be public
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.schema import BaseNode
 from llama_index.core.storage.kvstore.types import BaseKVStore
 
-from jinaclip import ConfigError, EmbedderConfig, ImagePolicy, JinaClip
+from jinaclip import Batches, ConfigError, EmbedderConfig, ImagePolicy, JinaClip
 from llamaindex_jinaclip.cache import KeyedCache, Query
-from llamaindex_jinaclip.nodes import batch, halves, of_nodes, pictures_being_hashed, place, whole
+from llamaindex_jinaclip.nodes import halves, pictures_being_hashed, place
 
 Vectors = list[Embedding]
 OPTIONS = {item.name: item.name for item in fields(EmbedderConfig)}
@@ -33,7 +36,8 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     Takes the options of `jinaclip.EmbedderConfig` under the same names, except that LlamaIndex's own words win:
     `model_name` and `embed_batch_size` (`model` and `batch_size` are understood too). `num_workers`,
-    `callback_manager`, `rate_limiter` and `embeddings_cache` are LlamaIndex's. A field that is set later takes effect.
+    `callback_manager`, `rate_limiter` and `embeddings_cache` are LlamaIndex's. A field that is set later takes effect,
+    through a new core object: `clip.usage` and `token_budget` start afresh, and local weights are loaded again.
 
     A picture is a path, an https or data: URL, bytes, `BytesIO`, a PIL picture or a `jinaclip.Image`. Called on nodes,
     as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by their picture, other nodes by
@@ -44,7 +48,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         MissingDependencyError: `backend="local"` without `jinaclip[local]`.
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(validate_assignment=True)
 
     model_name: str = EmbedderConfig.model
     backend: Literal["api", "local"] = EmbedderConfig.backend
@@ -80,9 +84,11 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
         def __init__(self, **options: Any) -> None:
             options = hidden(options)
+            options.pop("class_name", None)  # from a dump inside another's
             own = {name: options.pop(name) for name in type(self).model_fields if name in options.keys() - OPTIONS}
             clip = open_clip(options)
-            super().__init__(**own, **shown(clip))
+            with checked():
+                super().__init__(**own, **shown(clip))
             self._use(clip)
 
     def _use(self, clip: JinaClip) -> None:
@@ -91,12 +97,18 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OPTIONS:
-            clip = open_clip(hidden({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
-            super().__setattr__(name, shown(clip)[name])
-            return self._use(clip)
+            return self._change(name, value)
         if name == "embeddings_cache" and isinstance(value, BaseKVStore):
             value = KeyedCache(value.store if isinstance(value, KeyedCache) else value, self._clip)
-        return super().__setattr__(name, value)
+        with checked():
+            return super().__setattr__(name, value)
+
+    def _change(self, name: str, value: Any) -> None:
+        clip = open_clip(hidden({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
+        if self.token_budget is not None and self._clip.usage.tokens and name != "token_budget":
+            raise ConfigError(f"{name} cannot be set while part of token_budget is spent; set token_budget anew first")
+        super().__setattr__(name, shown(clip)[name])
+        self._use(clip)  # the connections of the one before close when nobody holds it any more
 
     @property
     def clip(self) -> JinaClip:
@@ -146,16 +158,21 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return (await self._clip.aembed_query(query)).tolist()
 
     def get_text_embedding_batch(self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any) -> Vectors:
-        """Texts as vectors in their order, `embed_batch_size` to a request."""
-        with whole(texts, "texts") as items:
-            return super().get_text_embedding_batch(items, show_progress, **kwargs)
+        """Texts as vectors in their order, `embed_batch_size` to a request. All are looked through first.
+
+        Raises:
+            InputError: one cannot be embedded; `.index` says which.
+            JinaClipError: the backend failed; no further batch is sent, and `.partial` holds what all have become.
+        """
+        work = Batches(self._clip, "texts", texts)
+        return work.run(super().get_text_embedding_batch, show_progress).result()
 
     async def aget_text_embedding_batch(
         self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
     ) -> Vectors:
-        """`get_text_embedding_batch` without blocking the event loop."""
-        with whole(texts, "texts") as items:
-            return await super().aget_text_embedding_batch(items, show_progress, **kwargs)
+        """`get_text_embedding_batch` without blocking the event loop; `num_workers` or `max_concurrency` at once."""
+        work = await asyncio.to_thread(Batches, self._clip, "texts", texts)
+        return (await work.arun(super().aget_text_embedding_batch, self.num_workers, show_progress)).result()
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
@@ -164,28 +181,24 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> Vectors:
-        with batch(texts):
+        with Batches.sending(texts):
             return self._clip.embed_documents(texts).tolist()
 
     async def _aget_text_embeddings(self, texts: list[str]) -> Vectors:
-        with batch(texts):
+        with Batches.sending(texts):
             return (await self._clip.aembed_documents(texts)).tolist()
 
     # -- images
 
     def get_image_embedding_batch(self, img_file_paths: Iterable[Any], show_progress: bool = False) -> Vectors:
-        """Pictures as vectors in their order, `embed_batch_size` to a request."""
-        with whole(img_file_paths, "images") as items:
-            return super().get_image_embedding_batch(items, show_progress)
+        """Pictures as vectors in their order, `embed_batch_size` to a request. Raises as `get_text_embedding_batch`."""
+        work = Batches(self._clip, "images", img_file_paths)
+        return work.run(super().get_image_embedding_batch, show_progress).result()
 
     async def aget_image_embedding_batch(self, img_file_paths: Iterable[Any], show_progress: bool = False) -> Vectors:
-        """`get_image_embedding_batch` without blocking the event loop."""
-        at_once = self.embed_batch_size * (self.num_workers or self.max_concurrency)  # LlamaIndex starts all there are
-        vectors: Vectors = []
-        with whole(img_file_paths, "images") as items:
-            for start in range(0, len(items), at_once):
-                vectors += await super().aget_image_embedding_batch(items[start : start + at_once], show_progress)
-        return vectors
+        """`get_image_embedding_batch` without blocking the event loop; `num_workers` or `max_concurrency` at once."""
+        work = await asyncio.to_thread(Batches, self._clip, "images", img_file_paths)
+        return (await work.arun(super().aget_image_embedding_batch, self.num_workers, show_progress)).result()
 
     def _get_image_embedding(self, img_file_path: Any) -> Embedding:
         return self._get_image_embeddings([img_file_path])[0]
@@ -196,16 +209,14 @@ class JinaClipEmbedding(MultiModalEmbedding):
     def _get_image_embeddings(self, img_file_paths: list[Any]) -> Vectors:
         if self.rate_limiter is not None:  # LlamaIndex asks it for texts alone, and sends events for texts alone
             self.rate_limiter.acquire()
-        with batch(img_file_paths):
-            dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
-            return told(img_file_paths, self._clip.embed_images(img_file_paths))
+        dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
+        return told(img_file_paths, self._clip.embed_images(img_file_paths))
 
     async def _aget_image_embeddings(self, img_file_paths: list[Any]) -> Vectors:
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
-        with batch(img_file_paths):
-            dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
-            return told(img_file_paths, await self._clip.aembed_images(img_file_paths))
+        dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
+        return told(img_file_paths, await self._clip.aembed_images(img_file_paths))
 
     # -- nodes
 
@@ -216,30 +227,47 @@ class JinaClipEmbedding(MultiModalEmbedding):
             nodes: of any kind. A text that is fused is what LlamaIndex embeds of it, metadata included.
             **kwargs: `show_progress`, and whatever a pipeline passes on.
 
+        All nodes are looked through first. If something fails later, the nodes that are done have their vectors, which
+        `.partial` holds too, by the node's index; of a node with both, a half that was made is lost.
+
         Raises:
             InputError: a node has nothing to embed, or its picture is unusable; `.index` says which node.
-            JinaClipError: the backend failed.
+            JinaClipError: the backend failed; no further batch is sent.
         """
-        texts, pictures = halves(nodes, self.fusion_weight)
-        with of_nodes(nodes, texts):
-            words = self.get_text_embedding_batch(texts.values(), **kwargs)
-        with of_nodes(nodes, pictures):
-            looks = self.get_image_embedding_batch(pictures.values(), kwargs.get("show_progress", False))
-        return place(nodes, (texts, words), (pictures, looks), self.fusion_weight)
+        show = kwargs.get("show_progress", False)
+        texts, pictures = halves(nodes, self.fusion_weight, self._clip)
+        if not texts.run(super().get_text_embedding_batch, show).error:
+            pictures.run(super().get_image_embedding_batch, show)
+        return place(nodes, texts, pictures, self.fusion_weight)
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
-        texts, pictures = halves(nodes, self.fusion_weight)
-        with of_nodes(nodes, texts):
-            words = await self.aget_text_embedding_batch(texts.values(), **kwargs)
-        with of_nodes(nodes, pictures):
-            looks = await self.aget_image_embedding_batch(pictures.values(), kwargs.get("show_progress", False))
-        return place(nodes, (texts, words), (pictures, looks), self.fusion_weight)
+        show = kwargs.get("show_progress", False)
+        texts, pictures = await asyncio.to_thread(halves, nodes, self.fusion_weight, self._clip)
+        if not (await texts.arun(super().aget_text_embedding_batch, self.num_workers, show)).error:
+            await pictures.arun(super().aget_image_embedding_batch, self.num_workers, show)
+        return place(nodes, texts, pictures, self.fusion_weight)
 
 
 def hidden(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with the key wrapped, before anything can fail and show it."""
     return {name: SecretStr(v) if "key" in name.lower() and isinstance(v, str) else v for name, v in options.items()}
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Turns Pydantic's refusals, which show what they refuse, into those of other options.
+
+    Raises:
+        ConfigError: a field does not fit.
+    """
+    problems: list[Any] = []
+    try:
+        yield
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+    if problems:
+        raise ConfigError("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems))
 
 
 def open_clip(options: Mapping[str, Any]) -> JinaClip:
@@ -255,7 +283,10 @@ def open_clip(options: Mapping[str, Any]) -> JinaClip:
     if isinstance(policy, dict):  # from a dump, where tuples are lists
         policy = {name: tuple(value) if isinstance(value, list) else value for name, value in policy.items()}
         named["image_policy"] = ImagePolicy(**policy)
-    return JinaClip(**named)
+    try:
+        return JinaClip(**named)
+    except ConfigError as error:
+        raise ConfigError(re.sub(r"\b(?<!embed_)batch_size\b", "embed_batch_size", str(error))) from None
 
 
 def shown(clip: JinaClip) -> dict[str, Any]:

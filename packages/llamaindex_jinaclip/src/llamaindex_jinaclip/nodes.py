@@ -1,14 +1,12 @@
-"""Nodes by what they hold: a text, a picture, or both; and which of many an error is about."""
+"""Nodes by what they hold: a text, a picture, or both."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +14,30 @@ from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
 
-from jinaclip import Image, InputError, JinaClipError, Partial, fuse
+from jinaclip import Batches, Image, InputError, JinaClip, JinaClipError, fuse
 
-Embedded = tuple[Iterable[int], list[Embedding]]
-"""Indices of nodes, and vectors in the same order."""
 PICTURE_KEY = "picture"
 """Metadata that names the picture of a node that would otherwise hold no text at all."""
 
 
-def halves(nodes: Sequence[BaseNode], weight: float) -> tuple[dict[int, str], dict[int, Image | str]]:
-    """Texts and pictures to embed, by the node's index. A half without weight is left out.
+def halves(nodes: Sequence[BaseNode], weight: float, clip: JinaClip) -> tuple[Batches, Batches]:
+    """Texts and pictures to embed, by the node's index, all looked through. A half without weight is left out.
 
     Raises:
-        InputError: a node is made for a picture and has none; `.index` says which.
+        InputError: one cannot be embedded, or a node is made for a picture and has none; `.index` says which.
     """
     texts: dict[int, str] = {}
     pictures: dict[int, Image | str] = {}
-    for index, node in enumerate(nodes):
-        pictured, worded = _sources(node) is not None, bool(node.get_content(MetadataMode.NONE).strip())
-        if pictured and not (worded and weight == 1):
-            pictures[index] = _picture(node, index)
-        if not pictured or (worded and weight > 0):  # LlamaIndex's text to embed: with metadata
-            texts[index] = node.get_content(MetadataMode.EMBED)
-    return texts, pictures
+    with naming(nodes):
+        for index, node in enumerate(nodes):
+            picture, worded = picture_of(node), bool(node.get_content(MetadataMode.NONE).strip())
+            if picture is not None and not (worded and weight == 1):
+                if isinstance(picture, InputError):
+                    raise InputError(f"node {index}, {node.class_name()} {node.node_id}: {picture}", index=index)
+                pictures[index] = picture
+            if picture is None or (worded and weight > 0):  # LlamaIndex's text to embed: with metadata
+                texts[index] = node.get_content(MetadataMode.EMBED)
+        return Batches(clip, "texts", texts.values(), [*texts]), Batches(clip, "images", pictures.values(), [*pictures])
 
 
 def _sources(node: BaseNode) -> tuple[str | bytes | None, str | None, str | None] | None:
@@ -49,44 +48,57 @@ def _sources(node: BaseNode) -> tuple[str | bytes | None, str | None, str | None
     return found and (found.data, found.path and str(found.path), found.url and str(found.url))
 
 
-def _picture(node: BaseNode, index: int) -> Image | str:
-    """Paths and addresses come with the data, so they stay strings, for which the image policy is strict."""
+def picture_of(node: BaseNode) -> Image | str | InputError | None:
+    """A node's picture, why there is none where there should be, or None.
+
+    Paths and addresses come with the data, so they stay strings, for which the image policy is strict.
+    """
     data, path, address = _sources(node) or (None, None, None)
     try:
-        if not (data or path or address):
-            raise InputError(
-                "no picture; ImageNode(image_resource=...) and node dumps lose `data`: use ImageNode(image=<base64>)"
-            )
-        return Image.from_base64(data) if data else path or address or ""
+        if data or path or address:
+            return Image.from_base64(data) if data else path or address
     except InputError as error:
-        raise InputError(f"node {index}, {node.class_name()} {node.node_id}: {error}", index=index) from None
+        return error
+    lost = "no picture; ImageNode(image_resource=...) and node dumps lose `data`: use ImageNode(image=<base64>)"
+    return InputError(lost) if _sources(node) else None
 
 
-def place(nodes: Sequence[BaseNode], texts: Embedded, pictures: Embedded, weight: float) -> Sequence[BaseNode]:
+def place(nodes: Sequence[BaseNode], texts: Batches, pictures: Batches, weight: float) -> Sequence[BaseNode]:
     """Gives each node its vector, and picture nodes without text and metadata a line of metadata.
 
     Index builds drop nodes of which LlamaIndex would embed no text, even if they have a vector.
+
+    Raises:
+        JinaClipError: some have failed; the nodes that are done have their vectors all the same.
     """
-    words, looks = dict(zip(*texts, strict=True)), dict(zip(*pictures, strict=True))
+    done: dict[int, Embedding] = {}
     for index, node in enumerate(nodes):
-        text, picture = words.get(index), looks.get(index)
-        node.embedding = fuse(text, picture, weight).tolist() if text and picture else text or picture
-        if picture and not node.get_content(MetadataMode.EMBED):
-            if isinstance(node, Node) and node.text_resource is None:
-                node.text_resource = MediaResource(text="")  # without one, LlamaIndex shows no metadata
-            taken = {*node.metadata, *node.excluded_embed_metadata_keys}
-            free = next(key for n in itertools.count() if (key := PICTURE_KEY + "_" * n) not in taken)
-            node.metadata[free] = _name(node).split("?")[0]
+        made = [work.vectors[index] for work in (texts, pictures) if index in work.vectors]
+        if len(made) < (index in texts.items) + (index in pictures.items):
+            continue
+        done[index] = node.embedding = fuse(made[0], made[1], weight).tolist() if len(made) == 2 else made[0]
+        if index in pictures.items and not node.get_content(MetadataMode.EMBED):
+            _label(node)
+    with naming(nodes):
+        if error := texts.error or pictures.error:
+            raise Batches.holding(error, done, texts.errors | pictures.errors)
     return nodes
 
 
+def _label(node: BaseNode) -> None:
+    if isinstance(node, Node) and node.text_resource is None:
+        node.text_resource = MediaResource(text="")  # without one, LlamaIndex shows no metadata
+    taken = {*node.metadata, *node.excluded_embed_metadata_keys}
+    free = next(key for n in itertools.count() if (key := PICTURE_KEY + "_" * n) not in taken)
+    node.metadata[free] = _name(node).split("?")[0]
+
+
 @contextmanager
-def of_nodes(nodes: Sequence[BaseNode], indices: Iterable[int]) -> Iterator[None]:
-    """Around the embedding of these nodes' texts or pictures: an error counts in nodes."""
+def naming(nodes: Sequence[BaseNode]) -> Iterator[None]:
+    """An error that counts in nodes also gets the id of its node."""
     try:
         yield
     except JinaClipError as error:
-        relocate(error, [*indices])
         if error.index is not None:
             error.add_note(f"{error.index} is the node's index; its id is {nodes[error.index].node_id}")
         raise
@@ -121,42 +133,3 @@ def _name(node: BaseNode) -> str:
     data = address if not data and address and address[:5].lower() == "data:" else data
     content = data.encode() if isinstance(data, str) else data
     return f"sha256:{hashlib.sha256(content).hexdigest()}" if content else path or address or ""
-
-
-@contextmanager
-def whole(items: Iterable[Any], what: str) -> Iterator[list[Any]]:
-    """All items of a call as a list; what fails in a batch of them is counted in this list.
-
-    Raises:
-        InputError: it is one item.
-    """
-    single = isinstance(items, str | bytes | bytearray | BytesIO | Path | Mapping) or hasattr(items, "__array__")
-    if single or not isinstance(items, Iterable):
-        raise InputError(f"{what} must be several items, not one {type(items).__name__}; pass a list")
-    listed = list(items)  # LlamaIndex asks for the length, which generators lack
-    try:
-        yield listed
-    except JinaClipError as error:
-        firsts = {id(item): index for index, item in reversed([*enumerate(listed)])}
-        relocate(error, [firsts.get(id(item), i) for i, item in enumerate(getattr(error, "batch", listed))])
-        raise
-
-
-@contextmanager
-def batch(items: Sequence[Any]) -> Iterator[None]:
-    """Around the embedding of one batch: an error takes along what it counts in."""
-    try:
-        yield
-    except JinaClipError as error:
-        error.batch = items  # type: ignore[attr-defined]
-        raise
-
-
-def relocate(error: JinaClipError, places: Sequence[int]) -> None:
-    """Makes an error, and what it holds, count in another list."""
-    errors, vectors = error.partial.errors, error.partial.vectors
-    for one in {error, *errors.values()}:
-        if one.index is not None:
-            text = re.sub(rf"\b(text|image) {one.index}\b", rf"\1 {places[one.index]}", str(one), count=1)
-            one.args, one.index = (text,), places[one.index]
-    error.partial = Partial({places[i]: v for i, v in vectors.items()}, {places[i]: e for i, e in errors.items()})

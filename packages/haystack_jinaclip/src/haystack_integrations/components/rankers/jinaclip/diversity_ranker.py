@@ -31,6 +31,7 @@ class JinaClipDiversityRanker(FileOptions):
 
     Raises:
         ConfigError: an option is out of range (a ValueError).
+        MissingDependencyError: "kmeans" without scikit-learn (an ImportError).
     """
 
     top_k: int | None = None
@@ -66,7 +67,6 @@ class JinaClipDiversityRanker(FileOptions):
             TypeError: it is no list of Documents.
             ValueError: `top_k` is less than 1, or there is no key where one is needed.
             JinaClipError: the backend failed.
-            ImportError: "kmeans" without scikit-learn.
         """
         results, bare = self._results(documents, top_k)
         embedded = FileOptions.run(self, bare)["documents"] if bare else []

@@ -1,0 +1,53 @@
+"""Search results as stores hand them over, ordered by their pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jinaclip import ConfigError, Diversifier, InputError, JinaClip, MissingDependencyError, diversify
+
+ROWS = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def keyless(monkeypatch):
+    monkeypatch.delenv("JINA_API_KEY", raising=False)
+    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+    return JinaClip()
+
+
+async def test_where_no_vector_is_missing_no_key_is_needed(keyless):
+    for vectors, images in ([], []), ([ROWS[0], None], ["a.png", None]), ([*ROWS], ["a.png"] * 9):
+        order = Diversifier().order(keyless, vectors, images)
+        assert order == await Diversifier().aorder(keyless, vectors, images)
+        assert order == diversify(vectors, max(1, len(vectors)))
+
+
+def test_vectors_of_texts_count_for_mmr_alone(keyless):
+    pictures = ["a.png"] * 8 + [None]
+    assert Diversifier(method="mmr").order(keyless, [*ROWS], pictures) == diversify(ROWS, 9, method="mmr")
+    assert Diversifier().order(keyless, [*ROWS], pictures) == diversify([*ROWS[:8], None], 9)
+
+
+def test_relevance_goes_before_the_order(keyless):
+    relevance = np.arange(9.0).tolist()
+    assert Diversifier(k=4).order(keyless, [*ROWS], ["a.png"] * 9, relevance) == diversify(ROWS, 4, relevance=relevance)
+
+
+@pytest.mark.parametrize("option", [{"k": 0}, {"clusters": 0}, {"method": "best"}, {"lambda_mult": 2}, {"seed": -1}])
+def test_a_wrong_option_is_refused_before_there_is_anything_to_order(option):
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        Diversifier(**option)
+
+
+def test_a_missing_library_is_told_before_anything_is_paid_for(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
+    with pytest.raises(MissingDependencyError, match=r"jinaclip\[rerank\]"):
+        Diversifier()
+    Diversifier(method="mmr")
+
+
+def test_ragged_vectors_are_refused(keyless):
+    with pytest.raises(InputError, match="equally long"):
+        Diversifier().order(keyless, [[1.0, 2.0], [1.0]], ["a.png", "b.png"])
