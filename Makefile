@@ -9,6 +9,7 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
 	.venv/bin/python examples/langchain_catalogue.py
 	.venv/bin/python examples/llamaindex_catalogue.py
+	.venv/bin/python examples/haystack_catalogue.py
 
 test: .venv/installed  ## the whole suite
 	.venv/bin/python -m pytest

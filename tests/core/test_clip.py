@@ -377,3 +377,14 @@ async def test_pairs_answered_before_the_end_are_kept_whole(server, clip, run):
         await run(clip(batch_size=5, max_concurrency=1), "embed_pairs", list(zip(TEXTS, TURNED, strict=False)))
     assert sorted(caught.value.partial.vectors) == [0, 1]
     np.testing.assert_allclose(caught.value.partial.vectors[1], fused(TEXTS[1], TURNED[1]), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["embed_documents", "embed_images", "embed_pairs"])
+async def test_an_error_in_place_of_an_item_stays_that_items_error(clip, run, method):
+    """An adapter that could not make out a text, an image or a pair says so this way; the others get their vectors."""
+    picture = np.zeros((4, 4, 3), np.uint8)
+    items = {"embed_documents": "a text", "embed_images": picture, "embed_pairs": ("a text", picture)}
+    with pytest.raises(InputError, match=r"(text|image|pair) 1: no such thing") as caught:
+        await run(clip(), method, iter([items[method], InputError("no such thing"), items[method]]))
+    assert caught.value.index == 1
+    assert sorted(caught.value.partial.vectors) == [0, 2]

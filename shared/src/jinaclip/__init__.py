@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         BudgetError,
         CheckpointError,
         ConfigError,
+        ConversionError,
         InputError,
         ItemError,
         JinaClipError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from jinaclip.evaluation import Evaluation, evaluate
     from jinaclip.fusion import fuse
     from jinaclip.inputs import Image
+    from jinaclip.pages import Page, Pages
     from jinaclip.rerank import Diversifier
     from jinaclip.specs import SPECS, ModelSpec
     from jinaclip.usage import Usage
@@ -58,6 +60,7 @@ __all__ = [
     "CheckpointError",
     "Classification",
     "ConfigError",
+    "ConversionError",
     "Diversifier",
     "EmbedderConfig",
     "Estimate",
@@ -70,6 +73,8 @@ __all__ = [
     "JinaClipError",
     "MissingDependencyError",
     "ModelSpec",
+    "Page",
+    "Pages",
     "Partial",
     "QuotaError",
     "RateLimitError",
@@ -96,6 +101,7 @@ _HOMES = {
     "evaluation": ("Evaluation", "evaluate"),
     "fusion": ("fuse",),
     "inputs": ("Image",),
+    "pages": ("Page", "Pages"),
     "rerank": ("Diversifier",),
     "specs": ("SPECS", "ModelSpec"),
     "usage": ("Usage",),

@@ -3,6 +3,7 @@
 JinaClipError
 ├── ConfigError             an option, an environment variable or the endpoint is wrong
 ├── InputError              one of the caller's items is wrong; `.index` says which
+│   └── ConversionError       a page of a PDF file cannot be rendered (a RuntimeError too)
 ├── MissingDependencyError  an extra is not installed; the message names it
 ├── CheckpointError         local weights are missing, damaged or not what they claim
 ├── BudgetError             `token_budget` would be exceeded; nothing was sent
@@ -38,6 +39,7 @@ __all__ = [
     "BudgetError",
     "CheckpointError",
     "ConfigError",
+    "ConversionError",
     "InputError",
     "ItemError",
     "JinaClipError",
@@ -88,6 +90,10 @@ class ConfigError(JinaClipError, ValueError):
 
 class InputError(JinaClipError, ValueError):
     """One of the caller's items is wrong; `.index` says which (None for a single item)."""
+
+
+class ConversionError(InputError, RuntimeError):
+    """A page of a PDF file cannot be rendered."""
 
 
 class MissingDependencyError(JinaClipError, ImportError):

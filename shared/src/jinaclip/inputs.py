@@ -22,6 +22,8 @@ from jinaclip.errors import InputError
 if TYPE_CHECKING:
     import PIL.Image
 
+    from jinaclip.pages import Page
+
 ImageKind = Literal["path", "url", "bytes", "pil", "array"]
 DATA_HEADER = 256
 """Longest header of a data: URI; longer ones are not headers."""
@@ -30,7 +32,7 @@ LONGEST_SHOWN = 200
 
 T = TypeVar("T")
 ImageLike: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BytesIO | PIL.Image.Image | NDArray[Any] | Image"
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BytesIO | PIL.Image.Image | NDArray[Any] | Image | Page"
 )
 """What every image parameter takes."""
 
@@ -158,6 +160,8 @@ def as_text(value: Any, index: int | None = None) -> Text:
     Raises:
         InputError: it is no str, is blank, or cannot be written as UTF-8.
     """
+    if isinstance(value, InputError):  # an adapter could not make it out
+        raise InputError(f"{named('text', index)}: {value}", index=index)
     if not isinstance(value, str):
         hint = "; images go through embed_images" if is_image_like(value) else ""
         raise InputError(f"{named('text', index)} must be a str, not {type(value).__name__}{hint}", index=index)

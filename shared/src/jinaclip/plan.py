@@ -10,6 +10,7 @@ from jinaclip import images
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.inputs import Image, Text, as_image, as_text, is_held, many, named
+from jinaclip.pages import Page
 
 Item = Text | Image | InputError
 Read = Callable[[Any, int], tuple[Item, ...]]
@@ -57,6 +58,8 @@ def pairs(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan
     """Several (text, image): two items each."""
 
     def read(value: Any, index: int) -> tuple[Item, ...]:
+        if isinstance(value, InputError):  # an adapter could not make it out
+            raise InputError(f"pair {index}: {value}", index=index)
         if not isinstance(value, tuple | list) or len(value) != 2:
             raise InputError(f"pair {index} must be (text, image), not {type(value).__name__}", index=index)
         return as_text(value[0], index), usable_image(value[1], index, policy, snapshot=snapshot)
@@ -71,6 +74,8 @@ def usable_image(value: Any, index: int | None, policy: ImagePolicy, *, snapshot
     Raises:
         InputError: it is none; `.index` says which.
     """
+    if isinstance(value, Page):
+        value = value.render(policy.max_pixels)
     image = as_image(value, index)
     try:
         images.check(image, policy)

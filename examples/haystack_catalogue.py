@@ -1,0 +1,110 @@
+"""A catalogue searched through Haystack: no key, no GPU, no internet.
+
+    python examples/haystack_catalogue.py
+
+One pipeline indexes 60 products, picture and English title fused into one vector each, in an embedded Qdrant. A second
+one finds them by text in three languages and by picture; a text and a picture together make a third kind of query.
+A third pipeline shows a different kind of coat second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from haystack import Document, Pipeline
+from haystack.components.writers import DocumentWriter
+from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
+from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
+
+from examples.catalogue.drawing import draw
+from examples.catalogue.products import Attributes, Product, products
+from examples.catalogue.wording import title
+from haystack_jinaclip import (
+    JinaClipDiversityRanker,
+    JinaClipFusedDocumentEmbedder,
+    JinaClipImageEmbedder,
+    JinaClipTextEmbedder,
+)
+from jinaclip import fuse
+
+COUNT = 60
+CHECKPOINT = Path(__file__).parent / "catalogue" / "checkpoint"
+OPTIONS: dict[str, Any] = {"model": str(CHECKPOINT), "backend": "local", "device": "cpu"}
+RED_DRESS = Product("red-dress", Attributes("dress", "red", "plain", "", "midi", "short", "round"), 5)
+YELLOW_DRESS = Product("yellow-dress", Attributes("dress", "yellow", "plain", "", "midi", "short", "round"), 9)
+"""A picture to search with; it is not in the catalogue."""
+ASKED = ("a red dress", "ein Kleid in Rot", "红色连衣裙")
+
+
+def drawn(folder: Path) -> list[Document]:
+    """The products: a picture on disk and a title each."""
+    chosen = [RED_DRESS, *products("test", COUNT - 1)]
+    for product in (*chosen, YELLOW_DRESS):
+        draw(product).save(folder / f"{product.id}.png")
+    return [Document(content=title(product, "en"), meta={"file_path": f"{product.id}.png"}) for product in chosen]
+
+
+def index(documents: list[Document], folder: Path, store: QdrantDocumentStore) -> int:
+    """embedder -> writer."""
+    pipe = Pipeline()
+    pipe.add_component("embedder", JinaClipFusedDocumentEmbedder(**OPTIONS, root_path=str(folder), progress_bar=False))
+    pipe.add_component("writer", DocumentWriter(store))
+    pipe.connect("embedder.documents", "writer.documents")
+    return int(pipe.run({"embedder": {"documents": documents}})["writer"]["documents_written"])
+
+
+def searching(embedder: JinaClipTextEmbedder | JinaClipImageEmbedder, store: QdrantDocumentStore) -> Pipeline:
+    """embedder -> retriever."""
+    pipe = Pipeline()
+    pipe.add_component("embedder", embedder)
+    pipe.add_component("retriever", QdrantEmbeddingRetriever(store, top_k=2))
+    pipe.connect("embedder.embedding", "retriever.query_embedding")
+    return pipe
+
+
+def diverse(store: QdrantDocumentStore) -> Pipeline:
+    """embedder -> retriever, with embeddings -> ranker."""
+    pipe = Pipeline()
+    pipe.add_component("embedder", JinaClipTextEmbedder(**OPTIONS))
+    pipe.add_component("retriever", QdrantEmbeddingRetriever(store, top_k=15, return_embedding=True))
+    pipe.add_component("ranker", JinaClipDiversityRanker(**OPTIONS, top_k=2, clusters=3))
+    pipe.connect("embedder.embedding", "retriever.query_embedding")
+    pipe.connect("retriever.documents", "ranker.documents")
+    return pipe
+
+
+def show(query: str, found: list[Document]) -> None:
+    """A row of the table: what was asked, and the two best."""
+    titles = [f"{document.score:.2f} {str(document.content)[:34]:<34}" for document in found]
+    print(f"{query:<30} {'  '.join(titles)}")
+
+
+def main() -> None:
+    """Draws, indexes, searches."""
+    store = QdrantDocumentStore(":memory:", embedding_dim=128, progress_bar=False)
+    with TemporaryDirectory() as place:
+        count = index(drawn(Path(place)), Path(place), store)
+        print(f"{count} products in Qdrant, picture and title in one vector\n\n{'query':<30} found")
+        by_text = searching(JinaClipTextEmbedder(**OPTIONS), store)
+        by_picture = searching(JinaClipImageEmbedder(**OPTIONS), store)
+        for text in ASKED:
+            show(text, by_text.run({"embedder": {"text": text}})["retriever"]["documents"])
+        shown = {"image": Path(place) / f"{YELLOW_DRESS.id}.png"}
+        show("picture of a yellow dress", by_picture.run({"embedder": shown})["retriever"]["documents"])
+        wish = JinaClipTextEmbedder(**OPTIONS).run("red dress")["embedding"]
+        seen = JinaClipImageEmbedder(**OPTIONS).run(shown["image"])["embedding"]
+        both = QdrantEmbeddingRetriever(store, top_k=2).run(query_embedding=fuse(wish, seen).tolist())
+        show("that picture + 'red dress'", both["documents"])
+        found = diverse(store).run({"embedder": {"text": "a coat"}}, include_outputs_from={"retriever"})
+        show("a coat", found["retriever"]["documents"][:2])
+        show("a coat, different kinds", found["ranker"]["documents"])
+
+
+if __name__ == "__main__":
+    main()

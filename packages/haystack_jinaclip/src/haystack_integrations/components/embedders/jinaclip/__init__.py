@@ -1,0 +1,17 @@
+"""jina-clip-v1 and jina-clip-v2 embedders: texts, pictures and both at once, in one vector space."""
+
+from haystack_integrations.components.embedders.jinaclip.embedders import (
+    JinaClipDocumentEmbedder,
+    JinaClipDocumentImageEmbedder,
+    JinaClipFusedDocumentEmbedder,
+    JinaClipImageEmbedder,
+    JinaClipTextEmbedder,
+)
+
+__all__ = [
+    "JinaClipDocumentEmbedder",
+    "JinaClipDocumentImageEmbedder",
+    "JinaClipFusedDocumentEmbedder",
+    "JinaClipImageEmbedder",
+    "JinaClipTextEmbedder",
+]

@@ -1,0 +1,5 @@
+"""Search results in an order that shows different pictures first."""
+
+from haystack_integrations.components.rankers.jinaclip.diversity_ranker import JinaClipDiversityRanker
+
+__all__ = ["JinaClipDiversityRanker"]

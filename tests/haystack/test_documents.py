@@ -1,0 +1,259 @@
+"""What the three embedders of documents share, and the text of documents."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from haystack import Document
+from haystack.dataclasses import ByteStream, SparseEmbedding
+
+from haystack_jinaclip import (
+    JinaClipDocumentEmbedder,
+    JinaClipDocumentImageEmbedder,
+    JinaClipFusedDocumentEmbedder,
+)
+from jinaclip import AuthenticationError, BudgetError, ConfigError, InputError, QuotaError, ServerError, fuse
+from tests.haystack.conftest import DOCUMENTS, alike, picture, png
+from tests.server.vectors import expected_vector
+
+
+def same(vector, other) -> bool:
+    return np.allclose(vector, other, atol=2e-6)
+
+
+@pytest.fixture(params=DOCUMENTS)
+def kind(request, folder, monkeypatch):
+    """Each embedder of documents; the folder is the working directory."""
+    monkeypatch.chdir(folder)
+    return request.param
+
+
+def texts(*contents) -> list[Document]:
+    return [Document(content=content) for content in contents]
+
+
+def quiet(options, **more) -> JinaClipDocumentEmbedder:
+    return JinaClipDocumentEmbedder(**options, progress_bar=False, **more)
+
+
+async def test_documents_come_back_in_order_with_plain_floats(make, kind, documents, run) -> None:
+    """H11, H12: exactly float; JSON and `to_dict` take the documents; ids, hashes of the content, are kept."""
+    result = await run(make(kind), documents)
+    assert result.keys() == {"documents", "meta"}
+    assert [(d.id, d.content) for d in result["documents"]] == [(d.id, d.content) for d in documents]
+    for document in result["documents"]:
+        assert {type(number) for number in document.embedding} == {float}
+        assert json.loads(json.dumps(document.to_dict()))["embedding"] == document.embedding
+
+
+async def test_each_document_gets_its_own_vector(hosted, folder, documents, run, monkeypatch) -> None:
+    """Text, picture, and the fusion of the two, as the server gives them for each."""
+    monkeypatch.chdir(folder)
+    quiet = {**hosted, "progress_bar": False, "image_resize": "none"}
+    words = [expected_vector("text", document.content) for document in documents]
+    images = [expected_vector("image", picture(i)) for i in range(3)]
+    wanted = {
+        JinaClipDocumentImageEmbedder(**quiet): images,
+        JinaClipFusedDocumentEmbedder(**quiet): fuse(words, images),
+        JinaClipFusedDocumentEmbedder(**quiet, weight=0.8): fuse(words, images, 0.8),
+        JinaClipDocumentEmbedder(**hosted, progress_bar=False): words,
+    }
+    for made, vectors in wanted.items():
+        got = (await run(made, documents))["documents"]
+        assert all(same(document.embedding, vector) for document, vector in zip(got, vectors, strict=True))
+
+
+async def test_meta_names_the_model_and_the_tokens(hosted, server, kind, documents, run) -> None:
+    result = await run(kind(**hosted, progress_bar=False), documents)
+    tokens = server.ledger()["tokens"]
+    assert result["meta"] == {"model": "jina-clip-v2", "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "a text", 7, Document(content="a"), (Document(content="a"),), [Document(content="a"), "b"], [None], {}],
+)
+async def test_what_is_no_list_of_documents_is_refused(hosted, server, kind, run, value) -> None:
+    """H9: every element is looked at, and the message names the components for queries."""
+    with pytest.raises(TypeError, match=f"{kind.__name__} takes a list of Documents, .*JinaClipTextEmbedder"):
+        await run(kind(**hosted, progress_bar=False), value)
+    assert server.ledger()["requests"] == 0
+
+
+async def test_no_documents_cost_nothing(hosted, server, kind, run) -> None:
+    """H10: the right keys, and no request."""
+    assert await run(kind(**hosted), []) == {"documents": [], "meta": {}}
+    assert server.ledger()["requests"] == 0
+
+
+async def test_documents_are_not_touched(make, kind, run) -> None:
+    """H11: the caller's stay as they were, the copies keep all the rest. Haystack warns of changes in place."""
+    given = Document(
+        id="own-id",
+        content="a dress",
+        blob=ByteStream(png(1), mime_type="image/png"),
+        meta={"name": "x", "nested": {"a": [1]}},
+        score=0.5,
+        sparse_embedding=SparseEmbedding([1], [0.5]),
+    )
+    before = copy.deepcopy(given)
+    (got,) = (await run(make(kind), [given]))["documents"]
+    assert given == before and given.embedding is None
+    assert got is not given and got.embedding is not None
+    meta = {name: value for name, value in got.meta.items() if name != "embedding_source"}
+    assert replace(got, embedding=None, meta=meta) == before
+
+
+async def test_documents_with_one_id_keep_their_places(make, run) -> None:
+    """H21"""
+    twins = [Document(id="same", content=content) for content in ("red", "green", "red", "blue")]
+    got = (await run(make(JinaClipDocumentEmbedder), twins))["documents"]
+    alone = [(await run(make(JinaClipDocumentEmbedder), [twin]))["documents"][0] for twin in twins]
+    assert [document.content for document in got] == ["red", "green", "red", "blue"]
+    assert all(same(a.embedding, b.embedding) for a, b in zip(got, alone, strict=True))
+
+
+async def test_the_text_of_a_document(hosted, run) -> None:
+    """H13: prefix and suffix around fields of meta and content, what is None or missing left out, numbers as text."""
+    made = quiet(
+        hosted, prefix="<", suffix=">", meta_fields_to_embed=["name", "price", "gone"], embedding_separator=" | "
+    )
+    given = [
+        Document(content="a dress", meta={"name": "Red", "price": 9, "gone": None}),
+        Document(content="a coat", meta={"other": "x"}),
+        Document(content=None, meta={"name": "Blue"}),
+        Document(content="", meta={"price": 0}),
+    ]
+    got = (await run(made, given))["documents"]
+    wanted = ["<Red | 9 | a dress>", "<a coat>", "<Blue | >", "<0 | >"]
+    for document, text in zip(got, wanted, strict=True):
+        assert same(document.embedding, expected_vector("text", text)), text
+
+
+@pytest.mark.parametrize("content", [None, "", "  \n"])
+async def test_a_document_without_text_is_refused(hosted, server, run, content) -> None:
+    """H13: a prefix alone says nothing of it."""
+    with pytest.raises(ValueError, match="no text to embed"):
+        await run(quiet(hosted, prefix="passage: "), [*texts("fine"), Document(content=content, meta={"name": "x"})])
+    assert server.ledger()["requests"] == 0
+
+
+async def test_requests_hold_as_many_items_as_batch_size_says(hosted, server, run) -> None:
+    """H14"""
+    await run(quiet(hosted, batch_size=4, max_concurrency=1), texts(*map(str, range(10))))
+    ledger = server.ledger()
+    assert (ledger["requests"], ledger["texts"], ledger["last"]["items"]) == (3, 10, 2)
+
+
+async def test_the_bar_is_drawn_on_demand(hosted, run, capsys) -> None:
+    """H14: `progress_bar=False` is silent."""
+    await run(JinaClipDocumentEmbedder(**hosted), texts("a", "b"))
+    assert "2/2" in capsys.readouterr().err
+    await run(quiet(hosted), texts("a", "b"))
+    assert capsys.readouterr() == ("", "")
+
+
+async def test_sync_and_async_agree(make, kind, documents) -> None:
+    """H19: whole results, over several loops."""
+    made = make(kind)
+    wanted = made.run(documents)
+    assert alike(await made.run_async(documents), wanted)
+    loops = [lambda: asyncio.run(made.run_async(documents))] * 3
+    assert all([alike(await asyncio.to_thread(loop), wanted) for loop in loops])
+
+
+async def test_runs_at_the_same_time_do_not_mix(make) -> None:
+    """H20: one embedder, many lists at once."""
+    made = make(JinaClipDocumentEmbedder)
+    lists = [texts(*(f"{i}-{j}" for j in range(5))) for i in range(8)]
+    results = await asyncio.gather(*map(made.run_async, lists))
+    for given, result in zip(lists, results, strict=True):
+        wanted = made.run(given)["documents"]
+        assert [d.content for d in result["documents"]] == [d.content for d in given]
+        assert all(same(a.embedding, b.embedding) for a, b in zip(result["documents"], wanted, strict=True))
+
+
+async def test_a_failure_says_which_document(hosted, server, run) -> None:
+    """`.index` and a note with the id; `.partial` holds the others."""
+    server.configure(poison={"BAD": "bad_item_400"})
+    given = texts("one", "BAD", "three")
+    with pytest.raises(InputError) as caught:
+        await run(quiet(hosted), given)
+    assert caught.value.index == 1
+    assert given[1].id in caught.value.__notes__[0]
+    assert sorted(caught.value.partial.vectors) == [0, 2]
+
+
+# -- raise_on_failure=False
+
+
+async def test_a_lenient_embedder_keeps_every_document(hosted, server, run, caplog) -> None:
+    """Failed ones have no embedding, not even an old one, and the log says which and why; the rest is as ever."""
+    server.configure(poison={"BAD": "bad_item_400"})
+    given = [*texts("one", "BAD", "", "four"), Document(content="BAD too", embedding=[1.0], meta={"a": 1})]
+    with caplog.at_level(logging.ERROR):
+        result = await run(quiet(hosted, raise_on_failure=False), given)
+    got = result["documents"]
+    assert [document.id for document in got] == [document.id for document in given]
+    assert [document.embedding is None for document in got] == [False, True, True, False, True]
+    assert same(got[3].embedding, expected_vector("text", "four"))
+    assert result["meta"]["usage"]["total_tokens"] > 0
+    told = [[r.getMessage() for r in caplog.records if document.id in r.getMessage()] for document in given]
+    assert [len(messages) for messages in told] == [0, 1, 1, 0, 1]
+    assert "no text to embed" in told[2][0]
+
+
+async def test_a_lenient_embedder_keeps_what_came_before_the_service_failed(hosted, server, run, caplog, hasty) -> None:
+    server.configure(poison={"BAD": "status_503"})
+    given = texts("one", "two", "BAD", "four")
+    made = quiet(hosted, raise_on_failure=False, batch_size=2, max_concurrency=1, max_retries=1)
+    with caplog.at_level(logging.ERROR):
+        got = (await run(made, given))["documents"]
+    assert [document.embedding is None for document in got] == [False, False, True, True]
+    assert len(caplog.records) == 2
+    with pytest.raises(ServerError):
+        await run(quiet(hosted, batch_size=2, max_concurrency=1, max_retries=1), given)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("auth_401", AuthenticationError), ("balance_402", QuotaError), ("reject_all_422", ConfigError)],
+)
+async def test_a_lenient_embedder_hides_no_bad_key_and_no_empty_wallet(hosted, server, run, fault, error) -> None:
+    server.configure(script=[fault] * 30)
+    with pytest.raises(error):
+        await run(quiet(hosted, raise_on_failure=False), texts("one", "two"))
+
+
+async def test_a_lenient_embedder_hides_no_spent_budget(hosted, run) -> None:
+    with pytest.raises(BudgetError):
+        await run(quiet(hosted, raise_on_failure=False, token_budget=3), texts("one " * 30, "two"))
+
+
+async def test_a_lenient_embedder_still_wants_documents(hosted, run) -> None:
+    """H9"""
+    with pytest.raises(TypeError):
+        await run(quiet(hosted, raise_on_failure=False), ["a text"])
+
+
+async def test_a_lenient_embedder_may_fail_with_all(hosted, server, run) -> None:
+    got = (await run(quiet(hosted, raise_on_failure=False), texts("", None)))["documents"]
+    assert [document.embedding for document in got] == [None, None]
+    assert server.ledger()["requests"] == 0
+
+
+async def test_a_lenient_embedder_says_the_same_over_both_backends(make, kind, documents, run, caplog) -> None:
+    """One document of three has neither text nor picture; the log says so in words that are no other layer's."""
+    given = [documents[0], Document(content=None, meta={"file_path": "missing.png"}), documents[2]]
+    got = (await run(make(kind, raise_on_failure=False), given))["documents"]
+    strict = (await run(make(kind), [documents[0], documents[2]]))["documents"]
+    assert got[1] == given[1]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "no text to embed" in told or "missing.png' does not exist" in told
+    assert same(got[0].embedding, strict[0].embedding) and same(got[2].embedding, strict[1].embedding)

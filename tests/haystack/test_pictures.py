@@ -1,0 +1,284 @@
+"""Where the pictures of documents come from: blobs, files, pages of PDF files."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pypdfium2
+import pytest
+from haystack import Document
+from haystack.components.converters.image import ImageFileToDocument
+from haystack.dataclasses import ByteStream
+
+from haystack_jinaclip import (
+    JinaClipDocumentEmbedder,
+    JinaClipDocumentImageEmbedder,
+    JinaClipFusedDocumentEmbedder,
+)
+from jinaclip import ConversionError, Image, InputError, Pages
+from tests.haystack.conftest import alike, picture, png
+
+
+def same(vector, other) -> bool:
+    return np.allclose(vector, other, atol=2e-6)
+
+
+def page(number, file="pages.pdf") -> Document:
+    return Document(content="a page", meta={"file_path": file, "page_number": number})
+
+
+@pytest.fixture(params=[JinaClipDocumentImageEmbedder, JinaClipFusedDocumentEmbedder])
+def embedder(request, hosted, folder):
+    """Both embedders of pictures, with the folder as their root."""
+    policy = {"max_bytes": 100_000}
+    return request.param(**hosted, root_path=str(folder), progress_bar=False, image_policy=policy)
+
+
+UNUSABLE = [
+    ({}, "file_path"),
+    ({"file_path": None}, "file_path"),
+    ({"file_path": 7}, "file_path"),
+    ({"file_path": "missing.png"}, "missing.png"),
+    ({"file_path": "https://example.org/a.png"}, "does not exist"),
+    ({"file_path": "data:image/png;base64,AAAA", "mime_type": "image/png"}, "does not exist"),
+    ({"file_path": "nul\0.png"}, "NUL"),
+    ({"file_path": "notes.txt"}, "notes.txt.* MIME type"),
+    ({"file_path": "noname"}, "noname.* MIME type"),
+    ({"file_path": "0.png", "mime_type": "text/html"}, "0.png.* MIME type"),
+    ({"file_path": "../outside.png"}, "allowed_roots"),
+    ({"file_path": "../not-even-there.png"}, "allowed_roots"),
+    ({"file_path": "../outside.pdf", "page_number": 1}, "allowed_roots"),
+    ({"file_path": "/etc/passwd", "mime_type": "image/png"}, "allowed_roots"),
+    ({"file_path": "link.png"}, "allowed_roots"),
+    ({"file_path": "large.png"}, "max_bytes"),
+    ({"file_path": "large.pdf", "page_number": 1}, "max_bytes"),
+    ({"file_path": "pages.pdf"}, "page_number"),
+    ({"file_path": "pages.pdf", "page_number": "2"}, "whole number"),
+    ({"file_path": "pages.pdf", "page_number": 0}, "whole number"),
+]
+
+
+async def test_a_document_without_usable_picture_is_a_value_error(embedder, server, folder, run) -> None:
+    """H15: before anything is sent, and with the id of the document. The image policy holds for files and PDFs."""
+    (folder.parent / "outside.png").write_bytes(png(1))
+    (folder.parent / "outside.pdf").write_bytes((folder / "pages.pdf").read_bytes())
+    (folder / "large.png").write_bytes(png(1, (400, 400)))
+    (folder / "large.pdf").write_bytes((folder / "pages.pdf").read_bytes() + b"%" * 100_000)
+    (folder / "link.png").symlink_to(folder.parent / "outside.png")
+    fine = Document(content="fine", meta={"file_path": "0.png"})
+    for meta, reason in UNUSABLE:
+        bad = Document(content="bad", meta=meta)
+        with pytest.raises(ValueError, match=reason) as caught:
+            await run(embedder, [fine, bad])
+        assert isinstance(caught.value, InputError) and caught.value.index == 1
+        assert bad.id in str(caught.value)
+    assert server.ledger()["requests"] == 0
+
+
+async def test_without_root_paths_stay_in_the_working_directory(hosted, folder, run, monkeypatch) -> None:
+    """4, 22: the path is metadata, which may come from anywhere; "/" lifts the limit."""
+    given = [Document(meta={"file_path": str(folder / "0.png")})]
+    with pytest.raises(ValueError, match="allowed_roots"):
+        await run(JinaClipDocumentImageEmbedder(**hosted, progress_bar=False), given)
+    vectors = []
+    for more in ({"root_path": "/"}, {"image_policy": {"allowed_roots": [str(folder)]}}, {}):
+        if not more:
+            monkeypatch.chdir(folder)
+        made = JinaClipDocumentImageEmbedder(**hosted, **more, progress_bar=False)
+        vectors.append((await run(made, given))["documents"][0].embedding)
+    assert same(vectors[0], vectors[1]) and same(vectors[0], vectors[2])
+
+
+async def test_other_roots_may_be_allowed_beside_the_one_where_paths_start(
+    hosted, folder, run, tmp_path_factory
+) -> None:
+    """`image_policy["allowed_roots"]` has the last word."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "3.png").write_bytes(png(3))
+    both = {"allowed_roots": [str(folder), str(elsewhere)]}
+    made = JinaClipDocumentImageEmbedder(**hosted, root_path=str(folder), image_policy=both, progress_bar=False)
+    given = [Document(meta={"file_path": name}) for name in ("0.png", str(elsewhere / "3.png"))]
+    got = (await run(made, given))["documents"]
+    assert all(document.embedding for document in got)
+
+
+async def test_the_policy_holds_for_blobs(embedder, server, run, folder) -> None:
+    """H18: size, and what they claim to be."""
+    pdf = (folder / "pages.pdf").read_bytes() + b"%" * 100_000
+    for blob, reason in (
+        (ByteStream(png(1, (400, 400))), "max_bytes"),
+        (ByteStream(pdf, mime_type="application/pdf"), "max_bytes"),
+        (ByteStream(b"a text", mime_type="text/plain"), "MIME type"),
+        (ByteStream(b""), "empty"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            await run(embedder, [Document(content="a", blob=blob, meta={"page_number": 1})])
+    assert server.ledger()["requests"] == 0
+
+
+@pytest.mark.parametrize("bad", [page(4), page(1, "broken.pdf"), page(1, "fake.pdf")])
+async def test_a_page_that_cannot_be_rendered_is_a_runtime_error(embedder, server, folder, run, bad) -> None:
+    """H15: a ValueError of the core's family too, before anything is paid; it says which page of which file."""
+    (folder / "broken.pdf").write_bytes((folder / "pages.pdf").read_bytes()[:100])
+    (folder / "fake.pdf").write_bytes(png(1))
+    with pytest.raises(RuntimeError, match=f"page {bad.meta['page_number']} of {bad.meta['file_path']}") as caught:
+        await run(embedder, [Document(content="fine", meta={"file_path": "0.png"}), bad])
+    assert isinstance(caught.value, ConversionError) and isinstance(caught.value, InputError)
+    assert caught.value.index == 1
+    assert bad.id in str(caught.value)
+    assert server.ledger()["requests"] == 0
+
+
+async def test_pictures_and_pages_keep_their_places(make, folder, run) -> None:
+    """H16, H18: files, blobs and pages in any order; each gets the vector of the page it names."""
+    blob = ByteStream((folder / "pages.pdf").read_bytes(), mime_type="application/pdf")
+    given = [
+        page(3),
+        Document(meta={"file_path": "1.png"}),
+        page(1),
+        Document(blob=ByteStream(png(2))),
+        page(2),
+        Document(blob=blob, meta={"page_number": 2}),
+        page(3),
+    ]
+    got = (await run(make(JinaClipDocumentImageEmbedder, root_path=str(folder)), given))["documents"]
+    assert [document.id for document in got] == [document.id for document in given]
+    with pypdfium2.PdfDocument(folder / "pages.pdf") as pdf:
+        red, green, blue = (pdf[i].render(scale=300 / 72).to_pil() for i in range(3))
+        clip = make(JinaClipDocumentImageEmbedder).warm_up()
+        wanted = clip.embed_images([blue, picture(1), red, picture(2), green, green, blue])
+    assert all(same(document.embedding, vector) for document, vector in zip(got, wanted, strict=True))
+
+
+async def test_each_file_is_opened_once(make, folder, run, monkeypatch) -> None:
+    """H16"""
+    opened = []
+
+    class Counted(pypdfium2.PdfDocument):
+        def __init__(self, source) -> None:
+            opened.append(source)
+            super().__init__(source)
+
+    monkeypatch.setattr(pypdfium2, "PdfDocument", Counted)
+    (folder / "more.pdf").write_bytes((folder / "pages.pdf").read_bytes())
+    given = [page(1), page(1, "more.pdf"), page(2), page(3), page(3, "more.pdf")]
+    await run(make(JinaClipDocumentImageEmbedder, root_path=str(folder)), given)
+    assert sorted(path.name for path in opened) == ["more.pdf", "pages.pdf"]
+
+
+async def test_without_pypdfium2_the_extra_is_named(hosted, folder, run, monkeypatch) -> None:
+    """H15: and it is no fault of the document, so that leniency does not hide it."""
+    monkeypatch.setitem(__import__("sys").modules, "pypdfium2", None)
+    for lenient in (False, True):
+        made = JinaClipDocumentImageEmbedder(
+            **hosted, root_path=str(folder), progress_bar=False, raise_on_failure=not lenient
+        )
+        with pytest.raises(ImportError, match=r"jinaclip\[pdf\]"):
+            await run(made, [page(1)])
+
+
+async def test_a_lenient_embedder_keeps_documents_without_picture(embedder, server, folder, run, caplog) -> None:
+    """H15, H16: missing files, damaged pictures, pages that are not there; the others get their vectors."""
+    (folder / "damaged.png").write_bytes(png(1)[:-200])
+    names = ["0.png", "missing.png", "damaged.png", "2.png"]
+    given = [Document(content=name, meta={"file_path": name}) for name in names]
+    given[2:2] = [page(9), page(2), Document(content="no path")]
+    embedder.raise_on_failure = False
+    got = (await run(embedder, given))["documents"]
+    assert [document.id for document in got] == [document.id for document in given]
+    assert [document.embedding is None for document in got] == [False, True, True, False, True, True, False]
+    assert len(caplog.records) == 4
+    embedder.raise_on_failure = True
+    (alone,) = (await run(embedder, [given[6]]))["documents"]
+    assert same(alone.embedding, got[6].embedding)
+
+
+async def test_the_source_of_the_embedding_is_told(make, folder, run) -> None:
+    """H17: as the peers do, and for text and picture together by another name; texts tell none."""
+    given = [Document(content="a", meta={"path": "0.png", "kept": 1})]
+    place = {"root_path": str(folder), "file_path_meta_field": "path"}
+    kinds = {
+        JinaClipDocumentImageEmbedder: ({"type": "image", "file_path_meta_field": "path"}, place),
+        JinaClipFusedDocumentEmbedder: ({"type": "text+image", "file_path_meta_field": "path"}, place),
+    }
+    for kind, (source, more) in kinds.items():
+        (got,) = (await run(make(kind, **more), given))["documents"]
+        assert got.meta == {"path": "0.png", "kept": 1, "embedding_source": source}
+    (plain,) = (await run(make(JinaClipDocumentEmbedder), given))["documents"]
+    assert plain.meta == given[0].meta
+
+
+async def test_the_blob_comes_first(make, folder, run) -> None:
+    """H18: even where `meta` names another file, or one that is not there."""
+    blob = ByteStream(png(1), mime_type="image/png")
+    given = [Document(blob=blob, meta={"file_path": name}) for name in ("0.png", "missing.png")]
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    got = (await run(made, given))["documents"]
+    wanted = made.warm_up().embed_image(picture(1))
+    assert all(same(document.embedding, wanted) for document in got)
+
+
+async def test_documents_of_haystacks_own_converter_are_embedded(make, folder, run) -> None:
+    """3.3: `ImageFileToDocument` keeps the name of the file alone, which `root_path` completes."""
+    converted = ImageFileToDocument().run(sources=[folder / "0.png", folder / "1.png"])["documents"]
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    got = (await run(made, converted))["documents"]
+    wanted = made.warm_up().embed_images([picture(0), picture(1)])
+    assert all(same(document.embedding, vector) for document, vector in zip(got, wanted, strict=True))
+
+
+async def test_the_way_of_resizing_is_an_option(make, folder, run) -> None:
+    (folder / "wide.png").write_bytes(png(5, (400, 160)))
+    given = [Document(meta={"file_path": "wide.png"})]
+    vectors = []
+    for mode in ("model", "pad", "squash"):
+        made = make(JinaClipDocumentImageEmbedder, root_path=str(folder), image_resize=mode)
+        vectors.append((await run(made, given))["documents"][0].embedding)
+    assert not same(vectors[0], vectors[1]) and not same(vectors[1], vectors[2])
+
+
+async def test_a_fused_document_needs_both_halves(embedder, run) -> None:
+    if isinstance(embedder, JinaClipFusedDocumentEmbedder):
+        with pytest.raises(ValueError, match="no text to embed"):
+            await run(embedder, [Document(meta={"file_path": "0.png"})])
+    with pytest.raises(ValueError, match="file_path"):
+        await run(embedder, [Document(content="text alone")])
+
+
+def test_sync_and_async_agree_on_pages(make, folder) -> None:
+    """H19: pages are rendered off the loop, over several loops."""
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    given = [page(2), Document(meta={"file_path": "0.png"}), page(1)]
+    wanted = made.run(given)
+    assert all(alike(asyncio.run(made.run_async(given)), wanted) for _ in range(2))
+    assert replace(wanted["documents"][0], embedding=None, meta=given[0].meta) == given[0]
+
+
+async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -> None:
+    """H19: another run holds PDFium's lock when this one wants to close its files; meanwhile the loop turns."""
+    server.configure(base_ms=100)
+    made = JinaClipDocumentImageEmbedder(**hosted, root_path=str(folder), progress_bar=False)
+    held, turned = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Pages() as pages, pages.opened(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
+            held.set()
+            assert turned.wait(30)
+
+    batch = asyncio.create_task(made.run_async([page(1)]))
+    while not server.ledger()["in_flight"]:  # noqa: ASYNC110  the server is another process
+        await asyncio.sleep(0)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    while not (held.is_set() and made.warm_up().usage.tokens):  # noqa: ASYNC110  until the answer is there
+        await asyncio.sleep(0)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not batch.done()
+    turned.set()
+    assert (await batch)["documents"][0].embedding
+    holder.join()
+    await made.close_async()

@@ -1,0 +1,183 @@
+"""The two embedders of queries."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from haystack import Document
+from haystack.dataclasses import ByteStream, ImageContent
+
+from haystack_jinaclip import JinaClipDocumentEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
+from jinaclip import APIError, InputError
+from tests.haystack.conftest import alike, picture, png
+from tests.server.vectors import expected_vector
+
+
+def same(vector, other) -> bool:
+    return np.allclose(vector, other, atol=2e-6)
+
+
+async def test_a_query_is_a_list_of_floats(make, run) -> None:
+    """H12: exactly float, so that json takes it."""
+    for kind, value in ((JinaClipTextEmbedder, "a red dress"), (JinaClipImageEmbedder, ByteStream(png(1)))):
+        result = await run(make(kind), value)
+        assert result.keys() == {"embedding", "meta"}
+        assert type(result["embedding"]) is list
+        assert {type(number) for number in result["embedding"]} == {float}
+        assert json.loads(json.dumps(result)) == result
+
+
+async def test_a_text_gets_the_vector_of_a_query(hosted, server, run) -> None:
+    """With the model's instruction, which documents do not get; `meta` has the model and what it cost."""
+    result = await run(JinaClipTextEmbedder(**hosted), "a red dress")
+    assert same(result["embedding"], expected_vector("text", "a red dress", task="retrieval.query"))
+    assert not same(result["embedding"], expected_vector("text", "a red dress"))
+    tokens = server.ledger()["tokens"]
+    assert result["meta"] == {
+        "model": "jina-clip-v2",
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+async def test_prefix_and_suffix_wrap_the_query(hosted, run) -> None:
+    """H13: an empty text leaves them alone; where they are blank too there is nothing to embed."""
+    made = JinaClipTextEmbedder(**hosted, prefix="shop: ", suffix=" please")
+    for text in ("a red dress", ""):
+        wanted = expected_vector("text", f"shop: {text} please", task="retrieval.query")
+        assert same((await run(made, text))["embedding"], wanted)
+    with pytest.raises(InputError, match="empty or blank"):
+        await run(JinaClipTextEmbedder(**hosted), "")
+
+
+@pytest.mark.parametrize("value", [None, 7, b"bytes", ["a red dress"], [Document(content="a")], Document(content="a")])
+async def test_what_is_no_text_is_refused(hosted, server, run, value) -> None:
+    """H9: the message names the components for what was given."""
+    with pytest.raises(TypeError, match=r"str, not .*JinaClipDocumentEmbedder.*JinaClipImageEmbedder"):
+        await run(JinaClipTextEmbedder(**hosted), value)
+    assert server.ledger()["requests"] == 0
+
+
+@pytest.mark.parametrize("value", [None, 7, b"bytes", [ByteStream(b"")], Document(content="a")])
+async def test_what_is_no_picture_is_refused(hosted, server, run, value) -> None:
+    """H9: None too, which DocumentToImageContent gives for documents that it cannot convert."""
+    with pytest.raises(TypeError, match=r"not .*JinaClipDocumentImageEmbedder.*JinaClipTextEmbedder"):
+        await run(JinaClipImageEmbedder(**hosted), value)
+    assert server.ledger()["requests"] == 0
+
+
+async def test_every_form_of_a_picture_gives_one_vector(make, run, tmp_path, monkeypatch) -> None:
+    """H18: Path, str, data: URL, ByteStream, ImageContent."""
+    (tmp_path / "shown.png").write_bytes(png(3))
+    monkeypatch.chdir(tmp_path)
+    encoded = base64.b64encode(png(3)).decode()
+    made = make(JinaClipImageEmbedder)
+    forms = [
+        tmp_path / "shown.png",
+        "shown.png",
+        f"data:image/png;base64,{encoded}",
+        ByteStream(png(3), mime_type="image/png"),
+        ByteStream(png(3)),
+        ImageContent(encoded),
+    ]
+    vectors = [(await run(made, form))["embedding"] for form in forms]
+    wanted = made.warm_up().embed_image(picture(3))
+    assert all(same(vector, wanted) for vector in vectors)
+
+
+async def test_a_string_from_outside_stays_in_its_folder(make, run, tmp_path) -> None:
+    """4, 22: a path that an agent writes; one from code may be a Path."""
+    (tmp_path / "shown.png").write_bytes(png(3))
+    with pytest.raises(ValueError, match="allowed_roots"):
+        await run(make(JinaClipImageEmbedder), str(tmp_path / "shown.png"))
+    allowed = make(JinaClipImageEmbedder, image_policy={"allowed_roots": [str(tmp_path)]})
+    inside = (await run(allowed, str(tmp_path / "shown.png")))["embedding"]
+    assert same(inside, (await run(make(JinaClipImageEmbedder), tmp_path / "shown.png"))["embedding"])
+
+
+@pytest.mark.parametrize(
+    "value", [Path("missing.png"), "missing.png", ByteStream(b"no picture"), ByteStream(b""), "http://a.example/b.png"]
+)
+async def test_a_picture_that_cannot_be_used_is_a_value_error(hosted, server, run, value) -> None:
+    """H15"""
+    with pytest.raises(ValueError):
+        await run(JinaClipImageEmbedder(**hosted), value)
+    assert server.ledger()["requests"] == 0
+
+
+async def test_sync_and_async_agree(make) -> None:
+    """H19: vectors, meta, errors."""
+    text, image = make(JinaClipTextEmbedder), make(JinaClipImageEmbedder)
+    assert alike(text.run("a red dress"), await text.run_async("a red dress"))
+    assert alike(image.run(ByteStream(png(1))), await image.run_async(ByteStream(png(1))))
+    for made, bad in ((text, " "), (image, ByteStream(b"no picture"))):
+        with pytest.raises(InputError) as caught:
+            made.run(bad)
+        with pytest.raises(InputError) as twin:
+            await made.run_async(bad)
+        assert str(caught.value) == str(twin.value)
+
+
+def test_run_async_leaves_the_loop_free(hosted, server) -> None:
+    """H19: eight queries are in flight together while the loop goes on turning, in one thread."""
+    server.configure(base_ms=60)
+    made = JinaClipTextEmbedder(**hosted)
+
+    async def ask() -> int:
+        queries = asyncio.gather(*(made.run_async(f"query {i}") for i in range(8)))
+        turns = 0
+        while not queries.done():
+            turns += 1
+            await asyncio.sleep(0)
+        await queries
+        return turns
+
+    assert asyncio.run(ask()) > 100
+    assert server.ledger()["in_flight_max"] == 8
+
+
+def test_several_loops_in_a_row(make) -> None:
+    """H19: nobody has to close anything in between."""
+    made = make(JinaClipTextEmbedder)
+    vectors = [asyncio.run(made.run_async("a red dress"))["embedding"] for _ in range(3)]
+    assert vectors[0] == vectors[1] == vectors[2] == made.run("a red dress")["embedding"]
+
+
+async def test_run_works_inside_a_running_loop(make) -> None:
+    """4, 17: notebooks."""
+    made = make(JinaClipTextEmbedder)
+    assert made.run("a red dress") == await made.run_async("a red dress")
+
+
+async def test_a_cancelled_query_harms_nobody(hosted, server) -> None:
+    """H19"""
+    server.configure(base_ms=200)
+    made = JinaClipTextEmbedder(**hosted)
+    task = asyncio.create_task(made.run_async("first"))
+    while not server.ledger()["in_flight"]:  # noqa: ASYNC110  the server is another process
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    wanted = expected_vector("text", "second", task="retrieval.query")
+    assert same((await made.run_async("second"))["embedding"], wanted)
+    await made.close_async()
+
+
+async def test_an_error_of_the_service_keeps_its_kind(hosted, server, run, hasty) -> None:
+    """3.1: called directly, the core's own error with its status comes out."""
+    server.configure(script=["auth_401"])
+    with pytest.raises(APIError) as caught:
+        await run(JinaClipTextEmbedder(**hosted), "a red dress")
+    assert caught.value.status == 401
+
+
+async def test_a_query_for_documents_and_documents_for_a_query_differ(make, run) -> None:
+    """v2 knows which is which, over both backends."""
+    query = (await run(make(JinaClipTextEmbedder), "a red dress"))["embedding"]
+    (document,) = (await run(make(JinaClipDocumentEmbedder), [Document(content="a red dress")]))["documents"]
+    assert not same(query, document.embedding)
