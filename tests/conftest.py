@@ -1,8 +1,11 @@
 """One fault server for all tests, reset for each, and JinaClips that speak to it; the catalogue and its model."""
 
 import itertools
+import os
 
 import pytest
+
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # before any test imports Haystack: tests tell nobody
 
 from jinaclip import JinaClip
 from tests.server.process import Server

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
-
-os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before Haystack is imported: tests tell nobody
-
 from haystack import Document, Pipeline
 from haystack.components.joiners import DocumentJoiner
 from haystack.components.writers import DocumentWriter
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import Secret
+from PIL import Image
 
 from haystack_jinaclip import (
     JinaClipDiversityRanker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 
@@ -20,6 +21,11 @@ CHARACTERS = Regex(r"[\p{Han}\p{Hiragana}\p{Katakana}ー]")
 
 def train_tokenizer() -> Tokenizer:
     """The same tokenizer every time, from texts of products that training may see."""
+    return Tokenizer.from_str(_trained())
+
+
+@functools.cache
+def _trained() -> str:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -36,7 +42,7 @@ def train_tokenizer() -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    return tokenizer
+    return tokenizer.to_str()
 
 
 def _texts() -> Iterator[str]:

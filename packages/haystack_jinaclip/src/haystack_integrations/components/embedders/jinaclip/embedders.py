@@ -136,7 +136,7 @@ class DocumentsEmbedder(Embedder):
         async with Batch(self, documents, await Embedder.warm_up_async(self)) as batch:
             items = await asyncio.to_thread(batch.items)  # looks at files
             batch.rows = dict(enumerate(await self._embed(batch.clip, items, "a")))
-        return batch.output()
+        return await asyncio.to_thread(batch.output)  # millions of numbers become floats
 
     def item(self, document: Document, clip: JinaClip, pages: Pages) -> Any:
         """What is embedded of a document: a text, a picture, or both. Raises InputError if it has none."""
