@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,13 @@ def test_what_is_neither_folder_nor_hub_id_is_refused_at_once(name: str) -> None
 def test_an_impossible_device_or_type_is_named(own_folder: Path, option: str, value: str) -> None:
     with pytest.raises(ConfigError, match=option):
         JinaClip(str(own_folder), backend="local", **{option: value}).embed_query("a")
+
+
+def test_a_fingerprint_may_name_a_file_or_a_collection_whatever_the_folder_is_called(
+    own_folder: Path, tmp_path: Path
+) -> None:
+    named = shutil.copytree(own_folder, tmp_path / "my shop ü")
+    assert re.fullmatch(r"my-shop---[0-9a-f]{16}", open_folder(named).fingerprint)
 
 
 def test_the_fingerprint_covers_weights_tokenizer_preprocessing(own_folder: Path, tmp_path: Path) -> None:

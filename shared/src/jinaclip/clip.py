@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Self
@@ -84,7 +85,8 @@ class JinaClip:
             **self._backend.identity,
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return f"{self.spec.name}-{digest[:16]}"
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.spec.name)  # caches name files and collections after it
+        return f"{name}-{digest[:16]}"
 
     def __repr__(self) -> str:
         if "_backend" not in vars(self):  # an error report shows the object that could not be made
