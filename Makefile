@@ -36,6 +36,7 @@ clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/installed: $(SOURCES)
+	@echo "installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

@@ -46,8 +46,8 @@ WEIGHT = 0.5
 """Of the text beside the picture."""
 
 
-POOL = 50
-"""Of the best results, those that look different are shown first."""
+POOL = 15
+"""Of as many of the best results, those that look different are shown first. More could not all be right."""
 
 
 def main() -> None:
@@ -66,7 +66,10 @@ def main() -> None:
         print(table(rows) + "\n")
         curve, seconds = timed(lambda: measure(shop))
         tell("evaluation", f"{curve.parent / 'evaluation.md'}", seconds)
-    about = f"{len(shop.products)} drawn products that the model of 2.3 million parameters has never seen."
+    about = (
+        f"{len(shop.products)} drawn products that the model of 2.2 million parameters has never seen. "
+        f"Diverse: the best {POOL}, those that look different first; a precise wish loses by it."
+    )
     title = "One catalogue, searched by text, by picture and by both"
     print(f"look at {write_gallery(folder / 'gallery.html', title, about, rows, curve)}")
 
@@ -131,7 +134,7 @@ def measure(shop: Shop) -> Path:
     if not (folder / "matryoshka.png").exists():
         rows = [{**item(product), "image": shop.picture(product)} for product in shop.products]
         widths = [shop.clip.dimensions // 2**halved for halved in range(5)]
-        evaluate(shop.clip, rows, queries(shop.products), widths=widths).write(folder)
+        evaluate(shop.clip, rows, queries(shop.products), widths=widths, pool=POOL).write(folder)
     return folder / "matryoshka.png"
 
 
@@ -142,4 +145,9 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command goes on where it was")
+    except OSError as error:
+        sys.exit(f"cannot use the folder: {error}")

@@ -28,7 +28,7 @@ from llamaindex_jinaclip import JinaClipEmbedding
 
 CHECKPOINT = Path(__file__).parent / "catalogue" / "checkpoint"
 COUNT = 300
-TEXTS = ("a red dress", "ein gestreifter Rock in Blau", "黑色外套")
+TEXTS = ("a red dress", "ein gestreifter Rock in Blau", "黑色大衣")
 COAT = Product("", Attributes("coat", "green", "checked", "black", "maxi"), 41)
 """Shown as a picture; it is not in the catalogue."""
 SHIRT, BUT = Product("", Attributes("t-shirt", "yellow", "striped", "black", "", "short", "round"), 7), "red T-shirt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,7 @@ def pgvector(clip: JinaClip, folder: Path) -> Store:
 
     from examples.stores.pgvector import PgvectorStore
 
-    return PgvectorStore(clip, psycopg.connect(os.environ["DATABASE_URL"], autocommit=True))
+    return PgvectorStore(clip, psycopg.connect(variable("DATABASE_URL"), autocommit=True))
 
 
 def pinecone(clip: JinaClip, folder: Path) -> Store:
@@ -88,12 +89,25 @@ def weaviate(clip: JinaClip, folder: Path) -> Store:
 
     from examples.stores.weaviate_cloud import WeaviateStore
 
-    return WeaviateStore(clip, connect_to_weaviate_cloud(os.environ["WEAVIATE_URL"], os.environ["WEAVIATE_API_KEY"]))
+    return WeaviateStore(clip, connect_to_weaviate_cloud(variable("WEAVIATE_URL"), variable("WEAVIATE_API_KEY")))
+
+
+def variable(name: str) -> str:
+    """What an environment variable holds."""
+    return os.environ.get(name) or sys.exit(f"set {name}; see docs/stores.md")
 
 
 OPENERS: dict[str, Callable[[JinaClip, Path], Store]] = {
     opener.__name__: opener for opener in (chroma, faiss, lance, pgvector, pinecone, qdrant, weaviate)
 }
+
+
+def opened(name: str, clip: JinaClip, folder: Path) -> Store:
+    """The store, if what it needs is installed."""
+    try:
+        return OPENERS[name](clip, folder)
+    except ModuleNotFoundError as missing:
+        sys.exit(f"{missing.name} is not installed: `make stores` installs it")
 
 
 def main() -> None:
@@ -104,7 +118,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where stores that live in files go")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    with JinaClip(str(CHECKPOINT), backend="local") as clip, OPENERS[given.store](clip, given.folder) as store:
+    with JinaClip(str(CHECKPOINT), backend="local") as clip, opened(given.store, clip, given.folder) as store:
         store.index(catalogue(given.count))
         show(f"text: {TEXT}", store.by_text(TEXT))
         show("picture of a green checked coat", store.by_picture(LIKED))

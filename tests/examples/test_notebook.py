@@ -52,6 +52,10 @@ def test_the_notebook_gives_what_it_shows(notebook, folder: Path) -> None:
     assert prose(outputs) == prose(shown)
 
 
+def test_no_output_names_a_machine() -> None:
+    assert "site-packages" not in NOTEBOOK.read_text("utf-8")
+
+
 def test_one_line_changes_the_model(notebook, folder: Path, modelled) -> None:
     changed = 0
     for cell in notebook.cells:

@@ -125,6 +125,8 @@ def embed_queries(clip: JinaClip, texts: Sequence[str]) -> Vectors:
 
 def drawn(rows: Iterable[Any], progress: bool) -> Iterable[Any]:
     """The same, with a bar."""
+    if not progress:
+        return rows
     from tqdm.auto import tqdm
 
-    return tqdm(rows, desc="queries", unit="item", disable=not progress)
+    return tqdm(rows, desc="queries", unit="item")
