@@ -39,8 +39,7 @@ def as_image(value: Any) -> Any:
 
 def as_pair(value: Any) -> Any:
     """The same for the image of a (text, image)."""
-    is_pair = isinstance(value, tuple | list) and len(value) == 2
-    return (value[0], as_image(value[1])) if is_pair else value
+    return (value[0], as_image(value[1])) if isinstance(value, tuple | list) and len(value) == 2 else value
 
 
 def is_several(values: Any) -> bool:

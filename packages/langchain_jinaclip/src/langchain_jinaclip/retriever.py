@@ -37,6 +37,8 @@ class JinaClipRetriever(BaseRetriever):
         image_key: the metadata entry that holds the image reference of a document, a path or a URL.
         search_kwargs: for the store's `similarity_search_by_vector`, such as `filter`.
 
+    Texts are embedded by the store's `CacheBackedEmbeddings`, where it holds one around `embeddings`.
+
     Raises:
         ValidationError: the store's embeddings are not ours, or an option is wrong.
     """
@@ -67,7 +69,7 @@ class JinaClipRetriever(BaseRetriever):
         """The documents nearest to a text, an image or both.
 
         Raises:
-            InputError: the query is unusable, or `image_policy` does not allow its image.
+            InputError: the query is unusable, a picture stands in its text, or `image_policy` does not allow its image.
             ConfigError: `k` or `weight` is out of range.
             JinaClipError: the backend failed.
         """
