@@ -27,7 +27,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from jinaclip import Image, InputError, fuse
 from langchain_jinaclip import JinaClipRetriever
-from tests.langchain.conftest import Make
+from tests.articles import Article
+from tests.langchain.conftest import Make, new_chroma
 from tests.langchain.test_embeddings import encoded, picture
 from tests.server.process import Server
 
@@ -334,7 +335,7 @@ AS_TEXT = [
 ]
 
 
-@pytest.mark.parametrize("query", AS_TEXT, ids=lambda query: repr(query)[:40])
+@pytest.mark.parametrize("query", AS_TEXT, ids=range(len(AS_TEXT)))
 async def test_l18_a_picture_in_the_place_of_a_text_is_refused_untraced_and_unpaid(
     retriever: JinaClipRetriever, server: Server, query: Any
 ) -> None:
@@ -377,3 +378,15 @@ def test_l23_texts_are_looked_up_in_the_cache_of_the_store(
     assert len(list(kept.yield_keys())) == 1, "pictures go past it"
     other = JinaClipRetriever(vectorstore=Remembering(cached), embeddings=make(dimensions=64))
     assert len(asked(other, "a red dress")) == 64, "a cache around other embeddings holds other vectors"
+
+
+def test_l18_results_are_traced_as_the_store_holds_them(both: Any, catalogue: list[Article]) -> None:
+    """What the README says: no file where the metadata has a path, all of it where the store has nothing else."""
+    [shown, *_] = catalogue
+    letters = base64.b64encode(shown.picture.read_bytes()).decode()[100:160]
+    for facts, traced in (({"image": str(shown.picture)}, False), ({"n": 1}, True)):
+        store: Any = new_chroma(both["local"], 128, [])
+        store.add_images(uris=[str(shown.picture)], metadatas=[facts])
+        tracer = Tracer()
+        JinaClipRetriever(vectorstore=store).invoke("a dress", {"callbacks": [tracer]})
+        assert (letters in str([run.outputs for run in tracer.kept])) is traced

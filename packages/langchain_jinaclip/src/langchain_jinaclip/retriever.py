@@ -131,7 +131,7 @@ class JinaClipRetriever(BaseRetriever):
 
 
 def _fused(vectors: list[Any], weight: float) -> list[float]:
-    return vectors[0] if len(vectors) == 1 else fuse(*vectors, weight).tolist()
+    return vectors[0] if len(vectors) == 1 else fuse(vectors[0], vectors[1], weight).tolist()
 
 
 class SearchInput(BaseModel):
