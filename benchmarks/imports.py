@@ -25,6 +25,14 @@ CASES = (
     ("import langchain_core.embeddings", "import langchain_jinaclip", True),
     ("import llama_index.core.embeddings", "import llamaindex_jinaclip", True),
     ("import haystack", "import haystack_jinaclip", True),
+    # the first name, over what a program that uses it has imported by then
+    (
+        "from langchain_core.vectorstores import InMemoryVectorStore",
+        "from langchain_jinaclip import JinaClipEmbeddings",
+        True,
+    ),
+    ("from llama_index.core import VectorStoreIndex", "from llamaindex_jinaclip import JinaClipEmbedding", True),
+    ("import haystack; from haystack import Pipeline", "from haystack_jinaclip import JinaClipTextEmbedder", True),
 )
 SCRIPT = """
 import json, sys, time

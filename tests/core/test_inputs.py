@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from jinaclip import Image, InputError, JinaClipError
+from jinaclip import Image, InputError, JinaClipError, without_pictures
 from jinaclip.inputs import as_image, as_text, is_held
 from tests.server.vectors import expected_vector
 
@@ -163,9 +163,17 @@ async def test_what_is_no_image_is_refused_before_anything_is_sent(server, clip,
     assert server.ledger()["requests"] == 0
 
 
-def test_bare_base64_is_never_guessed(clip, folder):
-    with pytest.raises(InputError, match="image 0"):
-        clip().embed_images([BASE64])
+@pytest.mark.parametrize("letters", [BASE64, BASE64[:150]], ids=len)
+def test_bare_base64_is_never_guessed_and_not_quoted(clip, folder, letters):
+    with pytest.raises(InputError, match=r"image 0: image file '\[picture\]'") as caught:
+        clip().embed_images([letters])
+    assert letters[:20] not in str(caught.value)
+
+
+def test_a_long_name_is_quoted_in_part(clip, folder):
+    with pytest.raises(InputError) as caught:
+        clip().embed_image("a" * 5000)
+    assert len(str(caught.value)) < 120
 
 
 @settings(deadline=None)
@@ -236,7 +244,9 @@ def test_images_show_their_name_and_not_their_content():
         (Image.from_array(np.zeros((2, 2), np.uint8)), "array"),
         (Image.from_url("https://user:secret@a.b:8443/c.png?signature=secret#secret"), "https://a.b:8443/c.png"),
         (Image.from_url("https://a.b/c\n?signature=\nsecret"), "https://a.b/c\n"),
-        (as_image("iVBORw0KGgo" * 40), "iVBORw0KGgoiVBOR..."),
+        (as_image("iVBORw0KGgo" * 40), "[picture]"),
+        (as_image("iVBORw0KGgo" * 10), "[picture]"),
+        (as_image("folder/" + "a" * 200), "folder/aaaaaaaaa..."),
     ],
 )
 def test_an_image_as_a_str_holds_no_bytes_and_no_secret_of_its_address(image, shown):
@@ -462,3 +472,74 @@ async def test_a_broken_picture_gets_its_error_and_the_others_their_vectors(serv
     assert sorted(error.partial.errors) == [1, 2, 4]
     assert sorted(error.partial.vectors) == [0, 3]
     np.testing.assert_allclose(error.partial.vectors[3], expected_vector("image", PICTURE.rotate(90)), atol=1e-6)
+
+
+SMALL = png(Pillow.fromarray(PIXELS[:7, :9]))
+SMALL64 = base64.b64encode(SMALL).decode()
+
+
+def wrapped(text, width=76, gap="\n"):
+    return gap.join(text[i : i + width] for i in range(0, len(text), width))
+
+
+JPEG = b"\xff\xd8\xff" + SMALL  # how each kind begins is what counts
+IN_TEXTS = {
+    "alone": SMALL64,
+    "data: URI": f"data:image/png;base64,{SMALL64}",
+    "of any case": f"DATA:image/PNG;BASE64,{SMALL64}",
+    "of no type": f"data:;base64,{SMALL64}",
+    "of bytes": f"data:application/octet-stream;base64,{SMALL64}",
+    "of a format that nobody knows": f"data:image/x;base64,{base64.b64encode(bytes(99)).decode()}",
+    "in percent": f"data:image/png,{quote_from_bytes(SMALL, safe='')}",
+    "wrapped": wrapped(SMALL64),
+    "wrapped at 64 by Windows": wrapped(SMALL64, 64, "\r\n"),
+    "wrapped at 100": wrapped(SMALL64, 100),
+    "wrapped URI": f"data:image/png;base64,{wrapped(SMALL64)}",
+    "URI wrapped with its header": wrapped(f"data:image/png;base64,{SMALL64}"),
+    "wrapped URI from its header on": f"data:image/png;base64,\n{wrapped(SMALL64)}",
+    "wrapped, in JSON": wrapped(SMALL64, gap="\\n"),
+    "JPEG": base64.b64encode(JPEG).decode(),
+    "JPEG, URL-safe": base64.urlsafe_b64encode(JPEG).decode(),
+    "GIF": base64.b64encode(b"GIF89a" + SMALL).decode(),
+    "WebP": base64.b64encode(b"RIFF" + SMALL).decode(),
+    "not padded": SMALL64[: len(SMALL64) // 76 * 76 + 30],
+}
+AROUND = ["", "a coat ", "a coat\n", '{"image": "', "![a](", "<img src='", "b'", "image="]
+
+
+@pytest.mark.parametrize("form", IN_TEXTS)
+@pytest.mark.parametrize("before", AROUND)
+def test_a_text_without_pictures_holds_no_base64(form, before):
+    after = {'{"image": "': '"}', "![a](": ") and a hat", "<img src='": "'>", "b'": "'", "": "\nred, blue"}.get(
+        before, ""
+    )
+    assert without_pictures(before + IN_TEXTS[form] + after) == f"{before}[picture]{after}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a red dress",
+        "data: red, blue",
+        "data:image/png;base64, says the manual",
+        "data:text/plain;base64," + "a" * 90,
+        "iVBORw0KGgo is how a PNG begins",
+        "https://example.com/9j/" + "a/b-c_d" * 20,
+        "GATTACA" * 90,
+        "三条长裤" * 90,
+    ],
+)
+def test_a_text_that_holds_no_picture_stays_as_it_is(text):
+    assert without_pictures(text) == text
+
+
+def test_words_after_a_picture_stay():
+    assert without_pictures(f"{SMALL64}\ncoat") == "[picture]\ncoat"
+    assert without_pictures(f"{wrapped(SMALL64)}\n\nA coat in blue") == "[picture]\n\nA coat in blue"
+
+
+@pytest.mark.parametrize("part", ["data:;,", "data:image/png,\n", "iVBORw0KGgo", "/9j/ ", "a" * 60 + "\n", "\\n", " "])
+def test_no_text_takes_long_to_look_through(part):
+    """Two million characters: a pattern that went back and forth over them would not end while this test runs."""
+    assert len(without_pictures(part * (2_000_000 // len(part)) + "!")) > 0

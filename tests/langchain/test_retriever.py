@@ -16,16 +16,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 from langchain_core.messages.content import create_image_block, create_text_block
 from langchain_core.runnables import RunnableLambda
+from langchain_core.stores import InMemoryByteStore
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from jinaclip import Image, InputError, fuse
 from langchain_jinaclip import JinaClipRetriever
-from tests.langchain.conftest import Make
+from tests.articles import Article
+from tests.langchain.conftest import Make, new_chroma
 from tests.langchain.test_embeddings import encoded, picture
 from tests.server.process import Server
 
@@ -316,3 +319,74 @@ def test_l18_a_trace_holds_neither_what_signs_an_address_nor_base64_that_was_mea
     with pytest.raises(InputError):
         search.invoke({"image": base64.b64encode(encoded(picture(1))).decode()}, {"callbacks": [tracer]})
     assert [run.inputs["query"] for run in tracer.kept] == ["[image: https://example.com/a.png]"]
+
+
+LETTERS = base64.b64encode(encoded(picture(1))).decode()
+AS_TEXT = [
+    {"text": encoded(picture(1))},
+    {"text": np.asarray(picture(1))},
+    {"text": create_image_block(base64=LETTERS, mime_type="image/png")},
+    {"text": [create_image_block(base64=LETTERS, mime_type="image/png")]},
+    {"text": LETTERS},
+    {"text": f"data:image/png;base64,{LETTERS}"},
+    {"text": f"DATA:image/png;base64,{LETTERS}", "image": "a.png"},
+    f"like this ![](data:image/png;base64,{LETTERS})",
+    HumanMessage(f"like this <img src='data:image/png;base64,{LETTERS}'>"),
+]
+
+
+@pytest.mark.parametrize("query", AS_TEXT, ids=range(len(AS_TEXT)))
+async def test_l18_a_picture_in_the_place_of_a_text_is_refused_untraced_and_unpaid(
+    retriever: JinaClipRetriever, server: Server, query: Any
+) -> None:
+    tracer = Tracer()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"must be a str|pass it as .*image") as caught:
+            retriever.invoke(query, {"callbacks": [tracer]})
+        with pytest.raises(InputError, match=r"must be a str|pass it as .*image"):
+            await retriever.ainvoke(query, {"callbacks": [tracer]})
+    assert LETTERS[40:80] not in str(caught.value)
+    assert tracer.kept == []
+    assert server.ledger()["received"] == {}
+
+
+@pytest.mark.parametrize("image", [b"no image", encoded(picture(1))[:200]], ids=len)
+async def test_a_picture_that_cannot_be_read_is_refused_before_its_text_is_paid_for(
+    retriever: JinaClipRetriever, server: Server, image: Any
+) -> None:
+    with pytest.raises(InputError, match="the image"):
+        retriever.invoke({"text": "in blue", "image": image})
+    with pytest.raises(InputError, match="the image"):
+        await retriever.ainvoke({"text": "in blue", "image": image})
+    assert server.ledger()["received"] == {}
+
+
+def test_l23_texts_are_looked_up_in_the_cache_of_the_store(
+    make: Make, retriever: JinaClipRetriever, server: Server
+) -> None:
+    kept = InMemoryByteStore()
+    cached = CacheBackedEmbeddings.from_bytes_store(
+        make(), InMemoryByteStore(), namespace="a", query_embedding_cache=kept, key_encoder="sha256"
+    )
+    search = JinaClipRetriever(vectorstore=Remembering(cached), weight=0.3)
+    assert near(asked(search, "a red dress"), retriever.embeddings.embed_query("a red dress"))
+    server.reset()
+    asked(search, "a red dress")
+    assert server.ledger()["received"] == {}
+    both = {"text": "a red dress", "image": "a.png"}
+    assert near(asked(search, both), asked(retriever, both))
+    assert len(list(kept.yield_keys())) == 1, "pictures go past it"
+    other = JinaClipRetriever(vectorstore=Remembering(cached), embeddings=make(dimensions=64))
+    assert len(asked(other, "a red dress")) == 64, "a cache around other embeddings holds other vectors"
+
+
+def test_l18_results_are_traced_as_the_store_holds_them(both: Any, catalogue: list[Article]) -> None:
+    """What the README says: no file where the metadata has a path, all of it where the store has nothing else."""
+    [shown, *_] = catalogue
+    letters = base64.b64encode(shown.picture.read_bytes()).decode()[100:160]
+    for facts, traced in (({"image": str(shown.picture)}, False), ({"n": 1}, True)):
+        store: Any = new_chroma(both["local"], 128, [])
+        store.add_images(uris=[str(shown.picture)], metadatas=[facts])
+        tracer = Tracer()
+        JinaClipRetriever(vectorstore=store).invoke("a dress", {"callbacks": [tracer]})
+        assert (letters in str([run.outputs for run in tracer.kept])) is traced

@@ -9,20 +9,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages.content import create_image_block
 from langchain_core.vectorstores import InMemoryVectorStore
 from PIL import Image as Pillow
 from pydantic import ValidationError
 
 import jinaclip
 from jinaclip import ImagePolicy
-from langchain_jinaclip import JinaClipRetriever, JinaClipTool
+from langchain_jinaclip import JinaClipDiversifier, JinaClipRetriever, JinaClipTool
 from tests.articles import Article
 from tests.langchain.conftest import Make, new_chroma, put
+from tests.langchain.test_embeddings import encoded
 from tests.server.process import Server
 
 
@@ -145,6 +148,7 @@ UNTRUSTED = [
     ({"image": "https://localhost/a.png"}, "localhost|public|network"),
     ({"image": "data:text/html;base64,aaaa"}, "no image"),
     ({"text": "  "}, "needs a text"),
+    ({"text": "data:image/png;base64," + "iVBORw0KGgo" * 9}, "pass it as"),
     ({}, "needs a text"),
 ]
 
@@ -218,3 +222,78 @@ def test_pictures_in_the_text_of_a_document_are_left_out(shop: JinaClipRetriever
     text = JinaClipTool(retriever=shop)._blocks(1, Document(page_content=content))[0]["text"]
     assert "iVBOR" not in text
     assert "a coat" in text
+
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8)
+LETTERS = base64.b64encode(encoded(Pillow.fromarray(PIXELS))).decode()
+LINES = base64.encodebytes(base64.b64decode(LETTERS)).decode()
+CONTENTS = {
+    "a URI in lines": f"a coat data:image/png;base64,{LINES}",
+    "in capitals": f"a coat DATA:image/png;base64,{LETTERS}",
+    "a URI of bytes": f"a coat data:application/octet-stream;base64,{LETTERS}",
+    "on a line of its own": f"a coat\n{LETTERS}",
+    "in JSON": json.dumps({"name": "a coat", "image": LETTERS, "small": LINES}),
+    "URL-safe": "a coat " + LETTERS.replace("/", "_").replace("+", "-"),
+}
+
+
+@pytest.mark.parametrize("form", CONTENTS)
+def test_no_spelling_of_base64_reaches_the_model(make: Make, form: str) -> None:
+    store, small = InMemoryVectorStore(make()), LETTERS[:200]
+    facts = {"thumbnails": [small], "nested": {"image": small}, "html": f"<img src='data:image/png;base64,{small}'>"}
+    put(
+        store,
+        ["a"],
+        [make().embed_query("a")],
+        [CONTENTS[form]],
+        [{**facts, "bytes": b"GIF89a", "array": PIXELS[:1, :1]}],
+    )
+    [block] = both_ways(JinaClipRetriever(vectorstore=store).as_tool(), text="a").content
+    assert "a coat" in block["text"]
+    assert "thumbnails: ['[picture]']" in block["text"] and "nested: {'image': '[picture]'}" in block["text"]
+    assert "GIF89a" not in block["text"] and "array" not in block["text"]
+    assert len(block["text"]) < 200
+
+
+@pytest.mark.parametrize("letters", [LETTERS, LETTERS[:190], "./" + LETTERS[:150]], ids=len)
+def test_base64_that_a_model_passes_as_an_image_is_not_quoted_back(make: Make, letters: str) -> None:
+    message = both_ways(JinaClipRetriever(vectorstore=InMemoryVectorStore(make())).as_tool(), image=letters)
+    assert message.status == "error"
+    assert LETTERS[:12] not in message.content and len(message.content) < 120
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        create_image_block(base64=LETTERS, mime_type="image/png"),
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{LETTERS}"}},
+        PIXELS,
+        Pillow.fromarray(PIXELS),
+        base64.b64decode(LETTERS),
+    ],
+    ids=lambda reference: type(reference).__name__,
+)
+def test_metadata_may_hold_a_picture_in_any_form(make: Make, reference: Any) -> None:
+    """For what is shown, for what is embedded again, and beside the base64 that Chroma's `add_images` leaves."""
+    embeddings = make()
+    store = InMemoryVectorStore(embeddings)
+    put(store, ["a"], [embeddings.embed_query("a")], [LETTERS], [{"image": reference}])
+    search = JinaClipRetriever(vectorstore=store)
+    text, image = both_ways(search.as_tool(), text="a").content
+    assert LETTERS[:20] not in text["text"]
+    with Pillow.open(io.BytesIO(base64.b64decode(image["base64"]))) as shown:
+        assert shown.size == (30, 40)
+    [document] = search.invoke("a")
+    assert document.page_content == ""
+    billed = embeddings.clip.usage.items
+    diversifier = JinaClipDiversifier(embeddings=embeddings, method="mmr")
+    assert diversifier.compress_documents([document], "a") == [document]
+    assert embeddings.clip.usage.items == billed + 1
+
+
+def test_a_content_block_with_an_address_is_handed_on(make: Make) -> None:
+    store = InMemoryVectorStore(make())
+    block = create_image_block(url="https://example.com/a.png")
+    put(store, ["a"], [make().embed_query("a")], ["a"], [{"image": block}])
+    image = both_ways(JinaClipRetriever(vectorstore=store).as_tool(), text="a").content[1]
+    assert image["url"] == "https://example.com/a.png"

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from jinaclip.evaluation import Evaluation, evaluate
     from jinaclip.fusion import fuse
-    from jinaclip.inputs import Image
+    from jinaclip.inputs import Image, without_pictures
     from jinaclip.pages import Page, Pages
     from jinaclip.rerank import Diversifier
     from jinaclip.specs import SPECS, ModelSpec
@@ -88,6 +88,7 @@ __all__ = [
     "fuse",
     "image_tokens",
     "truncate",
+    "without_pictures",
 ]
 
 _HOMES = {
@@ -100,7 +101,7 @@ _HOMES = {
     "diversity": ("diversify",),
     "evaluation": ("Evaluation", "evaluate"),
     "fusion": ("fuse",),
-    "inputs": ("Image",),
+    "inputs": ("Image", "without_pictures"),
     "pages": ("Page", "Pages"),
     "rerank": ("Diversifier",),
     "specs": ("SPECS", "ModelSpec"),

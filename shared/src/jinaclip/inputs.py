@@ -28,7 +28,18 @@ ImageKind = Literal["path", "url", "bytes", "pil", "array"]
 DATA_HEADER = 256
 """Longest header of a data: URI; longer ones are not headers."""
 LONGEST_SHOWN = 200
-"""Longest name of an image that is shown whole; longer ones may be base64 that was meant as a file."""
+"""Longest name of an image that is shown whole."""
+_LETTER, _GAP = r"[A-Za-z0-9+/=_%-]", r"(?:\s|\\[nr])+"
+PICTURE = re.compile(
+    # the header of a data: URI, or how JPEG, PNG, GIF and WebP begin; JSON has its line breaks as \n
+    rf"(?:(?i:data:(?:image/|application/octet-stream|;)[^,\s]{{0,250}},)(?:{_GAP})?"
+    r"|(?=(?:(?<![A-Za-z0-9])|(?<=\\n))[/_]9j[/_]|iVBORw0KGgo|R0lGOD|UklGR))"
+    # lines of base64, and one that is not full where it stands alone; or all of it in one,
+    # where percent encoding keeps . and ~
+    rf"(?:(?:{_LETTER}{{60,76}}(?![A-Za-z0-9+/=_%.~-])|{_LETTER}{{16,}}{_GAP}{_LETTER}{{40,}})(?:{_GAP}{_LETTER}{{40,}})*"
+    rf"(?:{_GAP}{_LETTER}{{1,75}}(?=\s*\Z|[ \t]*[\r\n\\\"'<>)]))?|[A-Za-z0-9+/=_%.~-]{{40,}}(?<![.~]))"
+)
+"""An image file in base64 within a text."""
 
 T = TypeVar("T")
 ImageLike: TypeAlias = (
@@ -70,6 +81,7 @@ class Image:
         where = str(self.source) if self.kind in ("path", "url") else self.kind
         if self.kind == "url":
             where = re.sub(r"(?<=//)[^/@]*@|[?#].*", "", where, flags=re.DOTALL)
+        where = without_pictures(where)  # base64 that was meant as a file
         return where if len(where) <= LONGEST_SHOWN else f"{where[:16]}..."
 
     @classmethod
@@ -231,6 +243,15 @@ def _from_data_uri(uri: str) -> Image:
     if mime and not mime.startswith("image/") and mime != "application/octet-stream":
         raise InputError(f"a data: URI of type {mime[:64]!r} is no image")
     return Image.from_base64(body) if "base64" in parameters else Image.from_bytes(unquote_to_bytes(body))
+
+
+def without_pictures(text: str, instead: str = "[picture]") -> str:
+    """The text with `instead` for every picture in it, for models and traces, which have no use for base64.
+
+    A picture is a `data:` URI, or the bare base64 of a JPEG, PNG, GIF or WebP file, also when it is wrapped into lines,
+    of the standard or the URL-safe alphabet; with fewer than 40 letters it stays.
+    """
+    return PICTURE.sub(lambda _: instead, text)
 
 
 def is_image_like(value: Any) -> bool:

@@ -53,8 +53,7 @@ class JinaClipDiversifier(BaseDocumentCompressor):
 
     def model_post_init(self, context: Any) -> None:
         """Looks at the options."""
-        options = self.model_dump(include={"clusters", "method", "lambda_mult", "seed"})
-        self._diversifier = Diversifier(self.top_n, **options)
+        self._diversifier = Diversifier(self.top_n, self.clusters, self.method, self.lambda_mult, self.seed)
 
     def compress_documents(self, documents: Sequence[Document], query: str, callbacks: Any = None) -> list[Document]:
         """The documents in their new order; no documents give [], no vectors and no request.
@@ -81,4 +80,4 @@ class JinaClipDiversifier(BaseDocumentCompressor):
     def _held(self, documents: Sequence[Document]) -> tuple[list[Any], list[Any]]:
         """Vector and picture of each document, None where it has none."""
         vectors = [document.metadata.get(self.vector_key) for document in documents]
-        return vectors, [picture_of(document, self.image_key) or None for document in documents]
+        return vectors, [picture_of(document, self.image_key) for document in documents]

@@ -10,7 +10,7 @@ import numpy as np
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from jinaclip import InputError
+from jinaclip import InputError, without_pictures
 
 ADDRESS = re.compile(r"\s*(https?://\S+\s*\Z|data:[^\s,]{0,250},\S)", re.IGNORECASE)
 """A string that is the URL or the data: URI of an image from its beginning to its end, and no text about one."""
@@ -39,8 +39,7 @@ def as_image(value: Any) -> Any:
 
 def as_pair(value: Any) -> Any:
     """The same for the image of a (text, image)."""
-    is_pair = isinstance(value, tuple | list) and len(value) == 2
-    return (value[0], as_image(value[1])) if is_pair else value
+    return (value[0], as_image(value[1])) if isinstance(value, tuple | list) and len(value) == 2 else value
 
 
 def is_several(values: Any) -> bool:
@@ -71,7 +70,7 @@ def halves(query: Any) -> tuple[Any, Any]:
         parts = blocks if isinstance(blocks, list | tuple) else [blocks]
         texts = [text_of(part) for part in parts]
         images = [part for part, text in zip(parts, texts, strict=True) if text is None]
-    texts, images = ([half for half in found if not _is_blank(half)] for found in (texts, images))
+    texts, images = ([half for half in found if not is_blank(half)] for found in (texts, images))
     if not texts and not images:
         raise InputError('a query needs a text, an image or both, as in {"text": ..., "image": ...}')
     if len(images) > 1:
@@ -86,22 +85,20 @@ def text_of(part: Any) -> Any:
     return part if isinstance(part, str) and not ADDRESS.match(part) else None
 
 
-def _is_blank(half: Any) -> bool:
+def is_blank(half: Any) -> bool:
+    """Whether this is neither text nor image, as an empty field of a form."""
     return half is None or (isinstance(half, str) and not half.strip())
 
 
 def picture_of(document: Document, image_key: str) -> Any:
     """Reference of a document's picture, or None: in the metadata, else the content that Chroma's `add_images` made."""
-    content = document.page_content
-    inline = f"data:;base64,{content.rpartition(',')[2]}" if is_base64_picture(content) else None
-    return document.metadata.get(image_key) or inline
+    named, content = document.metadata.get(image_key), document.page_content.strip()
+    if not is_blank(named):
+        return as_image(named)
+    return (content if content[:5].lower() == "data:" else f"data:;base64,{content}") if is_picture(content) else None
 
 
-def is_base64_picture(content: str) -> bool:
-    """Whether a document's content is an image file in base64 (JPEG, PNG, GIF or WebP), bare or as a data: URI."""
-    return bool(re.match(r"\s*(data:image/[^,]*,)?(/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=]{64}", content))
-
-
-def without_pictures(content: str) -> str:
-    """A text for a model, pictures in data: URIs, as Markdown and HTML have them, left out."""
-    return re.sub(r"data:image/[^,\s]*,[A-Za-z0-9+/=_%-]{64,}", "[picture]", content)
+def is_picture(value: Any) -> bool:
+    """Whether a value is bytes, an array, or from its beginning to its end an image file in base64 or a data: URI."""
+    text = str(value)
+    return isinstance(value, bytes | np.ndarray) or (not is_blank(text) and is_blank(without_pictures(text, "")))

@@ -14,9 +14,9 @@ from langchain_core.tools import ArgsSchema, BaseTool, ToolException
 from langchain_core.vectorstores import VectorStore
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jinaclip import ConfigError, InputError, fuse
+from jinaclip import ConfigError, InputError, fuse, without_pictures
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
-from langchain_jinaclip.inputs import halves, is_base64_picture, picture_of, without_pictures
+from langchain_jinaclip.inputs import halves, is_blank, is_picture, picture_of
 
 SHOWN = 300
 """Characters of a metadata entry above which it is no fact for a model to read."""
@@ -36,6 +36,8 @@ class JinaClipRetriever(BaseRetriever):
         weight: share of the text in a query of both, 0 to 1.
         image_key: the metadata entry that holds the image reference of a document, a path or a URL.
         search_kwargs: for the store's `similarity_search_by_vector`, such as `filter`.
+
+    Texts are embedded by the store's `CacheBackedEmbeddings`, where it holds one around `embeddings`.
 
     Raises:
         ValidationError: the store's embeddings are not ours, or an option is wrong.
@@ -67,7 +69,7 @@ class JinaClipRetriever(BaseRetriever):
         """The documents nearest to a text, an image or both.
 
         Raises:
-            InputError: the query is unusable, or `image_policy` does not allow its image.
+            InputError: the query is unusable, a picture stands in its text, or `image_policy` does not allow its image.
             ConfigError: `k` or `weight` is out of range.
             JinaClipError: the backend failed.
         """
@@ -82,22 +84,31 @@ class JinaClipRetriever(BaseRetriever):
     def _asked(self, query: Any) -> tuple[str, dict[str, Any]]:
         """The query as tracers may see it, without bytes of pictures; and its halves."""
         text, image = halves(query)
+        self.embeddings.clip.look_through([] if text is None else [text])  # a trace would show what is no text
+        if text and without_pictures(text) != text:
+            raise InputError('the text holds a picture in base64; pass it as {"text": ..., "image": ...}')
         image = None if image is None else self.embeddings.clip.accept(image)
-        return f"{text or ''} [image: {image}]".lstrip() if image else str(text), {"text": text, "image": image}
+        return f"{text or ''} [image: {image}]".lstrip() if image else text, {"text": text, "image": image}
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any, **asked: Any) -> list[Document]:
         text, image, weight, search = self._checked(**asked)
-        words = [self.embeddings.clip.embed_query(text)] if text is not None else []
-        look = [self.embeddings.clip.embed_image(image)] if image is not None else []
+        look = [self.embeddings.embed_image(image)] if image is not None else []  # first: it may be broken
+        words = [self._words.embed_query(text)] if text is not None else []
         found = self.vectorstore.similarity_search_by_vector(_fused(words + look, weight), **search)
         return [self._without_file(document) for document in found]
 
     async def _aget_relevant_documents(self, query: str, *, run_manager: Any, **asked: Any) -> list[Document]:
         text, image, weight, search = self._checked(**asked)
-        words = [await self.embeddings.clip.aembed_query(text)] if text is not None else []
-        look = [await self.embeddings.clip.aembed_image(image)] if image is not None else []
+        look = [await self.embeddings.aembed_image(image)] if image is not None else []
+        words = [await self._words.aembed_query(text)] if text is not None else []
         found = await self.vectorstore.asimilarity_search_by_vector(_fused(words + look, weight), **search)
         return [self._without_file(document) for document in found]
+
+    @property
+    def _words(self) -> Any:
+        """What embeds texts: the store's cache, where it is one around our embeddings."""
+        held = self.vectorstore.embeddings
+        return held if getattr(held, "underlying_embeddings", None) is self.embeddings else self.embeddings
 
     def _checked(self, text: Any, image: Any, k: Any = None, weight: Any = None, filter: Any = None) -> tuple[Any, ...]:  # noqa: A002
         """Text, image, weight and options for the store, before anything is paid for; those of the call go first."""
@@ -111,9 +122,8 @@ class JinaClipRetriever(BaseRetriever):
 
     def _without_file(self, document: Document) -> Document:
         """Chroma's `add_images` makes the base64 of the file the content; where a reference is known, that will do."""
-        if document.metadata.get(self.image_key) and is_base64_picture(document.page_content):
-            return document.model_copy(update={"page_content": ""})
-        return document
+        known = is_picture(document.page_content) and not is_blank(document.metadata.get(self.image_key))
+        return document.model_copy(update={"page_content": ""}) if known else document
 
     def as_tool(self, **options: Any) -> JinaClipTool:  # type: ignore[override]
         """The search as a tool for agents; takes the options of `JinaClipTool`, `name` and `description` among them."""
@@ -121,7 +131,7 @@ class JinaClipRetriever(BaseRetriever):
 
 
 def _fused(vectors: list[Any], weight: float) -> list[float]:
-    return (vectors[0] if len(vectors) == 1 else fuse(vectors[0], vectors[1], weight)).tolist()
+    return vectors[0] if len(vectors) == 1 else fuse(vectors[0], vectors[1], weight).tolist()
 
 
 class SearchInput(BaseModel):
@@ -171,16 +181,15 @@ class JinaClipTool(BaseTool):
         return blocks or [create_text_block("nothing found")]
 
     def _blocks(self, number: int, document: Document) -> list[Any]:
-        content, facts = document.page_content, document.metadata
-        reference = picture_of(document, self.retriever.image_key)
-        lines = [f"result {number}", "" if is_base64_picture(content) else without_pictures(content)]
-        short = {name: fact for name, fact in facts.items() if name[:1] != "_" and len(str(fact)) <= SHOWN}
-        lines += [f"{name}: {fact}" for name, fact in short.items() if not is_base64_picture(str(fact))]
+        content, reference = document.page_content, picture_of(document, self.retriever.image_key)
+        facts = {name: fact for name, fact in document.metadata.items() if name[:1] != "_" and not is_picture(fact)}
+        lines = [f"result {number}", "" if is_picture(content) else content]
+        lines += [f"{name}: {fact}" for name, fact in facts.items() if len(str(fact)) <= SHOWN]
         try:
-            pictures = [self._picture(reference)] if reference and self.show_images else []
+            pictures = [self._picture(reference)] if reference is not None and self.show_images else []
         except InputError as error:
             pictures, lines = [], [*lines, f"the picture cannot be shown: {error}"]
-        return [create_text_block("\n".join(filter(None, lines))), *pictures]
+        return [create_text_block(without_pictures("\n".join(filter(None, lines)))), *pictures]
 
     def _picture(self, reference: Any) -> Any:
         if isinstance(reference, str) and reference.startswith("https://"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
-from jinaclip.inputs import Image
+from jinaclip.inputs import LONGEST_SHOWN, Image, without_pictures
 
 _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):  # the first, so that opening a pipe returns at once
@@ -95,5 +95,5 @@ def _unreadable(image: Image, error: OSError | ValueError) -> InputError:
 
 
 def _shown(image: Image) -> str:
-    text = str(image.source)
-    return repr(text if len(text) <= 200 else text[:200] + "...")
+    text = without_pictures(str(image.source))
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:40]}...")
