@@ -105,6 +105,20 @@ async def test_other_roots_may_be_allowed_beside_the_one_where_paths_start(
     assert all(document.embedding for document in got)
 
 
+async def test_a_path_that_leads_outside_is_told_what_helps(hosted, server, folder, run, caplog) -> None:
+    """3.3: `meta` holds no Path, and an ImagePolicy is no option here; in the error and in the log."""
+    given = [Document(content="a", meta={"file_path": str(folder / "0.png")})]
+    helps = "; set root_path to its folder, or allow that with image_policy={'allowed_roots': [...]}"
+    for kind in (JinaClipDocumentImageEmbedder, JinaClipFusedDocumentEmbedder):
+        with pytest.raises(InputError, match="lies outside the current working directory") as caught:
+            await run(kind(**hosted, progress_bar=False), given)
+        assert str(caught.value).endswith(helps) and "Path" not in str(caught.value)
+        await run(kind(**hosted, progress_bar=False, raise_on_failure=False), given)
+        assert caplog.messages.pop().endswith(helps)
+        for more in ({"root_path": str(folder)}, {"image_policy": {"allowed_roots": [str(folder)]}}):
+            assert (await run(kind(**hosted, **more, progress_bar=False), given))["documents"][0].embedding
+
+
 async def test_the_policy_holds_for_blobs(embedder, server, run, folder) -> None:
     """H18: size, and what they claim to be."""
     pdf = (folder / "pages.pdf").read_bytes() + b"%" * 100_000
