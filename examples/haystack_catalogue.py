@@ -37,15 +37,15 @@ COUNT = 60
 CHECKPOINT = Path(__file__).parent / "catalogue" / "checkpoint"
 OPTIONS: dict[str, Any] = {"model": str(CHECKPOINT), "backend": "local", "device": "cpu"}
 RED_DRESS = Product("red-dress", Attributes("dress", "red", "plain", "", "midi", "short", "round"), 5)
-YELLOW_DRESS = Product("yellow-dress", Attributes("dress", "yellow", "plain", "", "midi", "short", "round"), 9)
-"""A picture to search with; it is not in the catalogue."""
+COAT = Product("green-coat", Attributes("coat", "green", "dotted", "orange", "maxi"), 9)
+"""A picture to search with; it is not in the catalogue, which has a shorter one."""
 ASKED = ("a red dress", "ein Kleid in Rot", "红色连衣裙")
 
 
 def drawn(folder: Path) -> list[Document]:
     """The products: a picture on disk and a title each."""
     chosen = [RED_DRESS, *products("test", COUNT - 1)]
-    for product in (*chosen, YELLOW_DRESS):
+    for product in (*chosen, COAT):
         draw(product).save(folder / f"{product.id}.png")
     return [Document(content=title(product, "en"), meta={"file_path": f"{product.id}.png"}) for product in chosen]
 
@@ -80,9 +80,10 @@ def diverse(store: QdrantDocumentStore) -> Pipeline:
 
 
 def show(query: str, found: list[Document]) -> None:
-    """A row of the table: what was asked, and the two best."""
-    titles = [f"{document.score:.2f} {str(document.content)[:34]:<34}" for document in found]
-    print(f"{query:<30} {'  '.join(titles)}")
+    """What was asked, and what was found, best first."""
+    print(f"\n{query}")
+    for document in found:
+        print(f"    {document.score:.2f}  {document.content}")
 
 
 def main() -> None:
@@ -90,17 +91,19 @@ def main() -> None:
     store = QdrantDocumentStore(":memory:", embedding_dim=128, progress_bar=False)
     with TemporaryDirectory() as place:
         count = index(drawn(Path(place)), Path(place), store)
-        print(f"{count} products in Qdrant, picture and title in one vector\n\n{'query':<30} found")
+        print(f"{count} products in Qdrant, picture and title in one vector")
         by_text = searching(JinaClipTextEmbedder(**OPTIONS), store)
         by_picture = searching(JinaClipImageEmbedder(**OPTIONS), store)
         for text in ASKED:
             show(text, by_text.run({"embedder": {"text": text}})["retriever"]["documents"])
-        shown = {"image": Path(place) / f"{YELLOW_DRESS.id}.png"}
-        show("picture of a yellow dress", by_picture.run({"embedder": shown})["retriever"]["documents"])
-        wish = JinaClipTextEmbedder(**OPTIONS).run("red dress")["embedding"]
+        shown = {"image": Path(place) / f"{COAT.id}.png"}
+        show(
+            "picture: a long green coat with orange dots", by_picture.run({"embedder": shown})["retriever"]["documents"]
+        )
+        wish = JinaClipTextEmbedder(**OPTIONS).run("a pink coat")["embedding"]
         seen = JinaClipImageEmbedder(**OPTIONS).run(shown["image"])["embedding"]
         both = QdrantEmbeddingRetriever(store, top_k=2).run(query_embedding=fuse(wish, seen).tolist())
-        show("that picture + 'red dress'", both["documents"])
+        show("that picture, and 'a pink coat'", both["documents"])
         found = diverse(store).run({"embedder": {"text": "a coat"}}, include_outputs_from={"retriever"})
         show("a coat", found["retriever"]["documents"][:2])
         show("a coat, different kinds", found["ranker"]["documents"])

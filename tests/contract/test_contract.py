@@ -306,6 +306,11 @@ def test_a_bar_is_drawn_on_demand(make, capsys: pytest.CaptureFixture[str]) -> N
     with make(show_progress=True) as clip:
         clip.embed_documents([f"text {i}" for i in range(100)])
         assert "100/100" in capsys.readouterr().err
+        clip.embed_documents(iter(["an", "iterator", "over", "a", "list"]))
+        assert "5/5" in capsys.readouterr().err
+        clip.embed_documents(word for word in ("who", "knows"))
+        assert "2item" in capsys.readouterr().err
+        clip.embed_documents([])
         clip.embed_query("one alone needs no bar")
         assert capsys.readouterr().err == ""
     with make() as clip:

@@ -18,7 +18,16 @@ from haystack_jinaclip import (
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
 )
-from jinaclip import AuthenticationError, BudgetError, ConfigError, InputError, QuotaError, ServerError, fuse
+from jinaclip import (
+    AuthenticationError,
+    BudgetError,
+    CheckpointError,
+    ConfigError,
+    InputError,
+    QuotaError,
+    ServerError,
+    fuse,
+)
 from tests.haystack.conftest import DOCUMENTS, alike, picture, png
 from tests.server.vectors import expected_vector
 
@@ -86,10 +95,23 @@ async def test_what_is_no_list_of_documents_is_refused(hosted, server, kind, run
     assert server.ledger()["requests"] == 0
 
 
-async def test_no_documents_cost_nothing(hosted, server, kind, run) -> None:
-    """H10: the right keys, and no request."""
-    assert await run(kind(**hosted), []) == {"documents": [], "meta": {}}
-    assert server.ledger()["requests"] == 0
+async def test_no_documents_cost_nothing(kind, run, monkeypatch, capsys) -> None:
+    """H10: the right keys; no key is needed, no weights are loaded, no bar is drawn."""
+    for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for made in (kind(), kind(raise_on_failure=False), kind(model="nowhere/weights", backend="local")):
+        assert await run(made, []) == {"documents": [], "meta": {}}
+        assert made._clip is None
+    assert capsys.readouterr() == ("", "")
+
+
+async def test_a_wrong_argument_is_told_before_a_missing_key(kind, run, monkeypatch) -> None:
+    """H9: whoever mixes components up learns of that first."""
+    for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for made in (kind(), kind(raise_on_failure=False), kind(model="nowhere/weights", backend="local")):
+        with pytest.raises(TypeError, match="JinaClipTextEmbedder or JinaClipImageEmbedder"):
+            await run(made, "x")
 
 
 async def test_documents_are_not_touched(make, kind, run) -> None:
@@ -159,6 +181,12 @@ async def test_the_bar_is_drawn_on_demand(hosted, run, capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+async def test_the_bar_of_a_lenient_embedder_has_a_total(hosted, run, capsys, caplog) -> None:
+    """H14: one that fails counts as done."""
+    await run(JinaClipDocumentEmbedder(**hosted, raise_on_failure=False), texts("a", "", "c"))
+    assert "3/3" in capsys.readouterr().err
+
+
 async def test_sync_and_async_agree(make, kind, documents) -> None:
     """H19: whole results, over several loops."""
     made = make(kind)
@@ -207,6 +235,7 @@ async def test_a_lenient_embedder_keeps_every_document(hosted, server, run, capl
     told = [[r.getMessage() for r in caplog.records if document.id in r.getMessage()] for document in given]
     assert [len(messages) for messages in told] == [0, 1, 1, 0, 1]
     assert "no text to embed" in told[2][0]
+    assert all(messages[0].count(d.id) == 1 for d, messages in zip(given, told, strict=True) if messages)
 
 
 async def test_a_lenient_embedder_keeps_what_came_before_the_service_failed(hosted, server, run, caplog, hasty) -> None:
@@ -234,6 +263,20 @@ async def test_a_lenient_embedder_hides_no_bad_key_and_no_empty_wallet(hosted, s
 async def test_a_lenient_embedder_hides_no_spent_budget(hosted, run) -> None:
     with pytest.raises(BudgetError):
         await run(quiet(hosted, raise_on_failure=False, token_budget=3), texts("one " * 30, "two"))
+
+
+async def test_a_lenient_embedder_survives_an_outage_of_everything(hosted, run, caplog) -> None:
+    """Nobody listens: all documents come back, without embedding, and each is logged."""
+    nowhere = {**hosted, "base_url": "http://127.0.0.1:9"}
+    got = (await run(quiet(nowhere, raise_on_failure=False, max_retries=0), texts("one", "two")))["documents"]
+    assert [(d.content, d.embedding) for d in got] == [("one", None), ("two", None)]
+    assert len(caplog.records) == 2
+
+
+async def test_a_lenient_embedder_hides_no_missing_weights(tmp_path, run) -> None:
+    made = JinaClipDocumentEmbedder(model=str(tmp_path), backend="local", raise_on_failure=False, progress_bar=False)
+    with pytest.raises(CheckpointError):
+        await run(made, texts("one"))
 
 
 async def test_a_lenient_embedder_still_wants_documents(hosted, run) -> None:

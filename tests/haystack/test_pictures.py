@@ -53,11 +53,14 @@ UNUSABLE = [
     ({"file_path": "../outside.pdf", "page_number": 1}, "allowed_roots"),
     ({"file_path": "/etc/passwd", "mime_type": "image/png"}, "allowed_roots"),
     ({"file_path": "link.png"}, "allowed_roots"),
+    ({"file_path": "elsewhere/outside.png"}, "allowed_roots"),
+    ({"file_path": "elsewhere/outside.pdf", "page_number": 1}, "allowed_roots"),
     ({"file_path": "large.png"}, "max_bytes"),
     ({"file_path": "large.pdf", "page_number": 1}, "max_bytes"),
     ({"file_path": "pages.pdf"}, "page_number"),
     ({"file_path": "pages.pdf", "page_number": "2"}, "whole number"),
     ({"file_path": "pages.pdf", "page_number": 0}, "whole number"),
+    ({"file_path": "pages.pdf", "page_number": True}, "whole number"),
 ]
 
 
@@ -68,6 +71,7 @@ async def test_a_document_without_usable_picture_is_a_value_error(embedder, serv
     (folder / "large.png").write_bytes(png(1, (400, 400)))
     (folder / "large.pdf").write_bytes((folder / "pages.pdf").read_bytes() + b"%" * 100_000)
     (folder / "link.png").symlink_to(folder.parent / "outside.png")
+    (folder / "elsewhere").symlink_to(folder.parent)
     fine = Document(content="fine", meta={"file_path": "0.png"})
     for meta, reason in UNUSABLE:
         bad = Document(content="bad", meta=meta)
@@ -103,6 +107,20 @@ async def test_other_roots_may_be_allowed_beside_the_one_where_paths_start(
     given = [Document(meta={"file_path": name}) for name in ("0.png", str(elsewhere / "3.png"))]
     got = (await run(made, given))["documents"]
     assert all(document.embedding for document in got)
+
+
+async def test_a_path_that_leads_outside_is_told_what_helps(hosted, server, folder, run, caplog) -> None:
+    """3.3: `meta` holds no Path, and an ImagePolicy is no option here; in the error and in the log."""
+    given = [Document(content="a", meta={"file_path": str(folder / "0.png")})]
+    helps = "; set root_path to its folder, or allow that with image_policy={'allowed_roots': [...]}"
+    for kind in (JinaClipDocumentImageEmbedder, JinaClipFusedDocumentEmbedder):
+        with pytest.raises(InputError, match="lies outside the current working directory") as caught:
+            await run(kind(**hosted, progress_bar=False), given)
+        assert str(caught.value).endswith(helps) and "Path" not in str(caught.value)
+        await run(kind(**hosted, progress_bar=False, raise_on_failure=False), given)
+        assert caplog.messages.pop().endswith(helps)
+        for more in ({"root_path": str(folder)}, {"image_policy": {"allowed_roots": [str(folder)]}}):
+            assert (await run(kind(**hosted, **more, progress_bar=False), given))["documents"][0].embedding
 
 
 async def test_the_policy_holds_for_blobs(embedder, server, run, folder) -> None:
@@ -281,4 +299,19 @@ async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -
     turned.set()
     assert (await batch)["documents"][0].embedding
     holder.join()
+    await made.close_async()
+
+
+async def test_a_run_cancelled_while_it_waits_for_pdfium_harms_nobody(make, folder) -> None:
+    """H16, H19: it ends once PDFium is free, and the next run gets its page."""
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    await made.warm_up_async()
+    with Pages() as pages, pages.opened(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
+        task = asyncio.create_task(made.run_async([page(1)]))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await made.run_async([page(1)]))["documents"][0].embedding
     await made.close_async()

@@ -35,7 +35,7 @@ class Job:
     Args:
         plan: the items, or in the place of an item the error it already has.
         width: of the vectors.
-        progress: whether to draw a bar, unless a single item is all there is.
+        progress: whether to draw a bar, unless there is a single item or none.
     """
 
     def __init__(self, plan: Plan, width: int, *, progress: bool = False) -> None:
@@ -49,7 +49,7 @@ class Job:
         self._errors: dict[int, JinaClipError] = {}
         self._over = False
         self._fatal: BaseException | None = None
-        self._bar = bar(plan.total) if progress and plan.total != 1 else None
+        self._bar = bar(plan.hint) if progress and plan.hint not in (0, 1) and not plan.single else None
 
     def place(self, index: int) -> int | None:
         """The caller's index of an item; None where there is only one."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import length_hint
 from typing import Any
 
 from jinaclip import images
@@ -28,6 +29,8 @@ class Plan:
     """One item, not a list of one: errors name no index."""
     quick: bool = False
     """Taking an item costs next to nothing: texts that the caller holds."""
+    hint: int | None = None
+    """How many items an iterator says it has, for the bar alone; None where it does not know."""
 
 
 def query(text: Any) -> Plan:
@@ -42,16 +45,13 @@ def picture(value: Any, policy: ImagePolicy, *, snapshot: bool) -> Plan:
 
 def documents(values: Iterable[Any]) -> Plan:
     """Several texts."""
-    items, total = _read(values, "texts", lambda value, index: (as_text(value, index),))
-    return Plan(items, total, quick=total is not None)
+    read = _read(values, "texts", lambda value, index: (as_text(value, index),))
+    return replace(read, quick=read.total is not None)
 
 
 def pictures(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan:
     """Several images; `snapshot` copies what its owner could change while the call waits."""
-    items, total = _read(
-        values, "images", lambda value, index: (usable_image(value, index, policy, snapshot=snapshot),)
-    )
-    return Plan(items, total)
+    return _read(values, "images", lambda value, index: (usable_image(value, index, policy, snapshot=snapshot),))
 
 
 def pairs(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan:
@@ -64,8 +64,7 @@ def pairs(values: Iterable[Any], policy: ImagePolicy, *, snapshot: bool) -> Plan
             raise InputError(f"pair {index} must be (text, image), not {type(value).__name__}", index=index)
         return as_text(value[0], index), usable_image(value[1], index, policy, snapshot=snapshot)
 
-    items, total = _read(values, "pairs", read, stride=2)
-    return Plan(items, total, stride=2)
+    return _read(values, "pairs", read, stride=2)
 
 
 def usable_image(value: Any, index: int | None, policy: ImagePolicy, *, snapshot: bool = False) -> Image:
@@ -93,12 +92,13 @@ def several(values: Iterable[Any], what: str) -> Iterator[Any]:
     return many(values, what, f"[{what.removesuffix('s')}]")
 
 
-def _read(values: Iterable[Any], what: str, read: Read, stride: int = 1) -> tuple[Iterable[Item], int | None]:
+def _read(values: Iterable[Any], what: str, read: Read, stride: int = 1) -> Plan:
     iterator = several(values, what)
     if is_held(values):
         items = [item for index, value in enumerate(iterator) for item in read(value, index)]
-        return items, len(items)
-    return _lazily(iterator, read, stride), None
+        return Plan(items, len(items), stride, hint=len(items))
+    hint = length_hint(iterator) * stride or None
+    return Plan(_lazily(iterator, read, stride), None, stride, hint=hint)
 
 
 def _lazily(values: Iterator[Any], read: Read, stride: int) -> Iterator[Item]:

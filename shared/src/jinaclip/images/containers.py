@@ -48,7 +48,9 @@ def strip(data: bytes, form: str | None, *, truncated: bool) -> tuple[bytes, byt
         return data, b""
     kept, exif, whole = walk(data)
     if not (whole or truncated):
-        raise InputError(f"the {form} file is cut short; get it whole, or accept it with ImagePolicy(truncated=True)")
+        raise InputError(
+            f"the {form} file is cut short; get it whole, or accept it with truncated=True in image_policy"
+        )
     return kept, exif
 
 

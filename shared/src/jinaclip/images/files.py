@@ -73,7 +73,7 @@ def _check_roots(path: Path, image: Image, policy: ImagePolicy) -> None:
         where = "the current working directory" if roots is None else "image_policy.allowed_roots"
         raise InputError(
             f"image file {_shown(image)} lies outside {where}; pass a pathlib.Path or Image.from_path for a path "
-            "from your own code, or allow its folder with image_policy=ImagePolicy(allowed_roots=[...])"
+            "from your own code, or allow its folder with allowed_roots=[...] in image_policy"
         )
 
 

@@ -51,8 +51,7 @@ class Embedder:
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, Secret):
-            kind = type(self.api_key).__name__
-            raise TypeError(f"api_key must be a haystack Secret, not {kind}; Secret.from_env_var('JINA_API_KEY'), say")
+            raise TypeError(f"api_key must be a haystack Secret, not {type(self.api_key)}; see Secret.from_env_var")
         for option in fields(self):
             value, (kind, none, _) = getattr(self, option.name), str(option.type).partition(" | None")
             members = value if isinstance(value, list | dict) else ()

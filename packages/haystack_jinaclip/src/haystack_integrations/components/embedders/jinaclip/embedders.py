@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import re
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,10 +19,11 @@ from jinaclip import Image, InputError, JinaClip, JinaClipError, Pages, fuse
 
 logger = logging.getLogger(__name__)
 PDF = "application/pdf"
+ALLOW = "; set root_path to its folder, or allow that with image_policy={'allowed_roots': [...]}"
+"""What helps a path in `meta`; the core, which does not know `root_path`, says to pass a Path."""
 
 
 @component
-@dataclass(eq=False, repr=False, kw_only=True)
 class JinaClipTextEmbedder(TextOptions):
     """Embeds a text to search with; on jina-clip-v2 the model's own instruction for queries goes before it."""
 
@@ -102,8 +104,9 @@ class DocumentsEmbedder(Embedder):
 
     Args:
         progress_bar: whether to draw one.
-        raise_on_failure: False keeps a document that cannot be embedded, without embedding, and logs why. A wrong key,
-            an empty balance or budget and a wrong option are raised all the same.
+        raise_on_failure: False keeps a document that cannot be embedded, without embedding, and logs why; during an
+            outage that may be all of them. A wrong key, an empty balance or budget, a wrong option, weights that cannot
+            be loaded and a missing extra are raised all the same.
     """
 
     batch_size: int = 64
@@ -126,16 +129,19 @@ class DocumentsEmbedder(Embedder):
             RuntimeError: a page of a PDF file cannot be rendered.
             JinaClipError: the backend failed; `.partial` holds what was embedded, by position.
         """
-        with Batch(self, documents, Embedder.warm_up(self)) as batch:
-            batch.rows = dict(enumerate(self._embed(batch.clip, batch.items())))
+        with Batch(self, documents) as batch:
+            if documents:  # else nothing is worth warming up for
+                items = batch.items(Embedder.warm_up(self))
+                batch.rows = dict(enumerate(self._embed(batch.clip, items)))
         return batch.output()
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` without blocking the event loop."""
-        async with Batch(self, documents, await Embedder.warm_up_async(self)) as batch:
-            items = await asyncio.to_thread(batch.items)  # looks at files
-            batch.rows = dict(enumerate(await self._embed(batch.clip, items, "a")))
+        async with Batch(self, documents) as batch:
+            if documents:
+                items = await asyncio.to_thread(batch.items, await Embedder.warm_up_async(self))  # looks at files
+                batch.rows = dict(enumerate(await self._embed(batch.clip, items, "a")))
         return await asyncio.to_thread(batch.output)  # millions of numbers become floats
 
     def item(self, document: Document, clip: JinaClip, pages: Pages) -> Any:
@@ -157,9 +163,10 @@ class DocumentsEmbedder(Embedder):
         return getattr(clip, twin + self.embed)(items, **options)
 
 
+@component
 @dataclass(eq=False, repr=False, kw_only=True)
-class ContentOptions(TextOptions, DocumentsEmbedder):
-    """Options of whatever embeds the text of documents.
+class JinaClipDocumentEmbedder(TextOptions, DocumentsEmbedder):
+    """Embeds documents by their content, and by fields of their meta where told to.
 
     Args:
         meta_fields_to_embed: fields of `meta` that go before the content.
@@ -217,18 +224,13 @@ class FileOptions(PictureOptions, DocumentsEmbedder):
 
 
 @component
-class JinaClipDocumentEmbedder(ContentOptions):
-    """Embeds documents by their content, and by fields of their meta where told to."""
-
-
-@component
 class JinaClipDocumentImageEmbedder(FileOptions):
     """Embeds documents by their picture: `blob`, else the file that `meta` names, or a page of it if that is a PDF."""
 
 
 @component
 @dataclass(eq=False, repr=False, kw_only=True)
-class JinaClipFusedDocumentEmbedder(ContentOptions, FileOptions):
+class JinaClipFusedDocumentEmbedder(JinaClipDocumentEmbedder, FileOptions):
     """Embeds documents that have a text and a picture, such as products: one vector for both; see `jinaclip.fuse`.
 
     Args:
@@ -245,7 +247,7 @@ class JinaClipFusedDocumentEmbedder(ContentOptions, FileOptions):
 
     def item(self, document: Document, *run: Any) -> Any:
         """The text and the picture of a document. Raises InputError if it lacks one."""
-        return ContentOptions.item(self, document), FileOptions.item(self, document, *run)
+        return JinaClipDocumentEmbedder.item(self, document), FileOptions.item(self, document, *run)
 
     def _embed(self, clip: JinaClip, items: Iterable[Any], twin: str = "", **options: Any) -> Any:
         return DocumentsEmbedder._embed(self, clip, items, twin, weight=self.weight, **options)
@@ -258,27 +260,29 @@ class Batch(AbstractContextManager["Batch"], AbstractAsyncContextManager["Batch"
         TypeError: it is no list of Documents.
     """
 
-    def __init__(self, embedder: DocumentsEmbedder, documents: list[Document], clip: JinaClip) -> None:
+    def __init__(self, embedder: DocumentsEmbedder, documents: list[Document]) -> None:
         embedder.check(documents)
-        self.clip, self.rows, self._before = clip, dict[int, Any](), clip.usage.tokens
-        self._embedder, self._documents, self._pages = embedder, documents, Pages()
+        self._embedder, self._documents = embedder, documents
+        self._pages, self.rows = Pages(), dict[int, Any]()
 
-    def items(self) -> Iterable[Any]:
+    def items(self, clip: JinaClip) -> Iterable[Any]:
         """What to embed: in a list, which the core looks through first, unless some may fail or are large.
+
+        Args:
+            clip: what will embed them.
 
         Raises:
             InputError: a document cannot be embedded; where the embedder is lenient, the error takes its place instead.
         """
+        self.clip, self._before = clip, clip.usage.tokens
         items = [self._item(index, document) for index, document in enumerate(self._documents)]
         return items if self._embedder.raise_on_failure and not self._pages else iter(items)
 
     def output(self) -> dict[str, Any]:
         """All documents in order, those that failed without embedding."""
-        done = self._embedder.embedded
-        documents = [
-            done(document, self.rows[i].tolist()) if i in self.rows else replace(document, embedding=None)
-            for i, document in enumerate(self._documents)
-        ]
+        documents = [replace(document, embedding=None) for document in self._documents]
+        for index, row in self.rows.items():
+            documents[index] = self._embedder.embedded(documents[index], row.tolist())
         return {"documents": documents, "meta": self._embedder.usage(self.clip, self._before) if documents else {}}
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> bool:
@@ -292,10 +296,10 @@ class Batch(AbstractContextManager["Batch"], AbstractAsyncContextManager["Batch"
         try:
             return self._embedder.item(document, self.clip, self._pages)
         except InputError as error:
-            told = type(error)(f"Document with ID '{document.id}': {error}", index=index)
+            why = re.sub("; pass a pathlib.Path.*", ALLOW, str(error))
             if self._embedder.raise_on_failure:
-                raise told from error
-            return told
+                raise type(error)(f"Document with ID '{document.id}': {why}", index=index) from error
+            return type(error)(why)  # the log will name the document
 
     def _forgives(self, error: JinaClipError) -> bool:
         """Whether a failed call costs only some documents their embedding; the log says which."""
@@ -304,9 +308,9 @@ class Batch(AbstractContextManager["Batch"], AbstractAsyncContextManager["Batch"
         self.rows, errors = dict(error.partial.vectors), error.partial.errors
         # a document's own fault, or one of the service that may be gone next time
         small = all(isinstance(each, InputError) or each.retryable for each in [error, *errors.values()])
-        forgiven = small and not self._embedder.raise_on_failure
-        for index, document in enumerate(self._documents):
-            if forgiven and index not in self.rows:
-                why = errors.get(index, error)
-                logger.error("Document with ID '{id}' gets no embedding: {why}", id=document.id, why=why)
-        return forgiven
+        if self._embedder.raise_on_failure or not small:
+            return False
+        for i in sorted(set(range(len(self._documents))) - set(self.rows)):
+            one, why = self._documents[i], errors.get(i, error)
+            logger.error("Document with ID '{id}' gets no embedding: {why}", id=one.id, why=why)
+        return True
