@@ -83,7 +83,8 @@ class JinaClipDiversityRanker(FileOptions):
         """The different documents, and those of them that have a picture and no embedding."""
         self.check(documents)
         self._order([], [], top_k)  # refuses a wrong one before anything is paid for
-        results = list({document.id: document for document in reversed(documents)}.values())[::-1]
+        seen: dict[str, Document] = {}
+        results = [seen.setdefault(each.id, each) for each in documents if each.id not in seen]
         return results, [each for each in results if each.embedding is None and self._pictured(each)]
 
     def _pictured(self, document: Document) -> bool:
