@@ -322,8 +322,9 @@ def test_the_order_of_the_rows_changes_neither_tables_nor_advice(model):
     items, queries = small()
     items.append({**items[0], "id": "odd", "categories": {"broad": "square"}})
     items.append({**items[1], "id": "own", "categories": {"fine": "green"}})
+    queries.append({"text": "square", "categories": {"broad": "square"}})
     pages = set()
-    for rows in (items, items[::-1], items[3:] + items[:3]):
+    for rows in (items, items[::-1], [items[-1], *items[:-1]]):
         found = evaluate(model, rows, queries, resamples=20)
         pages.add((found.choice.measure, found.tables["recall"].rows["image-image"]["R@1"].count))
     assert pages == {("P@8 fine", 7)}
