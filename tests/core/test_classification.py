@@ -109,7 +109,24 @@ def test_lengths_of_vectors_do_not_matter(folder, local):
 
 
 @pytest.mark.parametrize(
-    "name", ["dress.jpg", "shop/Dress.JPEG ", "https://example.com/x", "http://a/b.png", "data:image/png;base64,AA"]
+    "name",
+    [
+        "dress.jpg",
+        "shop/Dress.JPEG ",
+        "https://example.com/x",
+        "http://a/b.png",
+        "data:image/png;base64,AA",
+        "data:image/png;base64,AA\nAA==\n",
+        "my red dress.jpg",
+        "Screen Shot 2026-11-21 at 10.15.03.png",
+        "/home/shop/All our pictures, new and old, of this year/dress.webp",
+        "C:\\My Pictures\\dress.bmp",
+        "scan.tiff",
+        "scan.tif",
+        "dress.avif",
+        "IMG_1.HEIC",
+        "pictures/dress.jpg?size=big",
+    ],
 )
 def test_a_str_that_looks_like_a_picture_is_not_taken_for_a_text(local, name):
     with pytest.raises(InputError, match=r"Path|from_url") as caught:
@@ -118,7 +135,24 @@ def test_a_str_that_looks_like_a_picture_is_not_taken_for_a_text(local, name):
 
 
 def test_a_text_that_speaks_of_pictures_is_a_text(local):
-    assert len(classify(local, ["see https://example.com for dress.jpg", "data: none"], LABELS).best) == 2
+    texts = [
+        "see https://example.com for dress.jpg",
+        "data: none",
+        "data:image/png, that is how addresses of pictures begin",
+        "The dress is shown in dress.png.",
+        "If you want to see it, open dress.png",
+        "the picture of the dress that you asked for is dress.png",
+        "two lines\ndress.png",
+        "dress.png and coat.png are pictures",
+    ]
+    assert len(classify(local, texts, LABELS).best) == len(texts)
+
+
+async def test_a_picture_that_is_not_there_is_told_before_anything_is_sent(clip, server, run):
+    with pytest.raises(InputError, match=r"^item 2: the image: image file 'no\.png' does not exist") as caught:
+        await run(clip(), ["a text", PICTURES[0], Path("no.png")], LABELS)
+    assert caught.value.index == 2
+    assert server.ledger()["requests"] == 0
 
 
 async def test_a_picture_that_cannot_be_read_is_named_by_the_caller_s_index(local, run, tmp_path):

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import fields
 
 import pytest
@@ -154,3 +156,43 @@ def test_the_help_tells_the_form_of_the_files_and_every_option(capsys):
         ["categories", "text"],
     ]
     assert set(MEANINGS) == {field.name for field in fields(EmbedderConfig)} - set(UNSPOKEN)
+
+
+def small_run(shelf, server, monkeypatch, *more):
+    monkeypatch.setenv("JINA_API_KEY", KEY)
+    options = ["--base-url", server.url, "--dimensions", "64", "--resamples", "20", *map(str, more)]
+    return ["evaluate", str(shelf / "items.jsonl"), str(shelf / "queries.jsonl"), *options]
+
+
+def test_a_reader_who_goes_away_costs_no_file(shelf, server, monkeypatch):
+    given = small_run(shelf, server, monkeypatch, "--out", shelf / "report")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, *given], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert (shelf / "report" / "evaluation.md").read_text().startswith("# Evaluation")
+
+
+def test_files_that_cannot_be_written_cost_no_table_and_give_no_traceback(shelf, server, monkeypatch, capsys):
+    (shelf / "report" / "evaluation.md").mkdir(parents=True)
+    assert main(small_run(shelf, server, monkeypatch, "--out", shelf / "report")) == 1
+    out = capsys.readouterr()
+    assert out.out.startswith("# Evaluation")
+    assert out.err.splitlines()[-1].startswith("error: [Errno")
+
+
+def test_vectors_that_cannot_be_kept_are_one_line(shelf, server, monkeypatch, capsys):
+    """The file is of another program's: its table has no such columns."""
+    (shelf / "report").mkdir()
+    with closing(sqlite3.connect(shelf / "report" / "vectors.sqlite")) as file:
+        file.execute("create table vectors (other text)")
+    assert main(small_run(shelf, server, monkeypatch, "--out", shelf / "report")) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: no such column")
+
+
+def test_a_seed_out_of_range_is_one_line(shelf, server, monkeypatch, capsys):
+    assert main(small_run(shelf, server, monkeypatch, "--seed", "-1")) == 1
+    assert "error: seed=-1" in capsys.readouterr().err
+    assert server.ledger()["requests"] == 0

@@ -10,7 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jinaclip import ConfigError, InputError, JinaClip, MissingDependencyError, evaluate
+from jinaclip import (
+    BudgetError,
+    ConfigError,
+    InputError,
+    JinaClip,
+    MissingDependencyError,
+    evaluate,
+    fuse,
+    truncate,
+)
+from jinaclip.evaluation.searches import Embedded
+from jinaclip.vectors import normalize
 
 METHODS = ["query-to-description", "query-to-image", "query-to-average"]
 
@@ -214,7 +225,7 @@ def test_the_hosted_api_is_asked_for_each_text_image_and_query_once(server, clip
 @pytest.mark.parametrize(
     ("options", "named"),
     [({"pool": 0}, "pool"), ({"resamples": 0}, "resamples"), ({"widths": [999]}, "widths"), ({"weight": 2}, "weight"),
-     ({"clusters": 0}, "clusters"), ({"widths": [True]}, "widths")],
+     ({"clusters": 0}, "clusters"), ({"widths": [True]}, "widths"), ({"widths": [1]}, "widths")],
 )  # fmt: skip
 def test_options_out_of_range(model, options, named):
     with pytest.raises(ConfigError, match=named):
@@ -301,3 +312,64 @@ def test_queries_that_ask_for_nothing_there_is(model):
     items, _ = small()
     with pytest.raises(InputError, match="no item has a category"):
         evaluate(model, items, [{"text": "a hat", "categories": {"broad": "hat"}}])
+
+
+# what a reader of the code found
+
+
+def test_the_order_of_the_rows_changes_neither_tables_nor_advice(model):
+    """Nor do items with fewer levels than the others, wherever they stand."""
+    items, queries = small()
+    items.append({**items[0], "id": "odd", "categories": {"broad": "square"}})
+    items.append({**items[1], "id": "own", "categories": {"fine": "green"}})
+    queries.append({"text": "square", "categories": {"broad": "square"}})
+    pages = set()
+    for rows in (items, items[::-1], [items[-1], *items[:-1]]):
+        found = evaluate(model, rows, queries, resamples=20)
+        pages.add((found.choice.measure, found.tables["recall"].rows["image-image"]["R@1"].count))
+    assert pages == {("P@8 fine", 7)}
+
+
+def test_a_query_that_is_asked_twice_is_paid_for_once(server, clip):
+    items, queries = small()
+    twice = [*queries, *({**query, "id": f"again {i}"} for i, query in enumerate(queries))]
+    with clip(dimensions=64) as hosted:
+        assert evaluate(hosted, items, twice, resamples=10).queries == 6
+    assert {server.history("text", query["text"])["answered"] for query in queries} <= {0, 1}
+    assert server.ledger()["requests"] == 2 + len(queries)
+
+
+@pytest.mark.parametrize("seed", [-1, 5 * 10**9, 1.5])
+def test_a_seed_that_no_generator_takes_is_refused_before_anything_is_sent(server, clip, seed):
+    with clip(dimensions=64) as hosted, pytest.raises(ConfigError, match="seed"):
+        evaluate(hosted, *small(), seed=seed)
+    assert server.ledger()["requests"] == 0
+
+
+def test_queries_that_match_nothing_are_left_out_and_told(server, clip, caplog):
+    items, queries = small()
+    lost = [{"id": f"lost {i}", "text": f"hat {i}", "categories": {"fine": "hat"}} for i in range(7)]
+    half = {"id": "half", "text": "a square hat", "categories": {"broad": "square", "fine": "straw hat"}}
+    with clip(dimensions=64) as hosted:
+        found = evaluate(hosted, items, [*queries, *lost, half], resamples=10)
+    assert (found.queries, found.dropped) == (4, 7)
+    assert "7 of 11 queries are left out" in caplog.text
+    assert "'lost 0', 'lost 1', 'lost 2', 'lost 3', 'lost 4', ..." in caplog.text
+    assert "2 categories that queries ask for are no item's: fine='hat', fine='straw hat'" in caplog.text
+    assert "4 queries (7 more ask for what no item is, and are left out)" in found.markdown()
+    assert server.ledger()["requests"] == 2 + 4
+
+
+def test_the_average_is_of_vectors_that_were_cut_and_normalised():
+    """As an index of that width holds it; cutting the average weighs text and image by what the cut left of each."""
+    rng = np.random.default_rng(0)
+    texts, images = (normalize(rng.normal(size=(5, 16))) for _ in range(2))
+    cut = Embedded([], [], texts, texts, images, 0.3).at(4)
+    np.testing.assert_array_equal(cut.averages, fuse(truncate(texts, 4), truncate(images, 4), 0.3))
+
+
+def test_a_budget_that_does_not_hold_everything_stops_before_the_first(server, clip):
+    """The texts alone would fit."""
+    with clip(dimensions=64, token_budget=10_000) as hosted, pytest.raises(BudgetError, match="token_budget"):
+        evaluate(hosted, *small(), resamples=10)
+    assert server.ledger()["requests"] == 0

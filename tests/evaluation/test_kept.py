@@ -87,7 +87,8 @@ def test_what_was_paid_for_before_a_failure_is_kept(shelf, server, clip):
 def test_a_failing_query_is_named_and_the_others_are_kept(shelf, server, clip):
     """Those after it too: they were sent beside it."""
     server.configure(poison={"green": "status_500"})
-    write_lines(shelf / "items.jsonl", [{"id": 1, "text": "a square", "image": "red.png", "categories": "red"}])
+    items = ({"id": c, "text": "a square", "image": "red.png", "categories": c} for c in COLOURS[:3])
+    write_lines(shelf / "items.jsonl", items)
     with clip(max_retries=0) as one, pytest.raises(ServerError, match="query '1'"):
         run(one, shelf)
     server.configure(poison={})

@@ -23,6 +23,14 @@ def test_equal_documents_keep_the_order_of_the_table():
     assert found["P@10"][0] == pytest.approx(0.1)
 
 
+def test_equals_on_both_sides_of_the_last_place_are_taken_in_the_order_of_the_table():
+    rows = np.zeros((500, 4), np.float32)
+    rows[:, 0] = 1
+    rows[::7] = (0, 1, 0, 0)
+    found = nearest(np.float32([[1, 0, 0, 0]]), rows, 10)[0].tolist()
+    assert found == [i for i in range(500) if i % 7][:10]
+
+
 def test_measures_are_those_of_the_books():
     ranking = np.array([[3, 1, 2], [0, 1, 2], [2, 1, 0]])
     found = measure(["P@2", "R@2"], ranking, [{1, 2, 9}, set(), {5}])

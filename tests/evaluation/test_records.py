@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -40,6 +41,8 @@ def test_jsonl_and_parquet_and_python_give_the_same(tmp_path):
         (["dress", "red dress"], {"broad": "dress", "fine": "red dress"}),
         ([("broad", "dress"), ("own", "x")], {"broad": "dress", "own": "x"}),
         ({"own": "x", "none": None, "blank": "", "number": 3}, {"own": "x", "number": "3"}),
+        ({"zero": 0, "no": False, "half": np.float32(0.5)}, {"zero": "0", "no": "False", "half": "0.5"}),
+        ([], {}),
     ],
 )
 def test_categories_in_many_forms(given, meant):
@@ -55,11 +58,14 @@ def test_file_names_count_from_the_folder_of_the_table(tmp_path):
         "/etc/c.png",
         "https://example.com/d.png",
         "data:image/png;base64,AA",
+        "s3://bucket/e.png",
+        "sku:1.png",
     ]
     rows = [{**ROW, "id": i, "image": name} for i, name in enumerate(names)]
     found = [item.image for item in read_items(jsonl(tmp_path / "items.jsonl", *rows))]
     assert found == [
-        tmp_path / "a.png", tmp_path / "sub/b.png", str(tmp_path / "../outside.png"), "/etc/c.png", *names[4:]
+        tmp_path / "a.png", tmp_path / "sub/b.png", str(tmp_path / "../outside.png"), "/etc/c.png", *names[4:7],
+        tmp_path / "sku:1.png",
     ]  # fmt: skip
 
 
@@ -97,6 +103,11 @@ def test_queries_need_no_id():
         ({"image": None}, "no image"),
         ({"image": {"bytes": None}}, "no image"),
         ({"categories": 3}, "categories must be an object"),
+        ({"categories": 0}, "categories must be an object"),
+        ({"categories": float("nan")}, "categories must be an object"),
+        ({"categories": {"fine": float("nan")}}, "row 1: categories, fine: nan must be"),
+        ({"categories": {"fine": ["a", "b"]}}, r"fine: \['a', 'b'\] must be a str"),
+        ({"attributes": {"colour": {}}}, "attributes, colour"),
         ({"categories": ["a", "b", "c"]}, "must be named"),
         ({"attributes": 1.5}, "attributes must be an object"),
     ],
@@ -105,6 +116,12 @@ def test_a_row_that_cannot_be_used_is_named(change, named):
     with pytest.raises(InputError, match=named) as caught:
         read_items([ROW, {**ROW, "id": "b", **change}])
     assert caught.value.index == 1
+
+
+def test_a_query_without_an_id_that_meets_its_number_as_an_id_is_told_why():
+    named = {"id": 1, "text": "a", "categories": "x"}
+    with pytest.raises(InputError, match="share the id '1'; row 1 has none of its own and is called by its number"):
+        read_queries([named, {"text": "b", "categories": "x"}])
 
 
 def test_a_query_without_categories_is_named():

@@ -129,6 +129,12 @@ async def test_of_documents_with_one_id_the_first_counts(offline, run) -> None:
     assert given[0] in got["documents"] and given[6] not in got["documents"]
 
 
+async def test_a_document_found_twice_stands_where_it_was_found_first(offline, run) -> None:
+    """H27: of several retrievers' results the last, and worst, place of a document says nothing."""
+    given = [result("best", (1, 0)), result("second", (1, 0)), result("third", (1, 0)), result("best", (1, 0))]
+    assert names(await run(JinaClipDiversityRanker(**offline), given)) == ["best", "second", "third"]
+
+
 async def test_what_has_no_picture_keeps_its_place(offline, run) -> None:
     """H27: "kmeans" leaves texts alone, whatever vector they carry; for "mmr" that vector counts too."""
     text = Document(id="text", content="a text", embedding=[0.0, 0.0, 1.0], meta={"file_path": "notes.txt"})

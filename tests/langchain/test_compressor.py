@@ -170,3 +170,13 @@ async def test_l24_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_
     with pytest.raises(asyncio.CancelledError):
         await call
     server.reset()
+
+
+def test_l24_options_that_are_changed_later_count(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
+    documents = [of(shown) for shown in catalogue[:8]]
+    diversifier = JinaClipDiversifier(embeddings=embeddings, method="mmr", lambda_mult=0.2)
+    copied = diversifier.model_copy(update={"top_n": 3})
+    wanted = ordered(JinaClipDiversifier(embeddings=embeddings, method="mmr", lambda_mult=1, top_n=2), documents)
+    assert len(ordered(copied, documents)) == 3
+    diversifier.top_n, diversifier.lambda_mult = 2, 1
+    assert ordered(diversifier, documents) == wanted

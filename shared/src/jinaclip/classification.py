@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jinaclip.errors import ConfigError, InputError, JinaClipError, Partial
+from jinaclip.errors import ConfigError, InputError, JinaClipError, Partial, rename
 from jinaclip.inputs import Image, as_image, as_text, many
 from jinaclip.vectors import Vectors, normalize
 
@@ -23,8 +23,18 @@ TEMPLATE = "a photo of a {}"
 TEMPERATURE = 0.01
 """What cosines are divided by where the checkpoint's own logit scale is not known: contrastive training usually ends
 with a scale of 100, its customary ceiling. Which label wins does not depend on it, only how clearly."""
-PICTURE_NAME = re.compile(r"\s*(?:(?:https?|file|data):\S*|\S*\.(?:jpe?g|png|webp|gif))\s*", re.IGNORECASE)
-"""What a str looks like when a picture was meant."""
+PICTURE_NAME = re.compile(
+    r"""\s*(?:
+        (?:https?://|file:/)\S*
+        | data:image/[\w.+-]+[;,]\S.*  # base64 may come in lines
+        | (?:
+            (?:\.{0,2}/|~|[a-z]:[\\/])[^\n]*  # a path
+            | (?:[^\s:;,!?]*[^\s:;,!?.][^\S\n]+){0,5}\S*  # a name of a few words, and no mark that ends a clause
+        )\.(?:jpe?g|png|webp|gif|bmp|tiff?|avif|heic)(?:\?\S*)?
+    )\s*""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+"""What a str looks like when a picture was meant. A sentence that ends with the name of a picture is a text."""
 SHOWN = 64
 """Characters of an item that a message shows."""
 
@@ -65,7 +75,8 @@ def classify(
         template: what is embedded for a label; `{}` is where the label goes. "{}" is the label alone.
         temperature: what cosines are divided by. None takes the checkpoint's own on the local backend, 1 / exp of its
             logit scale. The hosted API does not tell it; there None is `TEMPERATURE`, 0.01, and how sure the
-            probabilities look is a guess. Which label wins never depends on it.
+            probabilities look is a guess. Which label wins does not depend on it, unless it is so large that float32
+            holds equal probabilities; of equal ones the first label wins.
 
     Returns:
         Probabilities, float32 of shape (items, labels). No items give (0, labels), and nothing is embedded.
@@ -76,6 +87,8 @@ def classify(
         JinaClipError: the backend failed; `.partial` holds the vectors of items that were embedded.
     """
     call = Call(images_or_texts, labels, template, temperature)
+    with call.renumbered(call.pictures):  # before texts are paid for
+        clip.look_through(images=call.pictures.values())
     with call.renumbered(call.texts):
         words = clip.embed_documents(call.words)
     with call.renumbered(call.pictures):
@@ -93,6 +106,8 @@ async def aclassify(
 ) -> Classification:
     """`classify` without blocking the event loop."""
     call = await asyncio.to_thread(Call, images_or_texts, labels, template, temperature)
+    with call.renumbered(call.pictures):
+        await asyncio.to_thread(clip.look_through, images=call.pictures.values())
     with call.renumbered(call.texts):
         words = await clip.aembed_documents(call.words)
     with call.renumbered(call.pictures):
@@ -124,7 +139,7 @@ class Call:
             places, partial = dict(enumerate(chosen)), error.partial
             if error.index is not None:
                 error.index = places.get(error.index)
-                error.args = (f"{'a label' if error.index is None else f'item {error.index}'}: {error}",)
+                rename(error, "a label" if error.index is None else f"item {error.index}")
             error.partial = Partial(
                 {places[i]: vector for i, vector in partial.vectors.items() if i in places},
                 {places[i]: found for i, found in partial.errors.items() if i in places},

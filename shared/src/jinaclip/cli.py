@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with said():
             command(**given)
-    except JinaClipError as error:
+    except BrokenPipeError:  # whoever reads has seen enough; what Python flushes at the end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (JinaClipError, OSError, sqlite3.Error) as error:
         print(f"error: {KEY.sub('jina_***', str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -148,12 +153,14 @@ def taken(hint: Any) -> dict[str, Any]:
 
 
 def run_evaluate(items: str, queries: str, out: str | None, **given: Any) -> None:
-    """Evaluates, prints the tables, and writes them where asked."""
+    """Evaluates, writes the tables where asked, and prints them: even where they cannot be written, or nobody reads."""
     known = {field.name for field in fields(EmbedderConfig)}
     options = {"show_progress": sys.stderr.isatty(), **{name: x for name, x in given.items() if name in known}}
     rest = {name: value for name, value in given.items() if name not in known}
     with JinaClip(**options) as clip:
         found = evaluate(clip, items, queries, cache=Path(out) / VECTORS if out else None, **rest)
-    print(found.markdown())
-    for path in found.write(out) if out else []:
-        print(f"wrote {path}", file=sys.stderr)
+    try:
+        for path in found.write(out) if out else []:
+            print(f"wrote {path}", file=sys.stderr)
+    finally:
+        print(found.markdown(), flush=True)

@@ -229,6 +229,14 @@ class JinaClip:
         """
         self._items(texts, images)
 
+    def check_budget(self, tokens: int) -> None:
+        """Refuses what would exceed `token_budget`; for those who call in batches, and know what all will take.
+
+        Raises:
+            BudgetError: so many tokens are not left.
+        """
+        self._backend.check_budget(tokens)
+
     def _items(self, texts: Iterable[str], images: Iterable[ImageLike]) -> list[plan.Item]:
         return [
             *plan.documents(list(plan.several(texts, "texts"))).items,

@@ -23,6 +23,7 @@ Nothing that httpx, PIL or torch raises gets past the package, and no message ho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -176,3 +177,9 @@ class APIConnectionError(APIError):
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """An attempt or the whole call took longer than it may."""
+
+
+def rename(error: JinaClipError, name: str) -> None:
+    """Puts a name before the message, in place of a number that counts something else."""
+    told = re.sub(r"^(image|text) \d+", r"the \1", str(error))
+    error.args = (f"{name}: {told}",)

@@ -49,11 +49,12 @@ class JinaClipDiversifier(BaseDocumentCompressor):
     image_key: str = "image"
     vector_key: str | None = None
 
-    _diversifier: Diversifier
-
     def model_post_init(self, context: Any) -> None:
         """Looks at the options."""
-        self._diversifier = Diversifier(self.top_n, self.clusters, self.method, self.lambda_mult, self.seed)
+        self._diversifier()
+
+    def _diversifier(self) -> Diversifier:
+        return Diversifier(self.top_n, self.clusters, self.method, self.lambda_mult, self.seed)
 
     def compress_documents(self, documents: Sequence[Document], query: str, callbacks: Any = None) -> list[Document]:
         """The documents in their new order; no documents give [], no vectors and no request.
@@ -67,14 +68,13 @@ class JinaClipDiversifier(BaseDocumentCompressor):
             InputError: vectors under `vector_key` are none, or not all of one width.
             JinaClipError: the backend failed.
         """
-        order = self._diversifier.order(self.embeddings.clip, *self._held(documents))
-        return [documents[place] for place in order]
+        return [documents[place] for place in self._diversifier().order(self.embeddings.clip, *self._held(documents))]
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Any = None
     ) -> list[Document]:
         """`compress_documents` without blocking the event loop."""
-        order = await self._diversifier.aorder(self.embeddings.clip, *self._held(documents))
+        order = await self._diversifier().aorder(self.embeddings.clip, *self._held(documents))
         return [documents[place] for place in order]
 
     def _held(self, documents: Sequence[Document]) -> tuple[list[Any], list[Any]]:

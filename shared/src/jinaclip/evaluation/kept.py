@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import ConfigError, InputError, JinaClipError
+from jinaclip.errors import ConfigError, InputError, JinaClipError, rename
 from jinaclip.images.opening import read
 from jinaclip.inputs import Image, as_image
 from jinaclip.vectors import Vectors
@@ -98,12 +97,6 @@ class Kept:
         self.put(part.keys, made)
         rows.update(made)
         return np.stack([rows[place] for place in range(len(part.keys))])
-
-
-def rename(error: JinaClipError, name: str) -> None:
-    """Puts a name before the message, in place of a number that counts something else."""
-    told = re.sub(r"^(image|text) \d+", r"the \1", str(error))
-    error.args = (f"{name}: {told}",)
 
 
 def text_key(fingerprint: str, kind: str, text: str) -> Key:

@@ -35,6 +35,9 @@ def nearest(queries: Vectors, documents: Vectors, k: int, *, skip_self: bool = F
         if skip_self:
             scores[np.arange(len(scores)), np.arange(len(scores)) + start] = -np.inf
         best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+        edge = np.take_along_axis(scores, best, 1).min(axis=1, keepdims=True)
+        for row in np.flatnonzero((scores >= edge).sum(axis=1) > k):  # equals on both sides of the k-th place
+            best[row] = np.sort(np.argsort(-scores[row], kind="stable")[:k])
         order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
         found[start : start + CHUNK] = np.take_along_axis(best, order, 1)
     return found

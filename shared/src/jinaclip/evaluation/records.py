@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jinaclip.errors import InputError, MissingDependencyError
 from jinaclip.inputs import as_text
@@ -16,7 +19,8 @@ from jinaclip.inputs import as_text
 LEVELS = ("broad", "fine")
 """Names of categories that are given as a list."""
 BOM = "\ufeff".encode()
-SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+:")
+ADDRESS = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]+://|data:|file:)", re.IGNORECASE)
+"""How addresses begin; `sku:1.png` is a name."""
 Row = Mapping[str, Any]
 Source = str | os.PathLike[str] | Iterable[Row]
 """A `.jsonl` or `.parquet` file, or rows."""
@@ -70,13 +74,14 @@ def read_queries(source: Source) -> list[Query]:
         InputError: as `read_items`, or a query names no category.
         MissingDependencyError: a Parquet file without the extra `evaluate`.
     """
-    queries = []
+    queries, unnamed = [], set()
     for index, row in enumerate(read_rows(source)):
         wanted = labels(row, "categories", index)
         if not wanted:
             raise InputError(f"query {index} names no categories, so nothing it finds can be right", index=index)
+        unnamed |= set() if "id" in row else {index}
         queries.append(Query(identity({"id": index, **row}, index), text(row, index), wanted))
-    return distinct(queries, "queries")
+    return distinct(queries, "queries", unnamed)
 
 
 def read_rows(source: Source) -> list[Row]:
@@ -152,7 +157,9 @@ def text(row: Row, index: int) -> str:
 
 def labels(row: Row, column: str, index: int) -> dict[str, str]:
     """Categories or attributes by name; a list stands for broad and fine, a str for broad."""
-    value = row.get(column) or {}
+    value = row.get(column)
+    if value is None or value == "":
+        return {}
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list | tuple):  # Parquet's maps come as lists of pairs
@@ -162,21 +169,38 @@ def labels(row: Row, column: str, index: int) -> dict[str, str]:
         value = dict(pairs)
     if not isinstance(value, Mapping):
         raise InputError(f"row {index}: {column} must be an object like {{'broad': 'dress'}}", index=index)
-    return {str(name): str(word) for name, word in value.items() if word not in (None, "")}
+    named = {str(name): label(word, f"row {index}: {column}, {name}", index) for name, word in value.items()}
+    return {name: word for name, word in named.items() if word}
+
+
+def label(word: Any, where: str, index: int) -> str:
+    """A category or attribute as text; "" where there is none.
+
+    Raises:
+        InputError: it is nothing that equal ones could be told by.
+    """
+    plain = word.item() if isinstance(word, np.generic) else word
+    if plain is None:
+        return ""
+    if not isinstance(plain, str | int | bool | float) or (isinstance(plain, float) and not math.isfinite(plain)):
+        raise InputError(
+            f"{where}: {plain!r:.64} must be a str, a bool or a finite number; leave it out, or null", index=index
+        )
+    return str(plain)
 
 
 def picture(value: Any, folder: Path | None) -> Any:
     """The image of a row. File names count from the folder of the table."""
     if isinstance(value, Mapping):  # as data sets with pictures inside are written: {"bytes": ..., "path": ...}
         value = value.get("bytes") or value.get("path")
-    if not isinstance(value, str) or folder is None or SCHEME.match(value):
+    if not isinstance(value, str) or folder is None or ADDRESS.match(value):
         return value
     path = folder / value
     # whoever names the table means the pictures beside it; what points elsewhere has to pass the image policy
     return path if path.resolve().is_relative_to(folder.resolve()) else str(path)
 
 
-def distinct(rows: list[Any], what: str) -> list[Any]:
+def distinct(rows: list[Any], what: str, unnamed: Collection[int] = ()) -> list[Any]:
     """The rows, if each has an id of its own.
 
     Raises:
@@ -187,5 +211,7 @@ def distinct(rows: list[Any], what: str) -> list[Any]:
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         if seen.setdefault(row.id, index) != index:
-            raise InputError(f"rows {seen[row.id]} and {index} of the {what} share the id {row.id!r}", index=index)
+            nameless = [str(i) for i in (seen[row.id], index) if i in unnamed]
+            why = f"; row {nameless[0]} has none of its own and is called by its number" if nameless else ""
+            raise InputError(f"rows {seen[row.id]} and {index} of the {what} share the id {row.id!r}{why}", index=index)
     return rows

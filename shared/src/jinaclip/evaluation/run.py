@@ -66,11 +66,14 @@ class Evaluation:
     tables: Mapping[str, Table]
     """`categories`, `recall`, `matryoshka` and `diversity`."""
     choice: Choice
+    dropped: int = 0
+    """Queries that were left out and are not among `queries`, since no item is what they ask for."""
 
     def markdown(self) -> str:
         """Everything as one page."""
+        left_out = f" ({self.dropped} more ask for what no item is, and are left out)" if self.dropped else ""
         facts = (
-            f"{self.items} items, {self.queries} queries; the average takes {self.weight:g} of the text and "
+            f"{self.items} items, {self.queries} queries{left_out}; the average takes {self.weight:g} of the text and "
             f"{1 - self.weight:g} of the image. Vectors: `{self.fingerprint}`."
         )
         tables = "\n".join(table.markdown() for table in self.tables.values())
@@ -115,7 +118,7 @@ def evaluate(
             `{"broad": "dress", "fine": "striped dress"}`, and perhaps `attributes` that the image shows, by name.
         queries: the same with `text` and `categories`: what is of one category with the query is right.
         weight: share of the text in the average; see `fuse`.
-        widths: for the Matryoshka curve; None takes those the model was trained for.
+        widths: for the Matryoshka curve, from 2; None takes those the model was trained for.
         clusters: for `diversify`.
         pool: results that `diversify` chooses from, in the search that is advised.
         resamples: of the bootstrap.
@@ -132,7 +135,7 @@ def evaluate(
     for name, value in {"pool": pool, "resamples": resamples}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
-    diversify([], SHOWN, clusters=clusters)  # looks at the option
+    diversify([], SHOWN, clusters=clusters, seed=seed)  # looks at both
     steps = checked_widths(widths, clip)
     check_extra()
     data = embed(clip, items, queries, weight, cache)
@@ -147,7 +150,7 @@ def evaluate(
         data, choice.method, pool=pool, clusters=clusters, seed=seed, bootstrap=bootstrap
     )
     counts = len(data.items), len(data.wanted)
-    return Evaluation(clip.spec.name, clip.fingerprint, *counts, weight, tables, choice)
+    return Evaluation(clip.spec.name, clip.fingerprint, *counts, weight, tables, choice, data.dropped)
 
 
 def check_extra() -> None:
@@ -171,8 +174,9 @@ def checked_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
     """
     steps = list(clip.spec.matryoshka if widths is None else widths)
     whole = all(isinstance(width, int | np.integer) and not isinstance(width, bool) for width in steps)
-    if widths is not None and (not whole or not all(1 <= width <= clip.dimensions for width in steps)):
-        raise ConfigError(f"widths={steps} must be whole numbers from 1 to {clip.dimensions}")
+    if widths is not None and (not whole or not all(2 <= width <= clip.dimensions for width in steps)):
+        # of one number only the sign is left, so texts and images would be equal or cancel out
+        raise ConfigError(f"widths={steps} must be whole numbers from 2 to {clip.dimensions}")
     return sorted({clip.dimensions, *(int(width) for width in steps if width <= clip.dimensions)})
 
 

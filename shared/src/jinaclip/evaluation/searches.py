@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,6 +14,7 @@ from jinaclip.diversity import Method, diversify
 from jinaclip.evaluation.metrics import Bootstrap, Ranking, Values, matches, measure, nearest
 from jinaclip.evaluation.records import Item, Query
 from jinaclip.evaluation.tables import Score, Table
+from jinaclip.fusion import fuse
 from jinaclip.vectors import Vectors, truncate
 
 METHODS = ("query-to-description", "query-to-image", "query-to-average")
@@ -31,12 +33,20 @@ class Embedded:
     queries: Vectors
     texts: Vectors
     images: Vectors
-    averages: Vectors
+    weight: float = 0.5
+    """Of the text in the average."""
+    dropped: int = 0
+    """Queries that were left out, since no item is what they ask for."""
 
     def at(self, width: int) -> Embedded:
-        """The same at fewer dimensions."""
-        cut = (truncate(rows, width) for rows in (self.queries, self.texts, self.images, self.averages))
-        return Embedded(self.items, self.wanted, *cut)
+        """The same at fewer dimensions, as an index of that width has it: cut, normalised, then averaged."""
+        queries, texts, images = (truncate(rows, width) for rows in (self.queries, self.texts, self.images))
+        return replace(self, queries=queries, texts=texts, images=images)
+
+    @property
+    def averages(self) -> Vectors:
+        """Of text and image."""
+        return fuse(self.texts, self.images, self.weight)
 
     @property
     def documents(self) -> dict[str, Vectors]:
@@ -44,10 +54,16 @@ class Embedded:
         return dict(zip(METHODS, (self.texts, self.images, self.averages), strict=True))
 
     @property
+    def known(self) -> list[str]:
+        """All levels, broadest first: in the order of the items that have most of them, not of the rows."""
+        orders = Counter(tuple(item.categories) for item in self.items)
+        rows = sorted(orders, key=lambda order: (-len(order), -orders[order], order))
+        return list(dict.fromkeys(level for row in rows for level in row))
+
+    @property
     def levels(self) -> list[str]:
         """Levels at which there is something to find, broadest first."""
-        known = dict.fromkeys(level for item in self.items for level in item.categories)
-        return [level for level in known if any(self.relevant(level))]
+        return [level for level in self.known if any(self.relevant(level))]
 
     def relevant(self, level: str) -> list[frozenset[int]]:
         """The items of each query's category."""
@@ -56,7 +72,8 @@ class Embedded:
 
     def asking(self, level: str) -> Embedded:
         """The same with those queries alone whose finest category is of this level."""
-        finest = [next((x for x in reversed(self.levels) if x in query.categories), None) for query in self.wanted]
+        levels = self.levels[::-1]
+        finest = [next((x for x in levels if x in query.categories), None) for query in self.wanted]
         mine = [i for i, found in enumerate(finest) if found == level]
         return replace(self, wanted=[self.wanted[i] for i in mine], queries=self.queries[mine])
 
@@ -107,7 +124,7 @@ def recalls(data: Embedded, names: Sequence[str]) -> Iterator[tuple[str, dict[st
         ("image-text", data.images, data.texts),
     ):
         yield name, measure(names, nearest(queries, documents, most), own)
-    level = next(reversed([level for item in data.items for level in item.categories] or [""]))
+    level = (data.known or [""])[-1]
     has = [item.categories.get(level) for item in data.items]
     alike = [found - {i} for i, found in enumerate(matches(has, has))]
     for name, rows in (("text-text", data.texts), ("image-image", data.images)):

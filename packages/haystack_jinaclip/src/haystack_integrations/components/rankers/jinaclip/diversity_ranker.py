@@ -69,21 +69,21 @@ class JinaClipDiversityRanker(FileOptions):
             JinaClipError: the backend failed.
         """
         results, bare = self._results(documents, top_k)
-        embedded = FileOptions.run(self, bare)["documents"] if bare else []
-        return self._order(results, embedded, top_k)
+        return self._order(results, FileOptions.run(self, bare)["documents"], top_k)
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """`run` without blocking the event loop."""
         results, bare = self._results(documents, top_k)
-        embedded = (await FileOptions.run_async(self, bare))["documents"] if bare else []
+        embedded = (await FileOptions.run_async(self, bare))["documents"]
         return await asyncio.to_thread(self._order, results, embedded, top_k)
 
     def _results(self, documents: list[Document], top_k: int | None) -> tuple[list[Document], list[Document]]:
         """The different documents, and those of them that have a picture and no embedding."""
         self.check(documents)
         self._order([], [], top_k)  # refuses a wrong one before anything is paid for
-        results = list({document.id: document for document in reversed(documents)}.values())[::-1]
+        seen: dict[str, Document] = {}
+        results = [seen.setdefault(each.id, each) for each in documents if each.id not in seen]
         return results, [each for each in results if each.embedding is None and self._pictured(each)]
 
     def _pictured(self, document: Document) -> bool:
