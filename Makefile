@@ -3,7 +3,7 @@ PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint con
 PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test stores check bench build clean
+.PHONY: demo test check bench build clean
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -13,10 +13,6 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 
 test: .venv/installed  ## the whole suite
 	.venv/bin/python -m pytest
-
-stores: .venv/installed  ## all vector stores of examples/stores, the large ones installed first
-	$(PIP) --requirement requirements-stores.txt
-	.venv/bin/python -m pytest tests/stores
 
 check: .venv/installed  ## style, types, import fence
 	.venv/bin/ruff check .

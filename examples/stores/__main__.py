@@ -107,7 +107,7 @@ def opened(name: str, clip: JinaClip, folder: Path) -> Store:
     try:
         return OPENERS[name](clip, folder)
     except ModuleNotFoundError as missing:
-        sys.exit(f"{missing.name} is not installed: `make stores` installs it")
+        sys.exit(f"{missing.name} is not installed; docs/stores.md says what each store needs")
 
 
 def main() -> None:
