@@ -34,6 +34,17 @@ def test_vectors_come_in_the_order_of_the_items_one_request_a_batch(clip, server
     assert finish(Batches(made, "texts", []), made).result() == []
 
 
+@pytest.mark.parametrize("workers", [-1, 0, None, 100])
+def test_every_number_of_workers_makes_all_vectors(clip, workers):
+    made = clip(batch_size=1)
+
+    async def embed(items):
+        return (await made.aembed_documents(items)).tolist()
+
+    work = asyncio.run(Batches(made, "texts", ["a", "b", "c"]).arun(embed, workers))
+    assert [len(vector) for vector in work.result()] == [1024] * 3
+
+
 def test_nothing_is_sent_if_an_item_is_bad_and_one_item_is_not_several(clip, server):
     made = clip(batch_size=1)
     with pytest.raises(InputError, match="text 12 is empty") as caught:

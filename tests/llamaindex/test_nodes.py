@@ -83,6 +83,19 @@ async def test_a_text_is_embedded_with_its_metadata_as_llamaindex_does(embed, fi
     assert [node.embedding for node in nodes] == [red, labelled, red, red, red]
 
 
+async def test_nodes_may_come_from_a_generator_and_one_node_is_not_several(embed, server, files, on):
+    """I10, I22: what an iterator has given comes back with vectors; a node can be iterated too, over its fields."""
+    given = [TextNode(text="a"), ImageNode(image_path=files[0])]
+    found = await on(embed(), (node for node in given))
+    assert [one is node for one, node in zip(found, given, strict=True)] == [True, True]
+    assert all(node.embedding for node in given)
+    server.reset()
+    for node in given:
+        with pytest.raises(InputError, match=rf"not one {node.class_name()}; pass \[node\]"):
+            await on(embed(), node)
+    assert server.ledger()["requests"] == 0
+
+
 async def test_text_and_picture_are_fused(embed, files, on):
     """I22: by `fusion_weight`, which is the share of the text."""
     text, picture = embed().get_text_embedding("red"), embed().get_image_embedding(files[0])
@@ -129,9 +142,10 @@ async def test_a_picture_that_got_lost_is_missed(embed, server, files, on):
     """Silent loss: `ImageNode(image_resource=...)` and dumps drop the bytes. Ours says so, and embeds nothing."""
     dumped = Document.from_dict(Document(text="red", image_resource=MediaResource(data=b"\xff\xd8")).to_dict())
     for lost in (ImageNode(text="red", image_resource=MediaResource(data=content(files[0]))), dumped):
-        with pytest.raises(InputError, match=f"node 1.*{lost.node_id}.*no picture") as caught:
+        with pytest.raises(InputError, match="image 1: no picture") as caught:
             await on(embed(), [TextNode(text="red"), lost])
         assert caught.value.index == 1
+        assert lost.node_id in "".join(caught.value.__notes__)
     assert server.ledger()["requests"] == 0
 
 
@@ -191,8 +205,9 @@ async def test_nodes_that_are_done_keep_their_vectors_when_others_fail(embed, fi
 async def test_base64_that_is_none_names_its_node(embed, files, on):
     """I28: nothing is sent."""
     node = ImageNode(image="not base64!")
-    with pytest.raises(InputError, match=f"node 0, ImageNode {node.node_id}: .*base64"):
+    with pytest.raises(InputError, match=r"image 0: .*base64") as caught:
         await on(embed(), [node])
+    assert node.node_id in "".join(caught.value.__notes__)
 
 
 async def test_progress_and_other_words_of_a_pipeline_are_understood(embed, files, on, capsys):
@@ -207,15 +222,16 @@ async def test_progress_and_other_words_of_a_pipeline_are_understood(embed, file
 
 
 class Pictures(http.server.BaseHTTPRequestHandler):
-    """Answers /ok.png with a picture and everything else with an error page."""
+    """Answers /ok.png, with any query, with a picture and everything else with an error page."""
 
     picture = b""
     asked: ClassVar[list[str]] = []
 
     def do_GET(self):
         self.asked.append(self.path)
-        body = self.picture if self.path == "/ok.png" else b"<html>gone</html>"
-        self.send_response(200 if self.path == "/ok.png" else 404)
+        found = self.path.split("?")[0] == "/ok.png"
+        body = self.picture if found else b"<html>gone</html>"
+        self.send_response(200 if found else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -262,6 +278,29 @@ async def test_an_error_page_is_no_picture(embed, files, website, on):
     with pytest.raises(InputError, match="404") as caught:
         await on(embed(image_policy=home(website)), [ImageNode(image_url=f"{website}/gone.png")])
     assert caught.value.index == 0
+
+
+async def test_the_signature_of_an_address_is_in_no_event_and_no_metadata(embed, files, website, on, recorder):
+    """I14, I26: what stands behind the question mark lets anybody in who reads the log."""
+    made = embed(image_policy=home(website))
+    node = ImageNode(image_url=f"{website}/ok.png?sig=SECRET#part")
+    await on(made, [node])
+    await made.aget_image_embedding(f"{website}/ok.png?sig=SECRET")
+    assert node.metadata == {"picture": f"{website}/ok.png"}
+    assert [end.chunks for end in recorder.named("EmbeddingEndEvent")] == [[f"{website}/ok.png"]] * 2
+    assert [path.endswith("sig=SECRET") for path in Pictures.asked] == [True, True]
+    assert "SECRET" not in str(recorder.events)
+
+
+async def test_a_question_mark_in_the_name_of_a_file_stays(embed, files, on, recorder):
+    """Two pictures, two names, in metadata and in events; only addresses have a query."""
+    names = ["a?b.png", "a?c.png"]
+    for name, source in zip(names, files, strict=False):
+        Path(name).write_bytes(content(source))  # noqa: ASYNC240
+    nodes = [ImageNode(image_path=name) for name in names]
+    await on(embed(), nodes)
+    assert [node.metadata for node in nodes] == [{"picture": name} for name in names]
+    assert [end.chunks for end in recorder.named("EmbeddingEndEvent")] == [names]
 
 
 async def test_a_path_in_a_node_obeys_the_policy(embed, files, tmp_path, on, monkeypatch):

@@ -142,6 +142,7 @@ def test_a_local_folder_survives_a_dump(tmp_path):
         ({"dimensions": 2000}, "dimensions=2000"),
         ({"embed_batch_size": 600}, "embed_batch_size=600"),
         ({"num_workers": "many"}, "num_workers"),
+        ({"num_workers": -1}, "num_workers"),
         ({"model_name": "clip-vit"}, "clip-vit"),
         ({"model": "jina-clip-v1", "model_name": "jina-clip-v2"}, "model_name"),
         ({"fusion_weight": 1.5}, "fusion_weight"),
@@ -166,7 +167,7 @@ def test_a_wrong_value_set_later_changes_nothing():
     with pytest.raises(ConfigError, match="fusion_weight"):
         made.fusion_weight = 1.5
     with pytest.raises(ConfigError, match="num_workers"):
-        made.num_workers = "many"
+        made.num_workers = -1
     with pytest.raises(TypeError, match="BaseKVStore"):
         made.embeddings_cache = {}
     assert made.dimensions == made.clip.dimensions == 100
@@ -272,6 +273,15 @@ def test_copies_work_and_go_their_own_ways(embed):
         assert len(copied.get_text_embedding("red")) == 64
     assert made.get_text_embedding("red") == expected
     assert len(made.model_copy(update={"dimensions": 65}).get_text_embedding("red")) == 65
+
+
+def test_copies_spend_one_budget_and_a_pickle_has_one_of_its_own(embed):
+    """I16: a copy shares the core object, deep or not, so that copying makes nothing cheaper than it is."""
+    made = embed(token_budget=1000)
+    made.get_text_embedding("red")
+    copies = copy.copy(made), copy.deepcopy(made), made.model_copy(), made.model_copy(deep=True)
+    assert all(one.clip is made.clip for one in copies)
+    assert pickle.loads(pickle.dumps(made)).clip.usage.tokens == 0
 
 
 async def test_the_cache_gives_no_query_for_a_document_and_no_document_for_a_query(embed, server):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Batches:
     """The items of a call that are embedded in several, the vectors of those that are done, and what went wrong.
 
-    All are looked through before any is sent, and after an error no further batch is. One object serves one call.
+    All are looked through before any is sent, for what `JinaClip.look_through` refuses; after an error no further batch
+    is sent. One object serves one call.
 
     Args:
         clip: what will embed them.
@@ -71,7 +72,13 @@ class Batches:
         workers: int | None = None,
         show_progress: bool = False,
     ) -> Self:
-        """`run` for coroutines, `workers` or `max_concurrency` batches at once; those under way end before it does."""
+        """`run` for coroutines, `workers` or `max_concurrency` batches at once; those under way end before it does.
+
+        Args:
+            embed: makes vectors of a batch.
+            workers: below 1 counts as 1, except that 0, like None, takes `max_concurrency`.
+            show_progress: with a bar.
+        """
 
         async def work() -> None:
             for places, items in batches:
@@ -79,7 +86,7 @@ class Batches:
                     self.vectors |= zip(places, await embed(items), strict=True)
 
         batches = self._cut(show_progress)
-        await asyncio.gather(*(work() for _ in range(workers or self._config.max_concurrency)))
+        await asyncio.gather(*(work() for _ in range(max(1, workers or self._config.max_concurrency))))
         return self
 
     def _cut(self, show_progress: bool) -> Iterator[tuple[list[int], list[Any]]]:

@@ -19,7 +19,7 @@ from llama_index.core.storage.kvstore.types import BaseKVStore
 
 from jinaclip import Batches, ConfigError, EmbedderConfig, ImagePolicy, JinaClip
 from llamaindex_jinaclip.cache import KeyedCache, Query
-from llamaindex_jinaclip.nodes import halves, pictures_being_hashed, place
+from llamaindex_jinaclip.nodes import Halves, pictures_being_hashed, public
 
 Vectors = list[Embedding]
 OPTIONS = {item.name: item.name for item in fields(EmbedderConfig)}
@@ -36,8 +36,10 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     Takes the options of `jinaclip.EmbedderConfig` under the same names, except that LlamaIndex's own words win:
     `model_name` and `embed_batch_size` (`model` and `batch_size` are understood too). `num_workers`,
-    `callback_manager`, `rate_limiter` and `embeddings_cache` are LlamaIndex's. A field that is set later takes effect,
-    through a new core object: `clip.usage` and `token_budget` start afresh, and local weights are loaded again.
+    `callback_manager`, `rate_limiter` and `embeddings_cache` are LlamaIndex's. Async calls have `num_workers` batches
+    under way at once, by default `max_concurrency`. A field that is set later takes effect, through a new core object:
+    `clip.usage` and `token_budget` start afresh, and local weights are loaded again. A copy shares the core object
+    until a field of either is set; a pickle makes one of its own.
 
     A picture is a path, an https or data: URL, bytes, `BytesIO`, a PIL picture or a `jinaclip.Image`. Called on nodes,
     as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by their picture, other nodes by
@@ -77,6 +79,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     """Share of the text in nodes that have a picture too: 0 is the picture alone, 1 the text alone."""
     embeddings_cache: Any | None = Field(default=None, exclude=True)
     """A key-value store of LlamaIndex for text vectors; queries, documents and settings are kept apart in it."""
+    num_workers: int | None = Field(default=None, ge=0)
 
     _clip: JinaClip = PrivateAttr()
 
@@ -89,11 +92,8 @@ class JinaClipEmbedding(MultiModalEmbedding):
             clip = open_clip(options)
             with checked():
                 super().__init__(**own, **shown(clip))
-            self._use(clip)
-
-    def _use(self, clip: JinaClip) -> None:
-        self._clip = clip
-        self.embeddings_cache = self.embeddings_cache
+            self._clip = clip
+            self.embeddings_cache = self.embeddings_cache  # with the core object in hand, see `__setattr__`
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OPTIONS:
@@ -108,7 +108,8 @@ class JinaClipEmbedding(MultiModalEmbedding):
         if self.token_budget is not None and self._clip.usage.tokens and name != "token_budget":
             raise ConfigError(f"{name} cannot be set while part of token_budget is spent; set token_budget anew first")
         super().__setattr__(name, shown(clip)[name])
-        self._use(clip)  # the connections of the one before close when nobody holds it any more
+        self._clip = clip  # the connections of the one before close when nobody holds it any more
+        self.embeddings_cache = self.embeddings_cache
 
     @property
     def clip(self) -> JinaClip:
@@ -131,7 +132,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return {**super().to_dict(**{"mode": "json", **kwargs}), **pictures_being_hashed()}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        shared = (self.rate_limiter, self.callback_manager, self.embeddings_cache)  # one budget, one log, one store
+        shared = (self._clip, self.rate_limiter, self.callback_manager, self.embeddings_cache)  # one budget, one store
         return super().__deepcopy__({**(memo or {}), **{id(service): service for service in shared}})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -158,7 +159,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return (await self._clip.aembed_query(query)).tolist()
 
     def get_text_embedding_batch(self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any) -> Vectors:
-        """Texts as vectors in their order, `embed_batch_size` to a request. All are looked through first.
+        """Texts as vectors in their order, `embed_batch_size` to a request. None may be blank; lengths show later.
 
         Raises:
             InputError: one cannot be embedded; `.index` says which.
@@ -210,43 +211,47 @@ class JinaClipEmbedding(MultiModalEmbedding):
         if self.rate_limiter is not None:  # LlamaIndex asks it for texts alone, and sends events for texts alone
             self.rate_limiter.acquire()
         dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
-        return told(img_file_paths, self._clip.embed_images(img_file_paths))
+        return told(img_file_paths, self._clip.embed_images(img_file_paths).tolist())
 
     async def _aget_image_embeddings(self, img_file_paths: list[Any]) -> Vectors:
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
         dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
-        return told(img_file_paths, await self._clip.aembed_images(img_file_paths))
+        return told(img_file_paths, (await self._clip.aembed_images(img_file_paths)).tolist())
 
     # -- nodes
 
-    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+    def __call__(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
         """Gives nodes their vectors, in place: of their picture, their text, or both fused by `fusion_weight`.
 
         Args:
-            nodes: of any kind. A text that is fused is what LlamaIndex embeds of it, metadata included.
-            **kwargs: `show_progress`, and whatever a pipeline passes on.
+            nodes: several, of any kind. A text that is fused is what LlamaIndex embeds of it, metadata included.
+            show_progress: with a bar for the texts and one for the pictures.
+            **kwargs: whatever else a pipeline passes on; it changes nothing.
 
-        All nodes are looked through first. If something fails later, the nodes that are done have their vectors, which
-        `.partial` holds too, by the node's index; of a node with both, a half that was made is lost.
+        Blank texts, and paths, addresses and base64 of pictures that cannot be used, are found before the first
+        request; texts are not counted then, and pictures not opened. If something fails later, the nodes that are done
+        have their vectors, which `.partial` holds too, by the node's index; of a node with both, a half that was made
+        is lost.
+
+        Returns:
+            The same nodes; a list of them where an iterator was given.
 
         Raises:
-            InputError: a node has nothing to embed, or its picture is unusable; `.index` says which node.
+            InputError: it is one node, or a node has nothing to embed or an unusable picture; `.index` says which.
             JinaClipError: the backend failed; no further batch is sent.
         """
-        show = kwargs.get("show_progress", False)
-        texts, pictures = halves(nodes, self.fusion_weight, self._clip)
-        if not texts.run(super().get_text_embedding_batch, show).error:
-            pictures.run(super().get_image_embedding_batch, show)
-        return place(nodes, texts, pictures, self.fusion_weight)
+        work = Halves(nodes, self.fusion_weight, self._clip)
+        if not work.texts.run(super().get_text_embedding_batch, show_progress).error:
+            work.pictures.run(super().get_image_embedding_batch, show_progress)
+        return work.place()
 
-    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+    async def acall(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
-        show = kwargs.get("show_progress", False)
-        texts, pictures = await asyncio.to_thread(halves, nodes, self.fusion_weight, self._clip)
-        if not (await texts.arun(super().aget_text_embedding_batch, self.num_workers, show)).error:
-            await pictures.arun(super().aget_image_embedding_batch, self.num_workers, show)
-        return place(nodes, texts, pictures, self.fusion_weight)
+        work = await asyncio.to_thread(Halves, nodes, self.fusion_weight, self._clip)
+        if not (await work.texts.arun(super().aget_text_embedding_batch, self.num_workers, show_progress)).error:
+            await work.pictures.arun(super().aget_image_embedding_batch, self.num_workers, show_progress)
+        return work.place()
 
 
 def hidden(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,9 +301,8 @@ def shown(clip: JinaClip) -> dict[str, Any]:
     return {ours: options[theirs] for ours, theirs in OPTIONS.items()}
 
 
-def told(images: Sequence[Any], vectors: Any) -> Vectors:
-    """The vectors as lists, once an event has told of them; it names files and addresses, and holds no picture."""
-    names = [i if isinstance(i, str) and "data:" not in i[:99] else type(i).__name__ for i in images]
-    embeddings: Vectors = vectors.tolist()
+def told(images: Sequence[Any], embeddings: Vectors) -> Vectors:
+    """The vectors, once an event has told of them; it names files and addresses, and holds no picture or secret."""
+    names = [public(i) if isinstance(i, str) and "data:" not in i[:99] else type(i).__name__ for i in images]
     dispatcher.event(EmbeddingEndEvent(chunks=names, embeddings=embeddings))
     return embeddings
