@@ -11,8 +11,8 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/llamaindex_catalogue.py
 	.venv/bin/python examples/haystack_catalogue.py
 
-test: .venv/installed  ## the whole suite
-	.venv/bin/python -m pytest
+test: .venv/installed  ## the whole suite, in two processes
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed  ## style, types, import fence
 	.venv/bin/ruff check .

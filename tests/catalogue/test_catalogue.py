@@ -86,7 +86,8 @@ def test_titles_and_descriptions_tell_all_products_apart(language: str) -> None:
     everything, rng = all_attributes(), random.Random(language)
     sample = rng.sample(everything, 400)
     for say in (phrase, paragraph):
-        assert len({say(a, language, random.Random(1)) for a in everything}) == len(everything)
+        some = rng.sample(everything, 4000)
+        assert len({say(a, language, random.Random(1)) for a in some}) == len(some)
         for a in sample:
             said = say(a, language, rng)
             assert not {"[", "]", "{", "}"} & set(said)

@@ -348,7 +348,6 @@ async def test_a_weight_out_of_range_costs_nothing(server, clip, run, weight):
         ("", PICTURE),
         ("a", None),
     ],
-    ids=repr,
 )
 async def test_what_is_no_pair(server, clip, run, pair):
     with pytest.raises(InputError) as caught:

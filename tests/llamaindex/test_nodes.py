@@ -168,7 +168,9 @@ async def test_an_error_counts_in_nodes(embed, files, on, place):
     assert nodes[place].node_id in "".join(caught.value.__notes__)
 
 
-@pytest.mark.parametrize("bad", [TextNode(text=" "), ImageNode(text="b", image_path="missing.png")], ids=str)
+@pytest.mark.parametrize(
+    "bad", [TextNode(text=" "), ImageNode(text="b", image_path="missing.png")], ids=["text", "picture"]
+)
 async def test_all_nodes_are_looked_through_before_any_is_billed(embed, server, files, on, bad):
     """I28: texts and pictures, before any text is embedded."""
     nodes = [TextNode(text="a"), ImageNode(image_path=files[0]), TextNode(text="b"), bad]
