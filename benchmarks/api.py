@@ -25,7 +25,7 @@ from measure import Job
 from report import HEADER, Row, machine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.server.process import Server
+from jinaclip.testing.process import Server
 
 MODEL = {"base_ms": 120.0, "text_ms": 0.4, "tile_ms": 6.0, "slots": 16}
 AT_ONCE = {"base_ms": 0.0, "text_ms": 0.0, "tile_ms": 0.0, "slots": 0}

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from jinaclip.local.assembly import Assembly
-from jinaclip.local.checkpoint import Towers
-from jinaclip.local.weights import WeightFile, read_json
+from jinaclip.backends.local.towers.assembly import Assembly
+from jinaclip.backends.local.towers.checkpoint import Towers
+from jinaclip.backends.local.towers.weights import WeightFile, read_json
 
 
 class Adapter(nn.Module):

@@ -13,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from jinaclip.local.assembly import Assembly
-from jinaclip.local.layers import Kept
+from jinaclip.backends.local.towers.assembly import Assembly
+from jinaclip.backends.local.towers.layers import Kept
 
 Shapes = Counter[tuple[int, int, int]]
 """(rows, in, out) of the linear layers a pass goes through, and how often."""

@@ -27,13 +27,13 @@ from reckoning import Bill, peak, seconds, wait
 from report import Row
 
 from jinaclip import Image, JinaClip
+from jinaclip.backends.local.model import Model, read_spec, self_test, shared_model
+from jinaclip.backends.local.scheduler import MANY_PICTURES, PICTURES
+from jinaclip.backends.local.source import Source
+from jinaclip.backends.local.tokenizer import Tokenizer
+from jinaclip.backends.local.towers.checkpoint import Towers, resolve_device
 from jinaclip.config import EmbedderConfig
 from jinaclip.local import load_towers, preprocess
-from jinaclip.local.checkpoint import Towers, resolve_device
-from jinaclip.local.engine import MANY_PICTURES, PICTURES
-from jinaclip.local.hub import Source
-from jinaclip.local.model import Model, read_spec, self_test, shared_model
-from jinaclip.local.tokenizer import Tokenizer
 
 PADDED = 32
 """Texts in a batch of the loop that pads."""

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from jinaclip import InputError, JinaClip, image_tokens
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.server.process import Server
+from jinaclip.testing.process import Server
 
 KEY = "jina_test_demo"
 COLOURS = ("crimson", "seagreen", "royalblue")

@@ -8,7 +8,7 @@ import pytest
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # before any test imports Haystack: tests tell nobody
 
 from jinaclip import JinaClip
-from tests.server.process import Server
+from jinaclip.testing.process import Server
 
 KEYS = (f"jina_test_{number}" for number in itertools.count())
 
@@ -77,5 +77,5 @@ def run(request):
 @pytest.fixture
 def hasty(monkeypatch):
     """Takes the waiting out of retries; what is waited for is tested with a clock of our own."""
-    monkeypatch.setattr("jinaclip.api.flow.backoff", lambda failures: 0.0)
-    monkeypatch.setattr("jinaclip.api.faults.CONCURRENCY_PAUSE", 0.001)
+    monkeypatch.setattr("jinaclip.backends.api.policy.backoff", lambda failures: 0.0)
+    monkeypatch.setattr("jinaclip.backends.api.verdicts.CONCURRENCY_PAUSE", 0.001)

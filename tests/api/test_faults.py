@@ -23,8 +23,8 @@ from jinaclip import (
     RequestRejectedError,
     ServerError,
 )
-from tests.server.faults import BODY, FAULTS, INDEX, ROW, SOCKET, STATUS
-from tests.server.vectors import expected_vector
+from jinaclip.testing.faults import BODY, FAULTS, INDEX, ROW, SOCKET, STATUS
+from jinaclip.testing.vectors import expected_vector
 
 TEXTS = [f"text {number}" for number in range(8)]
 WAITING = ("rate_request", "rate_token", "rate_ip")

@@ -20,16 +20,17 @@ from jinaclip import (
     RateLimitError,
     RequestRejectedError,
     ServerError,
-    plan,
 )
-from jinaclip.api import flow, wire
-from jinaclip.api.account import RETRY_COST, RETRY_TOKENS, WINDOW, Account, Window, shared_account
-from jinaclip.api.steps import Failure, Reply, Send, Sleep, Wait
+from jinaclip.backends.api import policy as flow
+from jinaclip.backends.api.limits import RETRY_COST, RETRY_TOKENS, WINDOW, Account, Window, shared_account
+from jinaclip.backends.api.steps import Failure, Reply, Send, Sleep, Wait
+from jinaclip.backends.api.wires import jina as wire
+from jinaclip.call import request as plan
+from jinaclip.call.call import Job, Stopped
+from jinaclip.call.usage import Meter
 from jinaclip.config import EmbedderConfig
-from jinaclip.job import Job, Stopped
 from jinaclip.specs import JINA_CLIP_V2
-from jinaclip.usage import Meter
-from tests.server.vectors import expected_vector
+from jinaclip.testing.vectors import expected_vector
 
 WIDTH = 16
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jinaclip import specs
-from tests.server.faults import PASSING
-from tests.server.vectors import digest, vectors
+from jinaclip.testing.faults import PASSING
+from jinaclip.testing.vectors import digest, vectors
 
 SEED = 20261121
 RATE = 0.4

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from jinaclip import JinaClip
-from jinaclip.api.account import shared_account
-from tests.server.vectors import expected_vector
+from jinaclip.backends.api.limits import shared_account
+from jinaclip.testing.vectors import expected_vector
 
 pytestmark = [
     pytest.mark.usefixtures("hasty"),

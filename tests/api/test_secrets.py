@@ -21,7 +21,7 @@ from PIL import Image
 
 import jinaclip
 from jinaclip import EmbedderConfig, JinaClip, JinaClipError
-from jinaclip.api.steps import Reply, Send
+from jinaclip.backends.api.steps import Reply, Send
 from jinaclip.secret import Secret
 
 CANARY = "jina_test_canary0123456789abcdefCANARY"

@@ -13,12 +13,12 @@ import orjson
 import pytest
 from PIL import Image
 
-from jinaclip.api import wire
+from jinaclip.backends.api.wires import jina as wire
 from jinaclip.config import EmbedderConfig
 from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2
-from tests.server.faults import FAULTS, PASSING
-from tests.server.process import Server
-from tests.server.vectors import expected_vector, write_fast
+from jinaclip.testing.faults import FAULTS, PASSING
+from jinaclip.testing.process import Server
+from jinaclip.testing.vectors import expected_vector, write_fast
 
 KEY = {"Authorization": "Bearer jina_test_1"}
 TEXTS = ["red", "green", "blue", "a grey cat", "two [bad] dogs"]

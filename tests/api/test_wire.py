@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from jinaclip import ConfigError, EmbedderConfig
-from jinaclip.api import wire
+from jinaclip.backends.api.wires import jina as wire
 from jinaclip.config import endpoint
 from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Pillow
 
 from jinaclip import BudgetError, ConfigError, ImagePolicy, InputError, ItemError, JinaClip
-from tests.server.vectors import expected_vector
+from jinaclip.testing.vectors import expected_vector
 
 TEXTS = [f"text {number}" for number in range(10)]
 PIXELS = np.random.default_rng(2).integers(0, 255, (512, 512, 3), np.uint8)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jinaclip import ConfigError, Estimate, InputError, JinaClip, image_tokens
-from jinaclip.cost import text_tokens
+from jinaclip.call.estimate import text_tokens
 
 
 @pytest.mark.parametrize(

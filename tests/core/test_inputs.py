@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from jinaclip import Image, InputError, JinaClipError, without_pictures
 from jinaclip.inputs import as_image, as_text, is_held
-from tests.server.vectors import expected_vector
+from jinaclip.testing.vectors import expected_vector
 
 PIXELS = np.random.default_rng(1).integers(0, 255, (512, 512, 3), np.uint8)
 PICTURE = Pillow.fromarray(PIXELS)

@@ -47,7 +47,7 @@ def test_threads_may_embed_one_unread_picture_at_once(clip):
 async def test_unread_pictures_are_not_decoded_before_they_are_needed(clip):
     pictures = [lazy_picture(seed) for seed in range(3)]
     assert all(picture.tile for picture in pictures)
-    from jinaclip import plan
+    from jinaclip.call import request as plan
 
     planned = plan.pictures(pictures, ImagePolicy(), snapshot=True)
     assert all(picture.tile for picture in pictures)

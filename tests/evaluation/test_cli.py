@@ -17,7 +17,7 @@ from PIL import Image
 
 from examples.catalogue.table import write_lines
 from jinaclip import EmbedderConfig
-from jinaclip.cli import MEANINGS, UNSPOKEN, main, parser
+from jinaclip.cli.main import MEANINGS, UNSPOKEN, main, parser
 
 COMMAND = [sys.executable, "-m", "jinaclip"]
 KEY = "jina_test_" + "0123456789abcdef" * 3

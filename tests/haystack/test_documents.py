@@ -28,8 +28,8 @@ from jinaclip import (
     ServerError,
     fuse,
 )
+from jinaclip.testing.vectors import expected_vector
 from tests.haystack.conftest import DOCUMENTS, alike, picture, png
-from tests.server.vectors import expected_vector
 
 
 def same(vector, other) -> bool:

@@ -14,8 +14,8 @@ from haystack.dataclasses import ByteStream, ImageContent
 
 from haystack_jinaclip import JinaClipDocumentEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
 from jinaclip import APIError, InputError
+from jinaclip.testing.vectors import expected_vector
 from tests.haystack.conftest import alike, picture, png
-from tests.server.vectors import expected_vector
 
 
 def same(vector, other) -> bool:

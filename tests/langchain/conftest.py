@@ -12,9 +12,9 @@ from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from pytest_socket import socket_allow_hosts
 
 from jinaclip import ImagePolicy
+from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipEmbeddings
 from tests.articles import Article
-from tests.server.process import Server
 
 DIMENSIONS = 128
 KEYS = (f"jina_test_langchain_{number}" for number in itertools.count())

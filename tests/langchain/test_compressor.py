@@ -19,12 +19,12 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ValidationError
 
 from jinaclip import ConfigError, ImagePolicy, diversify
+from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever
 from tests.articles import Article
 from tests.langchain.conftest import Make, new_chroma
 from tests.langchain.test_embeddings import encoded, picture
 from tests.langchain.test_stores import fill, found
-from tests.server.process import Server
 
 KINDS = ("kmeans", "mmr")
 

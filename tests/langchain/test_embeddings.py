@@ -18,11 +18,11 @@ from PIL import Image as Pillow
 
 import jinaclip
 from jinaclip import BadResponseError, Image, InputError, fuse
+from jinaclip.testing.process import Server
+from jinaclip.testing.vectors import expected_vector
 from langchain_jinaclip import JinaClipEmbeddings
 from tests.articles import Article
 from tests.langchain.conftest import Make
-from tests.server.process import Server
-from tests.server.vectors import expected_vector
 
 TEXTS = ["a red dress", "ein blauer Mantel", "三条长裤"]
 

@@ -23,9 +23,9 @@ from pydantic import SecretStr, ValidationError
 
 import langchain_jinaclip
 from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy
+from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
 from tests.langchain.test_embeddings import picture
-from tests.server.process import Server
 
 KEY = "jina_test_secret0123456789secret"
 

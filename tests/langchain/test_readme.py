@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
+from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipRetriever
 from tests.langchain.conftest import new_qdrant
 from tests.langchain.test_embeddings import picture
 from tests.langchain.test_tool import Script, asking
-from tests.server.process import Server
 
 README = (Path(__file__).parents[2] / "packages" / "langchain_jinaclip" / "README.md").read_text()
 ADDRESS = 'JinaClipEmbeddings(model="jina-clip-v2")'

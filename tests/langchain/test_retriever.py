@@ -26,11 +26,11 @@ from langchain_core.tracers.base import BaseTracer
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from jinaclip import Image, InputError, fuse
+from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipRetriever
 from tests.articles import Article
 from tests.langchain.conftest import Make, new_chroma
 from tests.langchain.test_embeddings import encoded, picture
-from tests.server.process import Server
 
 
 class Remembering(InMemoryVectorStore):

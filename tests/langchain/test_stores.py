@@ -19,11 +19,11 @@ from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
 from jinaclip import BadResponseError, fuse
+from jinaclip.testing.process import Server
+from jinaclip.testing.vectors import expected_vector
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
 from tests.articles import Article
 from tests.langchain.conftest import Make, new_chroma, put
-from tests.server.process import Server
-from tests.server.vectors import expected_vector
 
 NewStore = Callable[..., VectorStore]
 K = 5

@@ -22,11 +22,11 @@ from pydantic import ValidationError
 
 import jinaclip
 from jinaclip import ImagePolicy
+from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipRetriever, JinaClipTool
 from tests.articles import Article
 from tests.langchain.conftest import Make, new_chroma, put
 from tests.langchain.test_embeddings import encoded
-from tests.server.process import Server
 
 
 @pytest.fixture

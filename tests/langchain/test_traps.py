@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from jinaclip import InputError
+from jinaclip.testing.vectors import expected_vector
 from langchain_jinaclip import JinaClipRetriever
 from tests.langchain.conftest import Make, new_qdrant
 from tests.langchain.test_embeddings import encoded, near, picture
-from tests.server.vectors import expected_vector
 
 
 def test_a_file_read_to_its_end_is_still_a_picture(make: Make) -> None:

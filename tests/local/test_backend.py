@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipError
-from jinaclip.local import engine
-from jinaclip.local.engine import Caller, Desk, Task
+from jinaclip.backends.local import scheduler as engine
+from jinaclip.backends.local.scheduler import Caller, Desk, Task
 
 LENGTHS = [1, 3, 4, 9, 17, 40, 41, 90, 200, 333]
 
@@ -253,7 +253,7 @@ def test_a_vector_that_is_not_finite_is_an_error_of_its_item(local, monkeypatch:
 
 def test_one_caller_s_trouble_does_not_end_the_engine(local, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = local()
-    from jinaclip.job import Job
+    from jinaclip.call.call import Job
 
     monkeypatch.setattr(Job, "_advance", lambda self, items: (_ for _ in ()).throw(BrokenPipeError("no terminal")))
     with pytest.raises(BrokenPipeError):

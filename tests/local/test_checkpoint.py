@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from jinaclip.backends.local.towers import checkpoint
+from jinaclip.backends.local.towers.assembly import ROPE_TABLES, Assembly
+from jinaclip.backends.local.towers.checkpoint import resolve_dtype
+from jinaclip.backends.local.towers.vision import VisionConfig
 from jinaclip.errors import CheckpointError, ConfigError
-from jinaclip.local import checkpoint, load_towers, resolve_device
-from jinaclip.local.assembly import ROPE_TABLES, Assembly
-from jinaclip.local.checkpoint import resolve_dtype
-from jinaclip.local.vision import VisionConfig
+from jinaclip.local import load_towers, resolve_device
 
 from .goldens import GOLDEN, MODELS, RAW, error, expected, folder, ids, pixels
 

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jinaclip import CheckpointError, ConfigError, JinaClip, MissingDependencyError, specs
-from jinaclip.local import model as model_module
+from jinaclip.backends.local import model as model_module
 from tests.tiny import GOLDEN, byte_tokenizer
 
 ROOT = Path(__file__).parents[2]

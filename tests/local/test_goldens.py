@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from jinaclip.backends.local.preprocess import PreprocessConfig, as_picture, resize_crop
+from jinaclip.backends.local.towers import text_alibi
+from jinaclip.backends.local.towers.layers import find_kept
 from jinaclip.errors import InputError
-from jinaclip.local import preprocess, text_alibi
-from jinaclip.local.layers import find_kept
-from jinaclip.local.preprocess import PreprocessConfig, as_picture, resize_crop
+from jinaclip.local import preprocess
 from jinaclip.specs import SPECS
 
 from .goldens import MODELS, RAW, UNIT, error, expected, folder, ids, inputs, pixels, preprocessor_config, towers, unit
@@ -156,7 +157,7 @@ def test_a_batch_gives_what_each_row_gives_alone(model, which):
 @pytest.mark.parametrize("model", MODELS)
 def test_many_pictures_give_what_each_gives_alone(model, monkeypatch):
     together = towers(model).vision(pixels(model))
-    monkeypatch.setattr("jinaclip.local.vision.CPU_ACTIVATION", 1)
+    monkeypatch.setattr("jinaclip.backends.local.towers.vision.CPU_ACTIVATION", 1)
     assert error(towers(model).vision(pixels(model)), together) < RAW
 
 
@@ -217,12 +218,12 @@ def test_the_score_function_of_flex_attention_says_the_same(which, monkeypatch):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_packing_and_widening_change_no_value(model, monkeypatch):
+    from jinaclip.backends.local.towers.vision import Mlp
     from jinaclip.local import load_towers
-    from jinaclip.local.vision import Mlp
 
-    monkeypatch.setattr("jinaclip.local.layers.can_pack", lambda weight: False)
-    monkeypatch.setattr("jinaclip.local.checkpoint.can_pack", lambda weight: False)
-    monkeypatch.setattr("jinaclip.local.text_alibi.can_pack", lambda weight: False)
+    monkeypatch.setattr("jinaclip.backends.local.towers.layers.can_pack", lambda weight: False)
+    monkeypatch.setattr("jinaclip.backends.local.towers.checkpoint.can_pack", lambda weight: False)
+    monkeypatch.setattr("jinaclip.backends.local.towers.text_alibi.can_pack", lambda weight: False)
     plain = load_towers(folder(model))
     assert plain.assembly.vision.blocks[0].mlp.w1.packed is None
     check(plain.text(ids(model, "a")), model, "text_a")

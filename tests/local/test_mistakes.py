@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from jinaclip.local import layers, load_towers, text_alibi, text_rope, vision
-from jinaclip.local.assembly import Lora
+from jinaclip.backends.local.towers import layers, text_alibi, text_rope, vision
+from jinaclip.backends.local.towers.assembly import Lora
+from jinaclip.local import load_towers
 
 from .goldens import MODELS, UNIT, error, expected, folder, ids, pixels, unit
 
@@ -23,7 +24,7 @@ def plain(monkeypatch):
     """Weights stay as they are, so that tests can change them."""
     for module in (layers, text_alibi):
         monkeypatch.setattr(module, "can_pack", lambda weight: False)
-    monkeypatch.setattr("jinaclip.local.checkpoint.can_pack", lambda weight: False)
+    monkeypatch.setattr("jinaclip.backends.local.towers.checkpoint.can_pack", lambda weight: False)
 
 
 @pytest.fixture(params=MODELS)

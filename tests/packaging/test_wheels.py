@@ -46,8 +46,8 @@ def test_the_wheels_import_without_the_source_tree(wheels: dict[str, Path], tmp_
         "    assert module.__file__.startswith(sys.argv[1]), module.__file__\n"
         "    assert module.__version__ == '0.1.0'\n"
         "    [getattr(module, public) for public in module.__all__]\n"
-        "import jinaclip.api.backend, jinaclip.images\n"
-        "assert jinaclip.api.backend.__file__.startswith(sys.argv[1])\n"
+        "import jinaclip.backends.api.backend, jinaclip.images\n"
+        "assert jinaclip.backends.api.backend.__file__.startswith(sys.argv[1])\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path), *DISTRIBUTIONS]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from jinaclip.local.assembly import Assembly
+from jinaclip.backends.local.towers.assembly import Assembly
 
 WIDTH, SIDE, PATCH, RANK = 128, 64, 8, 8
 WIDTHS = (32, 64, 128)

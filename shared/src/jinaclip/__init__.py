@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinaclip.batches import Batches
-    from jinaclip.check import CheckReport
-    from jinaclip.classification import Classification, aclassify, classify
+    from jinaclip.call.estimate import Estimate, image_tokens
+    from jinaclip.call.usage import Usage
     from jinaclip.clip import JinaClip
     from jinaclip.config import EmbedderConfig, ImagePolicy
-    from jinaclip.cost import Estimate, image_tokens
-    from jinaclip.diversity import diversify
     from jinaclip.errors import (
         APIConnectionError,
         APIError,
@@ -38,11 +36,13 @@ if TYPE_CHECKING:
     )
     from jinaclip.evaluation import Evaluation, evaluate
     from jinaclip.fusion import fuse
+    from jinaclip.images.documents import Page, Pages
     from jinaclip.inputs import Image, without_pictures
-    from jinaclip.pages import Page, Pages
-    from jinaclip.rerank import Diversifier
+    from jinaclip.retrieval.classification import Classification, aclassify, classify
+    from jinaclip.retrieval.diversity import diversify
+    from jinaclip.retrieval.rerank import Diversifier
+    from jinaclip.self_test import CheckReport
     from jinaclip.specs import SPECS, ModelSpec
-    from jinaclip.usage import Usage
     from jinaclip.vectors import truncate
 
 __version__ = "0.1.0"
@@ -93,19 +93,19 @@ __all__ = [
 
 _HOMES = {
     "batches": ("Batches",),
-    "check": ("CheckReport",),
-    "classification": ("Classification", "aclassify", "classify"),
+    "call.estimate": ("Estimate", "image_tokens"),
+    "call.usage": ("Usage",),
     "clip": ("JinaClip",),
     "config": ("EmbedderConfig", "ImagePolicy"),
-    "cost": ("Estimate", "image_tokens"),
-    "diversity": ("diversify",),
     "evaluation": ("Evaluation", "evaluate"),
     "fusion": ("fuse",),
+    "images.documents": ("Page", "Pages"),
     "inputs": ("Image", "without_pictures"),
-    "pages": ("Page", "Pages"),
-    "rerank": ("Diversifier",),
+    "retrieval.classification": ("Classification", "aclassify", "classify"),
+    "retrieval.diversity": ("diversify",),
+    "retrieval.rerank": ("Diversifier",),
+    "self_test": ("CheckReport",),
     "specs": ("SPECS", "ModelSpec"),
-    "usage": ("Usage",),
     "vectors": ("truncate",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -2,7 +2,7 @@
 
 import sys
 
-from jinaclip.cli import main
+from jinaclip.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from jinaclip.call.call import bar
 from jinaclip.errors import JinaClipError, Partial
-from jinaclip.job import bar
 
 if TYPE_CHECKING:
     from jinaclip.clip import JinaClip

@@ -10,18 +10,18 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
-from jinaclip import plan
-from jinaclip.backend import Backend
-from jinaclip.check import CheckReport, check
+from jinaclip.backends.base import Backend
+from jinaclip.call import request as plan
+from jinaclip.call.call import Job
+from jinaclip.call.estimate import Estimate, image_tokens
+from jinaclip.call.request import Plan
+from jinaclip.call.usage import Usage
 from jinaclip.config import EmbedderConfig, configured
-from jinaclip.cost import Estimate, image_tokens
 from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError, Partial
 from jinaclip.fusion import check_weight, fuse
 from jinaclip.inputs import Image, ImageLike, Text
-from jinaclip.job import Job
-from jinaclip.plan import Plan
+from jinaclip.self_test import CheckReport, check
 from jinaclip.specs import ModelSpec, find_spec
-from jinaclip.usage import Usage
 from jinaclip.vectors import Vectors
 
 FINGERPRINT_SCHEMA = 1
@@ -308,11 +308,11 @@ def open_backend(config: EmbedderConfig) -> Backend:
         MissingDependencyError: it needs an extra that is not installed.
     """
     if config.backend == "api":
-        from jinaclip.api.backend import ApiBackend
+        from jinaclip.backends.api.backend import ApiBackend
 
         return ApiBackend(config, find_spec(config.model))
     try:
-        from jinaclip.local.backend import LocalBackend
+        from jinaclip.backends.local.backend import LocalBackend
     except ModuleNotFoundError as missing:
         raise MissingDependencyError(
             f"backend='local' needs {missing.name}, which is not installed: pip install 'jinaclip[local]'"

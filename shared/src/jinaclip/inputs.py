@@ -22,7 +22,7 @@ from jinaclip.errors import InputError
 if TYPE_CHECKING:
     import PIL.Image
 
-    from jinaclip.pages import Page
+    from jinaclip.images.documents import Page
 
 ImageKind = Literal["path", "url", "bytes", "pil", "array"]
 DATA_HEADER = 256

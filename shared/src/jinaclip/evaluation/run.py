@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from jinaclip.clip import JinaClip
-from jinaclip.diversity import diversify
 from jinaclip.errors import ConfigError, MissingDependencyError
 from jinaclip.evaluation import searches
 from jinaclip.evaluation.curves import draw_curves
@@ -20,6 +19,7 @@ from jinaclip.evaluation.metrics import Bootstrap
 from jinaclip.evaluation.records import Source
 from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Embedded
 from jinaclip.evaluation.tables import Score, Table
+from jinaclip.retrieval.diversity import diversify
 
 EXTRA = ("ir_measures", "matplotlib", "sklearn", "threadpoolctl")
 KEPT = 0.95

@@ -10,11 +10,11 @@ from typing import get_args
 
 import numpy as np
 
-from jinaclip.diversity import Method, diversify
 from jinaclip.evaluation.metrics import Bootstrap, Ranking, Values, matches, measure, nearest
 from jinaclip.evaluation.records import Item, Query
 from jinaclip.evaluation.tables import Score, Table
 from jinaclip.fusion import fuse
+from jinaclip.retrieval.diversity import Method, diversify
 from jinaclip.vectors import Vectors, truncate
 
 METHODS = ("query-to-description", "query-to-image", "query-to-average")

@@ -1,0 +1,1 @@
+"""Where vectors are made: the hosted API or a server of its kind (`api`), the weights on this machine (`local`)."""

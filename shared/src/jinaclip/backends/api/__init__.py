@@ -1,0 +1,1 @@
+"""Vectors from the hosted API, or a server that speaks its wire."""

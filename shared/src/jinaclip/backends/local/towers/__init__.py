@@ -1,0 +1,1 @@
+"""The two towers in PyTorch, and their loading."""

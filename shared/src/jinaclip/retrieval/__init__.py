@@ -1,0 +1,1 @@
+"""What retrieval does with embeddings: diversity, re-ranking, classification."""
