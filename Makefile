@@ -1,9 +1,9 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip
-SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
+SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test check bench build clean
+.PHONY: demo test test-versions check bench build clean
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -14,10 +14,14 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 test: .venv/installed  ## the whole suite, in two processes
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
+test-versions: .venv/installed  ## the core's tests on the other Pythons that are found, without PyTorch
+	.venv/bin/python scripts/test_versions.py
+
 check: .venv/installed  ## style, types, import fence
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/pyright
 	.venv/bin/python -m pytest tests/test_architecture.py
 
 bench: .venv/installed  ## speed, as ratios within one run
@@ -29,10 +33,10 @@ build: .venv/installed  ## sdist and wheel of all four distributions, in dist/
 	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/installed: $(SOURCES)
 	@echo "installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from jinaclip.backends.local.checkpoint_config import read_json
 from jinaclip.backends.local.towers.assembly import Assembly
-from jinaclip.backends.local.towers.checkpoint import Towers
-from jinaclip.backends.local.towers.weights import WeightFile, read_json
+from jinaclip.backends.local.towers.loader import Towers
+from jinaclip.backends.local.weight_file import WeightFile
 
 
 class Adapter(nn.Module):
@@ -37,11 +38,11 @@ class Reforming:
         assembly.text.to_empty(device=towers.device)
         self.places = 0
         with WeightFile.find(folder).open() as file, torch.no_grad():
-            for name, module, key, parameter in list(assembly.published()):
+            for name, module, key, parameter in list(assembly.file_parameters()):
                 if not name.startswith(assembly.prefix):
                     continue
                 table, parts = isinstance(module, nn.Embedding), [name]
-                adapted = assembly.adapted(name, module, key)
+                adapted = assembly.has_adapter(name, module, key)
                 if adapted:
                     shape = tuple(parameter.shape)
                     parts = list(assembly.lora.parts(name.removesuffix(".weight"), shape, table=table))

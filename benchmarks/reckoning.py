@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from jinaclip.backends.local.towers.assembly import Assembly
-from jinaclip.backends.local.towers.layers import Kept
+from jinaclip.backends.local.towers.layers import ValidTokens
 
 Shapes = Counter[tuple[int, int, int]]
 """(rows, in, out) of the linear layers a pass goes through, and how often."""
@@ -35,8 +35,8 @@ class Bill:
     def texts(self, count: int, tokens: int) -> tuple[int, Shapes]:
         """One pass over so many texts of so many tokens each."""
         ids = torch.zeros(count, tokens, dtype=torch.long, device="meta")
-        kept = Kept(ids == 0, (tokens,) * count, (False,) * count)
-        return self._count(lambda: self.assembly.text.encode(ids, kept))
+        valid = ValidTokens(ids == 0, (tokens,) * count, (False,) * count)
+        return self._count(lambda: self.assembly.text.encode(ids, valid))
 
     def _count(self, run: Callable[[], object]) -> tuple[int, Shapes]:
         shapes: Shapes = Counter()

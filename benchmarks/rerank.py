@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from report import HEADER, Row, machine
 
-from jinaclip import JinaClip, diversify
+from jinaclip import JinaClip
+from jinaclip.retrieval import diversify
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from examples.catalogue.scores import CHECKPOINT

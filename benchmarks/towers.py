@@ -27,11 +27,12 @@ from reckoning import Bill, peak, seconds, wait
 from report import Row
 
 from jinaclip import Image, JinaClip
-from jinaclip.backends.local.model import Model, read_spec, self_test, shared_model
-from jinaclip.backends.local.scheduler import MANY_PICTURES, PICTURES
+from jinaclip.backends.local.checkpoint_config import read_spec
+from jinaclip.backends.local.model import Model, self_test_ids, shared_model
 from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.tokenizer import Tokenizer
-from jinaclip.backends.local.towers.checkpoint import Towers, resolve_device
+from jinaclip.backends.local.towers.loader import Towers, resolve_device
+from jinaclip.backends.local.towers.runner import self_test
 from jinaclip.config import EmbedderConfig
 from jinaclip.local import load_towers, preprocess
 
@@ -112,7 +113,7 @@ def images(job: Job) -> Iterator[Row]:
     bench = Bench(job)
     count = job.count(*{"v1": (40, 300), "v2": (6, 300)}[job.version])
     pictures = [Image.from_bytes(path.read_bytes()) for path in make_photos(count)]
-    together = MANY_PICTURES if job.device == "cuda" else PICTURES["cpu"]
+    together = bench.model.runner.max_batch_images
     some = [preprocess(photo(picture), bench.model.preprocessing) for picture in pictures[:together]]
     pixels = torch.from_numpy(np.stack(some)).to(job.device)
     flops, shapes = bench.bill.pictures(len(some))
@@ -123,7 +124,7 @@ def images(job: Job) -> Iterator[Row]:
         found = bench.best(
             {
                 "whole": lambda: bench.clip.embed_images(pictures),
-                "tower": lambda: bench.model.towers.vision(pixels),
+                "tower": lambda: bench.model.runner.towers.vision(pixels),
             },
             1,
         )
@@ -167,7 +168,7 @@ def texts(job: Job) -> Iterator[Row]:
     rows: dict[str, Any] = {}
     ways = {
         "ours": lambda: rows.update(ours=bench.clip.embed_documents(held)),
-        "padded": lambda: rows.update(padded=pad_loop(bench.model.towers, bench.model.tokenizer, held)),
+        "padded": lambda: rows.update(padded=pad_loop(bench.model.runner.towers, bench.model.tokenizer, held)),
     }
     times = bench.best(ways, 1 if job.device == "cpu" else 2)
     gap = float(np.abs(rows["ours"] - rows["padded"]).max())
@@ -226,11 +227,11 @@ def lora(job: Job) -> Iterator[Row]:
         "one query": [bench.spec.query_instruction + held[0]],
         "8 short texts": held,
     }
-    reforming = Reforming(job.folder, bench.model.towers)
+    reforming = Reforming(job.folder, bench.model.runner.towers)
     for name, batch in batches.items():
         ids = encode(bench.model.tokenizer, batch)
-        inputs = padded_batch(bench.model.towers, ids)
-        ours, theirs = bench.model.towers.text(*inputs), reforming.text(*inputs)
+        inputs = padded_batch(bench.model.runner.towers, ids)
+        ours, theirs = bench.model.runner.towers.text(*inputs), reforming.text(*inputs)
         gap = float((ours - theirs).abs().max() / theirs.abs().max())
         if gap > (0.05 if job.device == "cuda" else 1e-3):
             raise SystemExit(f"the adapters give other vectors, by {gap}")
@@ -303,7 +304,7 @@ def weights_row(bench: Bench, lap: float) -> Row:
 def at_once(bench: Bench, held: list[str]) -> Iterator[Row]:
     """Queries of many callers at once: they should cost about one batch."""
     passes: list[int] = []
-    towers, plain = bench.model.towers, bench.model.towers.text
+    towers, plain = bench.model.runner.towers, bench.model.runner.towers.text
 
     def counted(ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         passes.append(len(ids))
@@ -397,7 +398,7 @@ def load_once(job: Job) -> Iterator[dict[str, float]]:
     start = time.perf_counter()
     made = Tokenizer(folder, vocab_size=towers.vocab_size, max_tokens=spec.max_tokens)
     tokenized = time.perf_counter() - start
-    tested = seconds(lambda: self_test(towers, made, "the checkpoint"), job.device)
+    tested = seconds(lambda: self_test(towers, self_test_ids(made), file), job.device)
     bill = Bill(folder)
     size = 2 if job.device == "cuda" else 4
     yield {

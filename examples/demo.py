@@ -27,7 +27,9 @@ from examples.catalogue.products import Attributes, Product
 from examples.catalogue.scores import CHECKPOINT
 from examples.catalogue.shop import TITLES, Shop
 from examples.catalogue.table import item, queries
-from jinaclip import JinaClip, diversify, evaluate, fuse
+from jinaclip import JinaClip, fuse
+from jinaclip.evaluation import evaluate
+from jinaclip.retrieval import diversify
 
 T = TypeVar("T")
 Vector = NDArray[np.float32]
@@ -59,7 +61,7 @@ def main() -> None:
     tell("model", f"{clip.spec.name}, {clip.dimensions} dimensions", seconds)
     with clip, Shop(folder, clip) as shop:
         drawn, seconds = timed(shop.draw)
-        tell("pictures", f"{drawn or 'none'} drawn of {len(shop.products)}", seconds)
+        tell("pictures", f"{drawn} drawn of {len(shop.products)}", seconds)
         made, seconds = timed(shop.index)
         tell("index", f"{'made' if made else 'reused'}: pictures, titles in {len(TITLES)} languages, both", seconds)
         rows = search(shop)

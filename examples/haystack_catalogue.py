@@ -2,8 +2,8 @@
 
     python examples/haystack_catalogue.py
 
-One pipeline indexes 60 products, picture and English title fused into one vector each, in an embedded Qdrant. A second
-one finds them by text in three languages and by picture; a text and a picture together make a third kind of query.
+One pipeline indexes 60 products, image and English title fused into one vector each, in an embedded Qdrant. A second
+one finds them by text in three languages and by image; a text and an image together make a third kind of query.
 A third pipeline shows a different kind of coat second.
 """
 
@@ -38,19 +38,19 @@ CHECKPOINT = Path(__file__).parent / "catalogue" / "checkpoint"
 OPTIONS: dict[str, Any] = {"model": str(CHECKPOINT), "backend": "local", "device": "cpu"}
 RED_DRESS = Product("red-dress", Attributes("dress", "red", "plain", "", "midi", "short", "round"), 5)
 COAT = Product("green-coat", Attributes("coat", "green", "dotted", "orange", "maxi"), 9)
-"""A picture to search with; it is not in the catalogue, which has a shorter one."""
-ASKED = ("a red dress", "ein Kleid in Rot", "红色连衣裙")
+"""An image to search with; it is not in the catalogue, which has a shorter one."""
+QUERIES = ("a red dress", "ein Kleid in Rot", "红色连衣裙")
 
 
-def drawn(folder: Path) -> list[Document]:
-    """The products: a picture on disk and a title each."""
+def draw_products(folder: Path) -> list[Document]:
+    """The products: an image on disk and a title each."""
     chosen = [RED_DRESS, *products("test", COUNT - 1)]
     for product in (*chosen, COAT):
         draw(product).save(folder / f"{product.id}.png")
     return [Document(content=title(product, "en"), meta={"file_path": f"{product.id}.png"}) for product in chosen]
 
 
-def index(documents: list[Document], folder: Path, store: QdrantDocumentStore) -> int:
+def index_products(documents: list[Document], folder: Path, store: QdrantDocumentStore) -> int:
     """embedder -> writer."""
     pipe = Pipeline()
     pipe.add_component("embedder", JinaClipFusedDocumentEmbedder(**OPTIONS, root_path=str(folder), progress_bar=False))
@@ -59,7 +59,7 @@ def index(documents: list[Document], folder: Path, store: QdrantDocumentStore) -
     return int(pipe.run({"embedder": {"documents": documents}})["writer"]["documents_written"])
 
 
-def searching(embedder: JinaClipTextEmbedder | JinaClipImageEmbedder, store: QdrantDocumentStore) -> Pipeline:
+def search_pipeline(embedder: JinaClipTextEmbedder | JinaClipImageEmbedder, store: QdrantDocumentStore) -> Pipeline:
     """embedder -> retriever."""
     pipe = Pipeline()
     pipe.add_component("embedder", embedder)
@@ -68,7 +68,7 @@ def searching(embedder: JinaClipTextEmbedder | JinaClipImageEmbedder, store: Qdr
     return pipe
 
 
-def diverse(store: QdrantDocumentStore) -> Pipeline:
+def diverse_pipeline(store: QdrantDocumentStore) -> Pipeline:
     """embedder -> retriever, with embeddings -> ranker."""
     pipe = Pipeline()
     pipe.add_component("embedder", JinaClipTextEmbedder(**OPTIONS))
@@ -90,21 +90,19 @@ def main() -> None:
     """Draws, indexes, searches."""
     store = QdrantDocumentStore(":memory:", embedding_dim=128, progress_bar=False)
     with TemporaryDirectory() as place:
-        count = index(drawn(Path(place)), Path(place), store)
-        print(f"{count} products in Qdrant, picture and title in one vector")
-        by_text = searching(JinaClipTextEmbedder(**OPTIONS), store)
-        by_picture = searching(JinaClipImageEmbedder(**OPTIONS), store)
-        for text in ASKED:
+        count = index_products(draw_products(Path(place)), Path(place), store)
+        print(f"{count} products in Qdrant, image and title in one vector")
+        by_text = search_pipeline(JinaClipTextEmbedder(**OPTIONS), store)
+        by_image = search_pipeline(JinaClipImageEmbedder(**OPTIONS), store)
+        for text in QUERIES:
             show(text, by_text.run({"embedder": {"text": text}})["retriever"]["documents"])
-        shown = {"image": Path(place) / f"{COAT.id}.png"}
-        show(
-            "picture: a long green coat with orange dots", by_picture.run({"embedder": shown})["retriever"]["documents"]
-        )
+        photo = {"image": Path(place) / f"{COAT.id}.png"}
+        show("image: a long green coat with orange dots", by_image.run({"embedder": photo})["retriever"]["documents"])
         wish = JinaClipTextEmbedder(**OPTIONS).run("a pink coat")["embedding"]
-        seen = JinaClipImageEmbedder(**OPTIONS).run(shown["image"])["embedding"]
+        seen = JinaClipImageEmbedder(**OPTIONS).run(photo["image"])["embedding"]
         both = QdrantEmbeddingRetriever(store, top_k=2).run(query_embedding=fuse(wish, seen).tolist())
-        show("that picture, and 'a pink coat'", both["documents"])
-        found = diverse(store).run({"embedder": {"text": "a coat"}}, include_outputs_from={"retriever"})
+        show("that image, and 'a pink coat'", both["documents"])
+        found = diverse_pipeline(store).run({"embedder": {"text": "a coat"}}, include_outputs_from={"retriever"})
         show("a coat", found["retriever"]["documents"][:2])
         show("a coat, different kinds", found["ranker"]["documents"])
 

@@ -9,17 +9,13 @@ back to its item, not that the model is good.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jinaclip import InputError, JinaClip, image_tokens
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from jinaclip.testing.process import Server
+from jinaclip import InputError, JinaClip
+from jinaclip.testing import Server
 
 KEY = "jina_test_demo"
 COLOURS = ("crimson", "seagreen", "royalblue")
@@ -60,9 +56,11 @@ def main() -> None:
     with Server() as server, JinaClip("jina-clip-v2", api_key=KEY, base_url=server.url) as clip:
         print(f"{clip!r} on {clip.config.base_url}\n\nembedded:")
         embed_everything(clip)
+        whole = JinaClip("jina-clip-v2", image_resize="none")  # would send pictures as they are
         print(
             f"\nbilled: {clip.usage.tokens:,} tokens in {clip.usage.requests} requests; a picture costs "
-            f"{image_tokens(512, 512):,} as sent, and would cost {image_tokens(1600, 1200):,} as it was"
+            f"{clip.estimate([dress('gold')]).tokens:,} as sent, and would cost "
+            f"{whole.estimate([dress('gold')]).tokens:,} as it was"
         )
         server.configure(script=["status_503", "reset_mid_body", "retry_after_seconds", "short_reply", None])
         vectors = clip.embed_documents(["sent through", "four faults"])
@@ -74,9 +72,11 @@ def main() -> None:
             clip.embed_documents(["fine", "  "])
         except InputError as error:
             print(f"bad input is refused before anything is sent: {error}")
-        report = clip.check()
+        results = clip.embed(["a text", dress("gold"), "  "])  # mixed, and outcomes as values
+        print(f"mixed: {results!r}, {[str(failure) for failure in results.errors.values()]}")
+        report = clip.self_test()
         print(f"fingerprint of these vectors: {clip.fingerprint}")
-        print(f"check: {'nothing wrong' if report.ok else report.problems}")
+        print(f"self-test: {'nothing wrong' if report.ok else report.problems}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A catalogue in a LangChain vector store, searched in three languages, by a picture, and by both.
+"""A catalogue in a LangChain vector store, searched in three languages, by an image, and by both.
 
     python examples/langchain_catalogue.py
 
-Draws products that the model has never seen, embeds their pictures with the small model in
+Draws products that the model has never seen, embeds their images with the small model in
 `examples/catalogue/checkpoint`, and asks `JinaClipRetriever`. No key, no GPU, no internet.
 """
 
@@ -31,23 +31,23 @@ TEXTS = {"en": "a red dress", "de": "ein Kleid in Rot", "zh": "红色连衣裙"}
 """The same wish three times."""
 COAT = Product("", Attributes("coat", "green", "checked", "black", "maxi"), 41)
 SHIRT = Product("", Attributes("t-shirt", "yellow", "striped", "black", "", "short", "round"), 7)
-"""Pictures that are not in the catalogue."""
+"""Their images are not in the catalogue."""
 
 
-def main(clip_options: dict[str, Any], chosen: Sequence[Product], folder: Path) -> None:
-    """Indexes the products' pictures and prints what each kind of query finds.
+def main(options: dict[str, Any], chosen: Sequence[Product], folder: Path) -> None:
+    """Indexes the products' images and prints what each kind of query finds.
 
     Args:
-        clip_options: for `JinaClipEmbeddings`.
+        options: for `JinaClipEmbeddings`.
         chosen: products to index.
-        folder: gets their pictures.
+        folder: gets their images.
     """
-    embeddings = JinaClipEmbeddings(**clip_options, image_policy=ImagePolicy(allowed_roots=(folder,)))
+    embeddings = JinaClipEmbeddings(**options, image_policy=ImagePolicy(allowed_roots=(folder,)))
     retriever = JinaClipRetriever(vectorstore=index(embeddings, chosen, folder), k=3)
-    print(f"{len(chosen)} pictures in an InMemoryVectorStore, {embeddings.clip.dimensions} numbers each\n")
+    print(f"{len(chosen)} images in an InMemoryVectorStore, {embeddings.clip.dimensions} numbers each\n")
     for language, text in TEXTS.items():
         show(f"text, {language}: {text}", retriever.invoke(text))
-    show("picture: a green checked coat", retriever.invoke({"image": draw(COAT)}))
+    show("image: a green checked coat", retriever.invoke({"image": draw(COAT)}))
     wish = {"text": "red T-shirt", "image": draw(SHIRT)}
     show("both: a yellow striped T-shirt, and 'red T-shirt'", retriever.invoke(wish))
     answer = retriever.as_tool().invoke({"text": TEXTS["en"]})
@@ -55,22 +55,22 @@ def main(clip_options: dict[str, Any], chosen: Sequence[Product], folder: Path) 
 
 
 def index(embeddings: JinaClipEmbeddings, chosen: Sequence[Product], folder: Path) -> InMemoryVectorStore:
-    """A store with a picture's vector, title and path for each product."""
+    """A store with the vector of its image, the title and the path for each product."""
     store = InMemoryVectorStore(embeddings)
-    pictures = [drawn(product, folder) for product in chosen]
-    for product, picture, vector in zip(chosen, pictures, embeddings.embed_images(pictures), strict=True):
-        metadata = {"image": str(picture), "category": product.attributes.broad_category}
+    images = [save_image(product, folder) for product in chosen]
+    for product, image, vector in zip(chosen, images, embeddings.embed_images(images), strict=True):
+        metadata = {"image": str(image), "category": product.attributes.broad_category}
         row = {"id": product.id, "vector": vector, "text": title(product, "en"), "metadata": metadata}
         store.store[product.id] = row
     return store
 
 
-def drawn(product: Product, folder: Path) -> Path:
-    """The picture of a product on disk."""
-    picture = folder / f"{product.id}.png"
-    if not picture.exists():
-        draw(product).save(picture)
-    return picture
+def save_image(product: Product, folder: Path) -> Path:
+    """The image of a product on disk."""
+    image = folder / f"{product.id}.png"
+    if not image.exists():
+        draw(product).save(image)
+    return image
 
 
 def show(query: str, documents: Sequence[Document]) -> None:

@@ -1,4 +1,4 @@
-"""The catalogue in LlamaIndex: titles and pictures in one Qdrant store, searched by text, by picture and by both.
+"""The catalogue in LlamaIndex: titles and images in one Qdrant store, searched by text, by image and by both.
 
     python examples/llamaindex_catalogue.py
 
@@ -30,9 +30,9 @@ CHECKPOINT = Path(__file__).parent / "catalogue" / "checkpoint"
 COUNT = 300
 TEXTS = ("a red dress", "ein gestreifter Rock in Blau", "黑色大衣")
 COAT = Product("", Attributes("coat", "green", "checked", "black", "maxi"), 41)
-"""Shown as a picture; it is not in the catalogue."""
+"""Asked for by its image; it is not in the catalogue."""
 SHIRT, BUT = Product("", Attributes("t-shirt", "yellow", "striped", "black", "", "short", "round"), 7), "red T-shirt"
-"""Shown with words: like this, but red."""
+"""Asked for by image and words: like this, but red."""
 
 
 def main() -> None:
@@ -42,20 +42,20 @@ def main() -> None:
         embed = open_model(Path(folder))
         search = ingest(embed, Path(folder))
         for text in TEXTS:
-            show(text, search, QueryBundle(text))
-        show("a picture of a green checked coat", search, QueryBundle("", embedding=look(embed, COAT)))
-        both = fuse(embed.get_query_embedding(BUT), look(embed, SHIRT), 0.5).tolist()
-        show(f"a picture of a yellow striped T-shirt + {BUT!r}", search, QueryBundle("", embedding=both))
+            print_best(text, search, QueryBundle(text))
+        print_best("an image of a green checked coat", search, QueryBundle("", embedding=image_vector(embed, COAT)))
+        both = fuse(embed.get_query_embedding(BUT), image_vector(embed, SHIRT), 0.5).tolist()
+        print_best(f"an image of a yellow striped T-shirt + {BUT!r}", search, QueryBundle("", embedding=both))
 
 
 def open_model(folder: Path) -> JinaClipEmbedding:
-    """The catalogue's model, which may read pictures in this folder."""
+    """The catalogue's model, which may read images in this folder."""
     policy = ImagePolicy(allowed_roots=folder)
     return JinaClipEmbedding(model_name=str(CHECKPOINT), backend="local", device="cpu", image_policy=policy)
 
 
 def ingest(embed: JinaClipEmbedding, folder: Path) -> BaseRetriever:
-    """Every product as a node with its picture and its title, of which the picture counts three quarters."""
+    """Every product as a node with its image and its title, of which the image counts three quarters."""
     embed.fusion_weight = 0.25
     store = QdrantVectorStore("catalogue", client=QdrantClient(":memory:"))
     done = IngestionPipeline(transformations=[embed], vector_store=store).run(nodes=nodes(folder))
@@ -73,13 +73,13 @@ def nodes(folder: Path) -> list[ImageNode]:
     return made
 
 
-def look(embed: JinaClipEmbedding, product: Product) -> list[float]:
-    """The vector of a product's picture."""
+def image_vector(embed: JinaClipEmbedding, product: Product) -> list[float]:
+    """The vector of a product's image."""
     return embed.get_image_embedding(draw(product))
 
 
-def show(asked: str, search: BaseRetriever, query: QueryBundle) -> None:
-    """The best three."""
+def print_best(asked: str, search: BaseRetriever, query: QueryBundle) -> None:
+    """Prints the best three."""
     print(asked)
     for found in search.retrieve(query):
         print(f"  {found.score:.3f}  {found.node.get_content()}")

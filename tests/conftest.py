@@ -1,21 +1,37 @@
 """One fault server for all tests, reset for each, and JinaClips that speak to it; the catalogue and its model."""
 
-import itertools
 import os
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # before any test imports Haystack: tests tell nobody
 
-from jinaclip import JinaClip
-from jinaclip.testing.process import Server
+from jinaclip.testing import Server
+from tests.needs import is_installed, skip_without
 
-KEYS = (f"jina_test_{number}" for number in itertools.count())
+pytest_plugins = ["jinaclip.testing.fixtures"]
+NEED_TORCH = {"catalogue", "local"}
+"""Folders whose modules import torch. Elsewhere it is the fixtures that need it, below and in tests/tiny.py."""
+
+
+class WithoutTorch(pytest.File):
+    """A test module that is skipped unread, by name: of equal reasons, pytest-xdist reports one."""
+
+    def collect(self):
+        pytest.skip(f"all of {self.nodeid}: needs torch, which is not installed", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    if module_path.relative_to(Path(__file__).parent).parts[0] in NEED_TORCH and not is_installed("torch"):
+        return WithoutTorch.from_parent(parent, path=module_path)
+    return None
 
 
 @pytest.fixture(scope="session")
 def catalogue_checkpoint():
-    """The folder of the small model that was trained on the catalogue."""
+    """The folder of the small model that was trained on the catalogue; tests that use it need torch."""
+    skip_without("torch")
     from examples.catalogue.scores import CHECKPOINT
 
     return str(CHECKPOINT)
@@ -37,29 +53,21 @@ def modelled(catalogue_checkpoint):
 
 
 @pytest.fixture(scope="session")
-def service():
-    with Server() as running:
-        yield running
+def service(jinaclip_service):
+    """The fault server of the whole run."""
+    return jinaclip_service
 
 
 @pytest.fixture
-def server(service):
-    service.reset()
-    return service
+def server(jinaclip_server):
+    """The fault server, reset."""
+    return jinaclip_server
 
 
 @pytest.fixture
-def clip(server):
+def clip(jinaclip_client):
     """Makes JinaClips with a key of this test's own, so that no test meets what another's account learnt."""
-    key, made = next(KEYS), []
-
-    def make(model="jina-clip-v2", **options):
-        made.append(JinaClip(model, **{"api_key": key, "base_url": server.url, **options}))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    return jinaclip_client
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tests.needs import skip_without
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 SPECIAL = {"v1": ("[CLS]", "[SEP]", "[PAD]"), "v2": ("<s>", "</s>", "<pad>")}
@@ -14,6 +18,8 @@ SPECIAL = {"v1": ("[CLS]", "[SEP]", "[PAD]"), "v2": ("<s>", "</s>", "<pad>")}
 
 def byte_tokenizer(version: str, size: int) -> Tokenizer:
     """A token for each byte behind the special ones, as many as fit; the rest is unknown to it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
     start, end, pad = SPECIAL[version]
     order = [pad, start, end] if version == "v1" else [start, pad, end]
     tokens = [*order, "[UNK]", *sorted(pre_tokenizers.ByteLevel.alphabet())][:size]
@@ -29,7 +35,8 @@ def byte_tokenizer(version: str, size: int) -> Tokenizer:
 
 
 def make_checkpoint(folder: Path, version: str) -> Path:
-    """A folder with all the files of a checkpoint."""
+    """A folder with all the files of a checkpoint, for tests that load it: without torch they are skipped."""
+    skip_without("torch")
     shutil.copytree(GOLDEN / f"{version}-tiny", folder, ignore=shutil.ignore_patterns("*.npz", "*.md"))
     config = json.loads((folder / "config.json").read_text())
     rows = config["text_config"]["hf_model_config_kwargs"]["vocab_size"]

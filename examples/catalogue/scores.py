@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,12 @@ def score(clip: JinaClip, split: Split = "test", *, count: int = 600, seed: int 
     """
     chosen = products(split, count, seed=seed)
     pictures = clip.embed_images(draw(product) for product in chosen)
-    queries = {lang: _queries(clip, [title(product, lang) for product in chosen]) for lang in LANGUAGES}
-    told = {lang: clip.embed_documents([description(product, lang) for product in chosen]) for lang in LANGUAGES}
+    queries = {
+        lang: clip.embed([title(product, lang) for product in chosen], task="query").unwrap() for lang in LANGUAGES
+    }
+    descriptions = {
+        lang: clip.embed_documents([description(product, lang) for product in chosen]) for lang in LANGUAGES
+    }
     titles = {lang: clip.embed_documents([title(product, lang) for product in chosen]) for lang in LANGUAGES}
     half = clip.dimensions // 2
     unseen = np.array([is_unseen(product.attributes) for product in chosen])
@@ -41,18 +44,9 @@ def score(clip: JinaClip, split: Split = "test", *, count: int = 600, seed: int 
         },
         "image_to_text": {lang: recalls(pictures, titles[lang]) for lang in LANGUAGES},
         "text_to_text": {a: recalls(queries[a], titles[b]) for a, b in _next_languages()},
-        "text_to_description": {a: recalls(queries[a], told[b]) for a, b in _next_languages()},
+        "text_to_description": {a: recalls(queries[a], descriptions[b]) for a, b in _next_languages()},
         "image_to_image": {"precision@10": precision(pictures, [p.attributes.broad_category for p in chosen])},
     }
-
-
-def _queries(clip: JinaClip, texts: list[str]) -> Floats:
-    """(n, d): as a search box embeds them, with the instruction."""
-
-    async def together() -> list[Floats]:
-        return await asyncio.gather(*map(clip.aembed_query, texts))
-
-    return np.stack(asyncio.run(together()))
 
 
 def _next_languages() -> list[tuple[str, str]]:

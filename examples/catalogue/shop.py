@@ -18,7 +18,8 @@ from tqdm import tqdm
 from examples.catalogue.drawing import draw
 from examples.catalogue.products import Product, products
 from examples.catalogue.wording import LANGUAGES, title
-from jinaclip import JinaClip, diversify, fuse
+from jinaclip import JinaClip, fuse
+from jinaclip.retrieval import diversify
 
 COUNT = 600
 SHOWN = 5
@@ -75,13 +76,13 @@ class Shop:
             if self.client.count(self.name).count == len(self.products):
                 return False
             self.client.delete_collection(self.name)
-        vectors = self._embedded()
+        vectors = self._embed()
         sizes = VectorParams(size=self.clip.dimensions, distance=Distance.COSINE)
         self.client.create_collection(self.name, vectors_config=dict.fromkeys(vectors, sizes))
         self.client.upsert(self.name, list(self._points(vectors)))
         return True
 
-    def _embedded(self) -> dict[str, NDArray[np.float32]]:
+    def _embed(self) -> dict[str, NDArray[np.float32]]:
         """(n, d) each: the titles in every language, the pictures, and both as one."""
         titles = [title(product, lang) for lang in LANGUAGES for product in self.products]
         rows = dict(zip(TITLES.values(), np.split(self.clip.embed_documents(titles), len(LANGUAGES)), strict=True))
@@ -104,13 +105,13 @@ class Shop:
             limit: how many.
             pool: as many of the best are looked at, and those shown first that look different; None shows the best.
         """
-        pictures = ["picture"] if pool else False
+        with_vectors = ["picture"] if pool else False
         found = self.client.query_points(
-            self.name, vector.tolist(), using=using, limit=pool or limit, with_payload=True, with_vectors=pictures
+            self.name, vector.tolist(), using=using, limit=pool or limit, with_payload=True, with_vectors=with_vectors
         ).points
         if pool:
-            looks, scores = [point.vector["picture"] for point in found], [point.score for point in found]
-            found = [found[i] for i in diversify(looks, limit, relevance=scores)]
+            pictures, scores = [point.vector["picture"] for point in found], [point.score for point in found]
+            found = [found[i] for i in diversify(pictures, limit, relevance=scores)]
         return [self._hit(point.payload or {}, point.score) for point in found]
 
     def _hit(self, payload: dict[str, Any], score: float) -> Hit:

@@ -1,4 +1,4 @@
-"""The catalogue as a table for `python -m jinaclip evaluate`: `python -m examples.catalogue.table FOLDER`."""
+"""The catalogue as a table for `jinaclip evaluate`: `python -m examples.catalogue.table FOLDER`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from examples.catalogue.wording import description, phrase
 
 VISUAL = ("colour", "pattern", "length", "sleeve", "neckline")
 """Attributes that a picture shows."""
-FEW = 4
+ENOUGH = 4
 """Products that a fine category must have to be asked for."""
 
 
@@ -61,13 +61,13 @@ def queries(chosen: Iterable[Product]) -> Iterator[dict[str, Any]]:
         garments.setdefault(product.attributes.broad_category, product)
         kinds.setdefault(product.attributes.fine_category, []).append(product)
     for product in garments.values():
-        yield {"text": said(product), "categories": {"broad": product.attributes.broad_category}}
+        yield {"text": ask_for(product), "categories": {"broad": product.attributes.broad_category}}
     for name, found in kinds.items():
-        if len(found) >= FEW and name not in garments:
-            yield {"text": said(found[0], "pattern", "length"), "categories": categories(found[0])}
+        if len(found) >= ENOUGH and name not in garments:
+            yield {"text": ask_for(found[0], "pattern", "length"), "categories": categories(found[0])}
 
 
-def said(product: Product, *attributes: str) -> str:
+def ask_for(product: Product, *attributes: str) -> str:
     """The garment and these attributes as somebody would ask for them."""
     return phrase(product.attributes, "en", random.Random(product.id), attributes)
 

@@ -102,7 +102,7 @@ OPENERS: dict[str, Callable[[JinaClip, Path], Store]] = {
 }
 
 
-def opened(name: str, clip: JinaClip, folder: Path) -> Store:
+def open_store(name: str, clip: JinaClip, folder: Path) -> Store:
     """The store, if what it needs is installed."""
     try:
         return OPENERS[name](clip, folder)
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where stores that live in files go")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    with JinaClip(str(CHECKPOINT), backend="local") as clip, opened(given.store, clip, given.folder) as store:
+    with JinaClip(str(CHECKPOINT), backend="local") as clip, open_store(given.store, clip, given.folder) as store:
         store.index(catalogue(given.count))
         show(f"text: {TEXT}", store.by_text(TEXT))
         show("picture of a green checked coat", store.by_picture(LIKED))

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip import JinaClip, fuse
+from jinaclip import InputError, JinaClip, fuse
 
 Kind = Literal["text", "image", "fused"]
 KINDS: tuple[Kind, ...] = ("text", "image", "fused")
@@ -60,10 +60,10 @@ class Store(ABC):
 
     def index(self, products: Iterable[Product]) -> None:
         """Embeds and keeps products; one whose id is there already is replaced."""
-        for some in batches(products):
-            texts = self.clip.embed_documents([product.title for product in some])
-            images = self.clip.embed_images([product.picture for product in some])
-            self.add(some, {"text": texts, "image": images, "fused": fuse(texts, images)})
+        for batch in batches(products):
+            texts = self.clip.embed_documents([product.title for product in batch])
+            images = self.clip.embed_images([product.picture for product in batch])
+            self.add(batch, {"text": texts, "image": images, "fused": fuse(texts, images)})
 
     def by_text(self, text: str, *, using: Kind = "fused", limit: int = 10, category: str | None = None) -> list[Hit]:
         """Products that a text describes, best first; of one category alone if it is named."""
@@ -89,9 +89,23 @@ class Store(ABC):
         query = fuse(self.clip.embed_query(text), self.clip.embed_image(picture), weight)
         return self.nearest(query, using, limit, category)
 
-    @abstractmethod
     def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
-        """Keeps some products with their vectors, (n, d) each."""
+        """Keeps some products with their vectors, (n, d) each.
+
+        Raises:
+            InputError: a row is not finite, such as that of an item which `JinaClip.embed` could not embed; `.index`
+                says which. Nothing is written.
+        """
+        for kind, rows in vectors.items():
+            failed = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+            if failed.size:
+                name = products[failed[0]].id
+                raise InputError(f"product {name!r} has no {kind} vector; leave it out", index=int(failed[0]))
+        self.write(products, vectors)
+
+    @abstractmethod
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+        """Writes some products with their vectors, (n, d) each, all finite."""
 
     @abstractmethod
     def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
@@ -112,5 +126,5 @@ class Store(ABC):
 def batches(products: Iterable[Product]) -> Iterator[list[Product]]:
     """Lists of up to `BATCH` products; of two with one id the later one, since some stores refuse an id given twice."""
     rest = iter(products)
-    while some := {product.id: product for product in islice(rest, BATCH)}:
-        yield list(some.values())
+    while batch := {product.id: product for product in islice(rest, BATCH)}:
+        yield list(batch.values())

@@ -31,7 +31,7 @@ class ChromaStore(Store):
             for kind in KINDS
         }
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         ids = [product.id for product in products]
         facts = [{"title": product.title, "category": product.category} for product in products]
         for kind, collection in self.collections.items():

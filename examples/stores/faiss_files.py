@@ -38,7 +38,7 @@ class FaissStore(Store):
     def _file(self, kind: Kind) -> Path:
         return self.folder / f"{kind}.faiss"
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         self.facts |= {product.id: (product.title, product.category) for product in products}
         numbers = {name: number for number, name in enumerate(self.facts)}  # FAISS takes numbers alone
         ids = np.array([numbers[product.id] for product in products], np.int64)

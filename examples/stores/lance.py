@@ -32,7 +32,7 @@ class LanceStore(Store):
         vector = pa.list_(pa.float32(), self.clip.dimensions)
         return pa.schema({**dict.fromkeys(FACTS, pa.string()), **dict.fromkeys(KINDS, vector)})
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         facts = {fact: [getattr(product, fact) for product in products] for fact in FACTS}
         rows = pa.table({**facts, **{kind: list(vectors[kind]) for kind in KINDS}}, schema=self._schema())
         self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)

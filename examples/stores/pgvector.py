@@ -57,7 +57,7 @@ class PgvectorStore(Store):
     def _with_names(self, statement: str, **names: sql.Composable) -> sql.Composed:
         return sql.SQL(statement).format(table=sql.Identifier(self.name), column=sql.SQL(self.column), **names)
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         rows = [
             (product.id, product.title, product.category, *(vectors[kind][i] for kind in KINDS))
             for i, product in enumerate(products)

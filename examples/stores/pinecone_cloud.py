@@ -29,7 +29,7 @@ class PineconeStore(Store):
             client.create_index(name=name, dimension=clip.dimensions, metric="cosine", spec=spec)
         self.vectors = client.Index(host=client.describe_index(name).host)
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         for kind in KINDS:
             records = [
                 {

@@ -50,7 +50,7 @@ class QdrantStore(Store):
             quantization_config=QUANTISED[self.quantisation],
         )
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         points = [
             models.PointStruct(
                 id=str(uuid5(NAMESPACE_URL, product.id)),  # Qdrant takes numbers and UUIDs; the same one each time

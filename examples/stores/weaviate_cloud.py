@@ -38,7 +38,7 @@ class WeaviateStore(Store):
             )
         self.collection = client.collections.use(name)
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         objects = [
             DataObject(
                 uuid=generate_uuid5(product.id),  # the same one each time, so that a product is replaced

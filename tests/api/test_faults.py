@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 import trustme
 
-from jinaclip import (
+from jinaclip import AuthenticationError, ConfigError, InputError, JinaClipError
+from jinaclip.errors import (
     APIConnectionError,
     APITimeoutError,
-    AuthenticationError,
     BadResponseError,
-    ConfigError,
-    InputError,
     ItemError,
-    JinaClipError,
     QuotaError,
     RateLimitError,
     RequestRejectedError,
@@ -128,7 +125,7 @@ async def test_a_lasting_fault_ends_in_its_error(server, clip, run, fault):
     assert error.attempts == requests
     assert error.retryable is issubclass(kind, ServerError | BadResponseError | APIConnectionError | RateLimitError)
     assert error.index == (0 if kind is ItemError else None)
-    assert not error.partial.vectors
+    assert not error.partial.ok.any()
     if kind is not ConfigError:
         assert (error.status is None) is (fault in SILENT or fault in ("oversize_body", "gzip_bomb"))
         assert bool(error.request_id) is (fault in NAMED)
@@ -191,14 +188,14 @@ async def test_what_fails_in_quarters_is_no_item_s_fault(server, clip, run, faul
 )
 async def test_one_bad_item_gets_the_error_and_the_others_their_vectors(server, clip, run, fault, requests):
     server.configure(poison={"text 5": fault})
-    with pytest.raises(ItemError, match="item 5") as caught:
+    with pytest.raises(ItemError, match="text 5") as caught:
         await run(clip(), "embed_documents", TEXTS)
     error = caught.value
     assert isinstance(error, InputError)
     assert error.index == 5
-    assert sorted(error.partial.vectors) == [0, 1, 2, 3, 4, 6, 7]
-    assert {index: type(item) for index, item in error.partial.errors.items()} == {5: ItemError}
-    for index, vector in error.partial.vectors.items():
+    assert error.partial.successes()[0].tolist() == [0, 1, 2, 3, 4, 6, 7]
+    assert {index: type(item.reason) for index, item in error.partial.errors.items()} == {5: ItemError}
+    for index, vector in zip(*error.partial.successes(), strict=True):
         np.testing.assert_allclose(vector, expected_vector("text", TEXTS[index]), atol=1e-6)
     books = server.ledger()
     assert books["requests"] == requests
@@ -220,7 +217,7 @@ async def test_the_error_with_the_lowest_index_is_raised_and_has_the_rest(server
         await run(clip(), "embed_documents", TEXTS)
     assert caught.value.index == 1
     assert sorted(caught.value.partial.errors) == [1, 6]
-    assert len(caught.value.partial.vectors) == 6
+    assert caught.value.partial.ok.sum() == 6
 
 
 @pytest.mark.parametrize("fault", ["auth_401", "balance_403"])
@@ -229,7 +226,7 @@ async def test_what_was_answered_before_the_end_is_kept(server, clip, run, fault
     with pytest.raises(FATAL[fault][0]) as caught:
         await run(clip(batch_size=3, max_concurrency=1), "embed_documents", TEXTS)
     error = caught.value
-    assert sorted(error.partial.vectors) == [0, 1, 2]
+    assert error.partial.successes()[0].tolist() == [0, 1, 2]
     np.testing.assert_allclose(error.partial.vectors[2], expected_vector("text", "text 2"), atol=1e-6)
     assert error.attempts == 1
     assert len(error.request_id) == 32

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from jinaclip import JinaClip
-from jinaclip.backends.api.limits import shared_account
+from jinaclip.backends.api.limits import shared_limits
 from jinaclip.testing.vectors import expected_vector
 
 pytestmark = [
@@ -38,7 +38,7 @@ def right(vectors, texts):
 
 def places(one):
     """In flight, and waiting to be."""
-    account = one._backend._account
+    account = one._backend._limits
     return account._in_flight, len(account._queue)
 
 
@@ -213,7 +213,7 @@ def test_copies_work_on_their_own(clip, duplicate):
     two = duplicate(one)
     assert right(two.embed_documents(["second"]), ["second"])
     assert (one.usage.requests, two.usage.requests) == (1, 1)
-    assert two._backend._account is one._backend._account
+    assert two._backend._limits is one._backend._limits
     assert two._backend._client is not one._backend._client
     two.close()
 
@@ -306,17 +306,17 @@ def test_an_object_s_connections_close_with_it(server):
     assert held.is_closed
 
 
-# Accounts
+# RateLimitss
 
 
-def test_an_account_outlives_calls_and_not_its_owners(clip, server):
+def test_an_limits_outlives_calls_and_not_its_owners(clip, server):
     key = "jina_test_owner"
     one, two = (JinaClip(base_url=server.url, api_key=key) for _ in range(2))
     one.embed_documents(["a"])
-    account = weakref.ref(one._backend._account)
+    account = weakref.ref(one._backend._limits)
     gc.collect()
     two.embed_documents(["b"])
-    assert two._backend._account is account() is shared_account(one.config)
+    assert two._backend._limits is account() is shared_limits(one.config)
     assert len(account()._requests._log) == 2
     one.close()
     two.close()
@@ -455,9 +455,11 @@ def test_ctrl_c_comes_with_what_was_embedded_until_then(clip, server):
     with pytest.raises(KeyboardInterrupt) as caught:
         one.embed_documents(texts)
     watcher.join()
-    found = caught.value.partial.vectors
-    assert sorted(found) == list(range(10))
-    assert right(np.stack([found[i] for i in range(10)]), texts[:10])
+    places, found = caught.value.partial.successes()
+    assert places.tolist() == list(range(10))
+    assert right(found, texts[:10])
+    reasons = [str(caught.value.partial.errors[index].reason) for index in range(10, 20)]
+    assert all("it may have been billed" in reason for reason in reasons), "the second ten had gone out"
 
 
 def interrupt_when_received(server, requests=1):
@@ -470,7 +472,7 @@ def interrupt_when_received(server, requests=1):
 def test_a_child_forked_while_the_meter_is_held_is_not_stuck(clip):
     maker = clip()
     maker.embed_query("before")
-    meter = maker._backend._meter
+    meter = maker._meter
     held, go = threading.Event(), threading.Event()
 
     def hold():

@@ -20,8 +20,9 @@ import trustme
 from PIL import Image
 
 import jinaclip
-from jinaclip import EmbedderConfig, JinaClip, JinaClipError
+from jinaclip import JinaClip, JinaClipError
 from jinaclip.backends.api.steps import Reply, Send
+from jinaclip.config import EmbedderConfig
 from jinaclip.secret import Secret
 
 CANARY = "jina_test_canary0123456789abcdefCANARY"
@@ -110,7 +111,7 @@ async def test_a_refusal_that_echoes_the_picture(server, make, run, caplog):
     caplog.set_level(logging.DEBUG)
     server.configure(faults=["bad_item_400"], fault_rate=1)
     pixels = np.random.default_rng(3).integers(0, 255, (512, 512, 3), np.uint8)
-    with pytest.raises(jinaclip.ItemError) as caught:
+    with pytest.raises(jinaclip.errors.ItemError) as caught:
         await run(make(), "embed_images", [pixels])
     pieces = base64_pieces(pixels)
     message = f"{caught.value} {caught.value!r} {vars(caught.value)} {caplog.text}"
@@ -217,13 +218,13 @@ async def test_what_objects_show(make):
         one.config,
         one.usage,
         one.spec,
-        one.check(),
+        one.self_test(),
         one.estimate(["a"]),
         one._backend,
         one._backend._client,
     ]
-    objects += [vars(one), vars(one.config), vars(one._backend), vars(one._backend._client), one._backend._account]
-    objects += [one.config.options(), dataclasses.asdict(one.config), one.config.updated(batch_size=3)]
+    objects += [vars(one), vars(one.config), vars(one._backend), vars(one._backend._client), one._backend._limits]
+    objects += [one.config.options(), dataclasses.asdict(one.config), one.config.replace(batch_size=3)]
     objects += [copy.copy(one), copy.deepcopy(one), copy.deepcopy(one.config), one.fingerprint, one.config.api_key]
     objects += [vars(copy.deepcopy(one)), JinaClip.__init__, EmbedderConfig.__init__]
     for thing in objects:

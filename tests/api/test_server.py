@@ -17,7 +17,6 @@ from jinaclip.backends.api.wires import jina as wire
 from jinaclip.config import EmbedderConfig
 from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2
 from jinaclip.testing.faults import FAULTS, PASSING
-from jinaclip.testing.process import Server
 from jinaclip.testing.vectors import expected_vector, write_fast
 
 KEY = {"Authorization": "Bearer jina_test_1"}
@@ -84,20 +83,8 @@ ELSEWHERE |= {"slow_drip", "slow_headers"}
 
 
 @pytest.fixture(scope="module")
-def running():
-    with Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.reset()
-    return running
-
-
-@pytest.fixture(scope="module")
-def client(running):
-    with httpx.Client(base_url=running.url, headers=KEY, trust_env=False, timeout=5) as client:
+def client(service):
+    with httpx.Client(base_url=service.url, headers=KEY, trust_env=False, timeout=5) as client:
         yield client
 
 
@@ -240,12 +227,12 @@ def test_wrong_keys_are_refused(server, header, code):
 
 
 def test_limits_are_enforced(server, client):
-    server.configure(rpm=60, burst_s=1, tell_wait=True)
+    server.configure(requests_per_minute=60, burst_s=1, send_retry_after=True)
     assert [post(client).status_code for _ in range(2)] == [200, 429]
     assert post(client).headers["Retry-After"] == "1"
-    server.configure(rpm=0, tpm=60)
+    server.configure(requests_per_minute=0, tokens_per_minute=60)
     assert [post(client).status_code for _ in range(2)] == [200, 429]
-    server.configure(tpm=0, balance=1)
+    server.configure(tokens_per_minute=0, balance=1)
     assert post(client).status_code == 403
     server.configure(balance=0, max_bytes=50)
     assert post(client).status_code == 413

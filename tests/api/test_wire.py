@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from jinaclip import ConfigError, EmbedderConfig
+from jinaclip import ConfigError
 from jinaclip.backends.api.wires import jina as wire
-from jinaclip.config import endpoint
+from jinaclip.config import EmbedderConfig, endpoint
 from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2
 
 JSON = st.recursive(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from examples.catalogue.scores import CHECKPOINT
 from jinaclip import JinaClip
 from tests.tiny import make_checkpoint
 
@@ -32,7 +31,9 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest], Make]] = {
     "local-v1": lambda use: partial(
         JinaClip, str(use.getfixturevalue("random_checkpoint")), backend="local", device="cpu"
     ),
-    "local-v2": lambda _: partial(JinaClip, str(CHECKPOINT), backend="local", device="cpu"),
+    "local-v2": lambda use: partial(
+        JinaClip, use.getfixturevalue("catalogue_checkpoint"), backend="local", device="cpu"
+    ),
 }
 
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image as Pillow
 
 import jinaclip
-from jinaclip import Diversifier, Image, ImagePolicy, InputError, JinaClip, diversify, fuse, truncate
+from jinaclip import Image, ImagePolicy, InputError, JinaClip, fuse, truncate
+from jinaclip.retrieval import Diversifier, diversify
 
 TEXTS = ["a red dress", "ein blauer Mantel", "三条长裤", "a", "a text that is a good deal longer than the others, " * 4]
 SAME = 2e-6
@@ -176,7 +177,7 @@ def test_a_bad_item_of_a_generator_loses_nothing(clip: JinaClip) -> None:
     with pytest.raises(InputError) as caught:
         clip.embed_documents(iter(["one", "", "three", None, "five"]))
     assert caught.value.index == 1
-    assert sorted(caught.value.partial.vectors) == [0, 2, 4]
+    assert caught.value.partial.successes()[0].tolist() == [0, 2, 4]
     assert sorted(caught.value.partial.errors) == [1, 3]
     assert close(caught.value.partial.vectors[4], clip.embed_documents(["five"])[0])
 
@@ -187,7 +188,7 @@ def test_a_broken_picture_loses_nothing(clip: JinaClip) -> None:
     with pytest.raises(InputError, match="image 1") as caught:
         clip.embed_images([picture(1), buffer.getvalue()[:-200], picture(2)])
     assert caught.value.index == 1
-    assert sorted(caught.value.partial.vectors) == [0, 2]
+    assert caught.value.partial.successes()[0].tolist() == [0, 2]
     assert close(caught.value.partial.vectors[2], clip.embed_image(picture(2)))
 
 
@@ -195,7 +196,7 @@ def test_a_broken_pair_loses_nothing(clip: JinaClip) -> None:
     with pytest.raises(InputError) as caught:
         clip.embed_pairs([("a", picture(1)), ("b", b"no picture"), ("c", picture(3))])
     assert caught.value.index == 1
-    assert sorted(caught.value.partial.vectors) == [0, 2]
+    assert caught.value.partial.successes()[0].tolist() == [0, 2]
     assert sorted(caught.value.partial.errors) == [1]
 
 
@@ -211,7 +212,7 @@ def test_results_without_a_vector_are_ordered_by_their_picture_and_a_broken_one_
     found = asyncio.run(wanted.aorder(clip, vectors, images)) if asynchronous else wanted.order(clip, vectors, images)
     assert clip.usage.items - before == 2
     assert found == diversify([looks[0], looks[1], None, None, looks[2], looks[3]], 5, method="mmr", lambda_mult=0.1)
-    assert "result 3 counts as one without a picture" in caplog.text
+    assert "result 3 counts as one without an image" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["a bare string", b"bytes", 7, None, {"a": 1}, Path("x.png")])
@@ -259,7 +260,7 @@ def test_usage_counts_items_and_tokens(clip: JinaClip) -> None:
 
 
 def test_check_finds_nothing_wrong(clip: JinaClip) -> None:
-    report = clip.check()
+    report = clip.self_test()
     assert report.ok, report.problems
     assert report.dimensions == clip.dimensions
     assert report.text_latency > 0 and report.image_latency > 0

@@ -49,7 +49,7 @@ def rack(request: pytest.FixtureRequest) -> Iterator[Rack]:
     chosen = products("test", COUNT)
     chosen[7] = Product("red-dress", Attributes("dress", "red", "plain", "", "midi", "short", "round"), 5)
     pictures = [draw(product) for product in chosen]
-    model = str(CHECKPOINT) if request.param == "local" else "jina-clip-v2"
+    model = request.getfixturevalue("catalogue_checkpoint") if request.param == "local" else "jina-clip-v2"
     with JinaClip(model, image_resize="none", **options) as clip:
         yield Rack(clip, chosen, pictures, clip.embed_images(pictures))
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jinaclip import ConfigError, InputError, JinaClip, aclassify, classify
+from jinaclip import ConfigError, InputError, JinaClip
+from jinaclip.retrieval import aclassify, classify
 from tests.tiny import make_checkpoint
 
 LABELS = ["dress", "coat", "hat"]
@@ -149,7 +150,7 @@ def test_a_text_that_speaks_of_pictures_is_a_text(local):
 
 
 async def test_a_picture_that_is_not_there_is_told_before_anything_is_sent(clip, server, run):
-    with pytest.raises(InputError, match=r"^item 2: the image: image file 'no\.png' does not exist") as caught:
+    with pytest.raises(InputError, match=r"^image 2: image file 'no\.png' does not exist") as caught:
         await run(clip(), ["a text", PICTURES[0], Path("no.png")], LABELS)
     assert caught.value.index == 2
     assert server.ledger()["requests"] == 0
@@ -158,17 +159,28 @@ async def test_a_picture_that_is_not_there_is_told_before_anything_is_sent(clip,
 async def test_a_picture_that_cannot_be_read_is_named_by_the_caller_s_index(local, run, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with pytest.raises(InputError, match="item 3") as caught:
+    with pytest.raises(InputError, match=r"^image 3: ") as caught:
         await run(local, ["a", PICTURES[0], "b", broken, PICTURES[1]], LABELS)
     assert caught.value.index == 3
-    assert set(caught.value.partial.vectors) == {1, 4}
+    assert caught.value.partial.ok.tolist() == [True, True, True, False, True, *[True] * len(LABELS)]
     assert set(caught.value.partial.errors) == {3}
 
 
 async def test_a_text_that_is_too_long_is_named_by_the_caller_s_index(local, run):
-    with pytest.raises(InputError, match="item 2") as caught:
+    with pytest.raises(InputError, match=r"^text 2: ") as caught:
         await run(local, [PICTURES[0], "short", "long " * 9000], LABELS)
     assert caught.value.index == 2
+
+
+async def test_a_label_that_is_too_long_is_named_and_counts_after_the_items(local, run):
+    with pytest.raises(InputError, match=r"^the label 'long long") as caught:
+        await run(local, [PICTURES[0], "short"], ["fine", "long " * 9000])
+    assert caught.value.index == 3
+
+
+async def test_all_is_embedded_in_one_call(clip, server, run):
+    await run(clip(), ["a coat", PICTURES[0]], LABELS)
+    assert server.ledger()["requests"] == 1
 
 
 @pytest.mark.parametrize(

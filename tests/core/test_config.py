@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from jinaclip import AuthenticationError, ConfigError, EmbedderConfig, ImagePolicy, JinaClip
+from jinaclip import AuthenticationError, ConfigError, ImagePolicy, JinaClip
+from jinaclip.config import EmbedderConfig
 from jinaclip.secret import Secret
 
 COUNT = [0, -1, 1.0, "1", True, math.nan]
@@ -22,6 +23,7 @@ WRONG = {
     "max_concurrency": [*COUNT, None, 513],
     "max_retries": [-1, 1.0, "1", True, None, 101],
     "timeout": [0, -1, math.inf, math.nan, "60", None, True, Decimal(3)],
+    "deadline": [0, -1, math.inf, math.nan, "60", True, Decimal(3)],
     "api_key": [3, b"jina_x", ["jina_x"]],
     "base_url": [None, 3, b"https://api.jina.ai", "", "ftp://a.b", "https://user:word@a.b", "https://a.b?c=d"],
     "requests_per_minute": [*COUNT],
@@ -102,11 +104,11 @@ def test_configurations_cannot_be_changed_but_copied():
     config = EmbedderConfig(api_key="jina_x")
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.batch_size = 3
-    other = config.updated(batch_size=3)
+    other = config.replace(batch_size=3)
     assert (other.batch_size, config.batch_size, other.key.reveal()) == (3, 64, "jina_x")
     assert EmbedderConfig(**config.options()) == config
     with pytest.raises(ConfigError, match="batch_size"):
-        config.updated(batch_size=0)
+        config.replace(batch_size=0)
 
 
 # Dimensions
@@ -187,3 +189,9 @@ def test_secrets_compare_by_content():
     assert len({Secret("a"), Secret("a"), Secret(None)}) == 2
     assert not Secret(None)
     assert Secret.wrap(Secret("a")) == Secret("a")
+
+
+@pytest.mark.parametrize("background", [None, 5, "white", (1, 2), (1, 2, 256), (1, 2, None), {1, 2, 3}])
+def test_a_background_that_is_no_colour_is_refused_by_name(background):
+    with pytest.raises(ConfigError, match=r"image_policy\.background"):
+        ImagePolicy(background=background)

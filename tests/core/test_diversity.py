@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jinaclip import ConfigError, InputError, diversify
+from jinaclip import ConfigError, InputError
+from jinaclip.retrieval import diversify
 
 RNG = np.random.default_rng(0)
 
@@ -145,7 +146,7 @@ def test_lengths_of_vectors_do_not_matter():
 
 def test_every_process_and_number_of_threads_gives_the_same_order():
     code = (
-        "import json, numpy as np; from jinaclip import diversify;"
+        "import json, numpy as np; from jinaclip.retrieval import diversify;"
         "rows = np.random.default_rng(5).normal(size=(50, 64)); print(json.dumps(diversify(rows, 50, seed=3)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -207,7 +208,8 @@ def test_mmr_needs_no_scikit_learn_and_kmeans_names_the_extra():
 import sys
 sys.modules["sklearn"] = None
 import numpy as np
-from jinaclip import MissingDependencyError, diversify
+from jinaclip import MissingDependencyError
+from jinaclip.retrieval import diversify
 assert len(diversify(np.eye(4), 4, method="mmr")) == 4
 try:
     diversify(np.eye(4), 4, clusters=2)
@@ -216,6 +218,13 @@ except MissingDependencyError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "jinaclip[rerank]" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["retrieval", "evaluation"])
+def test_importing_the_package_loads_next_to_nothing(name):
+    code = f"import sys, jinaclip.{name}; print([m for m in ('numpy', 'sklearn', 'jinaclip.clip') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # what is refused
@@ -259,6 +268,16 @@ def test_a_vector_of_zeros_is_named():
     with pytest.raises(InputError, match="zeros") as caught:
         diversify([None, [1, 0], None, [0, 0]], 2)
     assert caught.value.index == 3
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_row_of_a_failed_item_is_named_by_its_result(place):
+    """Results leaves a row of NaN where an item failed; counted among all results, those without an image too."""
+    rows = [[1.0, 0.0], None, [0.0, 1.0]]
+    rows[place] = [np.nan, np.nan]
+    with pytest.raises(InputError, match=f"row {place} .*NaN") as caught:
+        diversify(rows, 2)
+    assert caught.value.index == place
 
 
 @pytest.mark.parametrize("relevance", [[1, 2], [[1], [2], [3]], ["a", "b", "c"], [1, np.nan, 2], 1.0])

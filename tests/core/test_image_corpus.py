@@ -16,7 +16,7 @@ CASES = cases()
 corpus = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
-def opened(case: Case, tmp_path):
+def open_case(case: Case, tmp_path):
     image = as_image(case.make(tmp_path))
     check(image, case.policy)
     return open_image(image, case.policy)
@@ -25,15 +25,15 @@ def opened(case: Case, tmp_path):
 def expect(case: Case, tmp_path) -> None:
     if case.error:
         with pytest.raises(InputError, match=case.error) as caught:
-            opened(case, tmp_path)
+            open_case(case, tmp_path)
         assert caught.value.__suppress_context__ or caught.value.__context__ is None, "a foreign error shows through"
         assert len(str(caught.value)) < 500
     else:
-        picture = opened(case, tmp_path)
+        pixels = open_case(case, tmp_path)
         wanted = case.pixels()
-        assert picture.mode == "RGB"
-        assert picture.size == wanted.shape[1::-1]
-        assert np.abs(np.asarray(picture).astype(int) - wanted).max() <= case.tolerance
+        assert pixels.mode == "RGB"
+        assert pixels.size == wanted.shape[1::-1]
+        assert np.abs(np.asarray(pixels).astype(int) - wanted).max() <= case.tolerance
 
 
 @corpus

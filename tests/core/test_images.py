@@ -1,4 +1,4 @@
-"""Opening, resizing and encoding pictures."""
+"""Opening, resizing and encoding images."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ def see(value, policy=POLICY):
     return np.asarray(open_image(as_image(value), policy))
 
 
-def reference(picture: PIL.Image.Image, side: int) -> PIL.Image.Image:
+def reference(pixels: PIL.Image.Image, side: int) -> PIL.Image.Image:
     """The model's preprocessing up to the crop, word for word."""
-    width, height = picture.size
+    width, height = pixels.size
     if width <= height and width != side:
-        picture = picture.resize((side, int(side * height / width)), PIL.Image.Resampling.BICUBIC)
+        pixels = pixels.resize((side, int(side * height / width)), PIL.Image.Resampling.BICUBIC)
     elif height < width and height != side:
-        picture = picture.resize((int(side * width / height), side), PIL.Image.Resampling.BICUBIC)
-    left = round((picture.width - side) / 2.0)
-    top = round((picture.height - side) / 2.0)
-    return picture.crop((left, top, left + side, top + side))
+        pixels = pixels.resize((int(side * width / height), side), PIL.Image.Resampling.BICUBIC)
+    left = round((pixels.width - side) / 2.0)
+    top = round((pixels.height - side) / 2.0)
+    return pixels.crop((left, top, left + side, top + side))
 
 
 @pytest.mark.parametrize("side", [224, 512])
 @pytest.mark.parametrize("shape", SIDES)
 def test_model_mode_is_the_models_own_preprocessing_to_the_last_bit(shape, side):
-    picture = PIL.Image.fromarray(colours(*shape))
-    assert fit(picture, "model", side, POLICY).tobytes() == reference(picture, side).tobytes()
+    pixels = PIL.Image.fromarray(colours(*shape))
+    assert fit(pixels, "model", side, POLICY).tobytes() == reference(pixels, side).tobytes()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40))
 def test_model_mode_agrees_with_the_reference_for_any_small_size(width, height, side):
-    picture = PIL.Image.fromarray(colours(height, width))
-    assert fit(picture, "model", side, POLICY).tobytes() == reference(picture, side).tobytes()
+    pixels = PIL.Image.fromarray(colours(height, width))
+    assert fit(pixels, "model", side, POLICY).tobytes() == reference(pixels, side).tobytes()
 
 
 @settings(max_examples=60, deadline=None)
@@ -72,20 +72,20 @@ def test_every_mode_but_none_gives_one_tile(width, height, mode):
 
 
 def test_pad_keeps_everything_in_the_middle_and_gives_the_odd_line_to_the_right():
-    picture = PIL.Image.new("RGB", (64, 33), (255, 255, 255))
-    lit = np.asarray(fit(picture, "pad", 64, POLICY))[:, 0, 0] > 0
+    pixels = PIL.Image.new("RGB", (64, 33), (255, 255, 255))
+    lit = np.asarray(fit(pixels, "pad", 64, POLICY))[:, 0, 0] > 0
     assert list(np.flatnonzero(lit)) == list(range(15, 48))
 
 
 def test_pad_rounds_the_shorter_side_half_to_even():
-    picture = PIL.Image.new("RGB", (128, 37), (255, 255, 255))
-    lit = np.asarray(fit(picture, "pad", 64, POLICY))[:, 0, 0] > 0
+    pixels = PIL.Image.new("RGB", (128, 37), (255, 255, 255))
+    lit = np.asarray(fit(pixels, "pad", 64, POLICY))[:, 0, 0] > 0
     assert lit.sum() == 18  # 18.5
 
 
-def test_none_leaves_the_picture_alone():
-    picture = PIL.Image.fromarray(colours())
-    assert fit(picture, "none", 224, POLICY) is picture
+def test_none_leaves_the_pixels_alone():
+    pixels = PIL.Image.fromarray(colours())
+    assert fit(pixels, "none", 224, POLICY) is pixels
 
 
 @pytest.mark.parametrize("shape", [(65000, 1), (1, 65000)])
@@ -105,15 +105,15 @@ def test_all_four_formats_open_as_pillow_shows_them(form):
 @pytest.mark.parametrize(
     "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
 )
-def test_a_picture_of_any_8_bit_mode_opens(mode):
-    picture = PIL.Image.fromarray(colours(6, 7))
+def test_an_image_of_any_8_bit_mode_opens(mode):
+    pixels = PIL.Image.fromarray(colours(6, 7))
     for step in {"La": ("LA",), "RGBa": ("RGBA",), "PA": ("P",)}.get(mode, ()):
-        picture = picture.convert(step)
-    assert see(picture.convert(mode)).shape == (6, 7, 3)
+        pixels = pixels.convert(step)
+    assert see(pixels.convert(mode)).shape == (6, 7, 3)
 
 
 @pytest.mark.parametrize("mode", ["I", "F", "I;16", "LAB"])
-def test_a_picture_of_another_mode_opens_or_is_refused(mode):
+def test_an_image_of_another_mode_opens_or_is_refused(mode):
     try:
         assert see(PIL.Image.new(mode, (3, 2))).shape == (2, 3, 3)
     except InputError as error:
@@ -121,7 +121,7 @@ def test_a_picture_of_another_mode_opens_or_is_refused(mode):
         assert "cannot be converted" in str(error)
 
 
-def test_orient_false_shows_the_picture_as_it_was_stored():
+def test_orient_false_shows_the_image_as_it_was_stored():
     data = encoded(colours(), "JPEG", exif=exif(6))
     policy = ImagePolicy(orient=False)
     assert (see(data, policy) == decoded(encoded(colours(), "JPEG"))).all()
@@ -129,13 +129,13 @@ def test_orient_false_shows_the_picture_as_it_was_stored():
     assert size(as_image(data), POLICY) == (30, 40)
 
 
-def test_a_pillow_picture_is_turned_as_its_exif_says_once():
+def test_a_pillow_image_is_turned_as_its_exif_says_once():
     stored = PIL.Image.open(BytesIO(encoded(colours(), "PNG", exif=exif(8))))
     assert (see(stored) == TURNED[8](colours())).all()
     assert (see(PIL.ImageOps.exif_transpose(stored)) == TURNED[8](colours())).all()
 
 
-def test_broken_exif_of_a_pillow_picture_warns_nobody():
+def test_broken_exif_of_a_pillow_image_warns_nobody():
     stored = PIL.Image.fromarray(colours())
     stored.info["exif"] = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\1" * 50
     assert (see(stored) == colours()).all()
@@ -191,7 +191,7 @@ def test_formats_and_frames_follow_the_policy():
 
 
 @pytest.mark.parametrize("value", [np.zeros((11, 10, 3), np.uint8), PIL.Image.new("L", (11, 10))])
-def test_pictures_and_arrays_meet_the_pixel_limit_before_anything_is_converted(value):
+def test_pil_images_and_arrays_meet_the_pixel_limit_before_anything_is_converted(value):
     policy = ImagePolicy(max_pixels=100)
     for step in (check, open_image):
         with pytest.raises(InputError, match="max_pixels=100"):
@@ -215,12 +215,12 @@ def test_the_pixel_limit_is_ours_alone(monkeypatch):
 @pytest.mark.parametrize("mode", ["model", "pad", "squash", "none"])
 @pytest.mark.parametrize("shape", [(30, 40), (224, 224), (300, 7)])
 def test_an_upload_without_quality_holds_exactly_the_pixels_of_the_tile(mode, shape):
-    picture = PIL.Image.fromarray(colours(*shape))
-    sent = upload(as_image(picture), policy=POLICY, mode=mode, side=64, quality=None)
+    pixels = PIL.Image.fromarray(colours(*shape))
+    sent = upload(as_image(pixels), policy=POLICY, mode=mode, side=64, quality=None)
     with PIL.Image.open(BytesIO(sent.data)) as received:
         assert received.format == "PNG"
         assert received.size == (sent.width, sent.height)
-        assert received.tobytes() == fit(picture, mode, 64, POLICY).tobytes()
+        assert received.tobytes() == fit(pixels, mode, 64, POLICY).tobytes()
 
 
 def test_quality_sends_jpeg_without_chroma_subsampling():
@@ -245,7 +245,7 @@ def test_quality_sends_jpeg_without_chroma_subsampling():
     ids=["png", "jpeg", "webp", "gif", "grey", "exif 1", "progressive"],
 )
 def test_none_sends_the_original_bytes_of_a_plain_file(data, tmp_path):
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(data)
     for value in (data, path):
         assert upload(as_image(value), policy=POLICY, mode="none", side=64, quality=None) == Upload(data, 40, 30)
@@ -342,7 +342,7 @@ def mutated(draw):
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated(), st.booleans(), st.integers(0, 1))
-def test_damaged_files_give_an_input_error_or_a_picture(data, truncated, frame):
+def test_damaged_files_give_an_input_error_or_an_image(data, truncated, frame):
     policy = ImagePolicy(truncated=truncated, frame=frame, max_pixels=1_000_000)
     for action in (open_image, size):
         try:

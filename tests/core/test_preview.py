@@ -1,4 +1,4 @@
-"""Pictures made small for people and chat models."""
+"""Images made small for people and chat models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def clip() -> JinaClip:
     return JinaClip(api_key="jina_test_preview")
 
 
-def opened(data: bytes) -> Pillow.Image:
+def open_bytes(data: bytes) -> Pillow.Image:
     return Pillow.open(io.BytesIO(data))
 
 
@@ -29,8 +29,8 @@ def opened(data: bytes) -> Pillow.Image:
         ((4000, 2), 100, (100, 1)),
     ],
 )
-def test_a_preview_is_the_whole_picture_as_a_jpeg_no_larger_than_asked(clip: JinaClip, given, side, shown) -> None:
-    preview = opened(clip.preview(Pillow.new("RGB", given, "red"), side=side))
+def test_a_preview_is_the_whole_image_as_a_jpeg_no_larger_than_asked(clip: JinaClip, given, side, shown) -> None:
+    preview = open_bytes(clip.preview(Pillow.new("RGB", given, "red"), side=side))
     assert (preview.format, preview.size) == ("JPEG", shown)
     red, green, blue = preview.convert("RGB").getpixel((0, 0))
     assert red > 250 and green < 5 and blue < 5
@@ -41,8 +41,8 @@ def test_a_preview_is_upright_and_on_white(clip: JinaClip, tmp_path: Path) -> No
     exif = turned.getexif()
     exif[274] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert opened(clip.preview(tmp_path / "turned.jpg")).size == (20, 60)
-    assert opened(clip.preview(Pillow.new("RGBA", (8, 8), (0, 0, 0, 0)))).getpixel((4, 4)) == (255, 255, 255)
+    assert open_bytes(clip.preview(tmp_path / "turned.jpg")).size == (20, 60)
+    assert open_bytes(clip.preview(Pillow.new("RGBA", (8, 8), (0, 0, 0, 0)))).getpixel((4, 4)) == (255, 255, 255)
 
 
 def test_a_preview_obeys_the_image_policy(clip: JinaClip, tmp_path: Path) -> None:
@@ -53,6 +53,6 @@ def test_a_preview_obeys_the_image_policy(clip: JinaClip, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="max_pixels"):
         JinaClip(api_key="jina_test", image_policy=ImagePolicy(max_pixels=10)).preview(file)
     with pytest.raises(InputError, match="going by its content"):
-        clip.preview(b"no picture")
+        clip.preview(b"no image")
     allowed = JinaClip(api_key="jina_test", image_policy=ImagePolicy(allowed_roots=(tmp_path,)))
-    assert opened(allowed.preview(str(file))).size == (8, 8)
+    assert open_bytes(allowed.preview(str(file))).size == (8, 8)

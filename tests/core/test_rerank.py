@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from jinaclip import ConfigError, Diversifier, InputError, JinaClip, MissingDependencyError, diversify
+from jinaclip import AuthenticationError, ConfigError, InputError, JinaClip, MissingDependencyError
+from jinaclip.retrieval import Diversifier, diversify
 
 ROWS = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
 
@@ -51,3 +53,46 @@ def test_a_missing_library_is_told_before_anything_is_paid_for(monkeypatch):
 def test_ragged_vectors_are_refused(keyless):
     with pytest.raises(InputError, match="equally long"):
         Diversifier().order(keyless, [[1.0, 2.0], [1.0]], ["a.png", "b.png"])
+
+
+@pytest.fixture(params=["sync", "async"])
+def order(request):
+    """`Diversifier().order`, as itself or as its async twin."""
+
+    async def call(*arguments, **options):
+        if request.param == "sync":
+            return Diversifier(**options).order(*arguments)
+        return await Diversifier(**options).aorder(*arguments)
+
+    return call
+
+
+def square(number):
+    return Image.new("RGB", (16, 16), (number * 20, 0, 0))
+
+
+async def test_the_images_without_a_vector_are_embedded_in_one_call(clip, server, order):
+    one = clip(dimensions=64)
+    images = [square(number) for number in range(6)]
+    vectors = list(one.embed_images(images))
+    server.reset()
+    some = [vectors[0], None, vectors[2], None, None, vectors[5]]
+    assert await order(one, some, images, method="mmr") == diversify(vectors, 6, method="mmr")
+    assert (server.ledger()["requests"], server.ledger()["tiles"]) == (1, 3)
+
+
+async def test_an_image_that_cannot_be_read_makes_a_result_without_one(clip, order, caplog):
+    """Its number in the log is that of the result, whatever stands before it."""
+    one = clip(dimensions=64)
+    images = [square(0), None, square(2), b"no image", square(4)]
+    vectors = [*one.embed_images([square(0)]), None, None, None, None]
+    found = await order(one, vectors, images)
+    rows = one.embed_images([square(0), square(2), square(4)])
+    assert found == diversify([rows[0], None, rows[1], None, rows[2]], 5)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("result 3 counts as one without an image: ")
+
+
+async def test_a_call_that_fails_as_a_whole_is_an_error(keyless, order):
+    with pytest.raises(AuthenticationError):
+        await order(keyless, [None, ROWS[1], None], [square(0), None, square(2)])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from examples.catalogue.table import write_table
-from jinaclip import Evaluation, JinaClip, evaluate
+from jinaclip import JinaClip
+from jinaclip.evaluation import Evaluation, evaluate
 
 COUNT = 240
 POOL = 12

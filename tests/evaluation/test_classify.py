@@ -3,7 +3,7 @@
 import numpy as np
 
 from examples.catalogue.products import COLOURS, GARMENTS
-from jinaclip import classify
+from jinaclip.retrieval import classify
 
 SOME = 60
 

@@ -1,4 +1,4 @@
-"""`python -m jinaclip evaluate` as people run it."""
+"""The command `jinaclip` as people run it."""
 
 import base64
 import io
@@ -9,15 +9,20 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from contextlib import closing
 from dataclasses import fields
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import jinaclip
 from examples.catalogue.table import write_lines
-from jinaclip import EmbedderConfig
-from jinaclip.cli.main import MEANINGS, UNSPOKEN, main, parser
+from jinaclip.cli.main import main, make_parser
+from jinaclip.cli.options import LEFT_OUT, MEANINGS
+from jinaclip.config import EmbedderConfig
 
 COMMAND = [sys.executable, "-m", "jinaclip"]
 KEY = "jina_test_" + "0123456789abcdef" * 3
@@ -52,7 +57,7 @@ def square(number):
 
 
 def test_what_ctrl_c_interrupts_goes_on_when_it_is_run_again(shelf, server):
-    """A real process and a real signal, sent while the fourth of six requests hangs."""
+    """A real process and a real signal, sent while the fourth of five requests hangs."""
     server.configure(script=[None, None, None, "hang"])
     options = ["--base-url", server.url, "--batch-size", "10", "--max-concurrency", "1", "--resamples", "20"]
     command = [*COMMAND, "evaluate", "items.jsonl", "queries.jsonl", "--out", "report", *options]
@@ -78,15 +83,17 @@ def test_what_ctrl_c_interrupts_goes_on_when_it_is_run_again(shelf, server):
 def test_every_word_and_number_among_the_options_can_be_given():
     """All but the key, which others could read, and the policy, which is no word."""
     given = ["evaluate", "i", "q", "--batch-size", "7", "--timeout", "2.5", "--no-truncate", "--backend", "local"]
-    found = vars(parser().parse_args(given))
+    given += ["--deadline", "90"]
+    found = vars(make_parser().parse_args(given))
     assert (found["batch_size"], found["timeout"], found["truncate"], found["backend"]) == (7, 2.5, False, "local")
-    text = parser()._subparsers._group_actions[0].choices["evaluate"].format_help()
+    assert found["deadline"] == 90
+    text = make_parser()._subparsers._group_actions[0].choices["evaluate"].format_help()
     for field in fields(EmbedderConfig):
-        assert (f"--{field.name.replace('_', '-')}" in text) == (field.name not in UNSPOKEN), field.name
+        assert (f"--{field.name.replace('_', '-')}" in text) == (field.name not in LEFT_OUT), field.name
 
 
 def test_options_that_are_not_given_are_the_core_s():
-    found = vars(parser().parse_args(["evaluate", "i", "q"]))
+    found = vars(make_parser().parse_args(["evaluate", "i", "q"]))
     assert not set(found) & {field.name for field in fields(EmbedderConfig)}
 
 
@@ -155,7 +162,7 @@ def test_the_help_tells_the_form_of_the_files_and_every_option(capsys):
         ["attributes", "categories", "id", "image", "text"],
         ["categories", "text"],
     ]
-    assert set(MEANINGS) == {field.name for field in fields(EmbedderConfig)} - set(UNSPOKEN)
+    assert set(MEANINGS) == {field.name for field in fields(EmbedderConfig)} - set(LEFT_OUT)
 
 
 def small_run(shelf, server, monkeypatch, *more):
@@ -183,16 +190,78 @@ def test_files_that_cannot_be_written_cost_no_table_and_give_no_traceback(shelf,
     assert out.err.splitlines()[-1].startswith("error: [Errno")
 
 
-def test_vectors_that_cannot_be_kept_are_one_line(shelf, server, monkeypatch, capsys):
+def test_vectors_that_cannot_be_stored_are_one_line(shelf, server, monkeypatch, capsys):
     """The file is of another program's: its table has no such columns."""
     (shelf / "report").mkdir()
     with closing(sqlite3.connect(shelf / "report" / "vectors.sqlite")) as file:
         file.execute("create table vectors (other text)")
     assert main(small_run(shelf, server, monkeypatch, "--out", shelf / "report")) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: no such column")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("vectors.sqlite cannot store vectors (no such column: row); name another file")
+    )
 
 
 def test_a_seed_out_of_range_is_one_line(shelf, server, monkeypatch, capsys):
     assert main(small_run(shelf, server, monkeypatch, "--seed", "-1")) == 1
     assert "error: seed=-1" in capsys.readouterr().err
     assert server.ledger()["requests"] == 0
+
+
+# the command itself
+
+
+def test_it_is_installed_as_jinaclip():
+    project = tomllib.loads((Path(__file__).parents[2] / "shared" / "pyproject.toml").read_text())["project"]
+    assert EntryPoint("jinaclip", project["scripts"]["jinaclip"], "console_scripts").load() is main
+
+
+def test_the_version_is_printed_at_once():
+    """Without numpy, which alone takes longer than all else."""
+    code = """
+import sys
+from jinaclip.cli.main import main
+try:
+    main(["--version"])
+finally:
+    assert "numpy" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"jinaclip {jinaclip.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["evaluate"], ["check"]])
+def test_help_calls_it_by_the_name_it_was_called_by(capsys, command):
+    for program in ("jinaclip", "python -m jinaclip"):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"], program=program)
+        assert capsys.readouterr().out.startswith(" ".join(["usage:", program, *command]))
+
+
+def test_as_a_module_it_names_itself_so():
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: python -m jinaclip ")
+
+
+def test_check_says_whether_vectors_are_sound(server, monkeypatch, capsys):
+    monkeypatch.setenv("JINA_API_KEY", KEY)
+    assert main(["check", "--base-url", server.url]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("jina-clip-v2, backend api, 1024 dimensions")
+    assert out[-1] == "ok"
+    monkeypatch.delenv("JINA_API_KEY")
+    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+    assert main(["check", "--base-url", server.url]) == 1
+    out = capsys.readouterr().out
+    assert "problem: text: AuthenticationError" in out
+    assert out.endswith("not ok\n")
+
+
+def test_ctrl_c_is_one_line_and_the_status_that_shells_expect(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jinaclip.clip.JinaClip.self_test", interrupt)
+    assert main(["check"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -16,11 +16,11 @@ from jinaclip import (
     InputError,
     JinaClip,
     MissingDependencyError,
-    evaluate,
     fuse,
     truncate,
 )
-from jinaclip.evaluation.searches import Embedded
+from jinaclip.evaluation import evaluate
+from jinaclip.evaluation.searches import Corpus
 from jinaclip.vectors import normalize
 
 METHODS = ["query-to-description", "query-to-image", "query-to-average"]
@@ -281,7 +281,7 @@ def test_what_is_missing_is_told_before_anything_is_sent(server, clip, tmp_path,
 
 def test_a_picture_that_is_not_there_is_named_by_row_and_id(model):
     items, queries = small()
-    with pytest.raises(InputError, match=r"row 4 \(id '4'\): the image: image file 'no\.png' does not exist") as caught:
+    with pytest.raises(InputError, match=r"image of row 4 \(id '4'\): image file 'no\.png' does not exist") as caught:
         evaluate(model, [*items[:4], {**items[4], "image": "no.png"}], queries)
     assert caught.value.index == 4
 
@@ -289,7 +289,7 @@ def test_a_picture_that_is_not_there_is_named_by_row_and_id(model):
 def test_a_damaged_picture_is_named_by_row_and_id(model):
     items, queries = small()
     items[2]["image"] = b"\x89PNG\r\n\x1a\nnothing"
-    with pytest.raises(InputError, match=r"row 2 \(id '2'\): the image: the PNG file is cut short") as caught:
+    with pytest.raises(InputError, match=r"image of row 2 \(id '2'\): the PNG file is cut short") as caught:
         evaluate(model, items, queries)
     assert caught.value.index == 2
 
@@ -336,7 +336,7 @@ def test_a_query_that_is_asked_twice_is_paid_for_once(server, clip):
     with clip(dimensions=64) as hosted:
         assert evaluate(hosted, items, twice, resamples=10).queries == 6
     assert {server.history("text", query["text"])["answered"] for query in queries} <= {0, 1}
-    assert server.ledger()["requests"] == 2 + len(queries)
+    assert server.ledger()["requests"] == 3  # descriptions, images, queries
 
 
 @pytest.mark.parametrize("seed", [-1, 5 * 10**9, 1.5])
@@ -357,14 +357,14 @@ def test_queries_that_match_nothing_are_left_out_and_told(server, clip, caplog):
     assert "'lost 0', 'lost 1', 'lost 2', 'lost 3', 'lost 4', ..." in caplog.text
     assert "2 categories that queries ask for are no item's: fine='hat', fine='straw hat'" in caplog.text
     assert "4 queries (7 more ask for what no item is, and are left out)" in found.markdown()
-    assert server.ledger()["requests"] == 2 + 4
+    assert server.ledger()["requests"] == 3  # descriptions, images, queries
 
 
 def test_the_average_is_of_vectors_that_were_cut_and_normalised():
     """As an index of that width holds it; cutting the average weighs text and image by what the cut left of each."""
     rng = np.random.default_rng(0)
     texts, images = (normalize(rng.normal(size=(5, 16))) for _ in range(2))
-    cut = Embedded([], [], texts, texts, images, 0.3).at(4)
+    cut = Corpus([], [], texts, images, texts, 0.3).truncate(4)
     np.testing.assert_array_equal(cut.averages, fuse(truncate(texts, 4), truncate(images, 4), 0.3))
 
 

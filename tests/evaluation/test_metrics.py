@@ -47,11 +47,11 @@ def test_the_interval_narrows_with_more_queries_and_is_the_same_for_the_same_see
     assert few.high - few.low == pytest.approx(2 * 1.96 * values[:40].std() / 40**0.5, rel=0.15)
 
 
-def test_what_is_kept_is_paired_query_by_query():
+def test_a_share_is_paired_query_by_query():
     whole = np.random.default_rng(0).random(200)
-    kept = Bootstrap(200, 0).kept(whole * 0.9, whole)
-    assert (kept.mean, kept.low, kept.high) == pytest.approx((0.9, 0.9, 0.9))
-    assert str(Bootstrap(10, 0).kept(np.zeros(3), np.zeros(3))) == "-"
+    share = Bootstrap(200, 0).share(whole * 0.9, whole)
+    assert (share.mean, share.low, share.high) == pytest.approx((0.9, 0.9, 0.9))
+    assert str(Bootstrap(10, 0).share(np.zeros(3), np.zeros(3))) == "-"
 
 
 def test_matches_are_by_category():

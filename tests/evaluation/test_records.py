@@ -120,7 +120,7 @@ def test_a_row_that_cannot_be_used_is_named(change, named):
 
 def test_a_query_without_an_id_that_meets_its_number_as_an_id_is_told_why():
     named = {"id": 1, "text": "a", "categories": "x"}
-    with pytest.raises(InputError, match="share the id '1'; row 1 has none of its own and is called by its number"):
+    with pytest.raises(InputError, match="share the id '1'; row 1 has no id of its own and is called by its number"):
         read_queries([named, {"text": "b", "categories": "x"}])
 
 

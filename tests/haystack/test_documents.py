@@ -18,16 +18,8 @@ from haystack_jinaclip import (
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
 )
-from jinaclip import (
-    AuthenticationError,
-    BudgetError,
-    CheckpointError,
-    ConfigError,
-    InputError,
-    QuotaError,
-    ServerError,
-    fuse,
-)
+from jinaclip import AuthenticationError, BudgetError, ConfigError, InputError, fuse
+from jinaclip.errors import CheckpointError, QuotaError, ServerError
 from jinaclip.testing.vectors import expected_vector
 from tests.haystack.conftest import DOCUMENTS, alike, picture, png
 
@@ -52,7 +44,7 @@ def quiet(options, **more) -> JinaClipDocumentEmbedder:
 
 
 async def test_documents_come_back_in_order_with_plain_floats(make, kind, documents, run) -> None:
-    """H11, H12: exactly float; JSON and `to_dict` take the documents; ids, hashes of the content, are kept."""
+    """Exactly float; JSON and `to_dict` take the documents; ids, hashes of the content, are kept."""
     result = await run(make(kind), documents)
     assert result.keys() == {"documents", "meta"}
     assert [(d.id, d.content) for d in result["documents"]] == [(d.id, d.content) for d in documents]
@@ -89,14 +81,14 @@ async def test_meta_names_the_model_and_the_tokens(hosted, server, kind, documen
     [None, "a text", 7, Document(content="a"), (Document(content="a"),), [Document(content="a"), "b"], [None], {}],
 )
 async def test_what_is_no_list_of_documents_is_refused(hosted, server, kind, run, value) -> None:
-    """H9: every element is looked at, and the message names the components for queries."""
+    """Every element is looked at, and the message names the components for queries."""
     with pytest.raises(TypeError, match=f"{kind.__name__} takes a list of Documents, .*JinaClipTextEmbedder"):
         await run(kind(**hosted, progress_bar=False), value)
     assert server.ledger()["requests"] == 0
 
 
 async def test_no_documents_cost_nothing(kind, run, monkeypatch, capsys) -> None:
-    """H10: the right keys; no key is needed, no weights are loaded, no bar is drawn."""
+    """The right keys; no key is needed, no weights are loaded, no bar is drawn."""
     for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for made in (kind(), kind(raise_on_failure=False), kind(model="nowhere/weights", backend="local")):
@@ -106,7 +98,7 @@ async def test_no_documents_cost_nothing(kind, run, monkeypatch, capsys) -> None
 
 
 async def test_a_wrong_argument_is_told_before_a_missing_key(kind, run, monkeypatch) -> None:
-    """H9: whoever mixes components up learns of that first."""
+    """Whoever mixes components up learns of that first."""
     for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for made in (kind(), kind(raise_on_failure=False), kind(model="nowhere/weights", backend="local")):
@@ -115,7 +107,7 @@ async def test_a_wrong_argument_is_told_before_a_missing_key(kind, run, monkeypa
 
 
 async def test_documents_are_not_touched(make, kind, run) -> None:
-    """H11: the caller's stay as they were, the copies keep all the rest. Haystack warns of changes in place."""
+    """The caller's stay as they were, the copies keep all the rest. Haystack warns of changes in place."""
     given = Document(
         id="own-id",
         content="a dress",
@@ -142,7 +134,7 @@ async def test_documents_with_one_id_keep_their_places(make, run) -> None:
 
 
 async def test_the_text_of_a_document(hosted, run) -> None:
-    """H13: prefix and suffix around fields of meta and content, what is None or missing left out, numbers as text."""
+    """Prefix and suffix around fields of meta and content, what is None or missing left out, numbers as text."""
     made = quiet(
         hosted, prefix="<", suffix=">", meta_fields_to_embed=["name", "price", "gone"], embedding_separator=" | "
     )
@@ -160,7 +152,7 @@ async def test_the_text_of_a_document(hosted, run) -> None:
 
 @pytest.mark.parametrize("content", [None, "", "  \n"])
 async def test_a_document_without_text_is_refused(hosted, server, run, content) -> None:
-    """H13: a prefix alone says nothing of it."""
+    """A prefix alone says nothing of it."""
     with pytest.raises(ValueError, match="no text to embed"):
         await run(quiet(hosted, prefix="passage: "), [*texts("fine"), Document(content=content, meta={"name": "x"})])
     assert server.ledger()["requests"] == 0
@@ -174,7 +166,7 @@ async def test_requests_hold_as_many_items_as_batch_size_says(hosted, server, ru
 
 
 async def test_the_bar_is_drawn_on_demand(hosted, run, capsys) -> None:
-    """H14: `progress_bar=False` is silent."""
+    """`progress_bar=False` is silent."""
     await run(JinaClipDocumentEmbedder(**hosted), texts("a", "b"))
     assert "2/2" in capsys.readouterr().err
     await run(quiet(hosted), texts("a", "b"))
@@ -182,13 +174,13 @@ async def test_the_bar_is_drawn_on_demand(hosted, run, capsys) -> None:
 
 
 async def test_the_bar_of_a_lenient_embedder_has_a_total(hosted, run, capsys, caplog) -> None:
-    """H14: one that fails counts as done."""
+    """One that fails counts as done."""
     await run(JinaClipDocumentEmbedder(**hosted, raise_on_failure=False), texts("a", "", "c"))
     assert "3/3" in capsys.readouterr().err
 
 
 async def test_sync_and_async_agree(make, kind, documents) -> None:
-    """H19: whole results, over several loops."""
+    """Whole results, over several loops."""
     made = make(kind)
     wanted = made.run(documents)
     assert alike(await made.run_async(documents), wanted)
@@ -197,7 +189,7 @@ async def test_sync_and_async_agree(make, kind, documents) -> None:
 
 
 async def test_runs_at_the_same_time_do_not_mix(make) -> None:
-    """H20: one embedder, many lists at once."""
+    """One embedder, many lists at once."""
     made = make(JinaClipDocumentEmbedder)
     lists = [texts(*(f"{i}-{j}" for j in range(5))) for i in range(8)]
     results = await asyncio.gather(*map(made.run_async, lists))
@@ -208,14 +200,14 @@ async def test_runs_at_the_same_time_do_not_mix(make) -> None:
 
 
 async def test_a_failure_says_which_document(hosted, server, run) -> None:
-    """`.index` and a note with the id; `.partial` holds the others."""
+    """`.index`, and its id in the message; `.partial` holds the others."""
     server.configure(poison={"BAD": "bad_item_400"})
     given = texts("one", "BAD", "three")
     with pytest.raises(InputError) as caught:
         await run(quiet(hosted), given)
     assert caught.value.index == 1
-    assert given[1].id in caught.value.__notes__[0]
-    assert sorted(caught.value.partial.vectors) == [0, 2]
+    assert str(caught.value).startswith(f"Document with ID '{given[1].id}': ")
+    assert caught.value.partial.ok.tolist() == [True, False, True]
 
 
 # -- raise_on_failure=False
@@ -300,3 +292,59 @@ async def test_a_lenient_embedder_says_the_same_over_both_backends(make, kind, d
     (told,) = [record.getMessage() for record in caplog.records]
     assert "no text to embed" in told or "missing.png' does not exist" in told
     assert same(got[0].embedding, strict[0].embedding) and same(got[2].embedding, strict[1].embedding)
+
+
+# -- text and image together
+
+
+async def test_a_pair_fails_alone(hosted, server, folder, run, caplog) -> None:
+    """A text that the service refuses, a damaged image, no image: each costs one product of five its embedding."""
+    server.configure(poison={"BAD": "bad_item_400"})
+    (folder / "damaged.png").write_bytes(png(1)[:-200])
+    given = [
+        Document(content="fine", meta={"file_path": "0.png"}),
+        Document(content="BAD", meta={"file_path": "1.png"}),
+        Document(content="damaged", meta={"file_path": "damaged.png"}),
+        Document(content="text alone"),
+        Document(content="fine too", meta={"file_path": "2.png"}),
+    ]
+    options = {**hosted, "root_path": str(folder), "image_resize": "none", "progress_bar": False}
+    with caplog.at_level(logging.ERROR):
+        result = await run(JinaClipFusedDocumentEmbedder(**options, raise_on_failure=False), given)
+    got = result["documents"]
+    assert [document.embedding is None for document in got] == [False, True, True, True, False]
+    for place, text, seed in ((0, "fine", 0), (4, "fine too", 2)):
+        wanted = fuse(expected_vector("text", text), expected_vector("image", picture(seed)))
+        assert same(got[place].embedding, wanted)
+        assert got[place].meta["embedding_source"]["type"] == "text+image"
+    assert got[1:4] == given[1:4]
+    messages = {i: [m for m in caplog.messages if given[i].id in m] for i in range(5)}
+    assert [len(messages[i]) for i in range(5)] == [0, 1, 1, 1, 0]
+    assert "MIME type" in messages[3][0]
+    assert result["meta"]["usage"]["total_tokens"] == server.ledger()["tokens"]
+    with pytest.raises(InputError, match=f"Document with ID '{given[3].id}'"):
+        await run(JinaClipFusedDocumentEmbedder(**options), given)
+    with pytest.raises(InputError, match=f"Document with ID '{given[1].id}'") as caught:
+        await run(JinaClipFusedDocumentEmbedder(**options), given[:2])
+    assert caught.value.index == 1 and caught.value.partial.ok.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("weight", "texts", "images"), [(0, 0, 3), (0.0, 0, 3), (1, 3, 0), (0.5, 3, 3)])
+async def test_a_half_without_weight_is_not_paid_for(
+    hosted, server, folder, documents, run, weight, texts, images
+) -> None:
+    made = JinaClipFusedDocumentEmbedder(**hosted, weight=weight, root_path=str(folder), progress_bar=False)
+    got = (await run(made, documents))["documents"]
+    ledger = server.ledger()
+    assert (ledger["texts"], ledger["images"]) == (texts, images)
+    if weight == 1:
+        assert all(same(d.embedding, expected_vector("text", d.content)) for d in got)
+
+
+async def test_what_was_not_sent_is_logged_with_the_cause(hosted, server, run, caplog, hasty) -> None:
+    server.configure(poison={"BAD": "status_503"})
+    given = texts("BAD", "two", "three")
+    made = quiet(hosted, raise_on_failure=False, batch_size=1, max_concurrency=1, max_retries=0)
+    await run(made, given)
+    assert len(caplog.messages) == 3
+    assert all("503" in message for message in caplog.messages)

@@ -83,7 +83,7 @@ def search(text_embedder, image_embedder, retriever) -> Pipeline:
 
 @pytest.mark.parametrize("twin", [False, True], ids=["run", "run_async"])
 def test_a_saved_pipeline_loads_and_runs_in_a_fresh_process(tiny, fresh, twin) -> None:
-    """H3: no extra arguments, our packages not imported before; the same vector comes out."""
+    """No extra arguments, our packages not imported before; the same vector comes out."""
     pipe = Pipeline()
     pipe.add_component("embedder", JinaClipTextEmbedder(model=str(tiny), backend="local", device="cpu", prefix="a "))
     data = {"embedder": {"text": "red dress"}}
@@ -92,7 +92,7 @@ def test_a_saved_pipeline_loads_and_runs_in_a_fresh_process(tiny, fresh, twin) -
 
 
 def test_every_class_loads_from_yaml_without_a_key(fresh) -> None:
-    """H3, H4: on a machine that has none, and under the name that was saved."""
+    """On a machine that has none, and under the name that was saved."""
     pipe = Pipeline()
     for kind in ALL:
         pipe.add_component(kind.__name__, kind())
@@ -103,7 +103,7 @@ def test_every_class_loads_from_yaml_without_a_key(fresh) -> None:
 
 
 def test_a_super_component_is_saved_with_what_it_holds(tiny, fresh) -> None:
-    """H25: nested YAML, by itself and in a pipeline, in a fresh process."""
+    """Nested YAML, by itself and in a pipeline, in a fresh process."""
     inner = Pipeline()
     inner.add_component("t", JinaClipTextEmbedder(model=str(tiny), backend="local", device="cpu"))
     wrapped = SuperComponent(
@@ -136,7 +136,7 @@ def test_the_error_of_the_core_is_the_cause(hosted, server) -> None:
 
 
 def test_branches_run_at_once(make, folder, documents) -> None:
-    """H20: five embedders side by side give what they give one after the other, over several loops."""
+    """Five embedders side by side give what they give one after the other, over several loops."""
     pipe = Pipeline()
     for kind in EMBEDDERS:
         place = {"root_path": str(folder)} if hasattr(kind, "root_path") else {}
@@ -157,7 +157,7 @@ def test_branches_run_at_once(make, folder, documents) -> None:
 
 
 def test_sockets_fit_haystacks_own_components(make, folder) -> None:
-    """H18: a converter's pictures come out as documents that the picture embedder takes, through a pipeline."""
+    """A converter's pictures come out as documents that the picture embedder takes, through a pipeline."""
     pipe = Pipeline()
     pipe.add_component("converter", ImageFileToDocument(store_full_path=True))
     pipe.add_component("embedder", make(JinaClipDocumentImageEmbedder, root_path=str(folder)))
@@ -217,7 +217,7 @@ def test_a_picture_finds_the_product(searching, catalogue, kind) -> None:
 
 
 def test_indexed_documents_keep_what_they_were(stocked, catalogue) -> None:
-    """H11, H17: through both stores."""
+    """Through both stores."""
     for store in stocked.values():
         filters = {"field": "meta.kind", "operator": "==", "value": "page"}
         pages = sorted(store.filter_documents(filters), key=lambda document: document.meta["page_number"])
@@ -226,7 +226,7 @@ def test_indexed_documents_keep_what_they_were(stocked, catalogue) -> None:
 
 
 async def test_the_same_pipeline_runs_on_a_loop(trained, stocked) -> None:
-    """H19: in-memory store, whose async side is the same store."""
+    """In-memory store, whose async side is the same store."""
     store = stocked["memory"]
     pipe = search(
         JinaClipTextEmbedder(**trained), JinaClipImageEmbedder(**trained), lambda: InMemoryEmbeddingRetriever(store)

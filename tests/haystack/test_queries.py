@@ -13,7 +13,7 @@ from haystack import Document
 from haystack.dataclasses import ByteStream, ImageContent
 
 from haystack_jinaclip import JinaClipDocumentEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
-from jinaclip import APIError, InputError
+from jinaclip import APIError, InputError, JinaClipError
 from jinaclip.testing.vectors import expected_vector
 from tests.haystack.conftest import alike, picture, png
 
@@ -23,7 +23,7 @@ def same(vector, other) -> bool:
 
 
 async def test_a_query_is_a_list_of_floats(make, run) -> None:
-    """H12: exactly float, so that json takes it."""
+    """Exactly float, so that json takes it."""
     for kind, value in ((JinaClipTextEmbedder, "a red dress"), (JinaClipImageEmbedder, ByteStream(png(1)))):
         result = await run(make(kind), value)
         assert result.keys() == {"embedding", "meta"}
@@ -45,7 +45,7 @@ async def test_a_text_gets_the_vector_of_a_query(hosted, server, run) -> None:
 
 
 async def test_prefix_and_suffix_wrap_the_query(hosted, run) -> None:
-    """H13: an empty text leaves them alone; where they are blank too there is nothing to embed."""
+    """An empty text leaves them alone; where they are blank too there is nothing to embed."""
     made = JinaClipTextEmbedder(**hosted, prefix="shop: ", suffix=" please")
     for text in ("a red dress", ""):
         wanted = expected_vector("text", f"shop: {text} please", task="retrieval.query")
@@ -56,7 +56,7 @@ async def test_prefix_and_suffix_wrap_the_query(hosted, run) -> None:
 
 @pytest.mark.parametrize("value", [None, 7, b"bytes", ["a red dress"], [Document(content="a")], Document(content="a")])
 async def test_what_is_no_text_is_refused(hosted, server, run, value) -> None:
-    """H9: the message names the components for what was given."""
+    """The message names the components for what was given."""
     with pytest.raises(TypeError, match=r"str, not .*JinaClipDocumentEmbedder.*JinaClipImageEmbedder"):
         await run(JinaClipTextEmbedder(**hosted), value)
     assert server.ledger()["requests"] == 0
@@ -64,14 +64,14 @@ async def test_what_is_no_text_is_refused(hosted, server, run, value) -> None:
 
 @pytest.mark.parametrize("value", [None, 7, b"bytes", [ByteStream(b"")], Document(content="a")])
 async def test_what_is_no_picture_is_refused(hosted, server, run, value) -> None:
-    """H9: None too, which DocumentToImageContent gives for documents that it cannot convert."""
+    """None too, which DocumentToImageContent gives for documents that it cannot convert."""
     with pytest.raises(TypeError, match=r"not .*JinaClipDocumentImageEmbedder.*JinaClipTextEmbedder"):
         await run(JinaClipImageEmbedder(**hosted), value)
     assert server.ledger()["requests"] == 0
 
 
 async def test_every_form_of_a_picture_gives_one_vector(make, run, tmp_path, monkeypatch) -> None:
-    """H18: Path, str, data: URL, ByteStream, ImageContent."""
+    """Path, str, data: URL, ByteStream, ImageContent."""
     (tmp_path / "shown.png").write_bytes(png(3))
     monkeypatch.chdir(tmp_path)
     encoded = base64.b64encode(png(3)).decode()
@@ -90,7 +90,7 @@ async def test_every_form_of_a_picture_gives_one_vector(make, run, tmp_path, mon
 
 
 async def test_a_string_from_outside_stays_in_its_folder(make, run, tmp_path) -> None:
-    """4, 22: a path that an agent writes; one from code may be a Path."""
+    """A path that an agent writes; one from code may be a Path."""
     (tmp_path / "shown.png").write_bytes(png(3))
     with pytest.raises(ValueError, match="allowed_roots"):
         await run(make(JinaClipImageEmbedder), str(tmp_path / "shown.png"))
@@ -110,7 +110,7 @@ async def test_a_picture_that_cannot_be_used_is_a_value_error(hosted, server, ru
 
 
 async def test_sync_and_async_agree(make) -> None:
-    """H19: vectors, meta, errors."""
+    """Vectors, meta, errors."""
     text, image = make(JinaClipTextEmbedder), make(JinaClipImageEmbedder)
     assert alike(text.run("a red dress"), await text.run_async("a red dress"))
     assert alike(image.run(ByteStream(png(1))), await image.run_async(ByteStream(png(1))))
@@ -123,7 +123,7 @@ async def test_sync_and_async_agree(make) -> None:
 
 
 def test_run_async_leaves_the_loop_free(hosted, server) -> None:
-    """H19: eight queries are in flight together while the loop goes on turning, in one thread."""
+    """Eight queries are in flight together while the loop goes on turning, in one thread."""
     server.configure(base_ms=60)
     made = JinaClipTextEmbedder(**hosted)
 
@@ -141,14 +141,14 @@ def test_run_async_leaves_the_loop_free(hosted, server) -> None:
 
 
 def test_several_loops_in_a_row(make) -> None:
-    """H19: nobody has to close anything in between."""
+    """Nobody has to close anything in between."""
     made = make(JinaClipTextEmbedder)
     vectors = [asyncio.run(made.run_async("a red dress"))["embedding"] for _ in range(3)]
     assert vectors[0] == vectors[1] == vectors[2] == made.run("a red dress")["embedding"]
 
 
 async def test_run_works_inside_a_running_loop(make) -> None:
-    """4, 17: notebooks."""
+    """Notebooks."""
     made = make(JinaClipTextEmbedder)
     assert made.run("a red dress") == await made.run_async("a red dress")
 
@@ -169,7 +169,7 @@ async def test_a_cancelled_query_harms_nobody(hosted, server) -> None:
 
 
 async def test_an_error_of_the_service_keeps_its_kind(hosted, server, run, hasty) -> None:
-    """3.1: called directly, the core's own error with its status comes out."""
+    """Called directly, the core's own error with its status comes out."""
     server.configure(script=["auth_401"])
     with pytest.raises(APIError) as caught:
         await run(JinaClipTextEmbedder(**hosted), "a red dress")
@@ -181,3 +181,35 @@ async def test_a_query_for_documents_and_documents_for_a_query_differ(make, run)
     query = (await run(make(JinaClipTextEmbedder), "a red dress"))["embedding"]
     (document,) = (await run(make(JinaClipDocumentEmbedder), [Document(content="a red dress")]))["documents"]
     assert not same(query, document.embedding)
+
+
+async def test_the_usage_of_a_run_is_its_own(hosted, server) -> None:
+    """Of fifty queries and lists at once: their metas add up to the bill, and equal what each costs alone."""
+    server.configure(base_ms=20)
+    text, image = JinaClipTextEmbedder(**hosted), JinaClipImageEmbedder(**hosted)
+    documents = JinaClipDocumentEmbedder(**hosted, progress_bar=False)
+    lists = [[Document(content="word " * (i + j)) for j in range(1, 4)] for i in range(10)]
+    runs = [text.run_async("word " * i) for i in range(1, 31)]
+    runs += [image.run_async(ByteStream(png(seed))) for seed in range(10)]
+    runs += map(documents.run_async, lists)
+    tokens = [result["meta"]["usage"]["total_tokens"] for result in await asyncio.gather(*runs)]
+    assert len(tokens) == 50 and sum(tokens) == server.ledger()["tokens"]
+    alone = [text.run("word " * i)["meta"]["usage"]["total_tokens"] for i in (1, 30)]
+    assert [tokens[0], tokens[29]] == alone and alone[0] < alone[1]
+    assert set(tokens[30:40]) == {4000}
+    for made in (text, image, documents):
+        await made.close_async()
+
+
+async def test_a_query_is_urgent_as_in_the_core(hosted, server, run) -> None:
+    """At most two retries, whatever `max_retries` says; a document gets them all."""
+    server.configure(script=["status_503"] * 9)
+    with pytest.raises(JinaClipError):
+        await run(JinaClipTextEmbedder(**hosted), "a red dress")
+    assert server.ledger()["requests"] == 3
+
+
+async def test_a_query_ends_at_its_deadline(hosted, server, run) -> None:
+    server.configure(base_ms=5000)
+    with pytest.raises(TimeoutError):
+        await run(JinaClipTextEmbedder(**hosted, deadline=0.2), "a red dress")

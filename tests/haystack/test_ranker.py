@@ -1,4 +1,4 @@
-"""The ranker that shows different pictures first (H27)."""
+"""The ranker that shows different pictures first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from haystack_jinaclip import (
     JinaClipDocumentImageEmbedder,
     JinaClipTextEmbedder,
 )
-from jinaclip import AuthenticationError, ConfigError, MissingDependencyError, diversify
+from jinaclip import AuthenticationError, ConfigError, MissingDependencyError
+from jinaclip.retrieval import diversify
 from tests.haystack.conftest import png
 
 SOURCE = {"type": "image", "file_path_meta_field": "file_path"}
@@ -53,7 +54,7 @@ def offline(monkeypatch):
 
 @pytest.mark.parametrize("method", ["kmeans", "mmr"])
 async def test_different_pictures_come_first(offline, run, method) -> None:
-    """H27: by the embeddings that the documents carry, as `diversify` orders them; no key is asked for."""
+    """By the embeddings that the documents carry, as `diversify` orders them; no key is asked for."""
     given = two_kinds()
     made = JinaClipDiversityRanker(**offline, method=method, clusters=2, lambda_mult=0.3)
     wanted = diversify([document.embedding for document in given], 6, method=method, clusters=2, lambda_mult=0.3)
@@ -74,14 +75,14 @@ async def test_top_k_is_of_the_component_or_of_the_run(offline, run) -> None:
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, True])
 async def test_a_wrong_top_k_is_a_value_error(offline, run, top_k) -> None:
-    """H27: of the run too, and even where there is nothing to order."""
+    """Of the run too, and even where there is nothing to order."""
     for given in (two_kinds(), []):
         with pytest.raises(ValueError, match="at least 1"):
             await run(JinaClipDiversityRanker(**offline), given, top_k)
 
 
 async def test_no_documents_need_neither_key_nor_network(offline, run) -> None:
-    """H10, H27: nor does a pipeline that warms the ranker up."""
+    """Nor does a pipeline that warms the ranker up."""
     assert await run(JinaClipDiversityRanker(**offline), []) == {"documents": []}
     pipe = Pipeline()
     pipe.add_component("ranker", JinaClipDiversityRanker(**offline))
@@ -99,7 +100,7 @@ async def test_what_is_no_list_of_documents_is_refused(offline, run, value) -> N
 
 
 async def test_documents_and_scores_stay_as_they_were(hosted, run) -> None:
-    """H11, H27: the same objects come out; those without embedding stay without."""
+    """The same objects come out; those without embedding stay without."""
     blob = ByteStream(png(1), mime_type="image/png")
     given = [*two_kinds(), Document(id="bare", blob=blob, score=0.1), Document(content="a text")]
     made = JinaClipDiversityRanker(**hosted, dimensions=64, clusters=2)
@@ -113,7 +114,7 @@ async def test_documents_and_scores_stay_as_they_were(hosted, run) -> None:
 
 
 async def test_scores_count_where_all_have_one(offline, run) -> None:
-    """H27: else the order given does."""
+    """Else the order given does."""
     made = JinaClipDiversityRanker(**offline, clusters=2)
     given = [result("third", (1, 0), 0.1), result("second", (0, 1), 0.5), result("first", (1, 0.01), 0.9)]
     assert names(await run(made, given)) == ["first", "second", "third"]
@@ -122,7 +123,7 @@ async def test_scores_count_where_all_have_one(offline, run) -> None:
 
 
 async def test_of_documents_with_one_id_the_first_counts(offline, run) -> None:
-    """H21, H27: two retrievers may have found the same one."""
+    """Two retrievers may have found the same one."""
     given = [*two_kinds(), result("alike-0", (0, 0, 1))]
     got = await run(JinaClipDiversityRanker(**offline, clusters=2), given)
     assert sorted(names(got)) == sorted(document.id for document in given[:6])
@@ -130,13 +131,13 @@ async def test_of_documents_with_one_id_the_first_counts(offline, run) -> None:
 
 
 async def test_a_document_found_twice_stands_where_it_was_found_first(offline, run) -> None:
-    """H27: of several retrievers' results the last, and worst, place of a document says nothing."""
+    """Of several retrievers' results the last, and worst, place of a document says nothing."""
     given = [result("best", (1, 0)), result("second", (1, 0)), result("third", (1, 0)), result("best", (1, 0))]
     assert names(await run(JinaClipDiversityRanker(**offline), given)) == ["best", "second", "third"]
 
 
 async def test_what_has_no_picture_keeps_its_place(offline, run) -> None:
-    """H27: "kmeans" leaves texts alone, whatever vector they carry; for "mmr" that vector counts too."""
+    """With "kmeans" texts are left alone, whatever vector they carry; for "mmr" that vector counts too."""
     text = Document(id="text", content="a text", embedding=[0.0, 0.0, 1.0], meta={"file_path": "notes.txt"})
     none = Document(id="none", content="a text")
     given = [*two_kinds()[:1], text, *two_kinds()[1:], none]
@@ -148,7 +149,7 @@ async def test_what_has_no_picture_keeps_its_place(offline, run) -> None:
 
 
 async def test_pictures_are_embedded_where_embeddings_are_missing(make, folder, server, run) -> None:
-    """H27: blobs, files, PDF pages, as the document embedder finds them; only those, and never as texts."""
+    """Blobs, files, PDF pages, as the document embedder finds them; only those, and never as texts."""
     blobs = [Document(id=f"blob-{i}", blob=ByteStream(png(i)), content="x") for i in (0, 1)]
     files = [Document(id=f"file-{i}", meta={"file_path": f"{i}.png"}) for i in (0, 1)]
     page = Document(id="page", meta={"file_path": "pages.pdf", "page_number": 2})
@@ -168,7 +169,7 @@ async def test_pictures_are_embedded_where_embeddings_are_missing(make, folder, 
 
 
 async def test_a_picture_that_cannot_be_had_costs_no_result(hosted, folder, run, caplog) -> None:
-    """H27: missing files, files outside the root, broken blobs; the log tells."""
+    """Missing files, files outside the root, broken blobs; the log tells."""
     vector = np.eye(64)
     good = [result("good-0", vector[0]), result("good-1", vector[1])]
     bad = [
@@ -187,7 +188,6 @@ async def test_a_picture_that_cannot_be_had_costs_no_result(hosted, folder, run,
 
 
 async def test_a_bad_key_is_told_where_one_is_needed(hosted, server, run) -> None:
-    """H5, H27"""
     server.configure(key="jina_another")
     with pytest.raises(AuthenticationError):
         await run(JinaClipDiversityRanker(**hosted), [Document(blob=ByteStream(png(1)))])
@@ -198,7 +198,7 @@ async def test_a_bad_key_is_told_where_one_is_needed(hosted, server, run) -> Non
 
 
 async def test_without_scikit_learn_the_extra_is_named(offline, run, monkeypatch) -> None:
-    """H27: when the ranker is made; mmr works all the same."""
+    """When the ranker is made; mmr works all the same."""
     monkeypatch.setattr("jinaclip.retrieval.diversity.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"jinaclip\[rerank\]"):
         JinaClipDiversityRanker(**offline)
@@ -206,7 +206,7 @@ async def test_without_scikit_learn_the_extra_is_named(offline, run, monkeypatch
 
 
 def test_the_life_of_a_ranker_is_safe_to_repeat(hosted) -> None:
-    """H7: warming up asks for nothing, closing closes what was needed, and both may be repeated."""
+    """Warming up asks for nothing, closing closes what was needed, and both may be repeated."""
     made, given = JinaClipDiversityRanker(**hosted), [Document(blob=ByteStream(png(i))) for i in range(2)]
 
     async def live() -> None:
@@ -224,7 +224,7 @@ def test_the_life_of_a_ranker_is_safe_to_repeat(hosted) -> None:
 
 
 def test_ordering_leaves_the_loop_free(offline) -> None:
-    """H19: clustering happens in a thread."""
+    """Clustering happens in a thread."""
     rng = np.random.default_rng(0)
     given = [result(str(i), row) for i, row in enumerate(rng.normal(size=(400, 64)))]
     made = JinaClipDiversityRanker(**offline, clusters=20)
@@ -242,7 +242,7 @@ def test_ordering_leaves_the_loop_free(offline) -> None:
 
 
 def test_a_whole_search_shows_more_kinds(trained, stocked) -> None:
-    """H27: text embedder, retriever that hands embeddings over, ranker; over both backends, saved and loaded."""
+    """Text embedder, retriever that hands embeddings over, ranker; over both backends, saved and loaded."""
     pipe = Pipeline()
     pipe.add_component("text", JinaClipTextEmbedder(**trained))
     filters = {"field": "meta.kind", "operator": "==", "value": "picture"}
@@ -273,7 +273,7 @@ def test_errors_of_the_ranker_keep_their_kind_in_a_pipeline(offline) -> None:
 
 
 def test_embedded_documents_stay_json(make, folder) -> None:
-    """H12: what the ranker passes on is what it got."""
+    """What the ranker passes on is what it got."""
     texts = make(JinaClipDocumentEmbedder).run([Document(content="a"), Document(content="b")])["documents"]
     got = make(JinaClipDiversityRanker, method="mmr").run(texts)["documents"]
     assert json.loads(json.dumps([document.to_dict() for document in got]))

@@ -1,4 +1,4 @@
-"""L24: search results re-ordered by JinaClipDiversifier, so that the first ones look different."""
+"""Search results re-ordered by JinaClipDiversifier, so that the first ones look different."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 from pydantic import ValidationError
 
-from jinaclip import ConfigError, ImagePolicy, diversify
+from jinaclip import ConfigError, ImagePolicy
+from jinaclip.retrieval import diversify
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever
 from tests.articles import Article
@@ -43,7 +44,7 @@ def of(shown: Article, text: str = "", **facts: Any) -> Document:
 
 
 @pytest.mark.parametrize("method", KINDS)
-def test_l24_a_store_s_results_come_in_the_order_that_diversify_gives_their_pictures(
+def test_a_store_s_results_come_in_the_order_that_diversify_gives_their_pictures(
     new_store: Any, embeddings: JinaClipEmbeddings, catalogue: list[Article], method: Any
 ) -> None:
     pictures = embeddings.clip.embed_images([shown.picture for shown in catalogue])
@@ -60,7 +61,7 @@ def test_l24_a_store_s_results_come_in_the_order_that_diversify_gives_their_pict
     assert found(asyncio.run(search.ainvoke("a dress"))) == expected
 
 
-def test_l24_nothing_in_gives_nothing_out_without_a_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_gives_nothing_out_without_a_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JINA_API_KEY", raising=False)
     monkeypatch.delenv("JINAAI_API_KEY", raising=False)
     keyless = pickle.loads(pickle.dumps(make()))
@@ -69,25 +70,28 @@ def test_l24_nothing_in_gives_nothing_out_without_a_key(make: Make, monkeypatch:
 
 
 @pytest.mark.parametrize("method", KINDS)
-def test_l24_a_document_without_a_picture_keeps_its_place(
+def test_a_document_without_a_picture_keeps_its_place(
     both: Any, catalogue: list[Article], method: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Texts, files that are gone or broken, addresses that the policy refuses: none is dropped, none stops the rest."""
     letters = base64.b64encode(b"\xff\xd8\xff" + bytes(90)).decode()
     texts = [Document("a text"), Document("gone", metadata={"image": "no-such.png"}), Document(letters)]
     texts.append(Document("refused", metadata={"image": "https://127.0.0.1/a.png"}))
+    texts.append(Document("a block", metadata={"image": {"type": "image", "file_id": "x"}}))
     documents = [of(shown) for shown in catalogue[:12]]
-    for place, document in zip((0, 3, 4, 9), texts, strict=True):
+    places = (0, 3, 4, 9, 10)
+    for place, document in zip(places, texts, strict=True):
         documents.insert(place, document)
     with caplog.at_level(logging.WARNING):
         result = ordered(JinaClipDiversifier(embeddings=both["local"], clusters=3, method=method), documents)
-    assert [result[place] for place in (0, 3, 4, 9)] == texts
+    assert [result[place] for place in places] == texts
     assert sorted(map(repr, result)) == sorted(map(repr, documents))
     assert result != documents, "the others moved"
-    assert caplog.text.count("counts as one without a picture") == 3 * 2
+    assert caplog.text.count("counts as one without an image") == 4 * 2
+    assert "result 10 counts as one without an image: a content block" in caplog.text
 
 
-def test_l24_the_base64_that_chroma_made_content_is_embedded_as_a_picture(both: Any, catalogue: list[Article]) -> None:
+def test_the_base64_that_chroma_made_content_is_embedded_as_a_picture(both: Any, catalogue: list[Article]) -> None:
     chosen = catalogue[:12]
     store: Any = new_chroma(both["local"], 128, [])
     store.add_images(uris=[str(shown.picture) for shown in chosen], metadatas=[{"id": shown.id} for shown in chosen])
@@ -98,7 +102,7 @@ def test_l24_the_base64_that_chroma_made_content_is_embedded_as_a_picture(both: 
     assert found(ordered(diversifier, documents)) == found(ordered(diversifier, named)) != found(documents)
 
 
-def test_l24_vectors_in_the_metadata_are_used_and_nothing_is_sent(
+def test_vectors_in_the_metadata_are_used_and_nothing_is_sent(
     make: Make, server: Server, both: Any, catalogue: list[Article]
 ) -> None:
     vectors = both["local"].embed_images([shown.picture for shown in catalogue[:12]])
@@ -108,7 +112,7 @@ def test_l24_vectors_in_the_metadata_are_used_and_nothing_is_sent(
     assert server.ledger()["received"] == {}
 
 
-def test_l24_only_the_pictures_without_a_vector_are_embedded(make: Make, server: Server, tmp_path: Path) -> None:
+def test_only_the_pictures_without_a_vector_are_embedded(make: Make, server: Server, tmp_path: Path) -> None:
     embeddings = make(image_policy=ImagePolicy(allowed_roots=(tmp_path,)))
     files = [tmp_path / f"{seed}.png" for seed in range(4)]
     for seed, file in enumerate(files):
@@ -125,7 +129,7 @@ def test_l24_only_the_pictures_without_a_vector_are_embedded(make: Make, server:
     assert embeddings.clip.usage.items == billed + 1
 
 
-def test_l24_vectors_of_texts_count_for_mmr_and_not_for_pictures_alone(make: Make) -> None:
+def test_vectors_of_texts_count_for_mmr_and_not_for_pictures_alone(make: Make) -> None:
     rows = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]
     documents = [Document(str(place), metadata={"vector": row}) for place, row in enumerate(rows)]
     options = {"embeddings": make(), "vector_key": "vector", "clusters": 2, "lambda_mult": 0.3}
@@ -133,7 +137,7 @@ def test_l24_vectors_of_texts_count_for_mmr_and_not_for_pictures_alone(make: Mak
     assert ordered(JinaClipDiversifier(**options), documents) == documents
 
 
-def test_l24_callbacks_are_accepted_and_a_pipeline_passes_them_on(both: Any, catalogue: list[Article]) -> None:
+def test_callbacks_are_accepted_and_a_pipeline_passes_them_on(both: Any, catalogue: list[Article]) -> None:
     documents = [of(shown) for shown in catalogue[:8]]
     diversifier = JinaClipDiversifier(embeddings=both["local"], clusters=3)
     expected = diversifier.compress_documents(tuple(documents), "a", callbacks=[BaseCallbackHandler()])
@@ -146,18 +150,18 @@ WRONG = [{"top_n": 0}, {"clusters": 0}, {"method": "best"}, {"lambda_mult": 1.5}
 
 
 @pytest.mark.parametrize("option", WRONG, ids=str)
-def test_l24_a_wrong_option_is_refused_when_the_object_is_made(make: Make, option: dict[str, Any]) -> None:
+def test_a_wrong_option_is_refused_when_the_object_is_made(make: Make, option: dict[str, Any]) -> None:
     with pytest.raises((ValidationError, ConfigError), match=next(iter(option))):
         JinaClipDiversifier(embeddings=make(), **option)
 
 
-def test_l24_its_options_and_defaults_are_those_of_diversify() -> None:
+def test_its_options_and_defaults_are_those_of_diversify() -> None:
     defaults = {name: field.default for name, field in JinaClipDiversifier.model_fields.items()}
     shared = diversify.__kwdefaults__.keys() - {"relevance"}  # the order of the documents says it
     assert {name: defaults[name] for name in shared} == {name: diversify.__kwdefaults__[name] for name in shared}
 
 
-async def test_l24_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_is_silent(
+async def test_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_is_silent(
     make: Make, server: Server
 ) -> None:
     server.configure(base_ms=60_000)
@@ -172,7 +176,7 @@ async def test_l24_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_
     server.reset()
 
 
-def test_l24_options_that_are_changed_later_count(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
+def test_options_that_are_changed_later_count(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
     documents = [of(shown) for shown in catalogue[:8]]
     diversifier = JinaClipDiversifier(embeddings=embeddings, method="mmr", lambda_mult=0.2)
     copied = diversifier.model_copy(update={"top_n": 3})

@@ -16,8 +16,8 @@ import pytest
 from langchain_core.messages.content import create_image_block
 from PIL import Image as Pillow
 
-import jinaclip
-from jinaclip import BadResponseError, Image, InputError, fuse
+from jinaclip import ConfigError, Image, InputError, Pair, Results, fuse
+from jinaclip.errors import BadResponseError, ItemError, NotSentError
 from jinaclip.testing.process import Server
 from jinaclip.testing.vectors import expected_vector
 from langchain_jinaclip import JinaClipEmbeddings
@@ -63,7 +63,7 @@ async def aeverything(embeddings: JinaClipEmbeddings, pictures: list[Path]) -> l
     ]
 
 
-def test_l6_every_number_is_a_python_float_and_every_vector_as_wide_as_stated(
+def test_every_number_is_a_python_float_and_every_vector_as_wide_as_stated(
     embeddings: JinaClipEmbeddings, catalogue: list[Article]
 ) -> None:
     for vectors in everything(embeddings, [shown.picture for shown in catalogue[:3]]):
@@ -72,7 +72,7 @@ def test_l6_every_number_is_a_python_float_and_every_vector_as_wide_as_stated(
         assert all(type(number) is float for vector in vectors for number in vector)
 
 
-def test_l7_l15_async_gives_what_sync_gives(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
+def test_async_gives_what_sync_gives(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
     pictures = [shown.picture for shown in catalogue[:3]]
     for ours, theirs in zip(
         everything(embeddings, pictures), asyncio.run(aeverything(embeddings, pictures)), strict=True
@@ -112,7 +112,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("method", "argument"), FAILURES)
-def test_l7_async_fails_as_sync_fails(make: Make, server: Server, method: str, argument: Any) -> None:
+def test_async_fails_as_sync_fails(make: Make, server: Server, method: str, argument: Any) -> None:
     embeddings = make()
     with pytest.raises(InputError) as sync:
         getattr(embeddings, method)(argument)
@@ -132,7 +132,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("method", "argument"), METHODS)
-async def test_l8_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_is_silent(
+async def test_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_is_silent(
     make: Make, server: Server, method: str, argument: Any
 ) -> None:
     """A default `aembed_*` would sit in a thread, and a blocking one would never let the loop turn."""
@@ -148,7 +148,7 @@ async def test_l8_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_i
     server.reset()
 
 
-def test_l9_one_object_serves_several_loops_and_each_alternates_with_sync(make: Make) -> None:
+def test_one_object_serves_several_loops_and_each_alternates_with_sync(make: Make) -> None:
     embeddings = make()
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
     try:
@@ -162,12 +162,12 @@ def test_l9_one_object_serves_several_loops_and_each_alternates_with_sync(make: 
             loop.close()
 
 
-async def test_l9_sync_methods_work_inside_a_running_loop(make: Make) -> None:
+async def test_sync_methods_work_inside_a_running_loop(make: Make) -> None:
     embeddings = make()
     assert near(embeddings.embed_documents(TEXTS), await embeddings.aembed_documents(TEXTS))
 
 
-async def test_l10_nothing_in_gives_nothing_out_and_no_request(make: Make, server: Server) -> None:
+async def test_nothing_in_gives_nothing_out_and_no_request(make: Make, server: Server) -> None:
     embeddings = make()
     for method in ("embed_documents", "embed_images", "embed_image", "embed_pairs"):
         for nothing in ([], (), (item for item in [])):
@@ -176,7 +176,7 @@ async def test_l10_nothing_in_gives_nothing_out_and_no_request(make: Make, serve
     assert server.ledger()["received"] == {}
 
 
-def test_l11_order_holds_over_batches_in_flight_together(make: Make, server: Server) -> None:
+def test_order_holds_over_batches_in_flight_together(make: Make, server: Server) -> None:
     server.configure(shuffle=True)
     texts = [f"text {number}" for number in range(50)]
     expected = [expected_vector("text", text) for text in texts]
@@ -186,7 +186,7 @@ def test_l11_order_holds_over_batches_in_flight_together(make: Make, server: Ser
 
 
 @pytest.mark.usefixtures("hasty")
-def test_l11_an_answer_that_lacks_a_vector_is_an_error(make: Make, server: Server) -> None:
+def test_an_answer_that_lacks_a_vector_is_an_error(make: Make, server: Server) -> None:
     server.configure(fault_rate=1.0, faults=["short_reply"])
     with pytest.raises(BadResponseError):
         make(max_retries=1).embed_documents(TEXTS)
@@ -205,7 +205,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_l12_every_iterable_is_taken_once_and_wholly(make: Make, tmp_path: Path, form: Any) -> None:
+async def test_every_iterable_is_taken_once_and_wholly(make: Make, tmp_path: Path, form: Any) -> None:
     embeddings = make()
     paths = [tmp_path / f"{seed}.png" for seed in range(3)]
     for seed, path in enumerate(paths):
@@ -222,7 +222,7 @@ async def test_l12_every_iterable_is_taken_once_and_wholly(make: Make, tmp_path:
     ["a", b"a", bytearray(b"a"), 7, None, {"a": 1}, Path("x.png"), io.BytesIO(b"a\nb"), picture(1), np.ones((2, 2, 3))],
     ids=lambda value: type(value).__name__,
 )
-def test_l12_one_thing_where_several_are_meant_is_refused(make: Make, value: Any) -> None:
+def test_one_thing_where_several_are_meant_is_refused(make: Make, value: Any) -> None:
     embeddings = make()
     for method in (embeddings.embed_documents, embeddings.embed_images, embeddings.embed_pairs):
         with pytest.raises(InputError, match="several"):
@@ -252,7 +252,7 @@ def forms_of(shown: Pillow.Image, file: Path) -> list[Any]:
     ]
 
 
-async def test_l13_every_form_of_a_picture_gives_one_vector_alone_and_in_a_mixed_list(
+async def test_every_form_of_a_picture_gives_one_vector_alone_and_in_a_mixed_list(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -273,7 +273,7 @@ async def test_l13_every_form_of_a_picture_gives_one_vector_alone_and_in_a_mixed
         assert len(vectors) == len(forms)
 
 
-def test_l13_addresses_go_through_the_policy_of_strings(make: Make) -> None:
+def test_addresses_go_through_the_policy_of_strings(make: Make) -> None:
     """A URL, as such or in a block, is recognised as one; these are refused by the policy, not taken for paths."""
     for address in ("http://example.com/a.png", "https://127.0.0.1/a.png", "https://example.com:8443/a.png"):
         for form in (address, create_image_block(url=address), {"type": "image_url", "image_url": {"url": address}}):
@@ -281,7 +281,7 @@ def test_l13_addresses_go_through_the_policy_of_strings(make: Make) -> None:
                 make().embed_images([form])
 
 
-def test_l13_addresses_are_handed_on_when_the_service_is_to_fetch_them(make: Make) -> None:
+def test_addresses_are_handed_on_when_the_service_is_to_fetch_them(make: Make) -> None:
     address = "https://example.com/a.png"
     forms = [address, create_image_block(url=address), {"type": "image_url", "image_url": {"url": address}}]
     for vector in make(url_mode="forward").embed_images(forms):
@@ -302,11 +302,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("block", "said"), REFUSED)
-def test_l13_a_block_that_is_no_usable_image_is_refused_by_its_index(
-    make: Make, block: dict[str, Any], said: str
-) -> None:
+def test_a_block_that_is_no_usable_image_is_refused_by_its_index(make: Make, block: dict[str, Any], said: str) -> None:
     for method, values in (("embed_images", [picture(1), block]), ("embed_pairs", [("a", picture(1)), ("b", block)])):
-        with pytest.raises(InputError, match="image 1") as caught:
+        with pytest.raises(InputError, match=r"(image|pair) 1: ") as caught:
             getattr(make(), method)(values)
         assert caught.value.index == 1
         assert said in str(caught.value)
@@ -318,7 +316,7 @@ def test_a_bad_block_of_a_generator_is_named_too(make: Make) -> None:
     assert caught.value.index == 2
 
 
-def test_l14_a_list_gives_a_list_and_one_image_gives_one_vector(make: Make, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_list_gives_a_list_and_one_image_gives_one_vector(make: Make, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     picture(1).save("a.png")
     embeddings = make()
@@ -328,7 +326,7 @@ def test_l14_a_list_gives_a_list_and_one_image_gives_one_vector(make: Make, tmp_
     assert near(embeddings.embed_image(uris="a.png"), one), "never letter by letter"
 
 
-def test_l21_threads_share_one_object(make: Make) -> None:
+def test_threads_share_one_object(make: Make) -> None:
     embeddings = make(batch_size=4)
     got: dict[int, Any] = {}
 
@@ -342,7 +340,7 @@ def test_l21_threads_share_one_object(make: Make) -> None:
         assert near(got[number], [expected_vector("text", f"{number}-{i}") for i in range(20)])
 
 
-def test_l23_queries_and_documents_differ_and_the_namespace_changes_with_the_vectors(make: Make) -> None:
+def test_queries_and_documents_differ_and_the_namespace_changes_with_the_vectors(make: Make) -> None:
     embeddings = make()
     assert not near(embeddings.embed_query("a"), embeddings.embed_documents(["a"])[0])
     assert near(embeddings.embed_query("a"), expected_vector("text", "a", task="retrieval.query"))
@@ -356,17 +354,17 @@ def test_l23_queries_and_documents_differ_and_the_namespace_changes_with_the_vec
 
 def test_a_failure_keeps_what_was_paid_for(make: Make, server: Server) -> None:
     server.configure(poison={"poison": "bad_item_400"})
-    with pytest.raises(jinaclip.ItemError) as caught:
+    with pytest.raises(ItemError) as caught:
         make().embed_documents(["one", "poison", "three"])
     assert caught.value.index == 1
-    assert sorted(caught.value.partial.vectors) == [0, 2]
+    assert caught.value.partial.ok.tolist() == [True, False, True]
 
 
-def test_usage_and_check_are_those_of_the_core(make: Make) -> None:
+def test_usage_and_self_test_are_those_of_the_core(make: Make) -> None:
     embeddings = make()
     embeddings.embed_documents(["one", "two"])
     assert embeddings.clip.usage.items == 2
-    assert embeddings.clip.check().ok
+    assert embeddings.clip.self_test().ok
 
 
 @pytest.mark.parametrize(
@@ -382,4 +380,66 @@ def test_a_bad_block_of_a_generator_loses_nothing(make: Make) -> None:
     with pytest.raises(InputError, match="file_id") as caught:
         make().embed_images(blocks)
     assert caught.value.index == 1
-    assert sorted(caught.value.partial.vectors) == [0, 2]
+    assert caught.value.partial.ok.tolist() == [True, False, True]
+
+
+BAD_BLOCK = {"type": "image", "file_id": "x"}
+
+
+def test_a_bad_block_of_a_list_is_refused_before_anything_is_sent(make: Make, server: Server) -> None:
+    with pytest.raises(InputError, match=r"^image 1: .*file_id") as caught:
+        make().embed_images([picture(1), BAD_BLOCK, picture(2)])
+    results = caught.value.partial
+    assert isinstance(results, Results)
+    assert sorted(results.errors) == [0, 1, 2]
+    assert isinstance(results.errors[0].reason, NotSentError)
+    assert results.errors[1].reason.index is None, "what says why does not say where"
+    assert server.ledger()["received"] == {}
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("kind", ["images", "pairs"])
+def test_what_a_failed_call_embedded_stands_in_its_rows(make: Make, kind: str, way: str) -> None:
+    embeddings, images = make(batch_size=1), [picture(1), BAD_BLOCK, picture(2)]
+    items: Any = iter(images if kind == "images" else [("a", image) for image in images])
+    with pytest.raises(InputError) as caught:
+        if way == "sync":
+            getattr(embeddings, f"embed_{kind}")(items)
+        else:
+            asyncio.run(getattr(embeddings, f"aembed_{kind}")(items))
+    results = caught.value.partial
+    assert isinstance(results, Results)
+    assert results.ok.tolist() == [True, False, True]
+    assert (list(results.errors), caught.value.index) == ([1], 1)
+    places, vectors = results.successes()
+    again = [images[place] for place in places]
+    expected = embeddings.embed_images(again) if kind == "images" else embeddings.embed_pairs([("a", i) for i in again])
+    assert near(vectors, expected)
+
+
+def test_the_usage_of_a_failed_call_is_its_own(make: Make) -> None:
+    embeddings = make()
+    embeddings.embed_documents(["one", "two", "three"])
+    with pytest.raises(InputError) as caught:
+        embeddings.embed_images(iter([picture(1), BAD_BLOCK]))
+    assert caught.value.partial.usage.items == 1
+    assert embeddings.clip.usage.items == 4
+
+
+def test_the_usage_of_a_call_comes_with_the_results_of_the_core(make: Make) -> None:
+    embeddings = make()
+    embeddings.embed_documents(["one", "two", "three"])
+    results = embeddings.clip.embed(["four", picture(1)])
+    assert (results.usage.items, results.usage.requests) == (2, 1)
+    assert results.usage.tokens < embeddings.clip.usage.tokens
+    assert near(results.vectors, [*embeddings.embed_documents(["four"]), embeddings.embed_image(picture(1))])
+
+
+def test_a_pair_keeps_its_own_weight(make: Make) -> None:
+    embeddings, image = make(), picture(1)
+    texts, images = embeddings.embed_documents(["a", "a"]), embeddings.embed_images([image, image])
+    block: Any = create_image_block(base64=base64.b64encode(encoded(image)).decode(), mime_type="image/png")
+    expected = [fuse(texts[0], images[0], 0.9), fuse(texts[1], images[1], 0.3)]
+    assert near(embeddings.embed_pairs([Pair("a", block, 0.9), ("a", image)], weight=0.3), expected)
+    with pytest.raises(ConfigError, match="weight=2"):
+        embeddings.embed_pairs(iter([("a", image)]), weight=2)

@@ -170,7 +170,7 @@ async def test_an_unusable_query_is_refused_unsent(
     assert server.ledger()["answered"] == {}
 
 
-async def test_l8_a_cancelled_retrieval_ends_while_the_service_is_silent(
+async def test_a_cancelled_retrieval_ends_while_the_service_is_silent(
     retriever: JinaClipRetriever, server: Server
 ) -> None:
     server.configure(base_ms=60_000)
@@ -204,7 +204,7 @@ class Tracer(BaseTracer):
         self.kept.append(run)
 
 
-def test_l18_a_trace_holds_the_text_and_where_the_image_is_but_not_its_bytes(retriever: JinaClipRetriever) -> None:
+def test_a_trace_holds_the_text_and_where_the_image_is_but_not_its_bytes(retriever: JinaClipRetriever) -> None:
     letters = base64.b64encode(encoded(picture(1))).decode()
     queries = [
         (f"data:image/png;base64,{letters}", "[image: bytes]"),
@@ -282,7 +282,7 @@ wait_for_all_tracers()
 """
 
 
-def test_l18_langsmith_gets_neither_the_key_nor_image_bytes(
+def test_langsmith_gets_neither_the_key_nor_image_bytes(
     server: Server, collector: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     picture(1).save(tmp_path / "a.png")
@@ -313,7 +313,7 @@ def test_a_text_that_begins_like_a_data_uri_is_a_text(retriever: JinaClipRetriev
         assert near(asked(retriever, text), retriever.embeddings.embed_query(text))
 
 
-def test_l18_a_trace_holds_neither_what_signs_an_address_nor_base64_that_was_meant_as_a_file(make: Make) -> None:
+def test_a_trace_holds_neither_what_signs_an_address_nor_base64_that_was_meant_as_a_file(make: Make) -> None:
     search, tracer = JinaClipRetriever(vectorstore=InMemoryVectorStore(make(url_mode="forward"))), Tracer()
     search.invoke({"image": "https://example.com/a.png?X-Amz-Signature=abc"}, {"callbacks": [tracer]})
     with pytest.raises(InputError):
@@ -336,7 +336,7 @@ AS_TEXT = [
 
 
 @pytest.mark.parametrize("query", AS_TEXT, ids=range(len(AS_TEXT)))
-async def test_l18_a_picture_in_the_place_of_a_text_is_refused_untraced_and_unpaid(
+async def test_a_picture_in_the_place_of_a_text_is_refused_untraced_and_unpaid(
     retriever: JinaClipRetriever, server: Server, query: Any
 ) -> None:
     tracer = Tracer()
@@ -361,7 +361,7 @@ async def test_a_picture_that_cannot_be_read_is_refused_before_its_text_is_paid_
     assert server.ledger()["received"] == {}
 
 
-def test_l23_texts_are_looked_up_in_the_cache_of_the_store(
+def test_texts_are_looked_up_in_the_cache_of_the_store(
     make: Make, retriever: JinaClipRetriever, server: Server
 ) -> None:
     kept = InMemoryByteStore()
@@ -380,7 +380,7 @@ def test_l23_texts_are_looked_up_in_the_cache_of_the_store(
     assert len(asked(other, "a red dress")) == 64, "a cache around other embeddings holds other vectors"
 
 
-def test_l18_results_are_traced_as_the_store_holds_them(both: Any, catalogue: list[Article]) -> None:
+def test_results_are_traced_as_the_store_holds_them(both: Any, catalogue: list[Article]) -> None:
     """What the README says: no file where the metadata has a path, all of it where the store has nothing else."""
     [shown, *_] = catalogue
     letters = base64.b64encode(shown.picture.read_bytes()).decode()[100:160]

@@ -1,4 +1,4 @@
-"""The ready-made suites of langchain-tests, none of their tests overridden (L26), over the fault server."""
+"""The ready-made suites of langchain-tests, not one of their tests overridden, over the fault server."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ KEY = "jina_test_standard"
 
 
 class TestUnit(EmbeddingsUnitTests):
-    """L1, L2, L3, L17: made from parameters, and from the environment, without any socket."""
+    """Made from parameters, and from the environment, without any socket."""
 
     @pytest.fixture(autouse=True)
     def _without_sockets(self, socket_disabled: None) -> None:
-        """L26."""
+        """Whatever opens one fails."""
 
     def test_there_are_no_sockets(self) -> None:
         with pytest.raises((UserWarning, SocketBlockedError)):
@@ -47,7 +47,7 @@ class TestUnit(EmbeddingsUnitTests):
 
 
 class TestUnitWithTheOtherVariable(TestUnit):
-    """L3, L17: JINAAI_API_KEY serves where JINA_API_KEY is empty."""
+    """JINAAI_API_KEY serves where JINA_API_KEY is empty."""
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class TestUnitWithTheOtherVariable(TestUnit):
 
 
 class TestOverTheApi(EmbeddingsIntegrationTests):
-    """L4, L5."""
+    """Real vectors from the fault server."""
 
     @pytest.fixture(autouse=True)
     def _address(self, server: Any) -> None:
@@ -75,7 +75,7 @@ class TestOverTheApi(EmbeddingsIntegrationTests):
 
 
 class TestLocally(EmbeddingsIntegrationTests):
-    """L4, L5: no key, no server."""
+    """No key, no server."""
 
     @pytest.fixture(autouse=True)
     def _weights(self, catalogue_checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ class Filled:
 
 
 class TestRetriever(Filled, RetrieversIntegrationTests):
-    """L25."""
+    """Over a store of five texts."""
 
     @property
     def retriever_constructor(self) -> type[JinaClipRetriever]:

@@ -18,7 +18,8 @@ from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
-from jinaclip import BadResponseError, fuse
+from jinaclip import fuse
+from jinaclip.errors import BadResponseError
 from jinaclip.testing.process import Server
 from jinaclip.testing.vectors import expected_vector
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
@@ -76,7 +77,7 @@ def vector_of(clip: Any, query: Any) -> Any:
 
 
 @pytest.mark.parametrize("backend", ["local", "api"])
-def test_l22_every_store_ranks_pictures_as_exact_search_over_the_core_does_sync_and_async(
+def test_every_store_ranks_pictures_as_exact_search_over_the_core_does_sync_and_async(
     new_store: NewStore, backend: str, both: Any, pictures: Any, catalogue: list[Article]
 ) -> None:
     embeddings = both[backend]
@@ -134,7 +135,7 @@ def test_fused_documents_are_found_by_text_by_picture_and_by_both(
             assert (document.page_content, document.metadata["image"]) == (shown.title, str(shown.picture))
 
 
-def test_l21_runnable_batch_asks_from_many_threads(
+def test_runnable_batch_asks_from_many_threads(
     new_store: NewStore, embeddings: Any, pictures: Any, catalogue: Any
 ) -> None:
     name = "local" if embeddings.backend == "local" else "api"
@@ -148,7 +149,7 @@ def test_l21_runnable_batch_asks_from_many_threads(
         assert list(runs) == expected
 
 
-def test_l14_chroma_adds_and_finds_images_with_our_vectors(both: Any, catalogue: list[Article]) -> None:
+def test_chroma_adds_and_finds_images_with_our_vectors(both: Any, catalogue: list[Article]) -> None:
     """With only `embed_images`, Chroma would index the base64 of the file under a text model of its own."""
     embeddings, chosen = both["local"], catalogue[:8]
     store: Any = new_chroma(embeddings, 128, [])
@@ -198,7 +199,7 @@ def test_a_filter_and_a_number_hold_for_one_call(
 
 
 @pytest.mark.usefixtures("hasty")
-def test_l11_a_store_never_loses_documents_to_a_short_answer(make: Make, server: Server) -> None:
+def test_a_store_never_loses_documents_to_a_short_answer(make: Make, server: Server) -> None:
     """InMemoryVectorStore pairs documents and vectors without counting: missing vectors would drop documents."""
     store = InMemoryVectorStore(make(max_retries=1))
     server.configure(fault_rate=1.0, faults=["short_reply"])
@@ -220,7 +221,7 @@ def test_an_in_memory_store_is_saved_and_read_again(make: Make, tmp_path: Path) 
     assert again.similarity_search("a", k=2) == store.similarity_search("a", k=2)
 
 
-def test_l22_l23_a_cache_gives_the_same_vectors_and_asks_once(make: Make, server: Server) -> None:
+def test_a_cache_gives_the_same_vectors_and_asks_once(make: Make, server: Server) -> None:
     embeddings = make()
     documents, asked = InMemoryByteStore(), InMemoryByteStore()
     cached = CacheBackedEmbeddings.from_bytes_store(
@@ -240,7 +241,7 @@ def test_l22_l23_a_cache_gives_the_same_vectors_and_asks_once(make: Make, server
     assert cached.embed_query("a") != cached.embed_documents(["a"])[0], "a shared store would mix the two up"
 
 
-def test_l23_a_cache_is_not_taken_for_that_of_other_settings(make: Make) -> None:
+def test_a_cache_is_not_taken_for_that_of_other_settings(make: Make) -> None:
     shared = InMemoryByteStore()
     for options in ({}, {"dimensions": 64}, {"model": "jina-clip-v1"}, {"normalized": False}):
         embeddings = make(**options)
@@ -265,7 +266,7 @@ def test_a_store_with_other_embeddings_is_refused() -> None:
         JinaClipRetriever(vectorstore=InMemoryVectorStore(DeterministicFakeEmbedding(size=8)))
 
 
-def test_l22_the_indexing_api_skips_what_it_has(new_store: NewStore, make: Make, server: Server) -> None:
+def test_the_indexing_api_skips_what_it_has(new_store: NewStore, make: Make, server: Server) -> None:
     store, records = new_store(make(), 1024), InMemoryRecordManager("shop")
     records.create_schema()
     documents = [Document(text, metadata={"source": text}) for text in ("a", "b", "c")]

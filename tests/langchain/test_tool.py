@@ -20,8 +20,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from PIL import Image as Pillow
 from pydantic import ValidationError
 
-import jinaclip
 from jinaclip import ImagePolicy
+from jinaclip.errors import ServerError
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipRetriever, JinaClipTool
 from tests.articles import Article
@@ -170,7 +170,7 @@ def test_arguments_of_the_wrong_type_become_a_tool_message(make: Make) -> None:
 def test_a_failing_service_is_no_fault_of_the_model(make: Make, server: Server) -> None:
     server.configure(fault_rate=1.0, faults=["status_503"])
     tool = JinaClipRetriever(vectorstore=InMemoryVectorStore(make(max_retries=1))).as_tool()
-    with pytest.raises(jinaclip.ServerError):
+    with pytest.raises(ServerError):
         tool.invoke(call(text="a"))
 
 
@@ -250,7 +250,7 @@ def test_no_spelling_of_base64_reaches_the_model(make: Make, form: str) -> None:
     )
     [block] = both_ways(JinaClipRetriever(vectorstore=store).as_tool(), text="a").content
     assert "a coat" in block["text"]
-    assert "thumbnails: ['[picture]']" in block["text"] and "nested: {'image': '[picture]'}" in block["text"]
+    assert "thumbnails: ['[image]']" in block["text"] and "nested: {'image': '[image]'}" in block["text"]
     assert "GIF89a" not in block["text"] and "array" not in block["text"]
     assert len(block["text"]) < 200
 

@@ -1,10 +1,9 @@
 """Traps that LangChain's own pieces set for embedders and that have no better place.
 
-Where the other ones are: float32 in JSON, Chroma and dumps, `test_stores` (saved, JSON, cache); one client over many
-loops, L9; clients in copies, L19; threads for async, L8; short answers, L11; generators, L12; empty input, L10; keys,
-L18; caches of queries and documents, L23; images as text, L14; base64 as content, `test_tool`; requests while building,
-`test_stores`; names of key variables, L3; misspelt options, L16; paths of agents, `test_tool`; libraries that report
-home, `conftest`.
+Where the others are: float32 in JSON, Chroma and dumps, caches of queries and documents, requests while building stores
+in `test_stores`; loops, threads, cancelling, short answers, generators, empty input, images as text in
+`test_embeddings`; copies, keys, misspelt options in `test_options`; base64 as content, paths of agents in `test_tool`;
+libraries that report home in `conftest`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from llama_index.core.schema import Document, ImageNode, MediaResource, NodeWith
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from jinaclip import ConfigError, diversify
+from jinaclip import ConfigError
+from jinaclip.retrieval import diversify
 from llamaindex_jinaclip import JinaClipDiversifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
@@ -44,7 +45,7 @@ def places(found, given):
 
 
 async def test_results_of_a_query_over_the_catalogue_look_different_first(shop, catalogue):
-    """I27: a retriever and a query engine over Qdrant, sync and async; the first three are of three kinds."""
+    """A retriever and a query engine over Qdrant, sync and async; the first three are of three kinds."""
     client, aclient = QdrantClient(":memory:"), AsyncQdrantClient(":memory:")
     nodes = shop([ImageNode(image_path=str(a.picture), metadata={"id": a.id}) for a in catalogue])
     store = QdrantVectorStore("all", client=client, aclient=aclient)
@@ -67,7 +68,7 @@ async def test_results_of_a_query_over_the_catalogue_look_different_first(shop, 
 
 
 async def test_pictures_are_embedded_where_the_store_gave_no_vector(embed, server, files, post):
-    """I27: of every kind of node, in one request; text nodes and what cannot be opened keep their place."""
+    """Of every kind of node, in one request; text nodes and what cannot be opened keep their place."""
     made = embed()
     data = Path(files[3]).read_bytes()  # noqa: ASYNC240
     nodes = [
@@ -91,7 +92,7 @@ async def test_pictures_are_embedded_where_the_store_gave_no_vector(embed, serve
 
 
 async def test_nodes_and_scores_stay_as_they_are(embed, files, post):
-    """I27: the same objects in a new list, nothing written to them."""
+    """The same objects in a new list, nothing written to them."""
     given = pictures(files)
     before, nodes = copy.deepcopy(given), list(given)
     found = await post(JinaClipDiversifier(embed_model=embed(), top_n=3), given)
@@ -103,7 +104,7 @@ async def test_nodes_and_scores_stay_as_they_are(embed, files, post):
 
 
 async def test_no_results_are_none_and_ask_nobody(embed, server, monkeypatch, recorder, post):
-    """I27: no key, no request, and the events all the same."""
+    """No key, no request, and the events all the same."""
     monkeypatch.delenv("JINA_API_KEY", raising=False)
     assert await post(JinaClipDiversifier(embed_model=embed(api_key=None)), []) == []
     assert server.ledger()["requests"] == 0
@@ -111,7 +112,7 @@ async def test_no_results_are_none_and_ask_nobody(embed, server, monkeypatch, re
 
 
 async def test_events_tell_of_it(embed, files, recorder, post):
-    """I27: what came in, for which query, and what went out."""
+    """What came in, for which query, and what went out."""
     given = pictures(files)
     found = await post(JinaClipDiversifier(embed_model=embed(), top_n=2), given, query_bundle=QueryBundle("red"))
     [start], [end] = recorder.named("ReRankStartEvent"), recorder.named("ReRankEndEvent")
@@ -121,7 +122,7 @@ async def test_events_tell_of_it(embed, files, recorder, post):
 
 
 async def test_vectors_of_texts_count_for_mmr_alone(embed, server, files, post):
-    """I27: k-means compares pictures; mmr whatever has a vector."""
+    """K-means compares pictures; mmr whatever has a vector."""
     made = embed()
     vector = made.get_text_embedding("red")
     other = made.get_text_embedding("blue")
@@ -148,13 +149,12 @@ async def test_scores_count_if_they_fall_else_the_order(embed, files, post):
     ids=str,
 )
 def test_a_wrong_option_is_refused_when_it_is_made(embed, options):
-    """I17, I27."""
     with pytest.raises(ConfigError, match=next(iter(options))):
         JinaClipDiversifier(**{"embed_model": embed(), **options})
 
 
 async def test_the_loop_goes_on(embed, files):
-    """I27: other tasks run while results are embedded and clustered."""
+    """Other tasks run while results are embedded and clustered."""
     ticks = 0
 
     async def tick():
@@ -170,7 +170,7 @@ async def test_the_loop_goes_on(embed, files):
 
 
 def test_dumps_hold_no_key_and_dumps_pickles_and_copies_give_the_same(embed):
-    """I12, I13, I15, I16: a pickle holds the key, for worker processes."""
+    """A pickle holds the key, for worker processes."""
     made = JinaClipDiversifier(embed_model=embed(api_key="jina_test_secret", dimensions=64), clusters=3, top_n=2)
     dump = made.to_dict()
     assert dump["class_name"] == "JinaClipDiversifier"

@@ -10,6 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from llama_index.core.callbacks import (
+    CallbackManager,
+    CBEventType,
+    EventPayload,
+    LlamaDebugHandler,
+    TokenCountingHandler,
+)
 from llama_index.core.embeddings import MultiModalEmbedding, resolve_embed_model
 from llama_index.core.schema import ImageNode, TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
@@ -21,7 +28,7 @@ from llamaindex_jinaclip import JinaClipEmbedding
 
 
 def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
-    """I1: all abstract methods are there, and so are the batch hooks (I4) and the native async ones (I6)."""
+    """All abstract methods are there, and so are the batch hooks and the native async ones."""
     made = embed()
     assert isinstance(made, MultiModalEmbedding)
     assert resolve_embed_model(made) is made
@@ -33,7 +40,7 @@ def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
 
 
 async def test_every_method_gives_the_vector_of_the_core(embed, files):
-    """I8: sync and async agree with the core to the last bit, and all are lists of Python floats."""
+    """Sync and async agree with the core to the last bit, and all are lists of Python floats."""
     made = embed()
     clip = made.clip
     query, text, picture = clip.embed_query("red"), clip.embed_documents(["red"])[0], clip.embed_image(files[0])
@@ -57,7 +64,7 @@ async def test_every_method_gives_the_vector_of_the_core(embed, files):
 
 
 def test_a_query_is_embedded_with_the_models_instruction_where_it_has_one(embed, server):
-    """I18: v2 has one, v1 has none."""
+    """V2 has one, v1 has none."""
     v2, v1 = embed(), embed(model_name="jina-clip-v1")
     assert v2.get_query_embedding("red") != v2.get_text_embedding("red")
     assert v1.get_query_embedding("red") == v1.get_text_embedding("red")
@@ -79,7 +86,7 @@ async def test_a_batch_is_one_request_of_at_most_embed_batch_size_items(kind, em
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 async def test_order_and_number_hold_whatever_order_answers_and_batches_come_in(kind, embed, server, files):
-    """I11: the server shuffles its rows; batches are under way at once."""
+    """The server shuffles its rows; batches are under way at once."""
     server.configure(shuffle=True)
     made = embed(embed_batch_size=2)
     items = [f"text {i}" for i in range(8)] if kind == "text" else files
@@ -113,7 +120,7 @@ async def relay(server):
 
 
 async def test_async_calls_share_the_event_loop(embed, relay, files):
-    """I6: the answers come through this very loop; a call that blocks it would wait for itself."""
+    """The answers come through this very loop; a call that blocks it would wait for itself."""
     made = embed(base_url=relay, max_retries=0, timeout=20)
     assert len(await made.aget_query_embedding("red")) == 1024
     assert len(await made.aget_text_embedding("red")) == 1024
@@ -124,20 +131,31 @@ async def test_async_calls_share_the_event_loop(embed, relay, files):
     await made.clip.aclose()
 
 
-async def test_few_batches_of_pictures_are_under_way_at_once(embed, files, recorder):
-    """I7: LlamaIndex starts all batches together; ours are `num_workers`, else `max_concurrency`."""
-    for options in ({"num_workers": 2}, {"max_concurrency": 2}):
-        recorder.events.clear()
-        await embed(embed_batch_size=1, **options).aget_image_embedding_batch(files)
-        level = peak = 0
-        for event in recorder.events:
-            level += {"EmbeddingStartEvent": 1, "EmbeddingEndEvent": -1}.get(event.class_name(), 0)
-            peak = max(peak, level)
-        assert peak == 2
+@pytest.fixture(params=["sync", "async"])
+def batch(request):
+    """Calls a method for several, either way."""
+
+    async def call(made, kind, items):
+        if request.param == "sync":
+            return getattr(made, f"get_{kind}_embedding_batch")(items)
+        return await getattr(made, f"aget_{kind}_embedding_batch")(items)
+
+    return call
+
+
+@pytest.mark.parametrize("most", [2, 3])
+@pytest.mark.parametrize("kind", ["text", "image"])
+async def test_sync_and_async_calls_have_the_same_number_of_requests_in_flight(kind, most, embed, server, files, batch):
+    """As many as `max_concurrency` lets through; LlamaIndex's own sync road sends one after the other, and its
+    `num_workers` changes nothing."""
+    server.configure(base_ms=1000)
+    items = [f"text {i}" for i in range(6)] if kind == "text" else files[:6]
+    await batch(embed(embed_batch_size=2, max_concurrency=most, num_workers=1), kind, items)
+    assert (server.ledger()["requests"], server.ledger()["in_flight_max"]) == (3, most)
 
 
 async def test_the_rate_limiter_is_asked_for_pictures_as_for_texts(embed, turnstile, files):
-    """I7: once for every batch, sync and async, single and batch."""
+    """Once for every batch, sync and async, single and batch."""
     made = embed(embed_batch_size=4, rate_limiter=turnstile)
     made.get_text_embedding_batch(files)
     made.get_image_embedding_batch(files)
@@ -149,8 +167,28 @@ async def test_the_rate_limiter_is_asked_for_pictures_as_for_texts(embed, turnst
     assert (turnstile.sync, turnstile.asynchronous) == (5, 2 + 2 + 1)
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 8, 9])
+async def test_a_call_takes_a_permit_for_every_batch(count, embed, turnstile, server):
+    """One for each request that the core will send, rounded up."""
+    made = embed(embed_batch_size=4, rate_limiter=turnstile)
+    made.get_text_embedding_batch([f"text {i}" for i in range(count)])
+    assert turnstile.sync == server.ledger()["requests"] == -(-count // 4)
+    await made.aget_text_embedding_batch([f"text {i}" for i in range(count)])
+    assert turnstile.asynchronous == -(-count // 4)
+
+
+async def test_known_texts_take_no_permit(embed, turnstile, batch):
+    """Of nine texts, five are not in `embeddings_cache`; the second time all are."""
+    made = embed(embed_batch_size=4, rate_limiter=turnstile, embeddings_cache=SimpleKVStore())
+    texts = [f"text {i}" for i in range(9)]
+    made.get_text_embedding_batch(texts[:4])
+    turnstile.sync = 0
+    assert await batch(made, "text", texts) == await batch(made, "text", texts)
+    assert turnstile.sync + turnstile.asynchronous == 2
+
+
 async def test_a_picture_may_come_in_any_form(embed, files):
-    """I9: str, Path, data: URI, bytes, BytesIO, PIL and jinaclip.Image give one vector."""
+    """Str, Path, data: URI, bytes, BytesIO, PIL and jinaclip.Image give one vector."""
     made, data, picture = embed(), content(files[0]), Pillow.open(files[0])
     forms = [files[0], Path(files[0]), data_uri(data), data, BytesIO(data), picture, jinaclip.Image.from_bytes(data)]
     expected = made.get_image_embedding(files[0])
@@ -172,7 +210,7 @@ def data_uri(data):
 
 
 def test_a_stream_can_be_read_twice_and_from_its_middle(embed, files):
-    """I9: LlamaIndex hands the same BytesIO to several readers."""
+    """LlamaIndex hands the same BytesIO to several readers."""
     made, stream = embed(), BytesIO(Path(files[0]).read_bytes())
     stream.seek(17)
     assert made.get_image_embedding(stream) == made.get_image_embedding(stream) == made.get_image_embedding(files[0])
@@ -189,7 +227,7 @@ def test_a_path_outside_the_allowed_roots_is_refused_by_name(embed, files, tmp_p
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 async def test_nothing_tuples_and_generators_are_fine_and_a_lone_item_is_not(kind, embed, server, files):
-    """I10: nothing in is nothing out and no request; a lone str is not taken for its letters."""
+    """Nothing in is nothing out and no request; a lone str is not taken for its letters."""
     made = embed()
     sync, twin = getattr(made, f"get_{kind}_embedding_batch"), getattr(made, f"aget_{kind}_embedding_batch")
     assert sync([]) == await twin([]) == sync(iter(())) == made([]) == await made.acall([]) == []
@@ -204,7 +242,7 @@ async def test_nothing_tuples_and_generators_are_fine_and_a_lone_item_is_not(kin
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 async def test_an_error_names_the_item_in_the_callers_list(kind, embed, files):
-    """I28: LlamaIndex cuts lists into batches; index, message and what was paid for speak of the whole list."""
+    """LlamaIndex cuts lists into batches; index, message and what was paid for speak of the whole list."""
     made = embed(embed_batch_size=3)
     items = [f"text {i}" for i in range(8)] if kind == "text" else files
     items[4] = " " if kind == "text" else Path("missing.png")
@@ -219,7 +257,7 @@ async def test_an_error_names_the_item_in_the_callers_list(kind, embed, files):
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 async def test_a_bad_item_is_refused_before_anything_is_billed(kind, embed, server, files):
-    """I28: it stands in the last of three batches, and the first two are not sent, sync or async."""
+    """It stands in the last of three batches, and the first two are not sent, sync or async."""
     made = embed(embed_batch_size=3)
     items = [f"text {i}" for i in range(8)] if kind == "text" else files
     items[7] = " " if kind == "text" else Path("missing.png")
@@ -230,78 +268,82 @@ async def test_a_bad_item_is_refused_before_anything_is_billed(kind, embed, serv
     assert server.ledger()["requests"] == 0
 
 
-@pytest.fixture(params=["sync", "async"])
-def batch(request):
-    """Calls a method for several, either way."""
-
-    async def call(made, kind, items):
-        if request.param == "sync":
-            return getattr(made, f"get_{kind}_embedding_batch")(items)
-        return await getattr(made, f"aget_{kind}_embedding_batch")(items)
-
-    return call
-
-
-async def test_an_error_keeps_what_was_paid_for_at_its_place(embed, server, files, batch):
-    """I28: one picture of the second batch is broken; everything else that was made comes with the error, by the
-    caller's index, the same object at two places too, and no further batch is sent."""
-    made = embed(embed_batch_size=3, num_workers=1)
+async def test_an_error_keeps_what_was_paid_for_at_its_place(embed, files, batch):
+    """One image of the second batch is broken; everything else comes with the error, by the caller's index, the
+    same object at two places too."""
+    made = embed(embed_batch_size=3)
     damage(files[5])
     expected = made.get_image_embedding(files[0])
-    server.reset()
     with pytest.raises(InputError, match="image 5") as caught:
         await batch(made, "image", [files[0], files[1], files[0], files[3], files[0], files[5], files[6]])
     partial = caught.value.partial
-    assert sorted(partial.vectors) == [0, 1, 2, 3, 4]
+    assert partial.successes()[0].tolist() == [0, 1, 2, 3, 4, 6]
     assert list(partial.errors) == [caught.value.index] == [5]
     assert [partial.vectors[i].tolist() for i in (0, 2, 4)] == [expected] * 3
-    assert server.ledger()["requests"] == 2
 
 
-async def test_batches_under_way_are_waited_for_and_kept(embed, files):
-    """I28: four batches of two begin together in a loop; the first fails, and the vectors of all others are kept."""
-    damage(files[0])
-    with pytest.raises(InputError, match="image 0") as caught:
-        await embed(embed_batch_size=2, num_workers=4).aget_image_embedding_batch(files)
-    assert sorted(caught.value.partial.vectors) == [1, 2, 3, 4, 5, 6, 7]
-
-
-async def test_what_the_service_refuses_keeps_the_batches_before_it(embed, server, batch, hasty):
-    """I28: the third of four requests fails for good; the vectors of the first two are there."""
-    made = embed(embed_batch_size=2, num_workers=1, max_retries=0)
+async def test_what_the_service_refuses_keeps_what_it_gave(embed, server, batch, hasty):
+    """From the third request on the service fails for good; the vectors of the first two are there."""
+    made = embed(embed_batch_size=2, max_concurrency=1, max_retries=0)
     server.configure(script=[None, None, *["status_503"] * 9])
     with pytest.raises(APIError) as caught:
         await batch(made, "text", [f"text {i}" for i in range(8)])
-    assert (caught.value.status, sorted(caught.value.partial.vectors)) == (503, [0, 1, 2, 3])
+    assert caught.value.status == 503
+    assert caught.value.partial.successes()[0].tolist() == [0, 1, 2, 3]
     assert server.ledger()["texts"] == 4
 
 
 async def test_an_error_beside_cached_texts_counts_in_the_callers_list(embed, server, batch, hasty):
-    """I19, I28: of a batch with two known texts only the others are sent; the error speaks of the whole list."""
-    made = embed(embed_batch_size=4, num_workers=1, embeddings_cache=SimpleKVStore())
+    """Of a list with two known texts only the others are sent; the error speaks of the whole list."""
+    made = embed(embed_batch_size=4, embeddings_cache=SimpleKVStore())
     made.get_text_embedding_batch(["a", "c"])
     server.configure(poison={"bad": "poison_500"})
-    with pytest.raises(InputError, match="item 3") as caught:
+    with pytest.raises(InputError, match="text 3") as caught:
         await batch(made, "text", ["a", "b", "c", "bad"])
     assert caught.value.index == 3
-    assert sorted(caught.value.partial.vectors) == [1]
+    assert caught.value.partial.successes()[0].tolist() == [1]
+    assert caught.value.partial.errors.keys() == {3}
 
 
-async def test_a_strangers_error_ends_an_async_call(embed, server):
-    """A store of the user's fails: it is raised as it is, and no other batch begins."""
+async def test_a_refusal_beside_cached_texts_counts_in_the_callers_list(embed, server, batch):
+    """Nothing is sent, and what is to be put right is named."""
+    made = embed(embeddings_cache=SimpleKVStore())
+    made.get_text_embedding_batch(["a", "c"])
+    server.reset()
+    with pytest.raises(InputError, match="text 3: empty or blank") as caught:
+        await batch(made, "text", ["a", "b", "c", " "])
+    assert caught.value.index == 3
+    assert caught.value.partial.errors.keys() == {1, 3}
+    assert str(caught.value.partial.errors[3]) == str(caught.value)
+    assert server.ledger()["requests"] == 0
+
+
+async def test_texts_beside_one_that_failed_are_kept_by_the_cache(embed, server, batch, hasty):
+    """The second call pays for what is new alone."""
+    made = embed(embeddings_cache=SimpleKVStore())
+    server.configure(poison={"bad": "poison_500"})
+    with pytest.raises(InputError, match="text 1"):
+        await batch(made, "text", ["a", "bad", "c"])
+    server.reset()
+    await batch(made, "text", ["a", "c"])
+    assert server.ledger()["requests"] == 0
+
+
+async def test_an_error_of_the_users_store_ends_an_async_call(embed, server):
+    """It is raised as it is, and nothing is sent."""
 
     class Broken(SimpleKVStore):
         async def aget(self, key, collection="data"):
             raise OSError("the disk is gone")
 
-    made = embed(embed_batch_size=1, num_workers=1, embeddings_cache=Broken())
+    made = embed(embed_batch_size=1, embeddings_cache=Broken())
     with pytest.raises(OSError, match="the disk is gone"):
         await made.aget_text_embedding_batch(["a", "b", "c"])
     assert server.ledger()["requests"] == 0
 
 
 async def test_errors_of_the_service_are_errors_of_jinaclip(embed, server, files, hasty):
-    """I28: with the status, and never a KeyError, as LlamaIndex's own Jina class raises."""
+    """With the status, and never a KeyError, as LlamaIndex's own Jina class raises."""
     made = embed(api_key="wrong")
     for call in (made.get_query_embedding, made.get_text_embedding):
         with pytest.raises(AuthenticationError) as caught:
@@ -313,20 +355,20 @@ async def test_errors_of_the_service_are_errors_of_jinaclip(embed, server, files
     assert caught.value.status == 503
 
 
-def test_events_tell_of_pictures_as_of_texts(embed, recorder, files):
-    """I26: a start and an end for every batch; no picture, no key."""
+def test_events_tell_of_images_as_of_texts(embed, recorder, files):
+    """A start and an end for every call; no image, no key."""
     made = embed(embed_batch_size=4, api_key="jina_test_secret")
     made.get_text_embedding_batch(["a", "b"])
     made.get_image_embedding_batch([*files[:4], Path(files[4]), BytesIO(Path(files[5]).read_bytes())])
     starts, ends = recorder.named("EmbeddingStartEvent"), recorder.named("EmbeddingEndEvent")
-    assert [end.chunks for end in ends] == [["a", "b"], files[:4], ["PosixPath", "BytesIO"]]
-    assert [len(end.embeddings) for end in ends] == [2, 4, 2]
-    assert [start.model_dict for start in starts] == [made.to_payload()] * 3
+    assert [end.chunks for end in ends] == [["a", "b"], [*files[:5], "BytesIO"]]
+    assert [len(end.embeddings) for end in ends] == [2, 6]
+    assert [start.model_dict for start in starts] == [made.to_payload()] * 2
     assert "jina_test_secret" not in str(recorder.events)
 
 
-async def test_events_of_async_pictures(embed, recorder, files):
-    """I26: the same for the async twin and for a single picture; a data: URI is not repeated."""
+async def test_events_of_async_images(embed, recorder, files):
+    """The same for the async twin and for a single image; a data: URI is not repeated."""
     made = embed(embed_batch_size=4)
     uri = data_uri(content(files[0]))
     await made.aget_image_embedding_batch(files[:4])
@@ -335,8 +377,78 @@ async def test_events_of_async_pictures(embed, recorder, files):
     assert len(recorder.named("EmbeddingStartEvent")) == 2
 
 
+def image_forms(files):
+    data = content(files[0])
+    return [files[0], Path(files[0]), data_uri(data), data, BytesIO(data), Pillow.open(files[0])]
+
+
+async def test_handlers_of_the_callback_manager_get_text_alone(embed, files):
+    """LlamaIndex's own token counter takes chunks for str; base64 and signatures are not for it."""
+    counter = TokenCountingHandler(tokenizer=str.split)
+    made = embed(callback_manager=CallbackManager([counter]))
+    made.get_image_embedding_batch(image_forms(files))
+    await made.aget_image_embedding_batch(image_forms(files))
+    for image in image_forms(files):
+        made.get_image_embedding(image)
+        await made.aget_image_embedding(image)
+    encoded = base64.b64encode(content(files[0])).decode()
+    made([TextNode(text="red"), ImageNode(image=encoded), ImageNode(text="both", image_path=files[1])])
+    prompts = [event.prompt for event in counter.embedding_token_counts]
+    assert prompts[:6] == [files[0], files[0], "str", "bytes", "BytesIO", "PngImageFile"]
+    assert prompts[-3:] == ["red", "image", f"both\n{files[1]}"]
+    assert len(prompts) == 4 * 6 + 3
+
+
+CALLS = {
+    "query": lambda made, node: made.get_query_embedding(" "),
+    "text": lambda made, node: made.get_text_embedding(" "),
+    "texts": lambda made, node: made.get_text_embedding_batch(["a", " "]),
+    "image": lambda made, node: made.get_image_embedding(Path("missing.png")),
+    "images": lambda made, node: made.get_image_embedding_batch([Path("missing.png")]),
+    "nodes": lambda made, node: made([node]),
+    "async query": lambda made, node: asyncio.run(made.aget_query_embedding(" ")),
+    "async text": lambda made, node: asyncio.run(made.aget_text_embedding(" ")),
+    "async texts": lambda made, node: asyncio.run(made.aget_text_embedding_batch(["a", " "])),
+    "async image": lambda made, node: asyncio.run(made.aget_image_embedding(Path("missing.png"))),
+    "async images": lambda made, node: asyncio.run(made.aget_image_embedding_batch([Path("missing.png")])),
+    "async nodes": lambda made, node: asyncio.run(made.acall([node])),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_start_of_an_event_has_an_end_when_the_call_fails(call, embed, recorder):
+    """For the dispatcher and the callback manager, which gets the error itself."""
+    handler = LlamaDebugHandler(print_trace_on_end=False)
+    made = embed(callback_manager=CallbackManager([handler]))
+    with pytest.raises(InputError) as caught:
+        CALLS[call](made, ImageNode(image_path="missing.png"))
+    assert [len(recorder.named(f"Embedding{name}Event")) for name in ("Start", "End")] == [1, 1]
+    assert recorder.named("EmbeddingEndEvent")[0].chunks == []
+    [[start, end]] = handler.get_event_pairs(CBEventType.EMBEDDING)
+    assert start.payload == {EventPayload.SERIALIZED: made.to_payload()}
+    assert end.payload == {EventPayload.EXCEPTION: caught.value}
+
+
+async def test_an_end_after_an_error_tells_of_the_vectors_that_were_made(embed, files, recorder, batch):
+    damage(files[1])
+    with pytest.raises(InputError, match="image 1"):
+        await batch(embed(), "image", files[:3])
+    [end] = recorder.named("EmbeddingEndEvent")
+    assert (end.chunks, len(end.embeddings)) == ([files[0], files[2]], 2)
+
+
+async def test_an_async_call_that_is_cancelled_ends_its_events(embed, recorder, server):
+    server.configure(base_ms=2000)
+    handler = LlamaDebugHandler(print_trace_on_end=False)
+    made = embed(callback_manager=CallbackManager([handler]))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(made.aget_text_embedding_batch(["a"]), 0.2)
+    assert [len(recorder.named(f"Embedding{name}Event")) for name in ("Start", "End")] == [1, 1]
+    assert len(handler.get_event_pairs(CBEventType.EMBEDDING)[0]) == 2
+
+
 def test_a_long_list_meets_faults_and_loses_nothing(embed, server, hasty):
-    """I11: with a third of the answers spoilt, every text still gets its own vector."""
+    """With a third of the answers spoilt, every text still gets its own vector."""
     texts = [f"text {i}" for i in range(120)]
     made = embed(embed_batch_size=8, max_retries=20)
     calm = made.get_text_embedding_batch(texts)

@@ -66,7 +66,7 @@ def reference(qdrant):
 
 
 def test_one_store_is_searched_by_text_by_picture_and_by_both(shop, catalogue, qdrant):
-    """I21: 60 pictures in a plain VectorStoreIndex."""
+    """60 pictures in a plain VectorStoreIndex."""
     retriever = one_store(qdrant, shop, shop(picture_nodes(catalogue))).as_retriever(similarity_top_k=5)
     for asked in ("a red dress", "ein Kleid in Rot", "红色连衣裙"):
         assert named(retriever.retrieve(asked))[0] == "red-dress"
@@ -81,7 +81,7 @@ def test_one_store_is_searched_by_text_by_picture_and_by_both(shop, catalogue, q
 
 
 async def test_titles_fused_with_pictures_are_found_by_either(shop, catalogue):
-    """I21, I22: through the asynchronous client, over documents with both."""
+    """Through the asynchronous client, over documents with both."""
     client = AsyncQdrantClient(":memory:")
     documents = [
         Document(
@@ -106,7 +106,7 @@ async def test_titles_fused_with_pictures_are_found_by_either(shop, catalogue):
 
 
 def test_the_multi_modal_index_finds_pictures_and_texts(shop, catalogue, qdrant):
-    """I20: text to picture, picture to picture, text to both; picture paths and base64."""
+    """Text to picture, picture to picture, text to both; picture paths and base64."""
     nodes = picture_nodes(catalogue[:30]) + [
         ImageNode(image=base64.b64encode(a.picture.read_bytes()).decode(), metadata={"id": a.id})
         for a in catalogue[30:]
@@ -125,7 +125,7 @@ def test_the_multi_modal_index_finds_pictures_and_texts(shop, catalogue, qdrant)
 
 
 def test_a_picture_finds_its_title(shop, catalogue, qdrant):
-    """I20: image to text goes through the text store with the vector of the picture."""
+    """Image to text goes through the text store with the vector of the picture."""
     index = two_stores(qdrant, shop, text_nodes(catalogue))
     article = catalogue[7]
     query = VectorStoreQuery(query_embedding=shop.get_image_embedding(article.picture), similarity_top_k=3)
@@ -134,7 +134,7 @@ def test_a_picture_finds_its_title(shop, catalogue, qdrant):
 
 
 async def test_the_multi_modal_index_works_async(shop, catalogue):
-    """I20: LlamaIndex wants asynchronous clients for it."""
+    """LlamaIndex wants asynchronous clients for it."""
     clients = [AsyncQdrantClient(":memory:") for _ in range(2)]
     texts, images = (QdrantVectorStore(name, aclient=c) for name, c in zip(("text", "image"), clients, strict=True))
     context = StorageContext.from_defaults(vector_store=texts, image_store=images)
@@ -167,7 +167,7 @@ async def forget_loops(made):
 
 @pytest.mark.filterwarnings(*LOOPS)
 async def test_builds_with_use_async_inside_a_running_loop(shop, catalogue):
-    """I25: each build has an event loop of its own; three in a row, and the vectors are those of a plain call."""
+    """Each build has an event loop of its own; three in a row, and the vectors are those of a plain call."""
     nodes = text_nodes(catalogue[:12])
     expected = shop.get_text_embedding_batch([a.title for a in catalogue[:12]])
     for _ in range(3):
@@ -181,7 +181,7 @@ async def test_builds_with_use_async_inside_a_running_loop(shop, catalogue):
 
 @pytest.mark.filterwarnings(*LOOPS)
 async def test_multi_modal_builds_with_use_async_inside_a_running_loop(embed, files):
-    """I25: with pictures; the vectors are those of the server's digests."""
+    """With pictures; the vectors are those of the server's digests."""
     made = embed(embed_batch_size=3)
     for _ in range(3):
         nodes = [ImageNode(image_path=name, metadata={"id": name}) for name in files]
@@ -208,8 +208,8 @@ def test_a_plain_index_keeps_pictures_without_text_and_metadata(embed, files, qd
     ]
     one_store(qdrant, made, made(nodes))
     assert reference(qdrant).keys() == {node.node_id for node in nodes}
-    assert nodes[0].metadata == {"picture": files[0]}
-    assert nodes[1].metadata["picture"].startswith("sha256:")
+    assert nodes[0].metadata == {"image": files[0]}
+    assert nodes[1].metadata["image"].startswith("sha256:")
 
 
 def test_the_multi_modal_index_keeps_them_too(embed, files, qdrant):
@@ -234,7 +234,7 @@ def test_documents_with_pictures_go_into_a_plain_index(embed, files, qdrant):
     looked = QueryBundle("", embedding=made.get_image_embedding(files[2]))
     found = index.as_retriever(similarity_top_k=20).retrieve(looked)
     assert len(found) == len(files) + 1
-    assert found[0].node.metadata["picture"] == files[2]
+    assert found[0].node.metadata["image"] == files[2]
 
 
 def test_batches_of_one_kind_leave_the_other_searchable_in_one_store(embed, files, qdrant):
@@ -248,7 +248,7 @@ def test_batches_of_one_kind_leave_the_other_searchable_in_one_store(embed, file
     retriever = everything.as_retriever(similarity_top_k=20)
     assert len(retriever.retrieve("anything")) == len(files) + 2
     looked = QueryBundle("", embedding=made.get_image_embedding(files[5]))
-    assert retriever.retrieve(looked)[0].node.metadata["picture"] == files[5]
+    assert retriever.retrieve(looked)[0].node.metadata["image"] == files[5]
 
 
 def test_an_index_that_was_given_picture_nodes_returns_nothing_else(embed, files, qdrant):
@@ -284,7 +284,7 @@ def test_files_are_stored_by_path_and_not_by_content(embed, files, qdrant):
 
 
 def test_nodes_that_have_a_vector_are_not_embedded_again(embed, server, files, qdrant):
-    """I21: and their addresses are not resolved by the framework, which would fetch them without a policy."""
+    """And their addresses are not resolved by the framework, which would fetch them without a policy."""
     made = embed()
     node = ImageNode(image_url="https://no-such-host.invalid/x.png", embedding=made.get_image_embedding(files[0]))
     node.metadata["id"] = 1
@@ -294,7 +294,7 @@ def test_nodes_that_have_a_vector_are_not_embedded_again(embed, server, files, q
 
 
 def test_the_index_itself_hands_over_streams_and_paths(embed, files, qdrant):
-    """I9, I20: base64 arrives as BytesIO, a path as str; both give the vector of the file."""
+    """Base64 arrives as BytesIO, a path as str; both give the vector of the file."""
     made = embed()
     nodes = [
         ImageNode(image_path=files[0], metadata={"id": 0}),

@@ -33,7 +33,7 @@ def run(request):
 
 
 async def test_texts_and_pictures_go_through_one_pipeline(embed, files, run):
-    """I22: after a splitter, into a vector store."""
+    """After a splitter, into a vector store."""
     made = embed()
     client = QdrantClient(":memory:")
     documents = [Document(text="A red dress. " * 3), Document(text="A blue coat.")]
@@ -66,7 +66,7 @@ def lookalikes(files):
 
 @pytest.mark.parametrize("kind", ["paths", "base64", "titles", "documents", "resources"])
 async def test_the_ingestion_cache_tells_pictures_apart(embed, files, kind, run):
-    """I23: LlamaIndex's key is made of text and metadata; the second picture would get the vector of the first."""
+    """LlamaIndex's key is made of text and metadata; the second picture would get the vector of the first."""
     pipeline = IngestionPipeline(transformations=[embed()])
     first, second = [(await run(pipeline, nodes=[node]))[0] for node in lookalikes(files)[kind]]
     assert first.embedding != second.embedding
@@ -75,7 +75,7 @@ async def test_the_ingestion_cache_tells_pictures_apart(embed, files, kind, run)
 
 
 async def test_the_ingestion_cache_sees_a_new_picture_at_an_old_path(embed, files, run):
-    """I23: size and time of change count."""
+    """Size and time of change count."""
     pipeline = IngestionPipeline(transformations=[embed()])
     before = (await run(pipeline, nodes=[ImageNode(image_path=files[0])]))[0].embedding
     Pillow.new("RGB", (40, 40), "red").save(files[0])
@@ -107,7 +107,7 @@ def pairs(files):
 
 @pytest.mark.parametrize("kind", [*pairs([""])])
 async def test_the_ingestion_cache_tells_apart_what_is_embedded_beside_pictures(embed, files, kind, run):
-    """I23: where a text ends and which metadata count is not in LlamaIndex's key; it would hand back other nodes."""
+    """Where a text ends and which metadata count is not in LlamaIndex's key; it would hand back other nodes."""
     made = embed()
     pipeline = IngestionPipeline(transformations=[made])
     first, second = pairs(files)[kind]
@@ -127,7 +127,7 @@ def test_the_ingestion_cache_takes_texts_alone_for_one_text(embed):
 
 
 def test_a_hash_beside_pictures_stays_when_something_else_is_put_into_the_folder(embed, files):
-    """I23: nodes without a picture have no file whose time of change could count."""
+    """Nodes without a picture have no file whose time of change could count."""
     made, nodes = embed(), [TextNode(text="t"), ImageNode(image_path=files[0])]
     before = get_transformation_hash(nodes, made)
     Path("new").mkdir()
@@ -135,7 +135,7 @@ def test_a_hash_beside_pictures_stays_when_something_else_is_put_into_the_folder
 
 
 async def test_the_ingestion_cache_still_saves_what_it_can(embed, server, files, tmp_path, run):
-    """I23: the same nodes again are not paid for, from a persisted cache too."""
+    """The same nodes again are not paid for, from a persisted cache too."""
 
     def nodes():
         return [TextNode(text="red"), ImageNode(image_path=files[0]), ImageNode(text="both", image_path=files[1])]
@@ -154,9 +154,9 @@ async def test_the_ingestion_cache_still_saves_what_it_can(embed, server, files,
 
 
 def test_the_hash_of_texts_is_that_of_the_fields_alone(embed, files):
-    """I23: pictures are added to what a hash is made of, and only there; a dump outside has nothing of it."""
+    """Pictures are added to what a hash is made of, and only there; a dump outside has nothing of it."""
     made = embed()
-    assert "pictures" not in made.to_dict()
+    assert "images" not in made.to_dict()
     hashes = {get_transformation_hash([ImageNode(image_path=name)], made) for name in files}
     assert len(hashes) == len(files)
     swapped = [[ImageNode(image_path=files[a]), ImageNode(image_path=files[b])] for a, b in ((0, 1), (1, 0))]
@@ -166,7 +166,7 @@ def test_the_hash_of_texts_is_that_of_the_fields_alone(embed, files):
 
 
 def test_a_document_store_skips_what_it_knows(embed, server, files):
-    """I22: it goes by the hash of a node, which LlamaIndex makes of the picture too."""
+    """It goes by the hash of a node, which LlamaIndex makes of the picture too."""
     made = embed()
     pipeline = IngestionPipeline(
         transformations=[made],
@@ -207,7 +207,7 @@ def test_a_document_store_needs_the_time_of_change_to_see_a_new_picture_at_an_ol
 
 
 async def test_worker_processes_give_the_same_vectors(embed, files, monkeypatch, run):
-    """I24: `run` spawns, `arun` forks; the key travels, since there is none in the environment."""
+    """`run` spawns, `arun` forks; the key travels, since there is none in the environment."""
     for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     made = embed(embed_batch_size=2)
@@ -220,7 +220,7 @@ async def test_worker_processes_give_the_same_vectors(embed, files, monkeypatch,
 
 
 async def test_worker_processes_load_a_local_model_of_their_own(catalogue, catalogue_checkpoint):
-    """I24: weights do not travel; a parent that has used them may fork."""
+    """Weights do not travel; a parent that has used them may fork."""
     made = JinaClipEmbedding(model_name=catalogue_checkpoint, backend="local", device="cpu")
     titles = [article.title for article in catalogue[:6]]
     expected = made.get_text_embedding_batch(titles)
@@ -231,7 +231,7 @@ async def test_worker_processes_load_a_local_model_of_their_own(catalogue, catal
 
 
 def test_a_cache_of_another_process_is_read(embed, files, tmp_path):
-    """I23: keys do not hang on objects of this process."""
+    """Keys do not hang on objects of this process."""
     cache = IngestionCache()
     IngestionPipeline(transformations=[embed()], cache=cache).run(nodes=[ImageNode(image_path=files[0])])
     cache.persist(str(tmp_path / "cache.json"))

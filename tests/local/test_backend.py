@@ -18,8 +18,10 @@ import pytest
 import torch
 
 from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipError
-from jinaclip.backends.local import scheduler as engine
-from jinaclip.backends.local.scheduler import Caller, Desk, Task
+from jinaclip.backends.local import scheduler
+from jinaclip.backends.local.scheduler import Item, Worker
+from jinaclip.backends.local.towers.loader import Towers
+from jinaclip.backends.local.towers.runner import BATCH_TOKENS
 
 LENGTHS = [1, 3, 4, 9, 17, 40, 41, 90, 200, 333]
 
@@ -31,28 +33,28 @@ def texts_of(lengths: list[int], seed: int = 0) -> list[str]:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The lengths in every pass that the engine runs, pictures as 0."""
+    """The lengths in every batch that the scheduler runs, images as 0."""
     seen: list[list[int]] = []
-    run = Desk._run
+    run = Worker.run_batch
 
-    def recorded(self: Desk, batch: list[Task]) -> None:
-        seen.append([task.length for task in batch])
+    def recorded(self: Worker, batch: list[Item]) -> None:
+        seen.append([item.length for item in batch])
         run(self, batch)
 
-    monkeypatch.setattr(Desk, "_run", recorded)
+    monkeypatch.setattr(Worker, "run_batch", recorded)
     return seen
 
 
-def fail_on(monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[Task]], Exception | None]) -> None:
-    """Lets a pass fail where `fault` gives an error for its tasks."""
-    embed = Desk._embed
+def fail_on(monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[Item]], Exception | None]) -> None:
+    """Lets a batch fail where `fault` gives an error for its items."""
+    embed = Worker.embed
 
-    def failing(self: Desk, batch: list[Task]) -> np.ndarray:
+    def failing(self: Worker, batch: list[Item]) -> np.ndarray:
         if (error := fault(batch)) is not None:
             raise error
         return embed(self, batch)
 
-    monkeypatch.setattr(Desk, "_embed", failing)
+    monkeypatch.setattr(Worker, "embed", failing)
 
 
 # -- vectors
@@ -98,10 +100,10 @@ def test_narrow_types_stay_close_to_float32(local, dtype: str) -> None:
 
 def test_a_text_over_the_limit_is_refused_by_name_or_cut(local) -> None:
     long = "ab " * 4000
-    with pytest.raises(InputError, match=r"text 1 has 12,002 tokens.*8,192.*truncate=True") as caught:
+    with pytest.raises(InputError, match=r"text 1: has 12,002 tokens.*8,192.*truncate=True") as caught:
         local().embed_documents(["short", long, "also short"])
     assert caught.value.index == 1
-    assert sorted(caught.value.partial.vectors) == [0, 2]
+    assert caught.value.partial.successes()[0].tolist() == [0, 2]
     cut = local(truncate=True).embed_documents([long])[0]
     assert np.abs(cut - local().embed_documents([long[: 8192 - 2]])[0]).max() <= 1e-6
 
@@ -112,7 +114,7 @@ def test_no_text_pads_another_far_beyond_its_length(local, passes: list[list[int
     local().embed_documents(texts_of(lengths))
     padded = sum(max(batch) * len(batch) for batch in passes)
     assert padded <= 1.35 * sum(map(sum, passes))
-    assert max(max(batch) * len(batch) for batch in passes if len(batch) > 1) <= engine.TOKENS["cpu"]
+    assert max(max(batch) * len(batch) for batch in passes if len(batch) > 1) <= BATCH_TOKENS["cpu"]
 
 
 # -- sharing
@@ -125,18 +127,19 @@ def test_equal_objects_hold_one_copy_of_the_weights(folder: Path) -> None:
     )
     for clip in (first, second, narrow):
         clip.embed_query("load")
-    towers = [clip._backend._model.towers for clip in (first, second, narrow)]
+    towers = [clip._backend._model.runner.towers for clip in (first, second, narrow)]
     assert towers[0] is towers[1] is not towers[2]
     gone = weakref.ref(towers[0])
     del towers
     first.close()
     gc.collect()
     assert gone() is not None, "the second object still uses it"
-    engines = {thread for thread in threading.enumerate() if thread.name == "jinaclip-engine"} - others
+    workers = {thread for thread in threading.enumerate() if thread.name == "jinaclip-scheduler"} - others
     second.close()
     narrow.close()
     gc.collect()
-    for thread in engines:
+    assert workers
+    for thread in workers:
         thread.join(10)
     gc.collect()
     assert gone() is None, "nobody uses it any more"
@@ -156,17 +159,6 @@ def test_queries_at_once_cost_a_few_passes_not_one_each(local, passes: list[list
     assert len(passes) <= 20
 
 
-def test_a_query_does_not_wait_for_a_bulk_job() -> None:
-    desk = Desk.__new__(Desk)
-    desk._device, desk._callers = "cpu", engine.deque()
-    desk._changed, desk._open = threading.Condition(), True
-    bulk, query = (Caller(lambda tasks, rows: None, lambda error: None, 64) for _ in range(2))
-    desk.put([Task(bulk, i, ids=[1] * 500) for i in range(1000)], patient=False)
-    desk.put([Task(query, 0, ids=[1] * 9)], patient=False)
-    batches = [desk._next() for _ in range(2)]
-    assert any(task.caller is query for batch in batches for task in batch)
-
-
 # -- life
 
 
@@ -181,7 +173,7 @@ def test_a_generator_is_read_as_it_is_needed(local) -> None:
 
     assert clip.embed_documents(endless()).shape[0] == 12_000
     ahead = max(given - done for given, done in enumerate(answered, 1))
-    assert ahead <= engine.WAITING["text"] + 2 * 256 + 2 * 64
+    assert ahead <= scheduler.MAX_WAITING_TEXTS + 2 * 256 + 2 * 64
 
 
 def test_the_event_loop_goes_on_while_a_batch_runs(local) -> None:
@@ -215,17 +207,31 @@ def test_a_forked_child_loads_its_own(local) -> None:
 # -- failures
 
 
+def run_out_of_memory(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Lets torch have no memory for more texts at a time."""
+    text = Towers.text
+
+    def full(self: Towers, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if len(ids) > room:
+            raise torch.OutOfMemoryError("full")
+        return text(self, ids, mask)
+
+    monkeypatch.setattr(Towers, "text", full)
+
+
 def test_out_of_memory_halves_the_batch(local, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"text {i}" for i in range(20)]
     expected = local().embed_documents(texts)
-    fail_on(monkeypatch, lambda batch: torch.OutOfMemoryError("full") if len(batch) > 3 else None)
+    run_out_of_memory(monkeypatch, room=3)
     assert np.abs(local().embed_documents(texts) - expected).max() <= 1e-6
 
 
 def test_out_of_memory_with_one_item_says_what_to_do(local, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_on(monkeypatch, lambda batch: torch.OutOfMemoryError("full"))
-    with pytest.raises(ConfigError, match="out of memory"):
-        local().embed_query("a")
+    clip = local()
+    clip.embed_query("load")
+    run_out_of_memory(monkeypatch, room=0)
+    with pytest.raises(ConfigError, match="out of memory on cpu"):
+        clip.embed_query("a")
 
 
 def test_a_failing_model_ends_the_calls_it_touches_and_no_others(local, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,24 +244,24 @@ def test_a_failing_model_ends_the_calls_it_touches_and_no_others(local, monkeypa
 
 
 def test_a_vector_that_is_not_finite_is_an_error_of_its_item(local, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed = Desk._embed
+    embed = Worker.embed
 
-    def spoiled(self: Desk, batch: list[Task]) -> np.ndarray:
+    def spoiled(self: Worker, batch: list[Item]) -> np.ndarray:
         rows = embed(self, batch)
-        rows[[i for i, task in enumerate(batch) if task.index == 2]] = np.nan
+        rows[[i for i, item in enumerate(batch) if item.index == 2]] = np.nan
         return rows
 
-    monkeypatch.setattr(Desk, "_embed", spoiled)
-    with pytest.raises(InputError, match=r"item 2.*finite") as caught:
+    monkeypatch.setattr(Worker, "embed", spoiled)
+    with pytest.raises(InputError, match=r"text 2.*finite") as caught:
         local().embed_documents(["a", "b", "c", "d"])
-    assert sorted(caught.value.partial.vectors) == [0, 1, 3]
+    assert caught.value.partial.successes()[0].tolist() == [0, 1, 3]
 
 
-def test_one_caller_s_trouble_does_not_end_the_engine(local, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_caller_s_trouble_does_not_end_the_scheduler(local, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = local()
-    from jinaclip.call.call import Job
+    from jinaclip.call.call import Call
 
-    monkeypatch.setattr(Job, "_advance", lambda self, items: (_ for _ in ()).throw(BrokenPipeError("no terminal")))
+    monkeypatch.setattr(Call, "_advance", lambda self, items: (_ for _ in ()).throw(BrokenPipeError("no terminal")))
     with pytest.raises(BrokenPipeError):
         clip.embed_query("a")
     monkeypatch.undo()

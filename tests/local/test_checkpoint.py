@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from jinaclip.backends.local.towers import checkpoint
+from jinaclip.backends.local.towers import loader
 from jinaclip.backends.local.towers.assembly import ROPE_TABLES, Assembly
-from jinaclip.backends.local.towers.checkpoint import resolve_dtype
+from jinaclip.backends.local.towers.loader import resolve_dtype
 from jinaclip.backends.local.towers.vision import VisionConfig
 from jinaclip.errors import CheckpointError, ConfigError
 from jinaclip.local import load_towers, resolve_device
@@ -56,13 +56,13 @@ def test_every_name_and_shape_of_the_published_file(model):
     published = {name: tuple(entry["shape"]) for name, entry in manifest.items()}
     parts = built(PUBLISHED[model])
     if model == "jina-clip-v1":
-        assert {name: published.pop(name) for name in ROPE_TABLES} == parts.optional()
-    assert parts.expected() == published
+        assert {name: published.pop(name) for name in ROPE_TABLES} == parts.optional_shapes()
+    assert parts.required_shapes() == published
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_parameter_totals(model):
-    shapes = built(PUBLISHED[model]).expected()
+    shapes = built(PUBLISHED[model]).required_shapes()
     text, lora, vision = PARAMETERS[model]
     assert count(shapes, "text_model.") == text
     assert count({name: shape for name, shape in shapes.items() if "lora_" in name}) == lora
@@ -316,8 +316,8 @@ def test_devices_and_dtypes(monkeypatch):
     for bad in ("int8", "auto", torch.int8):
         with pytest.raises(ConfigError, match="dtype"):
             resolve_dtype(bad, torch.device("cpu"))
-    monkeypatch.setattr(checkpoint.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(checkpoint.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(loader.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(loader.torch.cuda, "device_count", lambda: 2)
     assert resolve_device("auto") == torch.device("cuda")
     assert resolve_device("cuda:1") == torch.device("cuda:1")
 

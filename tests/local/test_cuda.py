@@ -35,7 +35,7 @@ def test_the_default_type_is_bfloat16_and_stays_close_to_the_cpu(folder: Path) -
         JinaClip(str(folder), backend="local", device="cuda") as fast,
         JinaClip(str(folder), backend="local", device="cpu") as exact,
     ):
-        assert fast._backend._loaded().towers.dtype == torch.bfloat16
+        assert fast._backend._loaded().runner.towers.dtype == torch.bfloat16
         assert (fast.embed_documents(texts) * exact.embed_documents(texts)).sum(axis=1).min() > 0.99
         assert (fast.embed_images(shown) * exact.embed_images(shown)).sum(axis=1).min() > 0.99
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jinaclip import CheckpointError, ConfigError, JinaClip, MissingDependencyError, specs
+from jinaclip import ConfigError, JinaClip, MissingDependencyError, specs
 from jinaclip.backends.local import model as model_module
+from jinaclip.errors import CheckpointError
 from tests.tiny import GOLDEN, byte_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def test_only_four_files_are_ever_opened(own_folder: Path) -> None:
         "import sys; opened = set(); folder = sys.argv[1]\n"
         "sys.addaudithook(lambda name, args: opened.add(str(args[0])) if name == 'open' else None)\n"
         "from jinaclip import JinaClip\n"
-        "JinaClip(folder, backend='local', device='cpu').check()\n"
+        "JinaClip(folder, backend='local', device='cpu').self_test()\n"
         "print(sorted(path.removeprefix(folder + '/') for path in opened if path.startswith(folder)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(own_folder)], capture_output=True, text=True, check=True)
@@ -83,7 +84,7 @@ def test_weights_that_tell_nothing_apart_are_refused(own_folder: Path) -> None:
     weights = load_file(own_folder / "model.safetensors")
     weights["vision_model.norm.weight"] = np.zeros_like(weights["vision_model.norm.weight"])
     save_file(weights, own_folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match="two different pictures"):
+    with pytest.raises(CheckpointError, match="two different images"):
         open_folder(own_folder)
 
 
@@ -133,7 +134,7 @@ def hub_cache(root: Path, repo: str, revision: str, folder: Path) -> dict[str, s
 def load_in_process(model: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     code = (
         "import sys; from jinaclip import JinaClip\n"
-        "print(*JinaClip(sys.argv[1], backend='local', device='cpu').check().problems)"
+        "print(*JinaClip(sys.argv[1], backend='local', device='cpu').self_test().problems)"
     )
     command = [sys.executable, "-c", code, model]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from jinaclip.backends.local.preprocess import PreprocessConfig, as_picture, resize_crop
+from jinaclip.backends.local.preprocess import PreprocessConfig, resize_crop, to_rgb
 from jinaclip.backends.local.towers import text_alibi
-from jinaclip.backends.local.towers.layers import find_kept
+from jinaclip.backends.local.towers.layers import find_valid_tokens
 from jinaclip.errors import InputError
 from jinaclip.local import preprocess
 from jinaclip.specs import SPECS
@@ -81,7 +81,7 @@ def test_every_step_of_the_text_tower(model):
     parts = [tower.emb_ln, *tower.encoder.layers]
     handles = [part.register_forward_hook(lambda _, __, out: found.append(out)) for part in parts]
     with torch.inference_mode():
-        tower.encode(tokens, find_kept(tokens, None, tower.config.pad_token_id, tower.config.vocab_size))
+        tower.encode(tokens, find_valid_tokens(tokens, None, tower.config.pad_token_id, tower.config.vocab_size))
     for handle in handles:
         handle.remove()
     for name, value in zip(("emb_ln", "layer0", "layer1"), found, strict=True):
@@ -117,7 +117,7 @@ def test_pixels_to_the_last_bit(model):
 def test_a_real_picture_at_the_published_size(model):
     spec = SPECS[f"jina-clip-{model[:2]}"]
     picture = inputs(model)["raw_real_rgb"]
-    crop = resize_crop(as_picture(picture), spec.image_size)
+    crop = resize_crop(to_rgb(picture), spec.image_size)
     assert np.array_equal(np.asarray(crop), expected(model)["real_crop_u8"])
     values = preprocess(picture, spec).astype(np.float64)
     assert np.allclose([values.sum(), np.abs(values).sum()], expected(model)["real_pixel_sum"], rtol=1e-12)
@@ -133,7 +133,7 @@ def test_the_other_modes_of_the_processor():
         (np.float32(200) / np.float32(255) - np.float32(0.48145466)) / np.float32(0.26862954)
     )
     assert preprocess(picture, {"size": 16, "resize_mode": "squash"}).shape == (3, 16, 16)
-    assert PreprocessConfig.of({"size": {"height": 8, "width": 8}}).size == 8
+    assert PreprocessConfig.from_config({"size": {"height": 8, "width": 8}}).size == 8
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_the_score_function_of_flex_attention_says_the_same(which, monkeypatch):
     from torch.nn.attention.flex_attention import flex_attention
 
     def flexible(q, k, v, bias):
-        return text_alibi.attend_flex(q, k, v, bias.slopes, bias.kept.mask, flex_attention)
+        return text_alibi.attend_flex(q, k, v, bias.slopes, bias.valid.mask, flex_attention)
 
     monkeypatch.setattr(text_alibi, "attend", flexible)
     found = towers("v1-tiny").text(ids("v1-tiny", which))
@@ -222,7 +222,7 @@ def test_packing_and_widening_change_no_value(model, monkeypatch):
     from jinaclip.local import load_towers
 
     monkeypatch.setattr("jinaclip.backends.local.towers.layers.can_pack", lambda weight: False)
-    monkeypatch.setattr("jinaclip.backends.local.towers.checkpoint.can_pack", lambda weight: False)
+    monkeypatch.setattr("jinaclip.backends.local.towers.loader.can_pack", lambda weight: False)
     monkeypatch.setattr("jinaclip.backends.local.towers.text_alibi.can_pack", lambda weight: False)
     plain = load_towers(folder(model))
     assert plain.assembly.vision.blocks[0].mlp.w1.packed is None

@@ -24,7 +24,7 @@ def plain(monkeypatch):
     """Weights stay as they are, so that tests can change them."""
     for module in (layers, text_alibi):
         monkeypatch.setattr(module, "can_pack", lambda weight: False)
-    monkeypatch.setattr("jinaclip.backends.local.towers.checkpoint.can_pack", lambda weight: False)
+    monkeypatch.setattr("jinaclip.backends.local.towers.loader.can_pack", lambda weight: False)
 
 
 @pytest.fixture(params=MODELS)
@@ -103,21 +103,21 @@ def test_token_type_row_not_added(model):
 
 def test_mean_over_all_positions(model, monkeypatch):
     module = text_alibi if model == "v1-tiny" else text_rope
-    monkeypatch.setattr(module, "mean_pool", lambda hidden, kept: hidden.mean(1))
+    monkeypatch.setattr(module, "mean_pool", lambda hidden, valid: hidden.mean(1))
     assert text_change(load_towers(folder(model)), model, "ab") > 1e-2
 
 
 def test_pad_id_inside_the_text_not_masked(model, monkeypatch):
     module = text_alibi if model == "v1-tiny" else text_rope
-    right = module.find_kept
+    right = module.find_valid_tokens
 
     def ends_only(*arguments):
-        kept = right(*arguments)
-        return layers.Kept(
-            torch.ones_like(kept.mask), (kept.mask.shape[1],) * len(kept.mask), (False,) * len(kept.mask)
+        valid = right(*arguments)
+        return layers.ValidTokens(
+            torch.ones_like(valid.mask), (valid.mask.shape[1],) * len(valid.mask), (False,) * len(valid.mask)
         )
 
-    monkeypatch.setattr(module, "find_kept", ends_only)
+    monkeypatch.setattr(module, "find_valid_tokens", ends_only)
     assert text_change(load_towers(folder(model)), model, "d") > 1e-2
 
 

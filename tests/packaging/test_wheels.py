@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -52,6 +53,26 @@ def test_the_wheels_import_without_the_source_tree(wheels: dict[str, Path], tmp_
     command = [sys.executable, "-c", code, str(tmp_path), *DISTRIBUTIONS]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_test_service_runs_from_a_wheel(wheels: dict[str, Path], tmp_path: Path) -> None:
+    zipfile.ZipFile(wheels["jinaclip"]).extractall(tmp_path / "site")
+    (tmp_path / "elsewhere").mkdir()
+    code = (
+        "import jinaclip.testing, sys\n"
+        "assert jinaclip.testing.__file__.startswith(sys.argv[1])\n"
+        "with jinaclip.testing.Server() as server:\n"
+        "    print(server.ledger()['requests'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tmp_path / "elsewhere",
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 def test_all_distributions_share_one_version() -> None:

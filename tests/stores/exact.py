@@ -17,7 +17,7 @@ class ExactStore(Store):
         self.products: dict[str, Product] = {}
         self.rows: dict[tuple[str, Kind], Vectors] = {}
 
-    def add(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
+    def write(self, products: list[Product], vectors: dict[Kind, Vectors]) -> None:
         for i, product in enumerate(products):
             self.products[product.id] = product
             self.rows |= {(product.id, kind): vectors[kind][i] for kind in KINDS}

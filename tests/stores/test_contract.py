@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from examples.catalogue.products import Attributes
@@ -9,7 +10,7 @@ from examples.catalogue.products import Product as Drawn
 from examples.catalogue.wording import title
 from examples.stores.__main__ import CHANGE, LIKED, TEXT
 from examples.stores.base import BATCH, KINDS, Product
-from jinaclip import JinaClip
+from jinaclip import InputError, JinaClip, fuse, truncate
 from tests.stores.exact import ExactStore, assert_same, ids, recall
 
 ARABIC = title(Drawn("", Attributes("skirt", "red", "plain", "", "midi"), 3), "ar")
@@ -66,6 +67,31 @@ def test_a_product_indexed_again_is_replaced(opened, model, catalogue):
     assert sorted(ids(hits)) == sorted(product.id for product in some)
 
 
+def test_a_row_of_a_failed_item_is_refused_and_nothing_of_its_batch_is_stored(opened, model, catalogue, embedded):
+    """`Results.vectors` has NaN where an item failed; a store must never hold one."""
+    some = catalogue[:3]
+    for using in KINDS:
+        vectors = {kind: rows[:3].copy() for kind, rows in embedded.items()}
+        vectors[using][1] = np.nan
+        with opened(model) as store:
+            with pytest.raises(InputError, match=f"{some[1].id}.*no {using} vector") as caught:
+                store.add(some, vectors)
+            assert caught.value.index == 1
+            assert store.by_text(TEXT) == []
+
+
+def test_what_comes_between_embedding_and_storing_refuses_it_too(model, embedded):
+    results = model.embed(["a dress", " ", "a coat"])
+    assert set(results.errors) == {1}
+    texts = embedded["text"][:3]
+    for work in (lambda rows: truncate(rows, 8), lambda rows: fuse(rows, texts), lambda rows: fuse(texts, rows)):
+        with pytest.raises(InputError, match="row 1 ") as caught:
+            work(results.vectors)
+        assert caught.value.index == 1
+        places, vectors = results.successes()
+        assert len(truncate(vectors, 8)) == len(places) == 2
+
+
 def test_a_limit_beyond_the_stock_gives_the_whole_stock(opened, model, catalogue):
     with opened(model) as store:
         store.index(iter(catalogue[:12]))
@@ -117,7 +143,7 @@ def test_products_are_embedded_and_sent_in_batches(model, many):
     sizes = []
 
     class Sizes(ExactStore):
-        def add(self, products, vectors):
+        def write(self, products, vectors):
             sizes.append((len(products), *(rows.shape for rows in vectors.values())))
 
     Sizes(model).index(product for product in many[: BATCH + 1])

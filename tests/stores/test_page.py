@@ -87,11 +87,3 @@ def assert_four_searches(printed):
     asked = [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")]
     assert asked == ["text:", "picture", "jackets", "that"]
     assert len(printed.splitlines()) > 4 + 3 * 4
-
-
-def test_base_and_a_store_are_little_code():
-    def lines(name):
-        return len((EXAMPLES / f"{name}.py").read_text().splitlines())
-
-    (most,) = re.findall(r"together they are under (\d+) lines", PAGE)
-    assert max(map(lines, FILES.values())) + lines("base") < int(most)

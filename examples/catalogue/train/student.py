@@ -105,9 +105,9 @@ class Student(nn.Module):
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
         self.assembly = Assembly(config(vocab_size))
-        for name, module, key, tensor in list(self.assembly.published()):
+        for name, module, key, tensor in list(self.assembly.file_parameters()):
             initialise(name, tensor)
-            if self.assembly.adapted(name, module, key):
+            if self.assembly.has_adapter(name, module, key):
                 self._adapt(name, module, tensor)
 
     def _adapt(self, name: str, module: nn.Module, tensor: Tensor) -> None:
@@ -139,7 +139,8 @@ class Student(nn.Module):
     def published(self) -> dict[str, Tensor]:
         """Every tensor under its published name, in float16."""
         return {
-            name: tensor.detach().to(torch.float16).contiguous() for name, _, _, tensor in self.assembly.published()
+            name: tensor.detach().to(torch.float16).contiguous()
+            for name, _, _, tensor in self.assembly.file_parameters()
         }
 
     def save(self, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Multimodal retrieval with jina-clip-v1 and jina-clip-v2: texts and images in one vector space.
 
-Names are loaded on first use, so that importing the package costs next to nothing.
+What most programs need stands here; all errors in `jinaclip.errors`, ordering and classifying in `jinaclip.retrieval`,
+what adapters need in `jinaclip.hosts`, a service that misbehaves on request in `jinaclip.testing`. Names are loaded on
+first use, so that importing the package costs next to nothing.
 """
 
 from __future__ import annotations
@@ -9,104 +11,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jinaclip.batches import Batches
-    from jinaclip.call.estimate import Estimate, image_tokens
+    from jinaclip.call.results import ItemFailure, Results
     from jinaclip.call.usage import Usage
     from jinaclip.clip import JinaClip
-    from jinaclip.config import EmbedderConfig, ImagePolicy
+    from jinaclip.config import ImagePolicy
     from jinaclip.errors import (
-        APIConnectionError,
         APIError,
-        APITimeoutError,
         AuthenticationError,
-        BadResponseError,
         BudgetError,
-        CheckpointError,
         ConfigError,
-        ConversionError,
         InputError,
-        ItemError,
         JinaClipError,
         MissingDependencyError,
-        Partial,
-        QuotaError,
-        RateLimitError,
-        RequestRejectedError,
-        ServerError,
     )
-    from jinaclip.evaluation import Evaluation, evaluate
-    from jinaclip.fusion import fuse
-    from jinaclip.images.documents import Page, Pages
-    from jinaclip.inputs import Image, without_pictures
-    from jinaclip.retrieval.classification import Classification, aclassify, classify
-    from jinaclip.retrieval.diversity import diversify
-    from jinaclip.retrieval.rerank import Diversifier
-    from jinaclip.self_test import CheckReport
-    from jinaclip.specs import SPECS, ModelSpec
-    from jinaclip.vectors import truncate
+    from jinaclip.inputs import Image, Pair
+    from jinaclip.vectors import fuse, truncate
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "SPECS",
-    "APIConnectionError",
     "APIError",
-    "APITimeoutError",
     "AuthenticationError",
-    "BadResponseError",
-    "Batches",
     "BudgetError",
-    "CheckReport",
-    "CheckpointError",
-    "Classification",
     "ConfigError",
-    "ConversionError",
-    "Diversifier",
-    "EmbedderConfig",
-    "Estimate",
-    "Evaluation",
     "Image",
     "ImagePolicy",
     "InputError",
-    "ItemError",
+    "ItemFailure",
     "JinaClip",
     "JinaClipError",
     "MissingDependencyError",
-    "ModelSpec",
-    "Page",
-    "Pages",
-    "Partial",
-    "QuotaError",
-    "RateLimitError",
-    "RequestRejectedError",
-    "ServerError",
+    "Pair",
+    "Results",
     "Usage",
-    "aclassify",
-    "classify",
-    "diversify",
-    "evaluate",
     "fuse",
-    "image_tokens",
     "truncate",
-    "without_pictures",
 ]
 
 _HOMES = {
-    "batches": ("Batches",),
-    "call.estimate": ("Estimate", "image_tokens"),
+    "call.results": ("ItemFailure", "Results"),
     "call.usage": ("Usage",),
     "clip": ("JinaClip",),
-    "config": ("EmbedderConfig", "ImagePolicy"),
-    "evaluation": ("Evaluation", "evaluate"),
-    "fusion": ("fuse",),
-    "images.documents": ("Page", "Pages"),
-    "inputs": ("Image", "without_pictures"),
-    "retrieval.classification": ("Classification", "aclassify", "classify"),
-    "retrieval.diversity": ("diversify",),
-    "retrieval.rerank": ("Diversifier",),
-    "self_test": ("CheckReport",),
-    "specs": ("SPECS", "ModelSpec"),
-    "vectors": ("truncate",),
+    "config": ("ImagePolicy",),
+    "inputs": ("Image", "Pair"),
+    "vectors": ("fuse", "truncate"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""JinaClip: plan, embed, assemble."""
+"""JinaClip, the facade: a request is read, a backend embeds it, and what came of it is given back as values."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Self
 
+import numpy as np
+
 from jinaclip.backends.base import Backend
-from jinaclip.call import request as plan
-from jinaclip.call.call import Job
+from jinaclip.call.call import Call
 from jinaclip.call.estimate import Estimate, image_tokens
-from jinaclip.call.request import Plan
-from jinaclip.call.usage import Usage
+from jinaclip.call.request import Reader, Request, Task, read_many, read_one
+from jinaclip.call.results import ItemFailure, Results
+from jinaclip.call.usage import CallMeter, Meter, Usage
 from jinaclip.config import EmbedderConfig, configured
-from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError, Partial
-from jinaclip.fusion import check_weight, fuse
-from jinaclip.inputs import Image, ImageLike, Text
-from jinaclip.self_test import CheckReport, check
+from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
+from jinaclip.inputs import Image, ImageLike, Pair, Text, iterate
+from jinaclip.self_test import SelfTestReport, self_test
 from jinaclip.specs import ModelSpec, find_spec
-from jinaclip.vectors import Vectors
+from jinaclip.vectors import Vectors, check_weight
 
 FINGERPRINT_SCHEMA = 1
 """Raised whenever the same options come to mean other vectors."""
+TASKS = ("document", "query")
 
 
 class JinaClip:
@@ -43,8 +46,12 @@ class JinaClip:
     @configured(EmbedderConfig)
     def __init__(self, config: EmbedderConfig) -> None:
         self.config = config
-        self._backend = open_backend(config)
+        self._open()
         check_dimensions(config.dimensions, self.spec)
+
+    def _open(self) -> None:
+        self._backend = open_backend(self.config)
+        self._meter = Meter(self.config.token_budget)
 
     # -- what it is
 
@@ -65,8 +72,8 @@ class JinaClip:
 
     @property
     def usage(self) -> Usage:
-        """Running totals of this object."""
-        return self._backend.usage
+        """Running totals of this object; each call's own are in its `Results`."""
+        return self._meter.usage
 
     @property
     def fingerprint(self) -> str:
@@ -93,116 +100,192 @@ class JinaClip:
             return "JinaClip(not set up)"
         return f"JinaClip({self.config.model!r}, backend={self.config.backend!r}, dimensions={self.dimensions})"
 
-    # -- embed
+    # -- embed, with outcomes as values
+
+    def embed(self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document") -> Results:
+        """Texts, images and pairs of both, mixed and in order; an item that fails costs only its own row.
+
+        Args:
+            items: a str is a text, never a path or an address; an image is whatever else `embed_image` takes, such as
+                a Path, bytes, an array or a `jinaclip.Image`; a `Pair` is a text and an image fused. A generator is
+                read as it is needed.
+            task: "document" or "query", for texts; images and pairs are the same for both.
+
+        Returns:
+            Results: `vectors` float32 (n, d) with a row of NaN where an item failed, `errors` by index, `usage` of
+            this call. What ends the whole call (no key, an empty balance, an outage) is not raised either: it is in
+            `stopped`, and all rows not embedded by then are NaN. `unwrap()` raises it.
+
+        Raises:
+            InputError: `items` is one item and not several.
+            ConfigError: there is no such task.
+            BudgetError: a list would exceed `token_budget`; nothing was sent.
+            Exception: whatever the caller's own iterator raises; its `.partial` holds the results.
+        """
+        return self.run(self._read_items(items, task, snapshot=False))
+
+    async def aembed(self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document") -> Results:
+        """`embed` without blocking the event loop."""
+        return await self.arun(await asyncio.to_thread(self._read_items, items, task, snapshot=True))
+
+    def run(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
+        """Embeds what a request asks for; see `jinaclip.hosts`, for authors of adapters.
+
+        Args:
+            request: what to embed.
+            strict: send nothing if an item is known to be unusable before, so that nothing is paid for a call whose
+                results are to be unwrapped.
+            show_progress: whether to draw a bar; None goes by the option.
+        """
+        if strict and request.failures():
+            return self._refusal(request)
+        call = self._call(request, show_progress)
+        if request.total != 0:
+            with call.ending():  # so that Ctrl-C, too, comes with what was embedded until then
+                self._backend.embed(call)
+        return call.conclude()
+
+    async def arun(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
+        """`run` without blocking the event loop."""
+        if strict and request.failures():
+            return self._refusal(request)
+        if request.quick:
+            call = self._call(request, show_progress)
+        else:
+            call = await asyncio.to_thread(self._call, request, show_progress)
+        if request.total != 0:
+            with call.ending():
+                await self._backend.aembed(call)
+        return call.conclude()
+
+    def _read_items(self, items: Iterable[Any], task: Task, *, snapshot: bool) -> Request:
+        if task not in TASKS:
+            raise ConfigError(f"task={task!r} must be 'document' or 'query'")
+        return read_many(items, self.reader(snapshot=snapshot).item, "item", task)
+
+    def reader(self, *, snapshot: bool = False) -> Reader:
+        """What reads items under this object's image policy; for authors of adapters."""
+        return Reader(self.config.image_policy, snapshot=snapshot)
+
+    def _call(self, request: Request, show_progress: bool | None) -> Call:
+        if self.config.token_budget is not None and request.total is not None:
+            self.check_budget(sum(self._costs(request)[0]))
+        progress = self.config.show_progress if show_progress is None else show_progress
+        meter = CallMeter(self._meter)
+        return Call(request, self.dimensions, meter, deadline=self.config.deadline, progress=progress)
+
+    # -- embed, or raise
 
     def embed_query(self, text: str) -> Vectors:
         """A query as a vector, float32 of shape (d,). On v2 the model's instruction for queries goes before it.
 
         Raises:
             InputError: the text is no str, blank, or too long.
-            JinaClipError: the backend failed; see `jinaclip.errors`.
+            JinaClipError: the backend failed, or `deadline` (here 30 s by default) passed; see `jinaclip.errors`.
         """
-        return self._run(plan.query(text))[0]
+        return self._embed(read_one(text, self.reader().text, "text", "query", urgent=True))[0]
 
     async def aembed_query(self, text: str) -> Vectors:
         """`embed_query` without blocking the event loop."""
-        return (await self._arun(plan.query(text)))[0]
+        return (await self._aembed(read_one(text, self.reader().text, "text", "query", urgent=True)))[0]
+
+    def embed_queries(self, texts: Iterable[str]) -> Vectors:
+        """Queries as vectors, float32 of shape (n, d), rows in input order; many go into one request.
+
+        Raises as `embed_documents`; `deadline` is 30 s by default.
+        """
+        return self._embed(read_many(texts, self.reader().text, "text", "query", urgent=True))
+
+    async def aembed_queries(self, texts: Iterable[str]) -> Vectors:
+        """`embed_queries` without blocking the event loop."""
+        return await self._aembed(read_many(texts, self.reader().text, "text", "query", urgent=True))
 
     def embed_documents(self, texts: Iterable[str]) -> Vectors:
         """Texts as vectors, float32 of shape (n, d), rows in input order; no texts give (0, d) and no request.
 
-        A list is looked through before anything is sent; a generator is read as it is needed.
+        A list is validated before anything is sent; a generator is read as it is needed.
 
         Raises:
             InputError: an item is no text; `.index` says which, `.partial` holds what the others became.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
-        return self._run(plan.documents(texts))
+        return self._embed(read_many(texts, self.reader().text, "text"))
 
     async def aembed_documents(self, texts: Iterable[str]) -> Vectors:
         """`embed_documents` without blocking the event loop."""
-        return await self._arun(plan.documents(texts))
+        return await self._aembed(read_many(texts, self.reader().text, "text"))
 
     def embed_image(self, image: ImageLike) -> Vectors:
         """An image as a vector, float32 of shape (d,).
 
         Args:
-            image: a path, an https or data: URL, bytes, BytesIO, PIL picture, uint8 array or `jinaclip.Image`.
+            image: a path, an https or data: URL, bytes, BytesIO, PIL image, uint8 array or `jinaclip.Image`.
 
         Raises:
             InputError: it cannot be opened, or `image_policy` does not allow it.
             JinaClipError: the backend failed.
         """
-        return self._run(plan.picture(image, self.config.image_policy, snapshot=False))[0]
+        return self._embed(read_one(image, self.reader().image, "image"))[0]
 
     async def aembed_image(self, image: ImageLike) -> Vectors:
         """`embed_image` without blocking the event loop."""
-        item = await asyncio.to_thread(plan.picture, image, self.config.image_policy, snapshot=True)
-        return (await self._arun(item))[0]
+        request = await asyncio.to_thread(read_one, image, self.reader(snapshot=True).image, "image")
+        return (await self._aembed(request))[0]
 
     def embed_images(self, images: Iterable[ImageLike]) -> Vectors:
         """Images as vectors, float32 of shape (n, d), rows in input order.
 
-        Of a list, paths, addresses and types are looked at before anything is sent. Pictures are decoded as they are
+        Of a list, paths, addresses and types are validated before anything is sent. Images are decoded as they are
         needed; one that turns out broken gets an error, the others their vectors.
 
         Raises:
             InputError: an item is no usable image; `.index` says which, `.partial` holds the vectors of the others.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
-        return self._run(plan.pictures(images, self.config.image_policy, snapshot=False))
+        return self._embed(read_many(images, self.reader().image, "image"))
 
     async def aembed_images(self, images: Iterable[ImageLike]) -> Vectors:
         """`embed_images` without blocking the event loop."""
-        return await self._arun(await asyncio.to_thread(plan.pictures, images, self.config.image_policy, snapshot=True))
+        return await self._aembed(await asyncio.to_thread(read_many, images, self.reader(snapshot=True).image, "image"))
 
-    def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike]], *, weight: float = 0.5) -> Vectors:
+    def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
         """The text and the image of each pair as one vector, float32 of shape (n, d), always at length 1.
 
         Args:
-            pairs: (text, image) each.
+            pairs: (text, image) each, or `Pair`s with a weight of their own.
             weight: share of the text, from 0 to 1; see `fuse`.
 
         Raises:
+            ConfigError: the weight is out of range.
             InputError: an item is no pair, or half of it is unusable; `.partial` holds the other pairs' vectors.
             JinaClipError: the backend failed; `.partial` holds the pairs already embedded.
         """
-        check_weight(weight)
-        halves = plan.pairs(pairs, self.config.image_policy, snapshot=False)
-        return fuse_halves(lambda: self._run(halves), weight)
+        read = partial(self.reader().pair, weight=check_weight(weight))
+        return self._embed(read_many(pairs, read, "pair"))
 
-    async def aembed_pairs(self, pairs: Iterable[tuple[str, ImageLike]], *, weight: float = 0.5) -> Vectors:
+    async def aembed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
         """`embed_pairs` without blocking the event loop."""
-        check_weight(weight)
-        halves = await asyncio.to_thread(plan.pairs, pairs, self.config.image_policy, snapshot=True)
-        job = await self._answer(halves)
-        return fuse_halves(job.result, weight)
+        read = partial(self.reader(snapshot=True).pair, weight=check_weight(weight))
+        return await self._aembed(await asyncio.to_thread(read_many, pairs, read, "pair"))
 
-    def _run(self, items: Plan) -> Vectors:
-        job = self._job(items)
-        if items.total != 0:
-            with job.ending():  # so that Ctrl-C, too, comes with what was embedded until then
-                self._backend.embed(job)
-        return job.result()
+    def _embed(self, request: Request) -> Vectors:
+        return self.run(request, strict=True).unwrap()
 
-    async def _arun(self, items: Plan) -> Vectors:
-        return (await self._answer(items)).result()
+    async def _aembed(self, request: Request) -> Vectors:
+        return (await self.arun(request, strict=True)).unwrap()
 
-    async def _answer(self, items: Plan) -> Job:
-        job = self._job(items) if items.quick else await asyncio.to_thread(self._job, items)
-        if items.total != 0:
-            await self._backend.aembed(job)
-        return job
-
-    def _job(self, items: Plan) -> Job:
-        if self.config.token_budget is not None and isinstance(items.items, list):
-            self._backend.check_budget(sum(map(self._tokens, items.items)))
-        return Job(items, self.dimensions, progress=self.config.show_progress)
+    def _refusal(self, request: Request) -> Results:
+        """Results of a call of which nothing was sent, because some of its items are unusable."""
+        count, failures = request.total or 0, request.failures()
+        not_sent = NotSentError("not sent: another item of the list is unusable")
+        others = {i: ItemFailure(not_sent, i, request.names.get(i, request.kind)) for i in range(count)}
+        rows = np.full((count, self.dimensions), np.nan, np.float32)
+        return Results(rows, {**others, **failures})
 
     # -- before sending, and to show
 
     def preview(self, image: ImageLike, *, side: int = 512) -> bytes:
-        """A JPEG file of the whole picture for people and chat models, its longer side at most `side` pixels.
+        """A JPEG file of the whole image for people and chat models, its longer side at most `side` pixels.
 
         Opens what `embed_image` would open, under the same `image_policy`. Blocks; nothing is sent to the service.
 
@@ -211,67 +294,99 @@ class JinaClip:
         """
         from jinaclip import images
 
-        return images.preview(self.accept(image), policy=self.config.image_policy, side=side)
+        return images.preview(self.resolve_image(image), policy=self.config.image_policy, side=side)
 
-    def accept(self, image: ImageLike) -> Image:
+    def resolve_image(self, image: ImageLike) -> Image:
         """The image, if `image_policy` allows it as far as can be told without opening or fetching it.
 
         Raises:
             InputError: it does not, or it is no image.
         """
-        return plan.usable_image(image, None, self.config.image_policy)
+        return self.reader().image(image)
 
-    def look_through(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> None:
-        """Refuses what a call with these would refuse before it sends anything; for those who call in batches.
+    def validate(self, items: Iterable[str | ImageLike | Pair]) -> None:
+        """Refuses what `embed` would fail before it sends anything.
+
+        Args:
+            items: texts, images and pairs, as `embed` takes them.
 
         Raises:
-            InputError: an item is no text, or no image that `image_policy` allows; `.index` says which.
+            InputError: an item is unusable; `.index` says which.
         """
-        self._items(texts, images)
+        self._read_whole(items)
 
     def check_budget(self, tokens: int) -> None:
-        """Refuses what would exceed `token_budget`; for those who call in batches, and know what all will take.
+        """Refuses what would exceed `token_budget`; for those who embed in several calls.
 
         Raises:
             BudgetError: so many tokens are not left.
         """
-        self._backend.check_budget(tokens)
+        self._meter.check(tokens)
 
-    def _items(self, texts: Iterable[str], images: Iterable[ImageLike]) -> list[plan.Item]:
-        return [
-            *plan.documents(list(plan.several(texts, "texts"))).items,
-            *plan.pictures(list(plan.several(images, "images")), self.config.image_policy, snapshot=False).items,
-        ]
-
-    def estimate(self, texts: Iterable[str] = (), images: Iterable[ImageLike] = ()) -> Estimate:
+    def estimate(self, items: Iterable[str | ImageLike | Pair]) -> Estimate:
         """About how many requests and tokens embedding these would take; duplicates are not looked for.
 
         Texts are counted by the tokenizer where there is one, else at 1.1 tokens a word; images by tile, as they would
         be sent. Nothing is sent to the service; image URLs are fetched only where `image_resize="none"` needs sizes.
 
-        Raises:
-            InputError: an item is no text or no image.
-        """
-        items = self._items(texts, images)
-        tokens = sum(map(self._tokens, items))
-        return Estimate(self._backend.requests_for(len(items), tokens), tokens)
+        Args:
+            items: texts, images and pairs, as `embed` takes them.
 
-    def _tokens(self, item: plan.Item) -> int:
+        Raises:
+            InputError: an item is unusable; `.index` says which.
+        """
+        request = self._read_whole(items)
+        costs, failures = self._costs(request)
+        if failures:
+            raise failures[0].error()
+        return Estimate(self._backend.requests_for(request.hint or 0, sum(costs)), sum(costs))
+
+    def _costs(self, request: Request) -> tuple[list[int], list[ItemFailure]]:
+        """What each item would be billed, 0 for one that cannot be embedded, and why those cannot."""
+        costs, failures = [], []
+        for index, item in enumerate(request.items):
+            try:
+                costs.append(self._tokens(item))
+            except InputError as error:  # an image as it is has to be opened, to know its size
+                costs.append(0)
+                failures.append(ItemFailure(error, index, request.names.get(index) or "image"))
+        return costs, failures
+
+    def _read_whole(self, items: Iterable[Any]) -> Request:
+        request = self._read_items([*iterate(items, "items", "[item]")], "document", snapshot=False)
+        if request.failures():
+            self._refusal(request).unwrap()
+        return request
+
+    def _tokens(self, item: Any) -> int:
         """What an item would be billed."""
+        if isinstance(item, ItemFailure):
+            return 0
+        if isinstance(item, Pair):
+            return sum(map(self._tokens, item.halves))
         if isinstance(item, Text):
             return self._backend.count_tokens(item.value)
         as_it_is = self.config.image_resize == "none" and self.spec.tokens_per_tile
-        if not as_it_is or not isinstance(item, Image) or (item.kind == "url" and self.config.url_mode == "forward"):
+        if not as_it_is or (item.kind == "url" and self.config.url_mode == "forward"):
             return self.spec.tokens_per_tile
         from jinaclip import images
 
         return image_tokens(*images.size(item, self.config.image_policy), self.spec.name)
 
-    def check(self) -> CheckReport:
-        """Embeds one text and one picture and reports what came back; the backend's errors become `problems`."""
-        return check(self)
+    def self_test(self) -> SelfTestReport:
+        """Embeds one text and one image and reports what came back; the backend's errors become `problems`."""
+        return self_test(self)
 
     # -- life
+
+    def load(self) -> None:
+        """Loads the weights now, not with the first call. Nothing on the API.
+
+        Raises:
+            CheckpointError: they are missing, damaged or not what they claim to be.
+            ConfigError: the device is not there.
+        """
+        self._backend.load()
 
     def close(self) -> None:
         """Frees connections or weights. The object can be used again, and closed again."""
@@ -298,7 +413,7 @@ class JinaClip:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.config = state["config"]
-        self._backend = open_backend(self.config)
+        self._open()
 
 
 def open_backend(config: EmbedderConfig) -> Backend:
@@ -338,31 +453,3 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
             stacklevel=5,
         )
-
-
-def fuse_halves(embed: Callable[[], Vectors], weight: float) -> Vectors:
-    """Fuses rows that stand text, image, text, image; keeps whole pairs in `.partial` when something failed."""
-    try:
-        rows = embed()
-    except JinaClipError as error:
-        error.partial = fuse_partial(error.partial, weight)
-        raise
-    try:
-        return fuse(rows[0::2], rows[1::2], weight)
-    except InputError as error:
-        error.partial = fuse_partial(Partial(dict(enumerate(rows))), weight)
-        raise
-
-
-def fuse_partial(halves: Partial, weight: float) -> Partial:
-    """The pairs of which both halves are there."""
-    fused: dict[int, Vectors] = {}
-    errors = {index // 2: error for index, error in sorted(halves.errors.items(), reverse=True)}
-    for index in sorted(halves.vectors):
-        if index % 2 == 0 and index + 1 in halves.vectors:
-            try:
-                fused[index // 2] = fuse(halves.vectors[index], halves.vectors[index + 1], weight)
-            except InputError as error:
-                error.index = index // 2
-                errors[index // 2] = error
-    return Partial(fused, errors)

@@ -1,4 +1,4 @@
-"""Every option of jinaclip, declared once."""
+"""All options of jinaclip, each declared once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from numbers import Integral, Real
@@ -21,7 +21,7 @@ from jinaclip.secret import KEY_SHAPE, Secret
 API_URL = "https://api.jina.ai/v1/embeddings"
 KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
 MAX_BATCH = 512
-"""Items per request the service was seen to enforce."""
+"""Most items per request, as the service was seen to enforce."""
 
 Backend = Literal["api", "local"]
 ImageResize = Literal["model", "pad", "squash", "none"]
@@ -30,31 +30,31 @@ UrlMode = Literal["fetch", "forward"]
 P = ParamSpec("P")
 Owner = TypeVar("Owner")
 Check = Callable[[Any], str | None]
-"""Gives what a value should be, or None if it is."""
+"""Takes a value. Returns what it should be, in words, or None if it is fine."""
 
 
 RENAMED = {"truncate_dim": "dimensions", "truncate_dimension": "dimensions", "concurrency": "max_concurrency"}
-"""Names that other libraries use."""
+"""Names of options in other libraries, and ours for them."""
 
 
 def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenate[Owner, P], None]:
-    """Wraps `api_key` before `init` runs, so that no frame of a later traceback holds it in clear."""
+    """Wraps `api_key` in a Secret before `init` runs, so that no frame of a later traceback shows the key."""
 
     @functools.wraps(init)
-    def hidden(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
+    def hide_and_init(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
         if "api_key" in options:
             options["api_key"] = Secret.wrap(options["api_key"])
-        problem = _misplaced(args, options)
+        problem = _find_misuse(args, options)
         if problem:
             args, options = (), {}  # type: ignore[assignment]
             raise ConfigError(problem)
         init(self, *args, **options)
 
-    return hidden
+    return hide_and_init
 
 
-def _misplaced(args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
-    """What is wrong with the form of a call: unknown options, and a key where none belongs."""
+def _find_misuse(args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
+    """What is wrong with the arguments of a call, or None: an unknown option, or a key passed as another option."""
     known = [item.name for item in fields(EmbedderConfig)]
     for name in options.keys() - set(known):
         close = RENAMED.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
@@ -68,38 +68,38 @@ def _misplaced(args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePolicy:
-    """What images may be, and where text may make us look for them.
+    """Which images are accepted, and which files and addresses a str may lead to.
 
-    Strings can come from an agent or from a document's metadata, so they only reach `allowed_roots` and public https
-    addresses. Paths, bytes, pictures and arrays come from code and meet the size limits alone.
+    A str can come from an agent or from a document's metadata, so it only reaches `allowed_roots` and public https
+    addresses. Paths, bytes, PIL images and arrays come from code, so only the size limits apply to them.
     """
 
     max_bytes: int = 20 * 2**20
-    """Of an encoded image as it comes in."""
+    """Most bytes of an encoded image that is opened."""
     max_upload_bytes: int = 5_000_000
-    """Of an encoded image as it is sent; Jina documents 5 MB in one place, 8 MB in another."""
+    """Most bytes of an encoded image that is sent. Jina documents 5 MB in one place, 8 MB in another."""
     max_pixels: int = 50_000_000
-    """Before and after resizing."""
+    """Most pixels of an image, before and after resizing."""
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
-    """By content, in Pillow's names."""
-    allowed_roots: tuple[str | Path, ...] | Literal["any"] | None = None
-    """Folders that string paths must lie under; None is the current working directory, "any" lifts the limit."""
+    """Accepted formats, by Pillow's names. The content of a file decides, not its name."""
+    allowed_roots: Sequence[str | Path] | None = None
+    """Folders that paths given as str must lie under. None is the current working directory; "any" lifts the limit."""
     schemes: tuple[str, ...] = ("https",)
     ports: tuple[int, ...] = (443,)
     allow_networks: tuple[str | IPv4Network | IPv6Network, ...] = ()
-    """Non-public networks that may be dialled all the same; link-local ones never."""
+    """Networks that may be dialled even though they are not public. Link-local ones never may."""
     max_redirects: int = 3
     connect_timeout: float = 3.0
     fetch_timeout: float = 15.0
     """Seconds for one image, redirects included."""
     orient: bool = True
-    """Turn the picture as its EXIF says."""
+    """Turn the image as its EXIF says."""
     background: tuple[int, int, int] = (255, 255, 255)
-    """Shown where the picture is transparent."""
+    """Colour (red, green, blue) that replaces transparency."""
     frame: int = 0
-    """Of an animated picture."""
+    """Which frame of an animated image is used, from 0."""
     truncated: bool = False
-    """Accept a file that ends early, with what it holds."""
+    """Accept a file that is cut short, with the pixels it has."""
 
     def __post_init__(self) -> None:
         if isinstance(self.allowed_roots, str | Path) and self.allowed_roots != "any":
@@ -131,8 +131,10 @@ class EmbedderConfig:
     max_retries: int = 4
     """For each request; a query gets at most 2. Waiting for a rate limit does not count."""
     timeout: float = 60.0
-    """Seconds one attempt may take in all. A query gives up after half of it, a longer call after five times this
-    without progress."""
+    """Seconds one attempt may take in all. A call gives up after five times this without progress."""
+    deadline: float | None = None
+    """Seconds the whole call may take, queue and pauses included; None is 30 for `embed_query` and `embed_queries`, and
+    no limit for others. Loading weights does not count."""
     api_key: Secret | str | None = field(default=None, repr=False)
     """None reads JINA_API_KEY, then JINAAI_API_KEY, when the first request is made."""
     base_url: str = API_URL
@@ -146,10 +148,11 @@ class EmbedderConfig:
     revision: str | None = None
     image_policy: ImagePolicy = field(default_factory=ImagePolicy)
     image_resize: ImageResize = "model"
-    """What is done to a picture before it is sent: what the model would do ("model": shorter side to S, centre crop),
-    longer side to S on black ("pad"), S x S ("squash"), or nothing ("none": every started tile is billed)."""
+    """How an image is resized before it is sent, for a model that sees S x S pixels. "model": as the model would do it,
+    shorter side to S, then a centre crop. "pad": longer side to S, on black. "squash": to S x S. "none": not at all;
+    every started tile is billed."""
     image_quality: int | None = None
-    """None sends lossless PNG, 1 to 100 JPEG 4:4:4."""
+    """None sends lossless PNG; 1 to 100 sends JPEG 4:4:4 of that quality."""
     url_mode: UrlMode = "fetch"
     """"fetch" downloads image URLs here, under `image_policy`; "forward" lets the service download them."""
     show_progress: bool = False
@@ -160,16 +163,16 @@ class EmbedderConfig:
         object.__setattr__(self, "base_url", endpoint(self.base_url))
 
     def __repr__(self) -> str:
-        """All that is set yet: a traceback may show an object that is half made."""
-        shown = ((item.name, vars(self).get(item.name)) for item in fields(self) if item.repr)
-        return f"EmbedderConfig({', '.join(f'{name}={value!r}' for name, value in shown)})"
+        """Names the options that are set so far: a traceback may show an object that is not complete."""
+        values = ((item.name, vars(self).get(item.name)) for item in fields(self) if item.repr)
+        return f"EmbedderConfig({', '.join(f'{name}={value!r}' for name, value in values)})"
 
     @property
     def key(self) -> Secret:
         """The key to use now.
 
         Raises:
-            AuthenticationError: there is none, or it cannot be a key.
+            AuthenticationError: there is no key, or it cannot be a key.
         """
         given = Secret.wrap(self.api_key)
         key = given or next((found for name in KEY_VARIABLES if (found := Secret.wrap(os.environ.get(name)))), None)
@@ -183,10 +186,10 @@ class EmbedderConfig:
         return key
 
     def options(self) -> dict[str, Any]:
-        """The options as keywords, the key as a Secret."""
+        """The options by name, the key as a Secret."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
-    def updated(self, **changes: Any) -> EmbedderConfig:
+    def replace(self, **changes: Any) -> EmbedderConfig:
         """A copy with some options changed."""
         return replace(self, **changes)
 
@@ -197,28 +200,28 @@ EmbedderConfig.__init__ = hide_key(EmbedderConfig.__init__)  # type: ignore[meth
 def configured(
     make: Callable[P, EmbedderConfig],
 ) -> Callable[[Callable[[Owner, EmbedderConfig], None]], Callable[Concatenate[Owner, P], None]]:
-    """Gives an `__init__(self, config)` the signature of EmbedderConfig, so that no option is declared twice."""
+    """Gives an `__init__(self, config)` the signature of `make`, so that no option is declared twice."""
 
     def decorate(init: Callable[[Owner, EmbedderConfig], None]) -> Callable[Concatenate[Owner, P], None]:
         @hide_key
         @functools.wraps(init)
-        def configured_init(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
+        def init_with_config(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
             init(self, make(*args, **options))
 
         signature = inspect.signature(make)
         this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         own = signature.replace(parameters=[this, *signature.parameters.values()], return_annotation=None)
-        configured_init.__signature__ = own  # type: ignore[attr-defined]
-        return configured_init
+        init_with_config.__signature__ = own  # type: ignore[attr-defined]
+        return init_with_config
 
     return decorate
 
 
 def check_options(options: object, checks: Mapping[str, Check], prefix: str = "") -> None:
-    """Looks at every option that has a check; numbers of other libraries become Python's.
+    """Runs the check of each option that has one. Numbers of other libraries, NumPy's for example, become Python's.
 
     Raises:
-        ConfigError: one is wrong; the message names it.
+        ConfigError: an option is wrong; the message names it.
     """
     for name, check in checks.items():
         value = getattr(options, name)
@@ -227,14 +230,15 @@ def check_options(options: object, checks: Mapping[str, Check], prefix: str = ""
             object.__setattr__(options, name, value)
         problem = check(value)
         if problem:
-            raise ConfigError(f"{prefix}{name}={value!r} must be {problem}")
+            message = f"{prefix}{name}={value!r} must be {problem}"
+            raise ConfigError(message, option=f"{prefix}{name}", requirement=problem)
 
 
 def endpoint(base_url: str) -> str:
-    """The full endpoint for a host, a host with a path, or the endpoint itself.
+    """The full URL of the endpoint, from a host, a host with a path, or that URL itself.
 
     Raises:
-        ConfigError: it is no http(s) URL, or carries a user name, a query or a fragment.
+        ConfigError: it is not an http(s) URL, or it has a user name, a query or a fragment.
     """
     url = base_url.strip()
     given = url if "://" in url else f"https://{url}"
@@ -253,28 +257,31 @@ def endpoint(base_url: str) -> str:
     return f"{parts.scheme}://{host}{'' if usual else f':{parts.port}'}{path}"
 
 
-def _whole(low: int, high: float = float("inf"), *, none: bool = False) -> Callable[[Any], str | None]:
-    """A check that a value is an int within bounds; gives what it should be, or None if it is."""
+def _integer(low: int, high: float = float("inf"), *, optional: bool = False) -> Callable[[Any], str | None]:
+    """A check that a value is an int from `low` to `high`, or None if it is optional."""
     wanted = f"a whole number from {low} to {high}" if high < float("inf") else f"a whole number of at least {low}"
 
     def check(value: Any) -> str | None:
-        if value is None and none:
+        if value is None and optional:
             return None
         fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        return None if fits else wanted + (" or None" if none else "")
+        return None if fits else wanted + (" or None" if optional else "")
 
     return check
 
 
-def _is(*kinds: type, none: bool = False) -> Callable[[Any], str | None]:
+def _instance(*kinds: type, optional: bool = False) -> Callable[[Any], str | None]:
+    """A check that a value is of one of these types, or None if it is optional."""
+
     def check(value: Any) -> str | None:
-        fits = isinstance(value, kinds) or (none and value is None)
-        return None if fits else " or ".join(kind.__name__ for kind in kinds) + (" or None" if none else "")
+        fits = isinstance(value, kinds) or (optional and value is None)
+        return None if fits else " or ".join(kind.__name__ for kind in kinds) + (" or None" if optional else "")
 
     return check
 
 
-def _one_of(*choices: str) -> Callable[[Any], str | None]:
+def _choice(*choices: str) -> Callable[[Any], str | None]:
+    """A check that a value is one of these strings."""
     return lambda value: (
         None if isinstance(value, str) and value in choices else "one of " + ", ".join(map(repr, choices))
     )
@@ -285,11 +292,11 @@ def _seconds(value: Any) -> str | None:
     return None if fits else "a positive number of seconds"
 
 
-def _several(check: Check, wanted: str, *, some: bool = True) -> Check:
-    """A check that a value is a tuple or list of what another check lets pass; a lone str is none."""
+def _sequence(check: Check, wanted: str, *, allow_empty: bool = False) -> Check:
+    """A check that a value is a tuple or list, not a str, and that each of its values passes another check."""
 
     def check_all(value: Any) -> str | None:
-        fits = isinstance(value, tuple | list) and (value or not some) and not any(map(check, value))
+        fits = isinstance(value, tuple | list) and (value or allow_empty) and not any(map(check, value))
         return None if fits else f"a tuple of {wanted}"
 
     return check_all
@@ -298,7 +305,7 @@ def _several(check: Check, wanted: str, *, some: bool = True) -> Check:
 def _roots(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value == "any"):
         return None
-    return _several(_is(str, Path), 'folders, "any" or None')(value)
+    return _sequence(_instance(str, Path), 'folders, "any" or None')(value)
 
 
 def _network(value: Any) -> str | None:
@@ -310,45 +317,46 @@ def _network(value: Any) -> str | None:
 
 
 _POLICY_CHECKS: dict[str, Check] = {
-    "max_bytes": _whole(1),
-    "max_upload_bytes": _whole(1),
-    "max_pixels": _whole(1),
-    "formats": _several(_is(str), "Pillow's format names"),
+    "max_bytes": _integer(1),
+    "max_upload_bytes": _integer(1),
+    "max_pixels": _integer(1),
+    "formats": _sequence(_instance(str), "Pillow's format names"),
     "allowed_roots": _roots,
-    "schemes": _several(_one_of("http", "https"), '"https", "http"'),
-    "ports": _several(_whole(1, 65535), "port numbers"),
-    "allow_networks": _several(_network, "networks like '10.0.0.0/8'", some=False),
-    "max_redirects": _whole(0, 20),
+    "schemes": _sequence(_choice("http", "https"), '"https", "http"'),
+    "ports": _sequence(_integer(1, 65535), "port numbers"),
+    "allow_networks": _sequence(_network, "networks like '10.0.0.0/8'", allow_empty=True),
+    "max_redirects": _integer(0, 20),
     "connect_timeout": _seconds,
     "fetch_timeout": _seconds,
-    "orient": _is(bool),
+    "orient": _instance(bool),
     "background": lambda value: (
-        None if len(value) == 3 and not _several(_whole(0, 255), "")(value) else "three numbers from 0 to 255"
+        None if not _sequence(_integer(0, 255), "")(value) and len(value) == 3 else "three numbers from 0 to 255"
     ),
-    "frame": _whole(0),
-    "truncated": _is(bool),
+    "frame": _integer(0),
+    "truncated": _instance(bool),
 }
 _CHECKS: dict[str, Check] = {
     "model": lambda value: None if isinstance(value, str) and value.strip() else "a model name",
-    "backend": _one_of("api", "local"),
-    "dimensions": _whole(1, none=True),
-    "normalized": _is(bool),
-    "truncate": _is(bool),
-    "batch_size": _whole(1, MAX_BATCH),
-    "max_concurrency": _whole(1, 512),
-    "max_retries": _whole(0, 100),
+    "backend": _choice("api", "local"),
+    "dimensions": _integer(1, optional=True),
+    "normalized": _instance(bool),
+    "truncate": _instance(bool),
+    "batch_size": _integer(1, MAX_BATCH),
+    "max_concurrency": _integer(1, 512),
+    "max_retries": _integer(0, 100),
     "timeout": _seconds,
+    "deadline": lambda value: None if value is None else _seconds(value),
     "api_key": lambda value: None if value.kind == "str" else f"a str, not {value.kind}",
-    "base_url": _is(str),
-    "requests_per_minute": _whole(1, none=True),
-    "tokens_per_minute": _whole(1, none=True),
-    "token_budget": _whole(0, none=True),
-    "device": _is(str),
-    "dtype": _is(str, none=True),
-    "revision": _is(str, none=True),
-    "image_policy": _is(ImagePolicy),
-    "image_resize": _one_of("model", "pad", "squash", "none"),
-    "image_quality": _whole(1, 100, none=True),
-    "url_mode": _one_of("fetch", "forward"),
-    "show_progress": _is(bool),
+    "base_url": _instance(str),
+    "requests_per_minute": _integer(1, optional=True),
+    "tokens_per_minute": _integer(1, optional=True),
+    "token_budget": _integer(0, optional=True),
+    "device": _instance(str),
+    "dtype": _instance(str, optional=True),
+    "revision": _instance(str, optional=True),
+    "image_policy": _instance(ImagePolicy),
+    "image_resize": _choice("model", "pad", "squash", "none"),
+    "image_quality": _integer(1, 100, optional=True),
+    "url_mode": _choice("fetch", "forward"),
+    "show_progress": _instance(bool),
 }

@@ -7,6 +7,8 @@ JinaClipError
 ├── MissingDependencyError  an extra is not installed; the message names it
 ├── CheckpointError         local weights are missing, damaged or not what they claim
 ├── BudgetError             `token_budget` would be exceeded; nothing was sent
+├── NotSentError            the call ended before this item was embedded
+├── DeadlineError           the whole call took longer than `deadline` (a TimeoutError too)
 └── APIError                the hosted API, or the way to it; `.status`, `.request_id`, `.retryable`
     ├── AuthenticationError   the key is missing, wrong or not allowed
     ├── QuotaError            the balance of the key is used up
@@ -16,20 +18,14 @@ JinaClipError
     ├── ServerError           5xx and other passing refusals, after all retries
     ├── BadResponseError      an answer that does not hold: wrong count, index, dimension, JSON
     └── APIConnectionError    no connection, or one that broke
-        └── APITimeoutError     a deadline passed
+        └── APITimeoutError     an attempt or the whole call took too long (a DeadlineError too)
 
 Nothing that httpx, PIL or torch raises gets past the package, and no message holds a key, image bytes or vectors.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from typing import Any
 
 __all__ = [
     "APIConnectionError",
@@ -41,11 +37,12 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "ConversionError",
+    "DeadlineError",
     "InputError",
     "ItemError",
     "JinaClipError",
     "MissingDependencyError",
-    "Partial",
+    "NotSentError",
     "QuotaError",
     "RateLimitError",
     "RequestRejectedError",
@@ -53,25 +50,13 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """What a failed call had already computed or paid for, by the caller's index."""
-
-    vectors: Mapping[int, NDArray[Any]] = field(default_factory=dict)
-    """Checked float32 vectors of shape (d,)."""
-    errors: Mapping[int, JinaClipError] = field(default_factory=dict)
-    """One error for each item that got no vector for a reason of its own."""
-
-    def __repr__(self) -> str:
-        return f"Partial({len(self.vectors)} vectors, {len(self.errors)} item errors)"
-
-
 class JinaClipError(Exception):
     """Root of the tree.
 
     Attributes:
         index: the caller's index of the item at fault, or None.
-        partial: vectors and item errors gathered before the failure.
+        partial: a `jinaclip.Results` of what the call had computed or paid for before it failed; None where there was
+            no such call.
         attempts: how often the request was sent; 0 if never.
         retryable: whether the same call may succeed later.
     """
@@ -82,11 +67,26 @@ class JinaClipError(Exception):
         super().__init__(message)
         self.index = index
         self.attempts = attempts
-        self.partial = Partial()
+        self.partial: Any = None  # Results, which stands above this module
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""  # ImportError and OSError have texts of their own
 
 
 class ConfigError(JinaClipError, ValueError):
-    """An option, an environment variable or the endpoint is wrong."""
+    """An option, an environment variable or the endpoint is wrong.
+
+    Attributes:
+        option: name of the option whose value is wrong, or None.
+        requirement: what that value must be.
+    """
+
+    def __init__(
+        self, message: str, *, option: str | None = None, requirement: str | None = None, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.option = option
+        self.requirement = requirement
 
 
 class InputError(JinaClipError, ValueError):
@@ -107,6 +107,18 @@ class CheckpointError(JinaClipError):
 
 class BudgetError(JinaClipError):
     """The call, or its next batch, would exceed `token_budget`; it was not sent."""
+
+
+class NotSentError(JinaClipError):
+    """The call ended, for a reason of its own, before this item was embedded."""
+
+    retryable = True
+
+
+class DeadlineError(JinaClipError, TimeoutError):
+    """The whole call, queue and pauses included, took longer than `deadline`."""
+
+    retryable = True
 
 
 class APIError(JinaClipError):
@@ -175,11 +187,5 @@ class APIConnectionError(APIError):
     retryable = True
 
 
-class APITimeoutError(APIConnectionError, TimeoutError):
+class APITimeoutError(APIConnectionError, DeadlineError):
     """An attempt or the whole call took longer than it may."""
-
-
-def rename(error: JinaClipError, name: str) -> None:
-    """Puts a name before the message, in place of a number that counts something else."""
-    told = re.sub(r"^(image|text) \d+", r"the \1", str(error))
-    error.args = (f"{name}: {told}",)

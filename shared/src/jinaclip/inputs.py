@@ -1,4 +1,4 @@
-"""The two kinds of input, Text and Image, and how what callers pass becomes one of them."""
+"""The kinds of input, Text, Image and Pair, and how what callers pass becomes one of them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, Union
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip.errors import InputError
+from jinaclip.vectors import check_weight
 
 if TYPE_CHECKING:
     import PIL.Image
-
-    from jinaclip.images.documents import Page
 
 ImageKind = Literal["path", "url", "bytes", "pil", "array"]
 DATA_HEADER = 256
@@ -30,7 +29,7 @@ DATA_HEADER = 256
 LONGEST_SHOWN = 200
 """Longest name of an image that is shown whole."""
 _LETTER, _GAP = r"[A-Za-z0-9+/=_%-]", r"(?:\s|\\[nr])+"
-PICTURE = re.compile(
+ENCODED_IMAGE = re.compile(
     # the header of a data: URI, or how JPEG, PNG, GIF and WebP begin; JSON has its line breaks as \n
     rf"(?:(?i:data:(?:image/|application/octet-stream|;)[^,\s]{{0,250}},)(?:{_GAP})?"
     r"|(?=(?:(?<![A-Za-z0-9])|(?<=\\n))[/_]9j[/_]|iVBORw0KGgo|R0lGOD|UklGR))"
@@ -40,11 +39,28 @@ PICTURE = re.compile(
     rf"(?:{_GAP}{_LETTER}{{1,75}}(?=\s*\Z|[ \t]*[\r\n\\\"'<>)]))?|[A-Za-z0-9+/=_%.~-]{{40,}}(?<![.~]))"
 )
 """An image file in base64 within a text."""
+_IMAGE_URI = re.compile(r"\s*data:(?:image/|application/octet-stream|;)[^,\s]{0,250},(?:\S|[\r\n])*\s*", re.IGNORECASE)
+_UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
+_READ_FOR_BINARY = 1024
+"""Characters in which a file that was read as text gives itself away."""
+_MOST_UNREADABLE = 0.1
+"""Share of control and replacement characters among them above which a text is none; a few may stand in any text."""
+_FEW_UNREADABLE = 16
+
 
 T = TypeVar("T")
-ImageLike: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BytesIO | PIL.Image.Image | NDArray[Any] | Image | Page"
-)
+
+
+class Drawable(Protocol):
+    """Draws itself as an image when its turn comes, as a page of a document does."""
+
+    def render(self, max_pixels: int) -> PIL.Image.Image:
+        """The image, of at most so many pixels."""
+
+
+ImageLike: TypeAlias = Union[
+    str, os.PathLike[str], bytes, bytearray, memoryview, BytesIO, "PIL.Image.Image", NDArray[Any], "Image", Drawable
+]
 """What every image parameter takes."""
 
 
@@ -57,7 +73,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """A picture to embed, not yet opened. Built by `Image.from_*`, or from what `embed_image` accepts.
+    """An image to embed, not yet opened. Built by `Image.from_*`, or from what `embed_image` accepts.
 
     `confined` images were named by a plain string and must obey `ImagePolicy.allowed_roots`.
     """
@@ -81,7 +97,7 @@ class Image:
         where = str(self.source) if self.kind in ("path", "url") else self.kind
         if self.kind == "url":
             where = re.sub(r"(?<=//)[^/@]*@|[?#].*", "", where, flags=re.DOTALL)
-        where = without_pictures(where)  # base64 that was meant as a file
+        where = remove_images(where)  # base64 that was meant as a file
         return where if len(where) <= LONGEST_SHOWN else f"{where[:16]}..."
 
     @classmethod
@@ -118,9 +134,9 @@ class Image:
             raise InputError("the base64 of an image cannot be decoded; is it complete?") from None
 
     @classmethod
-    def from_pil(cls, picture: PIL.Image.Image) -> Image:
-        """A Pillow picture of any mode."""
-        return cls("pil", picture)
+    def from_pil(cls, image: PIL.Image.Image) -> Image:
+        """A Pillow image of any mode."""
+        return cls("pil", image)
 
     @classmethod
     def from_array(cls, array: NDArray[Any]) -> Image:
@@ -140,10 +156,10 @@ class Image:
         return cls("array", values)
 
     def snapshot(self) -> Image:
-        """The same picture, safe from what its owner does to it later.
+        """The same image, safe from what its owner does to it later.
 
         Raises:
-            InputError: a Pillow picture that was never decoded, and cannot be now.
+            InputError: a Pillow image that was never decoded, and cannot be now.
         """
         unread = self.kind == "pil" and getattr(self.source, "tile", None)  # still in its file, so nobody changed it
         if self.kind not in ("pil", "array") or unread:
@@ -166,48 +182,81 @@ def _only_input_errors(value: Any, what: str) -> Iterator[None]:
         raise InputError(f"{type(value).__name__} is no usable {what} of an image") from None
 
 
-def as_text(value: Any, index: int | None = None) -> Text:
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A text and an image that belong together, embedded as one vector; see `fuse`.
+
+    Attributes:
+        text: what goes through `embed_documents`.
+        image: what goes through `embed_images`.
+        weight: share of the text, 0 to 1. At 0 the text is not sent, at 1 the image is not.
+
+    Raises:
+        ConfigError: the weight is out of range.
+    """
+
+    text: str | Text
+    image: ImageLike
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", check_weight(self.weight))
+
+    @property
+    def halves(self) -> tuple[Any, ...]:
+        """The text and the image, as far as they have weight."""
+        return (self.text,) * (self.weight > 0) + (self.image,) * (self.weight < 1)
+
+
+def as_text(value: Any) -> Text:
     """The value as a Text.
 
     Raises:
-        InputError: it is no str, is blank, or cannot be written as UTF-8.
+        InputError: it is no str, is blank, holds an image instead, or cannot be written as UTF-8.
     """
-    if isinstance(value, InputError):  # an adapter could not make it out
-        raise InputError(f"{named('text', index)}: {value}", index=index)
+    if isinstance(value, Text):
+        value = value.value
     if not isinstance(value, str):
         hint = "; images go through embed_images" if is_image_like(value) else ""
-        raise InputError(f"{named('text', index)} must be a str, not {type(value).__name__}{hint}", index=index)
+        raise InputError(f"must be a str, not {type(value).__name__}{hint}")
     if not value.strip():
-        raise InputError(f"{named('text', index)} is empty or blank; leave it out", index=index)
+        raise InputError("empty or blank; leave it out")
+    if is_data_uri(value):
+        raise InputError("a data: URI of an image is no text; pass it as an image, Image.from_base64(...) say")
+    if is_binary(value):
+        raise InputError("binary data, such as an image file that was read as text; read it as what it is")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"{named('text', index)} holds half a character (a lone surrogate) at position {error.start}; "
-                'decode it again, or text.encode("utf-8", "replace").decode()',
-                index=index,
+                f"holds half a character (a lone surrogate) at position {error.start}; "
+                'decode it again, or text.encode("utf-8", "replace").decode()'
             ) from None
     return Text(str.__str__(value))  # the text itself, whatever a subclass, an enum say, prints
 
 
-def as_image(value: Any, index: int | None = None) -> Image:
+def is_binary(text: str) -> bool:
+    """Whether a str is the content of a file that holds no text."""
+    head = text[:_READ_FOR_BINARY]
+    if _UNREADABLE.search(head) is None:
+        return False
+    return len(_UNREADABLE.findall(head)) > max(_FEW_UNREADABLE, _MOST_UNREADABLE * len(head))
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether the whole of a str is the data: URI of an image."""
+    return text[:DATA_HEADER].lstrip()[:5].lower() == "data:" and _IMAGE_URI.fullmatch(text) is not None
+
+
+def as_image(value: Any) -> Image:
     """The value as an Image, not yet opened. A str is a data: URI, a URL, or else a path confined to allowed roots.
 
     Raises:
         InputError: no image can be made of it.
     """
-    try:
-        return _as_image(value)
-    except InputError as error:
-        raise InputError(f"{named('image', index)}: {error}", index=index) from None
-
-
-def _as_image(value: Any) -> Image:
     if isinstance(value, Image):
         return value
-    if isinstance(value, InputError):  # an adapter could not make it out
-        raise value
     if isinstance(value, str):
         return _from_str(value)
     if isinstance(value, os.PathLike):
@@ -245,13 +294,13 @@ def _from_data_uri(uri: str) -> Image:
     return Image.from_base64(body) if "base64" in parameters else Image.from_bytes(unquote_to_bytes(body))
 
 
-def without_pictures(text: str, instead: str = "[picture]") -> str:
-    """The text with `instead` for every picture in it, for models and traces, which have no use for base64.
+def remove_images(text: str, instead: str = "[image]") -> str:
+    """The text with `instead` for every image in it, for models and traces, which have no use for base64.
 
-    A picture is a `data:` URI, or the bare base64 of a JPEG, PNG, GIF or WebP file, also when it is wrapped into lines,
+    An image is a `data:` URI, or the bare base64 of a JPEG, PNG, GIF or WebP file, also when it is wrapped into lines,
     of the standard or the URL-safe alphabet; with fewer than 40 letters it stays.
     """
-    return PICTURE.sub(lambda _: instead, text)
+    return ENCODED_IMAGE.sub(lambda _: instead, text)
 
 
 def is_image_like(value: Any) -> bool:
@@ -263,13 +312,13 @@ def _is_pil(value: Any) -> bool:
     return any(cls.__module__ == "PIL.Image" and cls.__name__ == "Image" for cls in type(value).__mro__)
 
 
-def many(values: Iterable[T], what: str, single: str) -> Iterator[T]:
+def iterate(values: Iterable[T], what: str, single: str) -> Iterator[T]:
     """Iterates over values that must be several, not one.
 
     Raises:
         InputError: a lone item, a mapping, or nothing that can be iterated.
     """
-    lone = isinstance(values, str) or is_image_like(values) or _is_picture_array(values)
+    lone = isinstance(values, str | Text | Pair) or is_image_like(values) or is_image_array(values)
     scalar = isinstance(values, np.ndarray) and values.ndim == 0
     if lone or scalar or isinstance(values, Mapping) or not isinstance(values, Iterable):
         remedy = f"pass {single}, or use the method for one" if lone else "pass a list"
@@ -277,15 +326,11 @@ def many(values: Iterable[T], what: str, single: str) -> Iterator[T]:
     return iter(values)
 
 
-def _is_picture_array(values: Any) -> bool:
+def is_image_array(values: Any) -> bool:
+    """Whether a value can only be meant as the pixels of one image."""
     return isinstance(values, np.ndarray) and values.ndim in (2, 3) and values.dtype != object
 
 
 def is_held(values: Iterable[Any]) -> bool:
     """Whether the caller holds all the values already, so that looking through them costs nothing."""
-    return isinstance(values, Sequence | np.ndarray | frozenset | set)
-
-
-def named(what: str, index: int | None) -> str:
-    """An item as messages call it."""
-    return f"the {what}" if index is None else f"{what} {index}"
+    return isinstance(values, Collection)

@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip.errors import InputError, MissingDependencyError
-from jinaclip.evaluation.embedding import embed_queries
-from jinaclip.fusion import check_weight, fuse
-from jinaclip.vectors import Vectors, normalize
+from jinaclip.vectors import Vectors, check_weight, fuse, normalize
 
 try:
     from mteb.models import ModelMeta
@@ -83,42 +81,41 @@ class JinaClipEncoder:
         rest = itertools.chain([first], batches)
         query = prompt_type == PromptType.query
         if columns == ["text"]:
-            return self._texts(spoken(rest), query=query)
+            return self.clip.embed(texts_of(rest), task="query" if query else "document").unwrap()
         if columns == ["image"]:
             return self.clip.embed_images(image for batch in rest for image in batch["image"])
         if not columns:
             raise InputError(f"batches of {', '.join(first) or 'nothing'} hold neither texts nor images")
-        return self._both(rest, query=query)
+        return self._fuse(rest, query=query)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> NDArray[np.float32]:
         """Cosines of each with each: (n, d) and (m, d) give (n, m)."""
-        return np.atleast_2d(unit(embeddings1)) @ np.atleast_2d(unit(embeddings2)).T
+        return np.atleast_2d(to_unit(embeddings1)) @ np.atleast_2d(to_unit(embeddings2)).T
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> NDArray[np.float32]:
         """Cosines of pairs: (n, d) twice give (n,)."""
-        return np.einsum("nd,nd->n", np.atleast_2d(unit(embeddings1)), np.atleast_2d(unit(embeddings2)))
+        return np.einsum("nd,nd->n", np.atleast_2d(to_unit(embeddings1)), np.atleast_2d(to_unit(embeddings2)))
 
-    def _texts(self, texts: Iterable[str], *, query: bool) -> Vectors:
-        return embed_queries(self.clip, list(texts)) if query else self.clip.embed_documents(texts)
-
-    def _both(self, batches: Iterable[Batch], *, query: bool) -> Vectors:
-        """Texts and images of one pass over the batches; no more than a batch of pictures is held."""
+    def _fuse(self, batches: Iterable[Batch], *, query: bool) -> Vectors:
+        """Texts and images of one pass over the batches, fused; no more than a batch of images is in memory."""
         rows = []
         for batch in batches:
-            texts = self._texts(list(spoken([batch])), query=query)
-            rows.append(fuse(texts, self.clip.embed_images(list(batch["image"])), self.weight))
+            texts = list(texts_of([batch]))
+            items: list[Any] = [*texts, *map(self.clip.resolve_image, batch["image"])]
+            vectors = self.clip.embed(items, task="query" if query else "document").unwrap()
+            rows.append(fuse(vectors[: len(texts)], vectors[len(texts) :], self.weight))
         return np.concatenate(rows)
 
 
-def spoken(batches: Iterable[Batch]) -> Iterator[str]:
-    """The texts of batches."""
+def texts_of(batches: Iterable[Batch]) -> Iterator[str]:
+    """The texts of batches, with a stand-in for those without content."""
     for batch in batches:
         for text in batch["text"]:
             yield text if text.strip() else BLANK
 
 
-def unit(embeddings: Any) -> Vectors:
-    """Arrays or tensors at length 1."""
+def to_unit(embeddings: Any) -> Vectors:
+    """Vectors of arrays or tensors, at length 1."""
     return normalize(np.asarray(embeddings, np.float32))
 
 

@@ -1,29 +1,47 @@
-"""`JinaClip.check`: one text and one picture through the whole of it."""
+"""`JinaClip.self_test`: one text and one image through the whole of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jinaclip.call.results import Results
 from jinaclip.errors import JinaClipError
+from jinaclip.specs import ModelSpec
 from jinaclip.vectors import Vectors
-
-if TYPE_CHECKING:
-    from jinaclip.clip import JinaClip
 
 LENGTH_SLACK = 1e-3
 SAME = 0.9999
-"""Cosine above which a text and a picture that have nothing in common got one vector."""
+"""Cosine above which a text and an image that have nothing in common got one vector."""
+TEXT = "a check of the text side"
+
+
+class Embedder(Protocol):
+    """What is tested: a JinaClip."""
+
+    @property
+    def config(self) -> Any:
+        """Its options."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Facts of its model."""
+
+    @property
+    def dimensions(self) -> int:
+        """Width of its vectors."""
+
+    def embed(self, items: list[Any], /) -> Results:
+        """The vectors of some items."""
 
 
 @dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What `JinaClip.check` found. Latencies in seconds, None where nothing came back."""
+class SelfTestReport:
+    """What `JinaClip.self_test` found. Latencies in seconds, None where nothing came back."""
 
     model: str
     backend: str
@@ -41,25 +59,25 @@ class CheckReport:
         return not self.problems
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Probe:
     """One embedding, and how it went."""
 
-    vector: Vectors | None = None
-    norm: float | None = None
-    seconds: float | None = None
-    problems: list[str] = field(default_factory=list)
+    vector: Vectors | None
+    norm: float | None
+    seconds: float | None
+    tokens: int
+    problems: tuple[str, ...]
 
 
-def check(clip: JinaClip) -> CheckReport:
-    """Embeds a text and a picture and says whether the answers are sound."""
-    before = clip.usage.tokens
-    text = probe("text", lambda: clip.embed_documents(["a check of the text side"])[0], clip)
-    image = probe("image", lambda: clip.embed_image(checkerboard()), clip)
-    problems = text.problems + image.problems
+def self_test(clip: Embedder) -> SelfTestReport:
+    """Embeds a text and an image and says whether the answers are sound."""
+    text = probe("text", TEXT, clip)
+    image = probe("image", checkerboard(), clip)
+    problems = [*text.problems, *image.problems]
     if text.vector is not None and image.vector is not None and cosine(text.vector, image.vector) > SAME:
-        problems.append("a text and a picture got the same vector")
-    return CheckReport(
+        problems.append("a text and an image got the same vector")
+    return SelfTestReport(
         model=clip.spec.name,
         backend=clip.config.backend,
         dimensions=clip.dimensions,
@@ -67,31 +85,39 @@ def check(clip: JinaClip) -> CheckReport:
         image_norm=image.norm,
         text_latency=text.seconds,
         image_latency=image.seconds,
-        tokens=clip.usage.tokens - before,
+        tokens=text.tokens + image.tokens,
         problems=tuple(problems),
     )
 
 
-def probe(name: str, embed: Callable[[], Vectors], clip: JinaClip) -> Probe:
+def probe(name: str, item: Any, clip: Embedder) -> Probe:
     """One embedding, timed and looked at."""
     started = time.perf_counter()
+    results = clip.embed([item])
+    seconds = time.perf_counter() - started
     try:
-        vector = embed()
+        vector = results.unwrap()[0]
     except JinaClipError as error:
-        return Probe(problems=[f"{name}: {type(error).__name__}: {error}"])
-    length = float(np.linalg.norm(vector))
-    result = Probe(vector, length, time.perf_counter() - started)
+        return Probe(None, None, None, results.usage.tokens, (f"{name}: {type(error).__name__}: {error}",))
+    norm = float(np.linalg.norm(vector))
+    return Probe(vector, norm, seconds, results.usage.tokens, tuple(f"{name}: {p}" for p in problems(vector, clip)))
+
+
+def problems(vector: Vectors, clip: Embedder) -> list[str]:
+    """What is wrong with a vector."""
+    found = []
     if vector.shape != (clip.dimensions,):
-        result.problems.append(f"{name}: shape {vector.shape}, not ({clip.dimensions},)")
+        found.append(f"shape {vector.shape}, not ({clip.dimensions},)")
     if not np.isfinite(vector).all():
-        result.problems.append(f"{name}: NaN or infinity in the vector")
-    if clip.config.normalized and abs(length - 1) > LENGTH_SLACK:
-        result.problems.append(f"{name}: length {length:.4f}, not 1")
-    return result
+        found.append("NaN or infinity in the vector")
+    norm = float(np.linalg.norm(vector))
+    if clip.config.normalized and abs(norm - 1) > LENGTH_SLACK:
+        found.append(f"length {norm:.4f}, not 1")
+    return found
 
 
 def checkerboard() -> NDArray[np.uint8]:
-    """A small picture, uint8 of shape (64, 64, 3)."""
+    """A small image, uint8 of shape (64, 64, 3)."""
     squares = np.indices((64, 64)).sum(axis=0) // 16 % 2
     return (squares[..., None] * np.array([200, 120, 40])).astype(np.uint8)
 

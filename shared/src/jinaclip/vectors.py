@@ -1,4 +1,4 @@
-"""Arithmetic on embeddings: float32 arrays whose last axis is the vector."""
+"""Arithmetic on embeddings: float32 arrays whose last axis is the vector. Rows of NaN, of failed items, are refused."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jinaclip.errors import InputError
+from jinaclip.errors import ConfigError, InputError
 
 Vectors = NDArray[np.float32]
+FAILED_ROW = "; an item that failed has no vector, leave it out with Results.successes()"
+OPPOSITE = 1e-6
+"""Length of the mean under which two vectors cancel out and rounding would choose the direction."""
 
 
 def as_vectors(values: ArrayLike, name: str = "embeddings") -> Vectors:
     """The values as float32 of shape (d,) or (n, d).
 
     Raises:
-        InputError: they are not numbers, not finite, or of another shape.
+        InputError: they are not numbers, not finite, or of another shape; `.index` is the first row that is not finite.
     """
     try:
         vectors = np.asarray(values, dtype=np.float32)
@@ -25,8 +28,15 @@ def as_vectors(values: ArrayLike, name: str = "embeddings") -> Vectors:
     if vectors.ndim not in (1, 2) or vectors.shape[-1] == 0:
         raise InputError(f"{name} must have shape (d,) or (n, d), not {vectors.shape}")
     if not np.isfinite(vectors).all():
-        raise InputError(f"{name} hold NaN or infinity")
+        _refuse_first_unsound(vectors, name)
     return vectors
+
+
+def _refuse_first_unsound(vectors: Vectors, name: str) -> None:
+    if vectors.ndim == 1:
+        raise InputError(f"{name}: NaN or infinity{FAILED_ROW}")
+    index = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+    raise InputError(f"row {index} of {name} holds NaN or infinity{FAILED_ROW}", index=index)
 
 
 def norms(vectors: Vectors) -> NDArray[Any]:
@@ -66,3 +76,41 @@ def truncate(embeddings: ArrayLike, dimensions: int) -> Vectors:
     if isinstance(dimensions, bool) or not isinstance(dimensions, int | np.integer) or not 1 <= dimensions <= width:
         raise InputError(f"dimensions={dimensions!r} must be an int from 1 to {width}, the width of the embeddings")
     return normalize(vectors[..., :dimensions])
+
+
+def check_weight(weight: float) -> float:
+    """The weight of the text, from 0 (image alone) to 1 (text alone).
+
+    Raises:
+        ConfigError: it is no number in that range.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int | float | np.number) or not 0 <= weight <= 1:
+        raise ConfigError(f"weight={weight!r} must be a number from 0 (image alone) to 1 (text alone)")
+    return float(weight)
+
+
+def fuse(text: ArrayLike, image: ArrayLike, weight: float = 0.5) -> Vectors:
+    """normalise(weight * text + (1 - weight) * image), over unit vectors.
+
+    Args:
+        text: shape (d,) or (n, d); brought to length 1 first.
+        image: of the same shape; brought to length 1 first.
+        weight: share of the text, 0 to 1.
+
+    Returns:
+        float32 of the same shape, each vector at length 1.
+
+    Raises:
+        ConfigError: the weight is out of range.
+        InputError: shapes differ, a vector is zero, or a text and its image are exactly opposite.
+    """
+    share = np.float32(check_weight(weight))
+    texts, images = as_vectors(text, "text"), as_vectors(image, "image")
+    if texts.shape != images.shape:
+        raise InputError(f"text {texts.shape} and image {images.shape} must have the same shape")
+    mean = share * normalize(texts) + (1 - share) * normalize(images)
+    cancelled = np.flatnonzero(norms(mean).ravel() < OPPOSITE)
+    if cancelled.size:
+        index = int(cancelled[0]) if mean.ndim > 1 else None
+        raise InputError("text and image point in opposite directions and cancel out; use another weight", index=index)
+    return normalize(mean)

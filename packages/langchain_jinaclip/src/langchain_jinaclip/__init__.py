@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_jinaclip.compressor import JinaClipDiversifier
     from langchain_jinaclip.embeddings import JinaClipEmbeddings
-    from langchain_jinaclip.retriever import JinaClipRetriever, JinaClipTool
+    from langchain_jinaclip.retriever import JinaClipRetriever
+    from langchain_jinaclip.tool import JinaClipTool
 
 __version__ = "0.1.0"
 
@@ -21,7 +22,7 @@ _HOMES = {
     "JinaClipDiversifier": "compressor",
     "JinaClipEmbeddings": "embeddings",
     "JinaClipRetriever": "retriever",
-    "JinaClipTool": "retriever",
+    "JinaClipTool": "tool",
 }
 
 

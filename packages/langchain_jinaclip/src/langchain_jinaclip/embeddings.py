@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from langchain_core.embeddings import Embeddings
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
-from jinaclip import AuthenticationError, EmbedderConfig, ImagePolicy, JinaClip
-from langchain_jinaclip.inputs import as_image, as_pair, each, is_several
+from jinaclip import AuthenticationError, ImagePolicy, JinaClip, Pair, hosts
+from jinaclip.hosts import Backend, EmbedderConfig, ImageResize, UrlMode, check_weight
+from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
 
 
-def key_of_environment() -> SecretStr | None:
+def key_from_environment() -> SecretStr | None:
     """JINA_API_KEY, else JINAAI_API_KEY, else None."""
     try:
         return SecretStr(EmbedderConfig().key.reveal())
     except AuthenticationError:
-        return None  # the local backend needs none; the API backend asks again and says what is wrong
+        return None  # the local backend needs no key; the API backend asks again and says what is wrong
 
 
-async def as_lists(vectors: Awaitable[Any]) -> list[list[float]]:
+async def to_lists(vectors: Any) -> list[list[float]]:
     """Rows as Python floats, in a thread and one by one, so that the event loop gets its turn between them."""
-    rows = await vectors
-    return await asyncio.to_thread(lambda: [row.tolist() for row in rows])
+    return await asyncio.to_thread(lambda: [row.tolist() for row in vectors])
 
 
 class JinaClipEmbeddings(BaseModel, Embeddings):
     """jina-clip-v1 and jina-clip-v2 as LangChain embeddings, for texts, images and pairs of both.
 
-    The fields are the options of `jinaclip.EmbedderConfig`, with its meanings and defaults. They cannot be changed
+    The fields are the options of `jinaclip.JinaClip`, with its meanings and defaults. They cannot be changed
     afterwards; `model_copy(update=...)` gives another object. Safe to use from many threads and event loops at once.
     Vectors are lists of Python floats, `dimensions` long, at length 1 unless `normalized=False`.
 
-    Images are paths, https or data: URLs, bytes, BytesIO, PIL pictures, uint8 arrays, `jinaclip.Image`, or image
+    Images are paths, https or data: URLs, bytes, BytesIO, PIL images, uint8 arrays, `jinaclip.Image`, or image
     content blocks with `url` or `base64`.
 
     Args:
-        api_key: for `backend="api"`; read from JINA_API_KEY, then JINAAI_API_KEY, when the object is made.
+        model: also by the name `model_name`.
+        api_key: for `backend="api"`; read from JINA_API_KEY, then JINAAI_API_KEY, when the object is made. A str
+            becomes a SecretStr. Also by the name `jina_api_key`.
 
     Raises:
         ValidationError: an option does not exist or is of the wrong type.
@@ -49,32 +52,33 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     # hidden, as a misspelt api_key has a key for its value
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    model: str = Field(default="jina-clip-v2", validation_alias=AliasChoices("model", "model_name"))
-    backend: Literal["api", "local"] = "api"
-    dimensions: int | None = None
-    normalized: bool = True
-    truncate: bool = False
-    batch_size: int = 64
-    max_concurrency: int = 8
-    max_retries: int = 4
-    timeout: float = 60.0
-    api_key: SecretStr | None = Field(
-        default_factory=key_of_environment, validation_alias=AliasChoices("api_key", "jina_api_key")
+    model: str = Field(default=EmbedderConfig.model, validation_alias=AliasChoices("model", "model_name"))
+    backend: Backend = EmbedderConfig.backend
+    dimensions: int | None = EmbedderConfig.dimensions
+    normalized: bool = EmbedderConfig.normalized
+    truncate: bool = EmbedderConfig.truncate
+    batch_size: int = EmbedderConfig.batch_size
+    max_concurrency: int = EmbedderConfig.max_concurrency
+    max_retries: int = EmbedderConfig.max_retries
+    timeout: float = EmbedderConfig.timeout
+    deadline: float | None = EmbedderConfig.deadline
+    api_key: SecretStr | str | None = Field(  # a str is for callers; what is kept is a SecretStr
+        default_factory=key_from_environment, validation_alias=AliasChoices("api_key", "jina_api_key")
     )
-    base_url: str = "https://api.jina.ai/v1/embeddings"
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    token_budget: int | None = None
-    device: str = "auto"
-    dtype: str | None = None
-    revision: str | None = None
+    base_url: str = EmbedderConfig.base_url
+    requests_per_minute: int | None = EmbedderConfig.requests_per_minute
+    tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
+    token_budget: int | None = EmbedderConfig.token_budget
+    device: str = EmbedderConfig.device
+    dtype: str | None = EmbedderConfig.dtype
+    revision: str | None = EmbedderConfig.revision
     image_policy: ImagePolicy = Field(default_factory=ImagePolicy)
-    image_resize: Literal["model", "pad", "squash", "none"] = "model"
-    image_quality: int | None = None
-    url_mode: Literal["fetch", "forward"] = "fetch"
-    show_progress: bool = False
+    image_resize: ImageResize = EmbedderConfig.image_resize
+    image_quality: int | None = EmbedderConfig.image_quality
+    url_mode: UrlMode = EmbedderConfig.url_mode
+    show_progress: bool = EmbedderConfig.show_progress
 
-    _clip: JinaClip
+    _clip: JinaClip = PrivateAttr()
 
     if not TYPE_CHECKING:  # type checkers make the signature from the fields
 
@@ -83,29 +87,29 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             for name in [name for name, value in options.items() if isinstance(value, str) and name not in plain]:
                 options[name] = SecretStr(options[name])  # before anything can fail with the key among its variables
             super().__init__(**options)
-            # the core looks at what was given: pydantic makes a number of True and of "64"
+            # the core checks what was given: pydantic makes a number of True and of "64"
             given = {name: options.get(name, getattr(self, name)) for name in JinaClipEmbeddings.model_fields}
             self._clip = JinaClip(**{**given, "image_policy": self.image_policy})
             if self.backend == "api":
-                _ = self._clip.config.key  # a missing one is told here, not by the first search
+                _ = self._clip.config.key  # a missing one is reported here, not by the first search
 
     @property
     def clip(self) -> JinaClip:
-        """The core's object, for `usage`, `estimate`, `check`, `dimensions`, `close`, and for caches `fingerprint`."""
+        """The core's object, for `embed`, `usage`, `estimate`, `self_test`, `dimensions`, `close` and `fingerprint`."""
         return self._clip
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Texts as vectors, in their order; no texts give [] and no request.
 
         Raises:
-            InputError: an item is no text; `.index` says which, `.partial` holds what the others became.
+            InputError: an item is no text; `.index` says which, `.partial` holds the results of the others.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
         return self._clip.embed_documents(texts).tolist()
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """`embed_documents` without blocking the event loop; ends at once when cancelled."""
-        return await as_lists(self._clip.aembed_documents(texts))
+        return await to_lists(await self._clip.aembed_documents(texts))
 
     def embed_query(self, text: str) -> list[float]:
         """A query as a vector, on v2 after the model's instruction for queries. Raises as `embed_documents`."""
@@ -115,34 +119,55 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         """`embed_query` without blocking the event loop; ends at once when cancelled."""
         return (await self._clip.aembed_query(text)).tolist()
 
-    def embed_images(self, images: Iterable[Any]) -> list[list[float]]:
+    def embed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:
         """Images as vectors, in their order; no images give [] and no request. Raises as `embed_documents`."""
-        return self._clip.embed_images(each(as_image, images)).tolist()
+        convert = partial(resolve_image, self._clip)
+        return hosts.embed(self._clip, images, convert, kind="image", strict=True).unwrap().tolist()
 
-    async def aembed_images(self, images: Iterable[Any]) -> list[list[float]]:
+    async def aembed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:
         """`embed_images` without blocking the event loop; ends at once when cancelled."""
-        return await as_lists(self._clip.aembed_images(await asyncio.to_thread(each, as_image, images)))
+        convert = partial(resolve_image, self._clip)
+        return await to_lists((await hosts.aembed(self._clip, images, convert, kind="image", strict=True)).unwrap())
 
-    def embed_image(self, uris: Any) -> Any:
+    @overload
+    def embed_image(self, uris: ImageInput) -> list[float]: ...  # type: ignore[overload-overlap]  # a str is one image
+    @overload
+    def embed_image(self, uris: Iterable[ImageInput]) -> list[list[float]]: ...
+    def embed_image(self, uris: Any) -> list[float] | list[list[float]]:
         """The name that Chroma and LanceDB call: a list gives a list of vectors, one image gives one vector.
 
         Raises as `embed_documents`.
         """
-        return self.embed_images(uris) if is_several(uris) else self._clip.embed_image(as_image(uris)).tolist()
+        return self._clip.embed_image(unwrap_block(uris)).tolist() if is_single(uris) else self.embed_images(uris)
 
-    async def aembed_image(self, uris: Any) -> Any:
+    @overload
+    async def aembed_image(self, uris: ImageInput) -> list[float]: ...  # type: ignore[overload-overlap]
+    @overload
+    async def aembed_image(self, uris: Iterable[ImageInput]) -> list[list[float]]: ...
+    async def aembed_image(self, uris: Any) -> list[float] | list[list[float]]:
         """`embed_image` without blocking the event loop; ends at once when cancelled."""
-        if is_several(uris):
+        if not is_single(uris):
             return await self.aembed_images(uris)
-        return (await self._clip.aembed_image(await asyncio.to_thread(as_image, uris))).tolist()
+        return (await self._clip.aembed_image(await asyncio.to_thread(unwrap_block, uris))).tolist()
 
-    def embed_pairs(self, pairs: Iterable[tuple[str, Any]], *, weight: float = 0.5) -> list[list[float]]:
-        """Each (text, image) as one vector at length 1; `weight` is the text's share. Raises as `embed_documents`."""
-        return self._clip.embed_pairs(each(as_pair, pairs), weight=weight).tolist()
+    def embed_pairs(self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5) -> list[list[float]]:
+        """The text and the image of each pair as one vector at length 1.
 
-    async def aembed_pairs(self, pairs: Iterable[tuple[str, Any]], *, weight: float = 0.5) -> list[list[float]]:
+        Args:
+            pairs: (text, image) each, or `jinaclip.Pair`s with a weight of their own.
+            weight: the text's share, from 0 to 1.
+
+        Raises as `embed_documents`, and ConfigError if the weight is out of range.
+        """
+        convert = partial(resolve_pair, self._clip, weight=check_weight(weight))
+        return hosts.embed(self._clip, pairs, convert, kind="pair", strict=True).unwrap().tolist()
+
+    async def aembed_pairs(
+        self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5
+    ) -> list[list[float]]:
         """`embed_pairs` without blocking the event loop; ends at once when cancelled."""
-        return await as_lists(self._clip.aembed_pairs(await asyncio.to_thread(each, as_pair, pairs), weight=weight))
+        convert = partial(resolve_pair, self._clip, weight=check_weight(weight))
+        return await to_lists((await hosts.aembed(self._clip, pairs, convert, kind="pair", strict=True)).unwrap())
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Another object with some options changed, and checked."""

@@ -3,102 +3,139 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from jinaclip import InputError, without_pictures
+from jinaclip import Image, InputError, JinaClip, Pair
+from jinaclip.hosts import ImageLike, is_data_uri, remove_images
 
-ADDRESS = re.compile(r"\s*(https?://\S+\s*\Z|data:[^\s,]{0,250},\S)", re.IGNORECASE)
-"""A string that is the URL or the data: URI of an image from its beginning to its end, and no text about one."""
+ImageInput: TypeAlias = "ImageLike | Mapping[str, object]"
+"""What every image parameter takes: what the core takes, or an image content block."""
+Query: TypeAlias = "ImageInput | BaseMessage | Sequence[ImageInput]"
+"""What a search takes: a text, an image, {"text": ..., "image": ...}, content blocks, or a message that holds them."""
+URL = re.compile(r"\s*https?://\S+\s*", re.IGNORECASE)
+"""A string that is a URL from its beginning to its end, and no text about one."""
 
 
-def as_image(value: Any) -> Any:
-    """An image content block as the URL or data: URI that it holds; anything else as it is, for the core to judge.
+def unwrap_block(image: ImageInput) -> ImageLike:
+    """The URL or data: URI that an image content block holds; what is no block comes back as it is.
 
-    A block that is no usable image becomes the InputError that the core raises when it comes to it.
+    Raises:
+        InputError: a block without an image that can be opened here.
     """
-    if not isinstance(value, Mapping):
-        return value
+    if not isinstance(image, Mapping):
+        return image
     try:
-        block: Any = HumanMessage([dict(value)]).content_blocks[0]  # the shapes of providers become the standard one
+        block: Any = HumanMessage([dict(image)]).content_blocks[0]  # the shapes of providers become the standard one
     except (KeyError, TypeError, ValueError):  # one that lacks what its shape promises
         block = {"type": "non_standard"}
     if block["type"] == "image" and block.get("base64"):
         return f"data:{block.get('mime_type') or 'image/*'};base64,{block['base64']}"
     if block["type"] == "image" and block.get("url"):
-        return block["url"]
-    return InputError(
-        f"a content block of type {value.get('type')!r} without url or base64 of an image; pass an image block with "
+        url: str = block["url"]
+        return url
+    raise InputError(
+        f"a content block of type {image.get('type')!r} without url or base64 of an image; pass an image block with "
         "one of them (a file_id names a file that only its provider has)"
     )
 
 
-def as_pair(value: Any) -> Any:
-    """The same for the image of a (text, image)."""
-    return (value[0], as_image(value[1])) if isinstance(value, tuple | list) and len(value) == 2 else value
+def resolve_image(clip: JinaClip, image: ImageInput) -> Image:
+    """The image, or that of a content block, if the policy of `clip` allows it. Raises InputError if not."""
+    return clip.resolve_image(unwrap_block(image))
 
 
-def is_several(values: Any) -> bool:
-    """Whether these are several items, whatever holds them, and not one text, picture, file or block."""
-    one = isinstance(values, str | bytes | bytearray | memoryview | np.ndarray | Mapping) or hasattr(values, "read")
-    return isinstance(values, Iterable) and not one
-
-
-def each(convert: Callable[[Any], Any], values: Any) -> Any:
-    """Several values converted, of a list at once, else one by one; a lone one as it is, for the core to refuse."""
-    if not is_several(values):
-        return values
-    return [convert(value) for value in values] if isinstance(values, Sequence) else map(convert, values)
-
-
-def halves(query: Any) -> tuple[Any, Any]:
-    """Text and image of a query, None for what it lacks.
+def resolve_pair(clip: JinaClip, pair: tuple[str, ImageInput] | Pair, weight: float) -> Pair:
+    """A (text, image) as a Pair of this weight; a Pair keeps its own.
 
     Raises:
-        InputError: it lacks both, or holds several images.
+        InputError: it is neither, or its image is unusable.
     """
+    if isinstance(pair, Pair):
+        return Pair(pair.text, resolve_image(clip, pair.image), pair.weight)
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InputError(f"must be (text, image), not {type(pair).__name__}")
+    return Pair(pair[0], resolve_image(clip, pair[1]), weight)
+
+
+def is_single(images: object) -> bool:
+    """Whether this is one image, file or block, and not several in a list, a generator or the like."""
+    single = isinstance(images, str | bytes | bytearray | memoryview | np.ndarray | Mapping) or hasattr(images, "read")
+    return single or not isinstance(images, Iterable)
+
+
+def split_query(query: Query) -> tuple[Any, ImageLike | None]:
+    """Text and image of a query, None for what it lacks. `check_text` says whether the text is one.
+
+    Raises:
+        InputError: it lacks both, holds several images, or a block that is no usable image.
+    """
+    texts: list[Any]
+    images: list[Any]
     if isinstance(query, Mapping) and "type" not in query:
         if unknown := query.keys() - {"text", "image"}:
             raise InputError(f"a query has no {min(map(repr, unknown))}; its keys are 'text' and 'image'")
         texts, images = [query.get("text")], [query.get("image")]
     else:
         blocks = query.content_blocks if isinstance(query, BaseMessage) else query
-        parts = blocks if isinstance(blocks, list | tuple) else [blocks]
+        parts: Sequence[Any] = blocks if isinstance(blocks, list | tuple) else [blocks]
         texts = [text_of(part) for part in parts]
         images = [part for part, text in zip(parts, texts, strict=True) if text is None]
-    texts, images = ([half for half in found if not is_blank(half)] for found in (texts, images))
+    texts, images = ([value for value in values if not is_blank(value)] for values in (texts, images))
     if not texts and not images:
         raise InputError('a query needs a text, an image or both, as in {"text": ..., "image": ...}')
     if len(images) > 1:
         raise InputError(f"a query holds one image, not {len(images)}")
-    return texts[0] if len(texts) == 1 else "\n".join(map(str, texts)) or None, as_image(images[0]) if images else None
+    text = texts[0] if len(texts) == 1 else "\n".join(map(str, texts)) or None
+    return text, unwrap_block(images[0]) if images else None
 
 
-def text_of(part: Any) -> Any:
+def text_of(part: Any) -> str | None:
     """The text that a part of a query is; None for an image, also as a bare URL or data: URI."""
     if isinstance(part, Mapping) and part.get("type") == "text":
         return str(part.get("text") or "")
-    return part if isinstance(part, str) and not ADDRESS.match(part) else None
+    return part if isinstance(part, str) and not URL.fullmatch(part) and not is_data_uri(part) else None
 
 
-def is_blank(half: Any) -> bool:
-    """Whether this is neither text nor image, as an empty field of a form."""
-    return half is None or (isinstance(half, str) and not half.strip())
+def check_text(clip: JinaClip, text: Any) -> str:
+    """The text of a query, if it is one, so that no trace shows the bytes of an image.
+
+    Raises:
+        InputError: it is no str, or holds an image.
+    """
+    if isinstance(text, str) and remove_images(text) != text:
+        raise InputError('the text holds an image in base64; pass it as {"text": ..., "image": ...}')
+    try:
+        return clip.reader().text(text).value
+    except InputError as error:
+        raise InputError(f"the text: {error}") from None
 
 
-def picture_of(document: Document, image_key: str) -> Any:
-    """Reference of a document's picture, or None: in the metadata, else the content that Chroma's `add_images` made."""
-    named, content = document.metadata.get(image_key), document.page_content.strip()
-    if not is_blank(named):
-        return as_image(named)
-    return (content if content[:5].lower() == "data:" else f"data:;base64,{content}") if is_picture(content) else None
+def is_blank(value: Any) -> bool:
+    """Whether a value is neither text nor image, as an empty field of a form."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
-def is_picture(value: Any) -> bool:
+def image_of(document: Document, image_key: str) -> ImageLike | None:
+    """The image of a document, or None: from its metadata, else the content that Chroma's `add_images` made.
+
+    Raises:
+        InputError: the metadata holds a content block that is no usable image.
+    """
+    reference: Any = document.metadata.get(image_key)
+    content = document.page_content.strip()
+    if not is_blank(reference):
+        return unwrap_block(reference)
+    if not is_image_data(content):
+        return None
+    return content if content[:5].lower() == "data:" else f"data:;base64,{content}"
+
+
+def is_image_data(value: Any) -> bool:
     """Whether a value is bytes, an array, or from its beginning to its end an image file in base64 or a data: URI."""
     text = str(value)
-    return isinstance(value, bytes | np.ndarray) or (not is_blank(text) and is_blank(without_pictures(text, "")))
+    return isinstance(value, bytes | np.ndarray) or (not is_blank(text) and is_blank(remove_images(text, "")))

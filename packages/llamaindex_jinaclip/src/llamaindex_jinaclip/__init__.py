@@ -1,4 +1,4 @@
-"""jina-clip-v1 and jina-clip-v2 for LlamaIndex: texts, pictures and nodes with both, in one vector space.
+"""jina-clip-v1 and jina-clip-v2 for LlamaIndex: texts, images and nodes with both, in one vector space.
 
 Names are loaded on first use, so that importing the package costs next to nothing.
 """

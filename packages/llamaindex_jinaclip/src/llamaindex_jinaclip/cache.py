@@ -16,7 +16,7 @@ class Query(str):
     __slots__ = ()
 
 
-@BaseKVStore.register  # in name: LlamaIndex gets and puts, and asks for none of the rest
+@BaseKVStore.register  # in name: only these are called
 class KeyedCache:
     """A store in which a vector is found only by what would make it again.
 
@@ -28,7 +28,7 @@ class KeyedCache:
         self.store = store
         self._clip = clip
 
-    def _in(self, collection: str, key: str) -> str:
+    def _collection(self, collection: str, key: str) -> str:
         kind = "query" if isinstance(key, Query) else "document"
         cut = "-cut" if self._clip.config.truncate else ""  # else a text that is to be refused would have a vector
         return f"{collection}-{kind}-{self._clip.fingerprint}{cut}"
@@ -37,13 +37,13 @@ class KeyedCache:
         self.store.persist(*args, **options)  # type: ignore[attr-defined]  # of those that hold it in memory
 
     def put(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
-        self.store.put(str(key), val, self._in(collection, key))
+        self.store.put(str(key), val, self._collection(collection, key))
 
     async def aput(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
-        await self.store.aput(str(key), val, self._in(collection, key))
+        await self.store.aput(str(key), val, self._collection(collection, key))
 
     def get(self, key: str, collection: str = DEFAULT_COLLECTION) -> dict[str, Any] | None:
-        return self.store.get(str(key), self._in(collection, key))
+        return self.store.get(str(key), self._collection(collection, key))
 
     async def aget(self, key: str, collection: str = DEFAULT_COLLECTION) -> dict[str, Any] | None:
-        return await self.store.aget(str(key), self._in(collection, key))
+        return await self.store.aget(str(key), self._collection(collection, key))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from llama_index.core.embeddings import MultiModalEmbedding
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # not said to be public
-from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.schema import BaseNode
 from llama_index.core.storage.kvstore.types import BaseKVStore
 
-from jinaclip import Batches, ConfigError, EmbedderConfig, ImagePolicy, JinaClip
+from jinaclip import ConfigError, ImagePolicy, JinaClip
+from jinaclip.hosts import Backend, EmbedderConfig, ImageLike, ImageResize, UrlMode
 from llamaindex_jinaclip.cache import KeyedCache, Query
-from llamaindex_jinaclip.nodes import Halves, pictures_being_hashed, public
+from llamaindex_jinaclip.calls import embed_entries, embed_entry
+from llamaindex_jinaclip.entries import Entry, as_sequence, image_entry, text_entry
+from llamaindex_jinaclip.nodes import hash_supplement, node_entry, place_vectors, read_node
+from llamaindex_jinaclip.steps import Steps, arun, blocking, run
 
 Vectors = list[Embedding]
 OPTIONS = {item.name: item.name for item in fields(EmbedderConfig)}
@@ -28,21 +29,23 @@ OPTIONS |= {"model_name": OPTIONS.pop("model"), "embed_batch_size": OPTIONS.pop(
 PAYLOAD = ("backend", "dimensions", "normalized", "image_resize", "fusion_weight")
 """Fields that say something about the vectors and can hold no secret."""
 
-dispatcher = get_dispatcher(__name__)
-
 
 class JinaClipEmbedding(MultiModalEmbedding):
-    """Texts, pictures and nodes as vectors of jina-clip-v1 or jina-clip-v2: lists of d floats, by default of length 1.
+    """Texts, images and nodes as vectors of jina-clip-v1 or jina-clip-v2: lists of d floats, by default of length 1.
 
-    Takes the options of `jinaclip.EmbedderConfig` under the same names, except that LlamaIndex's own words win:
-    `model_name` and `embed_batch_size` (`model` and `batch_size` are understood too). `num_workers`,
-    `callback_manager`, `rate_limiter` and `embeddings_cache` are LlamaIndex's. Async calls have `num_workers` batches
-    under way at once, by default `max_concurrency`. A field that is set later takes effect, through a new core object:
-    `clip.usage` and `token_budget` start afresh, and local weights are loaded again. A copy shares the core object
-    until a field of either is set; a pickle makes one of its own.
+    Takes the options of `jinaclip.hosts.EmbedderConfig` under the same names, except that LlamaIndex's own words win:
+    `model_name` and `embed_batch_size` (`model` and `batch_size` are understood too). `callback_manager`,
+    `rate_limiter` and `embeddings_cache` are LlamaIndex's. A field that is set later takes effect, through a new core
+    object: `clip.usage` and `token_budget` start afresh, and local weights are loaded again. A copy shares the core
+    object until a field of either is set; a pickle makes one of its own.
 
-    A picture is a path, an https or data: URL, bytes, `BytesIO`, a PIL picture or a `jinaclip.Image`. Called on nodes,
-    as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by their picture, other nodes by
+    Every method hands all that it was given to the core in one call, which makes batches of `embed_batch_size` and
+    sends up to `max_concurrency` at once, sync or async. Around the call, as LlamaIndex does around a batch: events for
+    the dispatcher and the callback manager, one pair a call; `embeddings_cache`, for texts; and a permit of
+    `rate_limiter` for every `embed_batch_size` texts and images, all taken before the first request.
+
+    An image is a path, an https or data: URL, bytes, `BytesIO`, a PIL image, an array or a `jinaclip.Image`. Called on
+    nodes, as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by their image, other nodes by
     their text, and nodes with both by the two fused.
 
     Raises:
@@ -53,7 +56,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     model_config = ConfigDict(validate_assignment=True)
 
     model_name: str = EmbedderConfig.model
-    backend: Literal["api", "local"] = EmbedderConfig.backend
+    backend: Backend = EmbedderConfig.backend
     dimensions: int | None = EmbedderConfig.dimensions
     normalized: bool = EmbedderConfig.normalized
     truncate: bool = EmbedderConfig.truncate
@@ -61,8 +64,10 @@ class JinaClipEmbedding(MultiModalEmbedding):
     max_concurrency: int = EmbedderConfig.max_concurrency
     max_retries: int = EmbedderConfig.max_retries
     timeout: float = EmbedderConfig.timeout
-    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
-    """None reads JINA_API_KEY, then JINAAI_API_KEY. Never dumped; a pickle holds it, for worker processes."""
+    deadline: float | None = EmbedderConfig.deadline
+    api_key: SecretStr | str | None = Field(default=None, exclude=True, repr=False)
+    """None reads JINA_API_KEY, then JINAAI_API_KEY. Read back it is a SecretStr, however it was given. Never dumped; a
+    pickle holds it, for worker processes."""
     base_url: str = EmbedderConfig.base_url
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
@@ -71,27 +76,28 @@ class JinaClipEmbedding(MultiModalEmbedding):
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
     image_policy: ImagePolicy = Field(default_factory=ImagePolicy)
-    image_resize: Literal["model", "pad", "squash", "none"] = EmbedderConfig.image_resize
+    image_resize: ImageResize = EmbedderConfig.image_resize
     image_quality: int | None = EmbedderConfig.image_quality
-    url_mode: Literal["fetch", "forward"] = EmbedderConfig.url_mode
+    url_mode: UrlMode = EmbedderConfig.url_mode
     show_progress: bool = EmbedderConfig.show_progress
     fusion_weight: float = Field(default=0.5, ge=0, le=1)
-    """Share of the text in nodes that have a picture too: 0 is the picture alone, 1 the text alone."""
+    """Share of the text in nodes that have an image too: 0 is the image alone, 1 the text alone."""
     embeddings_cache: Any | None = Field(default=None, exclude=True)
     """A key-value store of LlamaIndex for text vectors; queries, documents and settings are kept apart in it."""
     num_workers: int | None = Field(default=None, ge=0)
+    """LlamaIndex's; changes nothing here, where `max_concurrency` bounds the requests in flight."""
 
     _clip: JinaClip = PrivateAttr()
 
     if not TYPE_CHECKING:  # type checkers take the signature from the fields
 
         def __init__(self, **options: Any) -> None:
-            options = hidden(options)
+            options = wrap_keys(options)
             options.pop("class_name", None)  # from a dump inside another's
             own = {name: options.pop(name) for name in type(self).model_fields if name in options.keys() - OPTIONS}
             clip = open_clip(options)
-            with checked():
-                super().__init__(**own, **shown(clip))
+            with config_errors():
+                super().__init__(**own, **clip_fields(clip))
             self._clip = clip
             self.embeddings_cache = self.embeddings_cache  # with the core object in hand, see `__setattr__`
 
@@ -100,20 +106,20 @@ class JinaClipEmbedding(MultiModalEmbedding):
             return self._change(name, value)
         if name == "embeddings_cache" and isinstance(value, BaseKVStore):
             value = KeyedCache(value.store if isinstance(value, KeyedCache) else value, self._clip)
-        with checked():
+        with config_errors():
             return super().__setattr__(name, value)
 
     def _change(self, name: str, value: Any) -> None:
-        clip = open_clip(hidden({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
+        clip = open_clip(wrap_keys({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
         if self.token_budget is not None and self._clip.usage.tokens and name != "token_budget":
             raise ConfigError(f"{name} cannot be set while part of token_budget is spent; set token_budget anew first")
-        super().__setattr__(name, shown(clip)[name])
+        super().__setattr__(name, clip_fields(clip)[name])
         self._clip = clip  # the connections of the one before close when nobody holds it any more
         self.embeddings_cache = self.embeddings_cache
 
     @property
     def clip(self) -> JinaClip:
-        """The core object: `clip.usage`, `clip.fingerprint`, `clip.check()`, `clip.close()`."""
+        """The core object: `clip.usage`, `clip.fingerprint`, `clip.self_test()`, `clip.close()`."""
         return self._clip
 
     # -- dumps and copies
@@ -124,12 +130,12 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return "JinaClipEmbedding"
 
     def to_payload(self) -> dict[str, Any]:
-        """What events tell of this object; no secret among it."""
+        """What events say of this object; no secret is among it."""
         return {**super().to_payload(), **{name: getattr(self, name) for name in PAYLOAD}}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """All fields but key, cache, limiter and callbacks, fit for JSON and `from_dict`."""
-        return {**super().to_dict(**{"mode": "json", **kwargs}), **pictures_being_hashed()}
+        return {**super().to_dict(**{"mode": "json", **kwargs}), **hash_supplement()}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         shared = (self._clip, self.rate_limiter, self.callback_manager, self.embeddings_cache)  # one budget, one store
@@ -145,35 +151,136 @@ class JinaClipEmbedding(MultiModalEmbedding):
     # -- texts
 
     def get_query_embedding(self, query: str) -> Embedding:
-        """A query as a vector; on v2 the model's instruction for queries goes before it."""
-        return super().get_query_embedding(Query(query) if isinstance(query, str) else query)
+        """A query as a vector; on v2 the model's instruction for queries goes before it.
+
+        Raises:
+            InputError: it cannot be embedded.
+            JinaClipError: the backend failed.
+        """
+        entry = text_entry(query, Query)
+        return run(embed_entry(self, entry, self._get_query_embedding, self._aget_query_embedding))
 
     async def aget_query_embedding(self, query: str) -> Embedding:
         """`get_query_embedding` without blocking the event loop."""
-        return await super().aget_query_embedding(Query(query) if isinstance(query, str) else query)
+        entry = text_entry(query, Query)
+        return await arun(embed_entry(self, entry, self._get_query_embedding, self._aget_query_embedding))
+
+    def get_text_embedding(self, text: str) -> Embedding:
+        """A text as a vector. Raises as `get_query_embedding`."""
+        return run(embed_entry(self, text_entry(text), self._get_text_embedding, self._aget_text_embedding))
+
+    async def aget_text_embedding(self, text: str) -> Embedding:
+        """`get_text_embedding` without blocking the event loop."""
+        return await arun(embed_entry(self, text_entry(text), self._get_text_embedding, self._aget_text_embedding))
+
+    def get_text_embedding_batch(self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any) -> Vectors:
+        """Texts as vectors in their order.
+
+        Args:
+            texts: several; not one may be blank.
+            show_progress: draw a bar, as the option of that name does for all calls.
+            **kwargs: changes nothing.
+
+        Raises:
+            InputError: a text cannot be embedded; `.index` says which. Nothing is sent if that is known beforehand.
+            JinaClipError: the backend failed. `.partial`, a `jinaclip.Results`, has the vectors of the others.
+        """
+        return run(self._embed_texts(texts, show_progress))
+
+    async def aget_text_embedding_batch(
+        self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
+    ) -> Vectors:
+        """`get_text_embedding_batch` without blocking the event loop."""
+        return await arun(self._embed_texts(texts, show_progress))
+
+    # -- images
+
+    def get_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+        """An image, in any form, as a vector.
+
+        Raises:
+            InputError: it cannot be opened, or `image_policy` does not allow it.
+            JinaClipError: the backend failed.
+        """
+        entry = image_entry(img_file_path)
+        return run(embed_entry(self, entry, self._get_image_embedding, self._aget_image_embedding))
+
+    async def aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+        """`get_image_embedding` without blocking the event loop."""
+        entry = image_entry(img_file_path)
+        return await arun(embed_entry(self, entry, self._get_image_embedding, self._aget_image_embedding))
+
+    def get_image_embedding_batch(self, img_file_paths: Iterable[ImageLike], show_progress: bool = False) -> Vectors:
+        """Images as vectors in their order; for arguments and errors see `get_text_embedding_batch`."""
+        return run(self._embed_images(img_file_paths, show_progress))
+
+    async def aget_image_embedding_batch(
+        self, img_file_paths: Iterable[ImageLike], show_progress: bool = False
+    ) -> Vectors:
+        """`get_image_embedding_batch` without blocking the event loop."""
+        return await arun(self._embed_images(img_file_paths, show_progress))
+
+    # -- nodes
+
+    def __call__(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
+        """Gives nodes their vectors, in place: of their image, their text, or both fused by `fusion_weight`.
+
+        Args:
+            nodes: several, of any kind. A text that is fused is what LlamaIndex embeds of it, metadata included.
+            show_progress: draw a bar, as the option of that name does for all calls.
+            **kwargs: whatever else a pipeline passes on; it changes nothing.
+
+        Blank texts, and paths, addresses and base64 of images that cannot be used, are found before the first
+        request; texts are not counted then, and images not opened. If a node fails later, all others get their vectors
+        before the error is raised.
+
+        Returns:
+            The same nodes; a list of them where an iterator was given.
+
+        Raises:
+            InputError: it is one node, or a node has nothing to embed or an unusable image; `.index` says which, and
+                the message names its id.
+            JinaClipError: the backend failed. `.partial`, a `jinaclip.Results`, says what came of each node.
+        """
+        return run(self._embed_nodes(nodes, show_progress))
+
+    async def acall(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
+        """`__call__` without blocking the event loop."""
+        return await arun(self._embed_nodes(nodes, show_progress))
+
+    # -- the same for sync and async
+
+    def _embed_texts(self, texts: Iterable[str], show_progress: bool) -> Steps[Vectors]:
+        entries = [text_entry(text) for text in (yield blocking(as_sequence, texts, "text"))]
+        read = self._clip.reader().text
+        return (yield from embed_entries(self, self._clip, entries, read, {}, show_progress))
+
+    def _embed_images(self, images: Iterable[ImageLike], show_progress: bool) -> Steps[Vectors]:
+        entries = [image_entry(image) for image in (yield blocking(as_sequence, images, "image"))]
+        read = self._clip.resolve_image
+        return (yield from embed_entries(self, self._clip, entries, read, {}, show_progress))
+
+    def _embed_nodes(self, nodes: Iterable[BaseNode], show_progress: bool) -> Steps[Sequence[BaseNode]]:
+        listed, entries = yield blocking(self._read_nodes, nodes)
+        read = partial(read_node, weight=self.fusion_weight, clip=self._clip)
+        vectors: dict[int, Embedding] = {}
+        try:
+            yield from embed_entries(self, self._clip, entries, read, vectors, show_progress)
+        finally:
+            place_vectors(entries, vectors)
+        return listed
+
+    def _read_nodes(self, nodes: Iterable[BaseNode]) -> tuple[Sequence[BaseNode], list[Entry]]:
+        listed = as_sequence(nodes, "node")
+        return listed, [node_entry(node, self.fusion_weight) for node in listed]
+
+    # -- what LlamaIndex's classes want of an embedding: the core alone, without events, cache and limiter
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return self._clip.embed_query(query).tolist()
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
         return (await self._clip.aembed_query(query)).tolist()
-
-    def get_text_embedding_batch(self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any) -> Vectors:
-        """Texts as vectors in their order, `embed_batch_size` to a request. None may be blank; lengths show later.
-
-        Raises:
-            InputError: one cannot be embedded; `.index` says which.
-            JinaClipError: the backend failed; no further batch is sent, and `.partial` holds what all have become.
-        """
-        work = Batches(self._clip, "texts", texts)
-        return work.run(super().get_text_embedding_batch, show_progress).result()
-
-    async def aget_text_embedding_batch(
-        self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
-    ) -> Vectors:
-        """`get_text_embedding_batch` without blocking the event loop; `num_workers` or `max_concurrency` at once."""
-        work = await asyncio.to_thread(Batches, self._clip, "texts", texts)
-        return (await work.arun(super().aget_text_embedding_batch, self.num_workers, show_progress)).result()
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
@@ -182,85 +289,31 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> Vectors:
-        with Batches.sending(texts):
-            return self._clip.embed_documents(texts).tolist()
+        return self._clip.embed_documents(texts).tolist()
 
     async def _aget_text_embeddings(self, texts: list[str]) -> Vectors:
-        with Batches.sending(texts):
-            return (await self._clip.aembed_documents(texts)).tolist()
+        return (await self._clip.aembed_documents(texts)).tolist()
 
-    # -- images
+    def _get_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+        return self._clip.embed_image(img_file_path).tolist()
 
-    def get_image_embedding_batch(self, img_file_paths: Iterable[Any], show_progress: bool = False) -> Vectors:
-        """Pictures as vectors in their order, `embed_batch_size` to a request. Raises as `get_text_embedding_batch`."""
-        work = Batches(self._clip, "images", img_file_paths)
-        return work.run(super().get_image_embedding_batch, show_progress).result()
+    async def _aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+        return (await self._clip.aembed_image(img_file_path)).tolist()
 
-    async def aget_image_embedding_batch(self, img_file_paths: Iterable[Any], show_progress: bool = False) -> Vectors:
-        """`get_image_embedding_batch` without blocking the event loop; `num_workers` or `max_concurrency` at once."""
-        work = await asyncio.to_thread(Batches, self._clip, "images", img_file_paths)
-        return (await work.arun(super().aget_image_embedding_batch, self.num_workers, show_progress)).result()
+    def _get_image_embeddings(self, img_file_paths: Sequence[ImageLike]) -> Vectors:
+        return self._clip.embed_images(img_file_paths).tolist()
 
-    def _get_image_embedding(self, img_file_path: Any) -> Embedding:
-        return self._get_image_embeddings([img_file_path])[0]
-
-    async def _aget_image_embedding(self, img_file_path: Any) -> Embedding:
-        return (await self._aget_image_embeddings([img_file_path]))[0]
-
-    def _get_image_embeddings(self, img_file_paths: list[Any]) -> Vectors:
-        if self.rate_limiter is not None:  # LlamaIndex asks it for texts alone, and sends events for texts alone
-            self.rate_limiter.acquire()
-        dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
-        return told(img_file_paths, self._clip.embed_images(img_file_paths).tolist())
-
-    async def _aget_image_embeddings(self, img_file_paths: list[Any]) -> Vectors:
-        if self.rate_limiter is not None:
-            await self.rate_limiter.async_acquire()
-        dispatcher.event(EmbeddingStartEvent(model_dict=self.to_payload()))
-        return told(img_file_paths, (await self._clip.aembed_images(img_file_paths)).tolist())
-
-    # -- nodes
-
-    def __call__(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
-        """Gives nodes their vectors, in place: of their picture, their text, or both fused by `fusion_weight`.
-
-        Args:
-            nodes: several, of any kind. A text that is fused is what LlamaIndex embeds of it, metadata included.
-            show_progress: with a bar for the texts and one for the pictures.
-            **kwargs: whatever else a pipeline passes on; it changes nothing.
-
-        Blank texts, and paths, addresses and base64 of pictures that cannot be used, are found before the first
-        request; texts are not counted then, and pictures not opened. If something fails later, the nodes that are done
-        have their vectors, which `.partial` holds too, by the node's index; of a node with both, a half that was made
-        is lost.
-
-        Returns:
-            The same nodes; a list of them where an iterator was given.
-
-        Raises:
-            InputError: it is one node, or a node has nothing to embed or an unusable picture; `.index` says which.
-            JinaClipError: the backend failed; no further batch is sent.
-        """
-        work = Halves(nodes, self.fusion_weight, self._clip)
-        if not work.texts.run(super().get_text_embedding_batch, show_progress).error:
-            work.pictures.run(super().get_image_embedding_batch, show_progress)
-        return work.place()
-
-    async def acall(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
-        """`__call__` without blocking the event loop."""
-        work = await asyncio.to_thread(Halves, nodes, self.fusion_weight, self._clip)
-        if not (await work.texts.arun(super().aget_text_embedding_batch, self.num_workers, show_progress)).error:
-            await work.pictures.arun(super().aget_image_embedding_batch, self.num_workers, show_progress)
-        return work.place()
+    async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageLike]) -> Vectors:
+        return (await self._clip.aembed_images(img_file_paths)).tolist()
 
 
-def hidden(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the key wrapped, before anything can fail and show it."""
+def wrap_keys(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the key wrapped, before anything can fail and a traceback show it."""
     return {name: SecretStr(v) if "key" in name.lower() and isinstance(v, str) else v for name, v in options.items()}
 
 
 @contextmanager
-def checked() -> Iterator[None]:
+def config_errors() -> Iterator[None]:
     """Turns Pydantic's refusals, which show what they refuse, into those of other options.
 
     Raises:
@@ -291,18 +344,14 @@ def open_clip(options: Mapping[str, Any]) -> JinaClip:
     try:
         return JinaClip(**named)
     except ConfigError as error:
-        raise ConfigError(re.sub(r"\b(?<!embed_)batch_size\b", "embed_batch_size", str(error))) from None
+        if error.option != "batch_size":
+            raise
+        wrong = f"embed_batch_size={named['batch_size']!r} must be {error.requirement}"
+        raise ConfigError(wrong, option="embed_batch_size", requirement=error.requirement) from None
 
 
-def shown(clip: JinaClip) -> dict[str, Any]:
+def clip_fields(clip: JinaClip) -> dict[str, Any]:
     """The options of a core object as our fields."""
     options = clip.config.options()
     options["api_key"] = SecretStr(options["api_key"].reveal()) if options["api_key"] else None
     return {ours: options[theirs] for ours, theirs in OPTIONS.items()}
-
-
-def told(images: Sequence[Any], embeddings: Vectors) -> Vectors:
-    """The vectors, once an event has told of them; it names files and addresses, and holds no picture or secret."""
-    names = [public(i) if isinstance(i, str) and "data:" not in i[:99] else type(i).__name__ for i in images]
-    dispatcher.event(EmbeddingEndEvent(chunks=names, embeddings=embeddings))
-    return embeddings

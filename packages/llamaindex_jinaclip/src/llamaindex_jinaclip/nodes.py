@@ -1,12 +1,12 @@
-"""Nodes by what they hold: a text, a picture, or both."""
+"""Nodes by what they hold: a text, an image, or both."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,105 +14,114 @@ from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
 
-from jinaclip import Batches, Image, InputError, JinaClip, JinaClipError, fuse
+from jinaclip import Image, InputError, JinaClip, Pair
+from llamaindex_jinaclip.entries import Entry, public_name
 
-PICTURE_KEY = "picture"
-"""Metadata that names the picture of a node that would otherwise hold no text at all."""
-LOST = "no picture; ImageNode(image_resource=...) and node dumps lose `data`: use ImageNode(image=<base64>)"
+IMAGE_KEY = "image"
+"""Metadata that names the image of a node that would otherwise hold no text at all."""
+LOST = "no image; ImageNode(image_resource=...) and node dumps lose `data`: use ImageNode(image=<base64>)"
 
 
-class Halves:
-    """Nodes, with the texts and pictures to embed of them by the node's index. A half without weight is left out.
+# -- what is embedded of a node
 
-    Args:
-        nodes: several, of any kind.
-        weight: share of the text in nodes that have a picture too.
-        clip: what will embed them.
+
+def image_source(node: BaseNode) -> tuple[Any, str | None, str | None] | None:
+    """The base64, path and address that a node has of an image; None for a node that is made for text alone."""
+    if isinstance(node, ImageNode):
+        return node.image, node.image_path, node.image_url
+    found = getattr(node, "image_resource", None)
+    return (found.data, found.path and str(found.path), found.url and str(found.url)) if found else None
+
+
+def image_of(node: BaseNode) -> Image | str | None:
+    """A node's image, or None. Paths and addresses come with the data, so they stay str, confined by the policy.
 
     Raises:
-        InputError: it is one node, or one of them cannot be embedded as far as `Batches` can tell, or is made for a
-            picture and has none; `.index` says which.
+        InputError: the node should have an image and has none, or its base64 is damaged.
     """
-
-    def __init__(self, nodes: Iterable[BaseNode], weight: float, clip: JinaClip) -> None:
-        if isinstance(nodes, BaseNode):
-            raise InputError(f"nodes must be several, not one {nodes.class_name()}; pass [node]")
-        self.nodes = nodes if isinstance(nodes, Sequence) else list(nodes)
-        self.weight = weight
-        texts: dict[int, str] = {}
-        pictures: dict[int, Image | str | InputError] = {}
-        with naming(self.nodes):
-            for index, node in enumerate(self.nodes):
-                picture, worded = picture_of(node), bool(node.get_content(MetadataMode.NONE).strip())
-                if picture is not None and not (worded and weight == 1):
-                    pictures[index] = picture  # an InputError is raised when all are looked through
-                if picture is None or (worded and weight > 0):  # LlamaIndex's text to embed: with metadata
-                    texts[index] = node.get_content(MetadataMode.EMBED)
-            self.texts = Batches(clip, "texts", texts.values(), [*texts])
-            self.pictures = Batches(clip, "images", pictures.values(), [*pictures])
-
-    def place(self) -> Sequence[BaseNode]:
-        """Gives each node its vector, and picture nodes without text and metadata a line of metadata.
-
-        Index builds drop nodes of which LlamaIndex would embed no text, even if they have a vector.
-
-        Raises:
-            JinaClipError: some have failed; the nodes that are done have their vectors all the same.
-        """
-        done: dict[int, Embedding] = {}
-        for index, node in enumerate(self.nodes):
-            made = [half.vectors[index] for half in (self.texts, self.pictures) if index in half.vectors]
-            if len(made) < (index in self.texts.items) + (index in self.pictures.items):
-                continue
-            done[index] = node.embedding = fuse(made[0], made[1], self.weight).tolist() if len(made) == 2 else made[0]
-            if index in self.pictures.items and not node.get_content(MetadataMode.EMBED):
-                _label(node)
-        with naming(self.nodes):
-            if error := self.texts.error or self.pictures.error:
-                raise Batches.holding(error, done, self.texts.errors | self.pictures.errors)
-        return self.nodes
-
-
-def picture_of(node: BaseNode) -> Image | str | InputError | None:
-    """A node's picture, why there is none where there should be, or None.
-
-    Paths and addresses come with the data, so they stay strings, for which the image policy is strict.
-    """
-    if isinstance(node, ImageNode):
-        data, path, address = node.image, node.image_path, node.image_url
-    elif found := getattr(node, "image_resource", None):
-        data, path, address = found.data, found.path and str(found.path), found.url and str(found.url)
-    else:
+    source = image_source(node)
+    if source is None:
         return None
-    try:
-        return Image.from_base64(data) if data else path or address or InputError(LOST)
-    except InputError as error:
-        return error
+    data, path, address = source
+    if not (data or path or address):
+        raise InputError(LOST)
+    return Image.from_base64(data) if data else path or address
 
 
-def _label(node: BaseNode) -> None:
+def text_of(node: BaseNode, weight: float) -> str | None:
+    """The text that is embedded of a node, metadata included; None where its image is embedded alone."""
+    alone = image_source(node) is None
+    return node.get_content(MetadataMode.EMBED) if alone or (weight > 0 and has_words(node)) else None
+
+
+def takes_image(node: BaseNode, weight: float) -> bool:
+    """Whether the image of a node is embedded: it has one, and the text does not have all the weight."""
+    return image_source(node) is not None and not (weight == 1 and has_words(node))
+
+
+def has_words(node: BaseNode) -> bool:
+    """Whether a node has a text of its own, beside metadata."""
+    return bool(node.get_content(MetadataMode.NONE).strip())
+
+
+def read_node(node: BaseNode, weight: float, clip: JinaClip) -> str | Image | Pair:
+    """What `JinaClip.embed` takes for a node.
+
+    Raises:
+        InputError: the image is missing, damaged, or not allowed.
+    """
+    text = text_of(node, weight)
+    image = image_of(node) if takes_image(node, weight) else None
+    if image is None:
+        return text or ""
+    image = clip.resolve_image(image)
+    return image if text is None else Pair(text, image, weight)
+
+
+def node_entry(node: BaseNode, weight: float) -> Entry:
+    """An entry for a node. Decodes base64 where a label has to be made of it."""
+    text, with_image = text_of(node, weight), takes_image(node, weight)
+    data, path, address = image_source(node) or (None, None, None)
+    place = "image" if data or (address or "").startswith("data:") else public_name(path or address or "")
+    bare = with_image and not node.get_content(MetadataMode.EMBED)
+    return Entry(
+        item=node,
+        name=f"node {node.node_id}",
+        chunk="\n".join(part for part in (text, place if with_image else None) if part),
+        key=None if with_image else text,
+        inputs=(text is not None) + with_image,
+        label=public_name(image_key(node)) if bare else "",
+    )
+
+
+def place_vectors(entries: Sequence[Entry], vectors: Mapping[int, Embedding]) -> None:
+    """Gives nodes their vectors, by index, and a line of metadata to those that would have neither that nor a text.
+
+    Index builds drop nodes of which LlamaIndex would embed no text, even if they have a vector.
+    """
+    for index, vector in vectors.items():
+        node, label = entries[index].item, entries[index].label
+        node.embedding = vector
+        if label:
+            add_label(node, label)
+
+
+def add_label(node: BaseNode, label: str) -> None:
+    """Adds a line of metadata under a name that the node does not use."""
     if isinstance(node, Node) and node.text_resource is None:
         node.text_resource = MediaResource(text="")  # without one, LlamaIndex shows no metadata
     taken = {*node.metadata, *node.excluded_embed_metadata_keys}
-    free = next(key for n in itertools.count() if (key := PICTURE_KEY + "_" * n) not in taken)
-    node.metadata[free] = public(_name(picture_of(node)))
+    free = next(key for n in itertools.count() if (key := IMAGE_KEY + "_" * n) not in taken)
+    node.metadata[free] = label
 
 
-@contextmanager
-def naming(nodes: Sequence[BaseNode]) -> Iterator[None]:
-    """An error that counts in nodes also gets the id of its node."""
-    try:
-        yield
-    except JinaClipError as error:
-        if error.index is not None:
-            error.add_note(f"{error.index} is the node's index; its id is {nodes[error.index].node_id}")
-        raise
+# -- the ingestion cache
 
 
-def pictures_being_hashed() -> dict[str, Any]:
-    """What the ingestion hash that is being taken, if any, leaves out, where one of its nodes has a picture.
+def hash_supplement() -> dict[str, Any]:
+    """What the ingestion hash that is being taken, if any, leaves out, where one of its nodes has an image.
 
-    LlamaIndex hashes the texts and metadata of all nodes in one string and the transformation's `to_dict`, so pictures
+    LlamaIndex hashes the texts and metadata of all nodes in one string and the transformation's `to_dict`, so images
     without text share a key and the second gets the vector of the first; where one text ends and the next begins, and
     what is not to be embedded, makes no difference either. It does not tell the transformation which nodes it is
     about, so they are looked up where it asks. Texts alone keep the hash that they have in LlamaIndex.
@@ -120,28 +129,27 @@ def pictures_being_hashed() -> dict[str, Any]:
     frame = sys._getframe()
     while frame and frame.f_code is not get_transformation_hash.__code__:
         frame = frame.f_back  # type: ignore[assignment]
-    states = [_state(node) for node in frame.f_locals["nodes"]] if frame else []
-    pictured = any(state[0] for state in states)
-    return {"pictures": hashlib.sha256(repr(states).encode()).hexdigest()} if pictured else {}
+    states = [node_state(node) for node in frame.f_locals["nodes"]] if frame else []
+    with_image = any(state[0] for state in states)
+    return {"images": hashlib.sha256(repr(states).encode()).hexdigest()} if with_image else {}
 
 
-def _state(node: BaseNode) -> tuple[Any, ...]:
-    """The name of a node's picture, what changes when another picture comes to lie there, and the node's texts."""
-    name, file = _name(picture_of(node)), None
+def node_state(node: BaseNode) -> tuple[Any, ...]:
+    """The key of a node's image, what changes when another image comes to lie there, and the node's texts."""
+    key, file = image_key(node), None
     with suppress(OSError, ValueError):
-        file = Path(name).stat() if name else None
+        file = Path(key).stat() if key else None
     changes = file and (file.st_size, file.st_mtime_ns)
-    return name, changes, node.get_content(MetadataMode.NONE), node.get_content(MetadataMode.EMBED)
+    return key, changes, node.get_content(MetadataMode.NONE), node.get_content(MetadataMode.EMBED)
 
 
-def _name(picture: Image | str | InputError | None) -> str:
-    """What tells a picture from another, without opening it; "" is none."""
-    if picture is None or (isinstance(picture, str) and picture[:5].lower() != "data:"):
-        return picture or ""
-    content = picture.source if isinstance(picture, Image) else str(picture).encode()
+def image_key(node: BaseNode) -> str:
+    """What tells a node's image from another, without opening it: a path, an address or a digest; "" without image."""
+    try:
+        image = image_of(node)
+    except InputError as error:
+        return f"no image: {error}"
+    if image is None or (isinstance(image, str) and image[:5].lower() != "data:"):
+        return image or ""
+    content = image.source if isinstance(image, Image) else image.encode()
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def public(name: str) -> str:
-    """An address without its user and query, which may hold a password or a signature; a path as it is."""
-    return str(Image.from_url(name)) if "://" in name else name

@@ -1,4 +1,4 @@
-"""JinaClipDiversifier: results of a search whose pictures look different first."""
+"""JinaClipDiversifier: results of a search whose images look different first."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # not said to be public
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 
-from jinaclip import Diversifier
-from llamaindex_jinaclip.embedding import JinaClipEmbedding, checked
-from llamaindex_jinaclip.nodes import picture_of
+from jinaclip import Image, InputError
+from jinaclip.retrieval import Diversifier
+from llamaindex_jinaclip.embedding import JinaClipEmbedding, config_errors
+from llamaindex_jinaclip.nodes import image_of
 
 dispatcher = get_dispatcher(__name__)
 Nodes = list[NodeWithScore]
 
 
 class JinaClipDiversifier(BaseNodePostprocessor):
-    """Puts results first that look different from one another; see `jinaclip.diversify`.
+    """Puts results first that look different from one another; see `jinaclip.retrieval.diversify`.
 
-    Vectors that the store handed over are used; of other nodes with a picture, the picture is embedded. A node without
-    a picture keeps its place, unless `method="mmr"` and it has a vector. Scores count if all nodes have one and they
-    fall; otherwise the order counts. Nodes and scores are left as they are.
+    Vectors that the store handed over are used; of other nodes with an image, the image is embedded. A node without
+    a usable image keeps its place, unless `method="mmr"` and it has a vector. Scores count if all nodes have one and
+    they fall; otherwise the order counts. Nodes and scores are left as they are.
 
     Args:
         embed_model: of the vectors in the store.
         top_n: most nodes to return; None for all.
-        clusters: how many kinds of pictures to tell apart; only for "kmeans".
+        clusters: how many kinds of images to tell apart; only for "kmeans".
         method: "kmeans" (needs the extra `rerank`) or "mmr".
         lambda_mult: share of relevance, 0 to 1; only for "mmr".
         seed: for the starting points of k-means.
@@ -50,7 +51,7 @@ class JinaClipDiversifier(BaseNodePostprocessor):
     if not TYPE_CHECKING:  # type checkers take the signature from the fields
 
         def __init__(self, **options: Any) -> None:
-            with checked():
+            with config_errors():
                 super().__init__(**options)
             self._diversifier()
 
@@ -64,11 +65,11 @@ class JinaClipDiversifier(BaseNodePostprocessor):
 
     def _postprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
         self._start(nodes, query_bundle)
-        return self._end(nodes, self._diversifier().order(self.embed_model.clip, *held(nodes)))
+        return self._end(nodes, self._diversifier().order(self.embed_model.clip, *parts_of(nodes)))
 
     async def _apostprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
         self._start(nodes, query_bundle)
-        found = await asyncio.to_thread(held, nodes)
+        found = await asyncio.to_thread(parts_of, nodes)
         return self._end(nodes, await self._diversifier().aorder(self.embed_model.clip, *found))
 
     def _start(self, nodes: Nodes, query: QueryBundle | None) -> None:
@@ -82,9 +83,17 @@ class JinaClipDiversifier(BaseNodePostprocessor):
         return chosen
 
 
-def held(nodes: Nodes) -> tuple[list[Any], list[Any], list[float] | None]:
-    """Vectors that the store handed over, pictures, and the scores if they say what is relevant."""
+def parts_of(nodes: Nodes) -> tuple[list[Any], list[Image | str | None], list[float] | None]:
+    """Vectors that the store handed over, images, and the scores if they say what is relevant."""
     scores: list[Any] = [one.score for one in nodes]
     falling = None not in scores and scores == sorted(scores, reverse=True)
-    pictures = [picture_of(one.node) for one in nodes]
-    return [one.node.embedding for one in nodes], pictures, scores if falling else None
+    images = [usable_image(one.node) for one in nodes]
+    return [one.node.embedding for one in nodes], images, scores if falling else None
+
+
+def usable_image(node: BaseNode) -> Image | str | None:
+    """A node's image; None also where it is lost or damaged, so that the node keeps its place as a text does."""
+    try:
+        return image_of(node)
+    except InputError:
+        return None

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from jinaclip.call.call import Job
-from jinaclip.call.usage import Usage
+from jinaclip.call.call import Call
 from jinaclip.specs import ModelSpec
 
 
 class Backend(Protocol):
-    """Gives every item of a job a vector or an error. One object serves all threads and event loops."""
+    """Gives every input of a call a vector or an error. One object serves all threads and event loops."""
 
     @property
     def spec(self) -> ModelSpec:
         """Facts of the model."""
-
-    @property
-    def usage(self) -> Usage:
-        """Running totals."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -28,20 +23,20 @@ class Backend(Protocol):
     def logit_scale(self) -> float | None:
         """Logarithm of what the model was trained to multiply cosines with; None where nobody tells."""
 
-    def embed(self, job: Job) -> None:
-        """Answers the job, blocking. A failure of the whole call goes to `job.stop`."""
+    def embed(self, call: Call) -> None:
+        """Answers the call, blocking. A failure of the whole call goes to `call.stop`."""
 
-    async def aembed(self, job: Job) -> None:
-        """Answers the job without blocking the event loop. Cancelling returns at once."""
-
-    def check_budget(self, tokens: int) -> None:
-        """Refuses a call that is expected to cost this much, if it may not."""
+    async def aembed(self, call: Call) -> None:
+        """Answers the call without blocking the event loop. Cancelling returns at once."""
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, exact where a tokenizer is at hand."""
 
-    def requests_for(self, items: int, tokens: int) -> int:
+    def requests_for(self, inputs: int, tokens: int) -> int:
         """Requests that so much takes; 0 where nothing is sent."""
+
+    def load(self) -> None:
+        """Makes ready what the first call would."""
 
     def close(self) -> None:
         """Frees what can be made again."""

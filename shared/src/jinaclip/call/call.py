@@ -1,107 +1,170 @@
-"""One call: its items in order, and what became of each.
+"""One call under way: gives out what is to be embedded, takes what came of it, from any thread.
 
-A backend takes items from a job and gives back a vector or an error for each, in any order and from any thread.
+An *input* is what a backend embeds: a text or an image. An item of the caller's is one input, or the two of a pair.
+Inputs are numbered as they are given out.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+from array import array
 from asyncio import CancelledError
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from copy import copy
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
-from jinaclip.call.request import Plan
-from jinaclip.errors import InputError, JinaClipError, Partial
-from jinaclip.inputs import Image, Text, named
-from jinaclip.vectors import Vectors
+from jinaclip.call.request import Entry, Request
+from jinaclip.call.results import ItemFailure, Results, clone, without_frames
+from jinaclip.call.usage import CallMeter
+from jinaclip.errors import InputError, JinaClipError, NotSentError
+from jinaclip.inputs import Image, Pair, Text
+from jinaclip.vectors import Vectors, fuse, normalize
 
 LONG_TEXT = 1024
 """Characters above which a digest stands for a text among those seen, so that a generator's texts can be forgotten."""
+URGENT_SECONDS = 30.0
+"""Deadline of a request that somebody waits for, where the caller has set none."""
+NOT_SENT = "not embedded: the call ended before its turn came"
+SENT = "sent, but the call ended before an answer came; it may have been billed"
 
 
 class Stopped(Exception):
     """The call was stopped elsewhere."""
 
 
-class Job:
-    """The items of one call and their outcomes.
+class Call:
+    """The items of one request and their outcomes.
 
     Args:
-        plan: the items, or in the place of an item the error it already has.
+        request: what is asked.
         width: of the vectors.
+        meter: counts what this call uses.
+        deadline: seconds the whole call may take; None is 30 for urgent requests and no limit for others.
         progress: whether to draw a bar, unless there is a single item or none.
+
+    Attributes:
+        stopped: done once nothing more is to be sent.
+        deadline: seconds the whole call may take, infinite where there is no limit.
     """
 
-    def __init__(self, plan: Plan, width: int, *, progress: bool = False) -> None:
-        self.plan = plan
+    def __init__(
+        self, request: Request, width: int, meter: CallMeter, *, deadline: float | None = None, progress: bool = False
+    ) -> None:
+        self.request, self.meter = request, meter
         self.stopped: Future[None] = Future()
+        self.deadline = deadline or (URGENT_SECONDS if request.urgent else math.inf)
         self._lock = threading.Lock()
-        self._rows = Rows(width, plan.total or 0)
-        self._count = 0
-        self._first: dict[Hashable, int] = {}
-        self._copies: list[tuple[int, int]] = []
-        self._errors: dict[int, JinaClipError] = {}
+        self._rows = Rows(width, request.total or 0)
+        self._items = 0
+        self._owners = array("q")  # the item of each input
+        self._pairs: dict[int, tuple[list[int], float]] = {}  # numbers of its inputs, and its weight, by item
+        self._first: dict[Hashable, int] = {}  # the first input of each content
+        self._copies: list[tuple[int, int]] = []  # inputs of a content met before, and that first one
+        self._failures: dict[int, ItemFailure] = {}  # by item
+        self._failed_inputs: dict[int, ItemFailure] = {}
         self._over = False
-        self._fatal: BaseException | None = None
-        self._bar = bar(plan.hint) if progress and plan.hint not in (0, 1) and not plan.single else None
+        self._cause: BaseException | None = None
+        self._own_error: BaseException | None = None  # what the caller's iterator raised
+        self._sent: set[int] = set()
+        shown = progress and request.hint not in (0, 1) and not request.single
+        self._bar = progress_bar(request.hint) if shown else None
 
-    def place(self, index: int) -> int | None:
-        """The caller's index of an item; None where there is only one."""
-        return None if self.plan.single else index // self.plan.stride
+    # -- what is to be done
 
-    def name(self, what: str, index: int) -> str:
-        """An item as messages call it."""
-        return named(what, self.place(index))
-
-    def items(self) -> Iterator[tuple[int, Text | Image]]:
-        """What is left to do, lazily: texts met before and items that already failed are not given out."""
-        for index, item in enumerate(self.plan.items):
+    def inputs(self) -> Iterator[tuple[int, Text | Image]]:
+        """What is left to embed, lazily, with its number: texts met before and items that cannot be are left out."""
+        for index, item in enumerate(self._entries()):
             if self.stopped.done():
                 return
-            self._count = index + 1
-            if isinstance(item, InputError):
-                self.fail(index, item)
-            elif isinstance(item, Image) or self.is_new(index, _key(item.value)):
-                yield index, item
+            self._items = index + 1
+            if isinstance(item, ItemFailure):
+                self._keep_failure(index, item)
+                continue
+            for part in self._inputs_of(index, item):
+                number = len(self._owners)
+                self._owners.append(index)
+                if isinstance(part, Image) or self.is_new(number, _key(part.value)):
+                    yield number, part
 
-    def is_new(self, index: int, key: Hashable) -> bool:
-        """Whether no earlier item has this content; if one has, its vector will serve for this one too."""
-        first = self._first.setdefault(key, index)
-        if first != index:
-            self._copies.append((index, first))
-        return first == index
+    def _entries(self) -> Iterator[Entry]:
+        """The items as they were read; notes what the caller's own iterator raises."""
+        try:
+            yield from self.request.items
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._own_error = error
+            raise
 
-    def answer(self, indices: Sequence[int], rows: Vectors) -> None:
-        """Keeps the checked vectors of these items."""
+    def _inputs_of(self, index: int, item: Entry) -> tuple[Any, ...]:
+        if not isinstance(item, Pair):
+            return (item,)
+        first = len(self._owners)
+        self._pairs[index] = [*range(first, first + len(item.halves))], item.weight
+        return item.halves
+
+    def is_new(self, number: int, key: Hashable) -> bool:
+        """Whether no earlier input has this content; if one has, its vector will serve for this one too.
+
+        Texts are compared here, images by the backend, once it knows what would be sent of them.
+        """
+        first = self._first.setdefault(key, number)
+        if first != number:
+            self._copies.append((number, first))
+        return first == number
+
+    # -- what came of it
+
+    def note_sent(self, numbers: Sequence[int]) -> None:
+        """Notes that these inputs have gone out, whatever comes of them."""
+        self._sent.update(numbers)
+
+    def answer(self, numbers: Sequence[int], rows: Vectors) -> None:
+        """Keeps the checked vectors of these inputs."""
         with self._lock:
             if self._over:
                 return  # the caller has gone with what there was
-            self._rows.put(indices, rows)
-            self._advance(len(indices))
+            self._rows.put(numbers, rows)
+            self._advance(len(numbers))
 
-    def fail(self, index: int, error: JinaClipError) -> None:
-        """Notes that an item gets no vector, and why; the others go on."""
-        error.index = self.place(index)
+    def fail(self, number: int, reason: JinaClipError, name: str) -> None:
+        """Notes that an input gets no vector, and why; the others go on.
+
+        Args:
+            number: of the input.
+            reason: says nothing of which input it is.
+            name: "text" or "image".
+        """
+        index = self._owners[number]
+        failure = self._failure(index, reason, name)
+        self._failed_inputs[number] = failure
+        self._keep_failure(index, failure)
+
+    def _failure(self, index: int, reason: JinaClipError, kind: str) -> ItemFailure:
+        own_name = self.request.names.get(index) or kind
+        return ItemFailure(reason, None if self.request.single else index, own_name)
+
+    def _keep_failure(self, index: int, failure: ItemFailure) -> None:
         with self._lock:
-            self._errors[index] = error
+            self._failures.setdefault(index, failure)
             self._advance(1)
 
-    def stop(self, error: BaseException | None = None) -> None:
+    def stop(self, cause: BaseException | None = None) -> None:
         """Ends the call: nothing more is sent, what is in flight may still be answered."""
         with self._lock:
-            self._fatal = self._fatal or error
+            self._cause = self._cause or cause
             if not self.stopped.done():
                 self.stopped.set_result(None)
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Ends the whole call when what happens inside fails; a stranger's iterator may raise anything."""
+        """Ends the whole call when what happens inside fails; the caller's iterator may raise anything."""
         try:
             yield
         except Stopped:
@@ -112,36 +175,80 @@ class Job:
         except BaseException as error:  # noqa: BLE001  Ctrl-C and SystemExit come back to the caller like the rest
             self.stop(error)
 
-    def result(self) -> Vectors:
-        """The vectors, float32 of shape (n, width), in input order.
+    # -- the end
+
+    def conclude(self) -> Results:
+        """What came of the call; whatever arrives later is dropped.
 
         Raises:
-            JinaClipError: what stopped the call, or else the error of the first item that has one; either way with
-                everything else in `.partial`.
+            BaseException: the caller's own, such as its iterator's or KeyboardInterrupt; it carries the results as
+                `.partial`.
         """
         if self._bar is not None:
             self._bar.close()
         with self._lock:
             self._over = True
-            return self._result()
+            results = self._results()
+        if self._cause is None:
+            return results
+        if isinstance(self._cause, JinaClipError) and self._cause is not self._own_error:
+            return replace(results, stopped=without_frames(self._cause))
+        with suppress(AttributeError):  # an exception of the caller's may not take it
+            self._cause.partial = results  # type: ignore[attr-defined]
+        raise self._cause
 
-    def _result(self) -> Vectors:
+    def _results(self) -> Results:
         self._settle_copies()
-        first = self._fatal or (self._errors[min(self._errors)] if self._errors else None)
-        if first is None:
-            return self._rows.matrix(self._count)
-        partial = Partial(self._rows.present(), {i: self._errors[i] for i in sorted(self._errors)})
-        with suppress(AttributeError):  # a stranger's exception may not take it
-            first.partial = partial  # type: ignore[attr-defined]
-        raise first
+        rows = self._rows.matrix(len(self._owners))
+        count = self._items if self.request.total is None else self.request.total
+        if self._pairs or count != len(rows) or self._failures:
+            rows = self._rows_of_items(rows, count)
+        self._note_missing(rows)
+        return Results(rows, dict(sorted(self._failures.items())), self.meter.usage)
+
+    def _rows_of_items(self, rows: Vectors, count: int) -> Vectors:
+        """A row for each item, of rows for each input: those of failed items are NaN, those of pairs fused."""
+        found = np.full((count, rows.shape[1]), np.nan, np.float32)
+        found[np.array(self._owners, np.int64)] = rows
+        for index, (numbers, weight) in self._pairs.items():
+            is_whole = numbers[-1] < len(rows)  # else the call ended between the two halves
+            found[index] = self._fuse(index, rows[numbers], weight) if is_whole else np.nan
+        found[[*self._failures]] = np.nan
+        return found
+
+    def _fuse(self, index: int, halves: Vectors, weight: float) -> Any:
+        if np.isnan(halves[:, 0]).any():
+            return np.nan
+        try:
+            return normalize(halves[0]) if len(halves) == 1 else fuse(halves[0], halves[1], weight)
+        except InputError as error:
+            self._failures.setdefault(index, self._failure(index, error, "pair"))
+            return np.nan
+
+    def _note_missing(self, rows: Vectors) -> None:
+        """Gives every item that has neither a vector nor a failure the reason that the call ended before."""
+        sent = {self._owners[number] for number in self._sent}
+        for index in map(int, np.flatnonzero(np.isnan(rows[:, 0]))):
+            if index not in self._failures:
+                if self._cause is None and not self.stopped.done():
+                    raise AssertionError("an item ended with neither a vector nor an error")
+                self._failures[index] = self._failure(
+                    index, self._reason_of_missing(sent=index in sent), self.request.kind
+                )
+
+    def _reason_of_missing(self, *, sent: bool) -> JinaClipError:
+        """Why an item of a call that ended early has neither a vector nor an error of its own."""
+        if not sent:
+            return NotSentError(NOT_SENT)
+        return clone(self._cause) if isinstance(self._cause, JinaClipError) else JinaClipError(SENT)
 
     def _settle_copies(self) -> None:
-        for index, first in self._copies:
-            if first in self._errors:
-                self._errors[index] = copy(self._errors[first])
-                self._errors[index].index = self.place(index)
-            elif self._rows.has(first):
-                self._rows.put([index], self._rows.row(first))
+        for number, first in self._copies:
+            failure, index = self._failed_inputs.get(first), self._owners[number]
+            if self._rows.has(first):
+                self._rows.put([number], self._rows.row(first))
+            elif failure is not None:
+                self._failures.setdefault(index, self._failure(index, failure.reason, failure.name))
 
     def _advance(self, items: int) -> None:
         if self._bar is not None:
@@ -155,30 +262,27 @@ class Rows:
         self._matrix = np.empty((total, width), np.float32)
         self._filled = np.zeros(total, bool)
 
-    def put(self, indices: Sequence[int], rows: Vectors) -> None:
+    def put(self, numbers: Sequence[int], rows: Vectors) -> None:
         """Stores the rows at these places."""
-        self._reserve(max(indices) + 1)
-        self._matrix[indices] = rows
-        self._filled[indices] = True
+        self._reserve(max(numbers) + 1)
+        self._matrix[numbers] = rows
+        self._filled[numbers] = True
 
-    def has(self, index: int) -> bool:
+    def has(self, number: int) -> bool:
         """Whether the place was filled."""
-        return index < len(self._filled) and bool(self._filled[index])
+        return number < len(self._filled) and bool(self._filled[number])
 
-    def row(self, index: int) -> Vectors:
+    def row(self, number: int) -> Vectors:
         """A copy of what the place holds: a view would dangle once the matrix grows."""
-        return self._matrix[index].copy()
-
-    def present(self) -> dict[int, Vectors]:
-        """The filled places by index."""
-        return {int(i): self._matrix[i].copy() for i in np.flatnonzero(self._filled)}
+        return self._matrix[number].copy()
 
     def matrix(self, count: int) -> Vectors:
-        """All rows, every place of them filled."""
+        """All rows, those that were not filled NaN."""
         self._reserve(count)
-        if not self._filled[:count].all():
-            raise AssertionError("an item ended with neither a vector nor an error")
         self._matrix.resize((count, self._matrix.shape[1]), refcheck=False)  # in place: no second copy of everything
+        self._filled.resize(count, refcheck=False)
+        if not self._filled.all():
+            self._matrix[~self._filled] = np.nan
         return self._matrix
 
     def _reserve(self, count: int) -> None:
@@ -192,7 +296,7 @@ def _key(text: str) -> Hashable:
     return text if len(text) <= LONG_TEXT else blake2b(text.encode(), digest_size=32).digest()
 
 
-def bar(total: int | None) -> Any:
+def progress_bar(total: int | None) -> Any:
     """A progress bar."""
     from tqdm.auto import tqdm
 

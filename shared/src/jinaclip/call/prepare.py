@@ -1,4 +1,4 @@
-"""Pictures are made ready in threads, a few ahead of whoever needs them."""
+"""Images are prepared in threads, a few ahead of whoever needs them."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from typing import Any, TypeVar
 from jinaclip.inputs import Image, Text
 
 AHEAD = 4
-"""Pictures ahead, per core."""
+"""Images ahead, per core."""
 
 R = TypeVar("R")
 Work = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
-def prepared(
+def prepare_images(
     items: Iterator[tuple[int, Text | Image]], prepare: Callable[[int, Image], R], stopped: Future[None]
 ) -> Iterator[tuple[int, Text | R]]:
-    """The items in order, each picture replaced by what `prepare` makes of it; texts pass as they are.
+    """The items in order, each image replaced by what `prepare` makes of it; texts pass as they are.
 
-    Memory holds a few pictures per core, however many there are. What `prepare` raises is raised here. It ends early,
-    without waiting for the pictures that are being made, once `stopped` is done.
+    Memory holds a few images per core, however many there are. What `prepare` raises is raised here. It ends early,
+    without waiting for the images that are being prepared, once `stopped` is done.
     """
     waiting: deque[tuple[int, Text | Future[R]]] = deque()
-    with closing(Helpers()) as helpers:
+    with closing(Threads()) as threads:
         for index, item in items:
             if isinstance(item, Text) and not waiting:
                 yield index, item
                 continue
-            waiting.append((index, item if isinstance(item, Text) else helpers.submit(prepare, index, item)))
-            while waiting and (len(waiting) > AHEAD * helpers.cores or isinstance(waiting[0][1], Text)):
-                if not _settled(waiting[0][1], stopped):
+            waiting.append((index, item if isinstance(item, Text) else threads.submit(prepare, index, item)))
+            while waiting and (len(waiting) > AHEAD * threads.cores or isinstance(waiting[0][1], Text)):
+                if not _wait_for(waiting[0][1], stopped):
                     return
-                yield _ready(waiting.popleft())
-        while waiting and _settled(waiting[0][1], stopped):
-            yield _ready(waiting.popleft())
+                yield _take(waiting.popleft())
+        while waiting and _wait_for(waiting[0][1], stopped):
+            yield _take(waiting.popleft())
 
 
-def _settled(item: Text | Future[Any], stopped: Future[None]) -> bool:
+def _wait_for(item: Text | Future[Any], stopped: Future[None]) -> bool:
     """Waits for an item; False if the call was stopped first."""
     if isinstance(item, Text):
         return True
@@ -51,15 +51,15 @@ def _settled(item: Text | Future[Any], stopped: Future[None]) -> bool:
     return item.done()
 
 
-def _ready(waiting: tuple[int, Text | Future[R]]) -> tuple[int, Any]:
+def _take(waiting: tuple[int, Text | Future[R]]) -> tuple[int, Any]:
     index, item = waiting
     return index, (item.result() if isinstance(item, Future) else item)
 
 
-class Helpers:
+class Threads:
     """A thread per core, from the first work on.
 
-    Daemons, unlike those of concurrent.futures: a picture whose server hangs must not hold up the end of the program.
+    Daemons, unlike those of concurrent.futures: an image whose server hangs must not hold up the end of the program.
     """
 
     def __init__(self) -> None:
@@ -90,4 +90,4 @@ class Helpers:
                 future.set_result(function(*arguments))
             except BaseException as error:  # noqa: BLE001  for whoever waits
                 future.set_exception(error)
-            del work, future, arguments  # not to hold a picture while waiting for the next
+            del work, future, arguments  # not to hold an image while waiting for the next

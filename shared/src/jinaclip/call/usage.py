@@ -1,18 +1,18 @@
-"""What one JinaClip has sent and spent."""
+"""What was sent and spent: by one call, and by one JinaClip over all its calls."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from jinaclip.errors import BudgetError
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Running totals of one JinaClip."""
+    """Totals of one call, or of one JinaClip."""
 
     requests: int = 0
     items: int = 0
@@ -24,9 +24,18 @@ class Usage:
     maybe_billed: int = 0
     """Requests whose answer was lost after the service had it, so that they may have been billed."""
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.items + other.items,
+            self.tokens + other.tokens,
+            self.retries + other.retries,
+            self.maybe_billed + other.maybe_billed,
+        )
+
 
 class Meter:
-    """Counts, and holds a token budget. Safe to use from many threads."""
+    """Totals of one JinaClip, and its token budget. Safe to use from many threads."""
 
     def __init__(self, budget: int | None = None) -> None:
         self._budget = budget
@@ -81,23 +90,45 @@ class Meter:
         with self._lock:
             self._reserved -= tokens
 
-    def sent(self, *, again: bool) -> None:
-        """Counts a request."""
+    def add(self, usage: Usage, *, doubtful: int = 0) -> None:
+        """Adds what a call used; `doubtful` tokens may have been billed, and count against the budget."""
         with self._lock:
-            self._usage = replace(
-                self._usage, requests=self._usage.requests + 1, retries=self._usage.retries + int(again)
-            )
+            self._usage += usage
+            self._doubtful += doubtful
 
-    def answered(self, items: int, tokens: int) -> None:
+
+class CallMeter:
+    """Totals of one call, which count towards those of its JinaClip."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._lock = threading.RLock()
+        self.usage = Usage()
+
+    def reserve(self, tokens: int) -> None:
+        """As `Meter.reserve`."""
+        self._meter.reserve(tokens)
+
+    def release(self, tokens: int) -> None:
+        """As `Meter.release`."""
+        self._meter.release(tokens)
+
+    def count_request(self, *, again: bool) -> None:
+        """Counts a request that was sent."""
+        self._add(Usage(requests=1, retries=int(again)))
+
+    def count_answer(self, items: int, tokens: int) -> None:
         """Counts vectors and what they cost."""
-        with self._lock:
-            self._usage = replace(self._usage, items=self._usage.items + items, tokens=self._usage.tokens + tokens)
+        self._add(Usage(items=items, tokens=tokens))
 
-    def doubt(self, tokens: int) -> None:
+    def count_doubt(self, tokens: int) -> None:
         """Counts a request that may have been billed for nothing."""
+        self._add(Usage(maybe_billed=1), doubtful=tokens)
+
+    def _add(self, usage: Usage, doubtful: int = 0) -> None:
         with self._lock:
-            self._doubtful += tokens
-            self._usage = replace(self._usage, maybe_billed=self._usage.maybe_billed + 1)
+            self.usage += usage
+        self._meter.add(usage, doubtful=doubtful)
 
 
 _meters: weakref.WeakSet[Meter] = weakref.WeakSet()

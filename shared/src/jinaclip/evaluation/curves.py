@@ -1,4 +1,4 @@
-"""The Matryoshka curve as a picture."""
+"""The Matryoshka curve as an image."""
 
 from __future__ import annotations
 

@@ -4,165 +4,194 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from jinaclip.call.request import Task
+from jinaclip.call.results import ItemFailure, Results
 from jinaclip.clip import JinaClip
-from jinaclip.errors import InputError, JinaClipError, Partial, rename
-from jinaclip.evaluation.kept import Kept, Part, image_key, text_key
+from jinaclip.errors import InputError
 from jinaclip.evaluation.records import Item, Query, Source, read_items, read_queries
-from jinaclip.evaluation.searches import Embedded
-from jinaclip.fusion import check_weight
-from jinaclip.vectors import Vectors, normalize
+from jinaclip.evaluation.searches import Corpus
+from jinaclip.evaluation.vector_store import Key, VectorStore, image_key, text_key
+from jinaclip.hosts import embed
+from jinaclip.vectors import Vectors, check_weight, normalize
 
 logger = logging.getLogger("jinaclip")
 
-Places = Sequence[int]
-AT_ONCE = 16
-"""Queries on their way together."""
-NAMED = 5
-"""How many of many a warning names."""
+MOST_NAMES = 5
+"""Names in one warning."""
 
 
-def embed(
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Inputs of one kind, to be embedded together: descriptions, images or queries."""
+
+    inputs: Sequence[Any]
+    names: Sequence[str]
+    """What messages call each."""
+    keys: Sequence[Key]
+    convert: Callable[[Any], Any]
+    """Gives what `JinaClip.embed` takes for an input."""
+    task: Task = "document"
+
+
+def embed_corpus(
     clip: JinaClip, items: Source, queries: Source, weight: float, cache: str | os.PathLike[str] | None
-) -> Embedded:
-    """Reads and embeds everything, looking at all rows before anything is sent.
+) -> Corpus:
+    """Reads and embeds everything; all rows are validated before anything is sent.
 
     Raises:
         InputError: a row is unusable, or the queries ask for categories that no item has.
         BudgetError: what there is to embed would exceed `token_budget`.
+        JinaClipError: the backend failed. `.index` is a row of the items, or a query's number among those that were
+            not left out; `.partial` counts the same way, and holds stored vectors too.
     """
     check_weight(weight)
-    table, asked_for = read_items(items), read_queries(queries)
-    wanted = answerable(table, asked_for)
-    check_images(clip, table)
-    kept, parts = Kept(cache), parted(clip, table, wanted, cache is not None)
-    announce(clip, table, wanted, *(kept.missing(part) for part in parts))
-    texts, images, asked = (normalize(kept.filled(part)) for part in parts)
-    return Embedded(table, wanted, asked, texts, images, weight, len(asked_for) - len(wanted))
+    table, all_queries = read_items(items), read_queries(queries)
+    chosen = select_queries(table, all_queries)
+    validate_images(clip, table)
+    store, columns = VectorStore(cache), make_columns(clip, table, chosen, with_keys=cache is not None)
+    announce(clip, columns, [find_missing(column, store) for column in columns])
+    texts, images, query_vectors = (normalize(embed_column(clip, column, store)) for column in columns)
+    return Corpus(table, chosen, texts, images, query_vectors, weight, len(all_queries) - len(chosen))
 
 
-def answerable(table: Sequence[Item], queries: Sequence[Query]) -> list[Query]:
+def select_queries(table: Sequence[Item], queries: Sequence[Query]) -> list[Query]:
     """The queries that ask for something there is; warns of the others, and of each category that no item has.
 
     Raises:
-        InputError: there are none.
+        InputError: there is no such query.
     """
     known = {pair for item in table for pair in item.categories.items()}
-    found = [query for query in queries if not known.isdisjoint(query.categories.items())]
-    if not found:
+    chosen = [query for query in queries if not known.isdisjoint(query.categories.items())]
+    if not chosen:
         raise InputError("no item has a category that a query asks for; do both name levels and categories alike?")
     left_out = [query for query in queries if known.isdisjoint(query.categories.items())]
     unknown = dict.fromkeys(pair for query in queries for pair in query.categories.items() if pair not in known)
     if left_out:
-        names = some(repr(query.id) for query in left_out)
+        names = join_names(repr(query.id) for query in left_out)
         logger.warning(
             "%d of %d queries are left out, no item is what they ask for: %s", len(left_out), len(queries), names
         )
     if unknown:
-        names = some(f"{level}={word!r}" for level, word in unknown)
+        names = join_names(f"{level}={word!r}" for level, word in unknown)
         logger.warning("%d categories that queries ask for are no item's: %s", len(unknown), names)
-    return found
+    return chosen
 
 
-def some(names: Iterable[str]) -> str:
-    """The first of many."""
+def join_names(names: Iterable[str]) -> str:
+    """The first of many names, for a message."""
     listed = list(names)
-    return ", ".join(listed[:NAMED]) + (", ..." if len(listed) > NAMED else "")
+    return ", ".join(listed[:MOST_NAMES]) + (", ..." if len(listed) > MOST_NAMES else "")
 
 
-def check_images(clip: JinaClip, table: Sequence[Item]) -> None:
-    """Looks at paths, addresses and types of all images.
+def validate_images(clip: JinaClip, table: Sequence[Item]) -> None:
+    """Refuses images that the policy forbids, or that are not there, as far as can be told without opening them.
 
     Raises:
         InputError: one will not be opened; the message names its row.
     """
-    try:
-        clip.look_through(images=[item.image for item in table])
-    except InputError as error:
-        if error.index is not None:
-            rename(error, named(table[error.index], error.index))
-        raise
+    for index, item in enumerate(table):
+        try:
+            clip.resolve_image(item.image)
+        except InputError as error:
+            raise ItemFailure(error, index, image_name(index, item)).error() from None
 
 
-def parted(clip: JinaClip, table: Sequence[Item], wanted: Sequence[Query], keyed: bool) -> tuple[Part, Part, Part]:
-    """Descriptions, images and queries, each to be embedded together."""
+def text_name(index: int, item: Item) -> str:
+    """What messages call the description of an item."""
+    return f"text of row {index} (id {item.id!r})"
+
+
+def image_name(index: int, item: Item) -> str:
+    """What messages call the image of an item."""
+    return f"image of row {index} (id {item.id!r})"
+
+
+def make_columns(
+    clip: JinaClip, table: Sequence[Item], queries: Sequence[Query], *, with_keys: bool
+) -> tuple[Column, Column, Column]:
+    """Descriptions, images and queries."""
+    fingerprint, policy = clip.fingerprint, clip.config.image_policy
+
+    def text_keys(kind: Task, texts: Sequence[str]) -> list[Key]:
+        return [text_key(fingerprint, kind, text) if with_keys else None for text in texts]
+
     texts, images = [item.text for item in table], [item.image for item in table]
-    asked = [query.text for query in wanted]
-    mark, policy = clip.fingerprint, clip.config.image_policy
-    names = [named(item, index) for index, item in enumerate(table)]
+    asked = [query.text for query in queries]
     return (
-        Part(
-            names,
-            [text_key(mark, "document", text) if keyed else None for text in texts],
-            lambda places: clip.embed_documents([texts[i] for i in places]),
+        Column(texts, [text_name(i, item) for i, item in enumerate(table)], text_keys("document", texts), str),
+        Column(
+            images,
+            [image_name(i, item) for i, item in enumerate(table)],
+            [image_key(fingerprint, image, policy) if with_keys else None for image in images],
+            clip.resolve_image,
         ),
-        Part(
-            names,
-            [image_key(mark, image, policy) if keyed else None for image in images],
-            lambda places: clip.embed_images([images[i] for i in places]),
-        ),
-        Part(
-            [f"query {query.id!r}" for query in wanted],
-            [text_key(mark, "query", text) if keyed else None for text in asked],
-            lambda places: embed_queries(clip, [asked[i] for i in places]),
-        ),
+        Column(asked, [f"query {query.id!r}" for query in queries], text_keys("query", asked), str, "query"),
     )
 
 
-def named(item: Item, index: int) -> str:
-    """A row as messages call it."""
-    return f"row {index} (id {item.id!r})"
+def find_missing(column: Column, store: VectorStore) -> list[int]:
+    """Indices of the inputs whose vector is not stored."""
+    stored = store.load(column.keys)
+    return [index for index in range(len(column.inputs)) if index not in stored]
 
 
-def announce(
-    clip: JinaClip, table: Sequence[Item], wanted: Sequence[Query], texts: Places, images: Places, asked: Places
-) -> None:
-    """Says what there is to embed, and what it will cost.
+def announce(clip: JinaClip, columns: tuple[Column, Column, Column], missing: Sequence[Sequence[int]]) -> None:
+    """Logs what there is to embed and about what it will cost.
 
     Raises:
         BudgetError: that would exceed `token_budget`.
     """
-    words = [*(table[i].text for i in texts), *dict.fromkeys(wanted[i].text for i in asked)]
-    cost = clip.estimate(words, [table[i].image for i in images])
+    (texts, images, queries), counts = columns, [len(column.inputs) for column in columns]
+    words = [texts.inputs[i] for i in missing[0]]
+    words += dict.fromkeys(queries.inputs[i] for i in missing[2])  # a query that is asked twice is sent once
+    cost = clip.estimate([*words, *(clip.resolve_image(images.inputs[i]) for i in missing[1])])
     logger.info(
         "%d items, %d queries; to embed: %d texts, %d images, about %s tokens",
-        len(table), len(wanted), len(words), len(images), f"{cost.tokens:,}",
+        counts[0], counts[2], len(words), len(missing[1]), f"{cost.tokens:,}",
     )  # fmt: skip
     clip.check_budget(cost.tokens)
 
 
-def embed_queries(clip: JinaClip, texts: Sequence[str]) -> Vectors:
-    """(q, d): as queries, so that v2's instruction goes before each; several at once.
+def embed_column(clip: JinaClip, column: Column, store: VectorStore) -> Vectors:
+    """A vector for each input, (n, d): those that are stored, and new ones for the others, which are stored then.
 
     Raises:
-        JinaClipError: the backend failed; `.index` and `.partial` as `JinaClip.embed_documents` has them.
+        JinaClipError: the backend failed; it names the input. What was embedded until then is stored, as it is when
+            Ctrl-C ends the call. `.index` and `.partial` count all inputs of the column.
     """
-    pool = ThreadPoolExecutor(AT_ONCE)  # threads: a notebook's event loop runs already
-    sent = {text: pool.submit(clip.embed_query, text) for text in dict.fromkeys(texts)}
-    rows = [sent[text] for text in texts]  # what is asked twice is paid for once
+    stored = store.load(column.keys)
+    missing = [index for index in range(len(column.inputs)) if index not in stored]
+
+    def keep(results: Results) -> Results:
+        new = results.at(missing)
+        store.save(column.keys, dict(zip(*new.successes(), strict=True)))
+        return merge(new, stored, len(column.inputs))
+
     try:
-        return np.stack([row.result() for row in drawn(rows, clip.config.show_progress)])
+        results = embed(
+            clip,
+            [column.inputs[index] for index in missing],
+            column.convert,
+            task=column.task,
+            name=lambda number, _: column.names[missing[number]],
+        )
     except BaseException as error:
-        pool.shutdown(cancel_futures=True)  # what is on its way is paid for, so it is waited for
-        ended = {index: row.exception() for index, row in enumerate(rows) if not row.cancelled()}
-        made = {index: rows[index].result() for index, failure in ended.items() if failure is None}
-        error.partial = Partial(made)  # type: ignore[attr-defined]
-        if isinstance(error, JinaClipError):
-            error.index = next(index for index, failure in ended.items() if failure is error)
+        if isinstance(partial := getattr(error, "partial", None), Results):
+            error.partial = keep(partial)  # type: ignore[attr-defined]
         raise
-    finally:
-        pool.shutdown()
+    return keep(results).unwrap()
 
 
-def drawn(rows: Iterable[Any], progress: bool) -> Iterable[Any]:
-    """The same, with a bar."""
-    if not progress:
-        return rows
-    from tqdm.auto import tqdm
-
-    return tqdm(rows, desc="queries", unit="item")
+def merge(new: Results, stored: dict[int, Vectors], count: int) -> Results:
+    """Results of all inputs of a column: a row for each, of those that were stored and of those that are new."""
+    vectors = np.full((count, new.vectors.shape[1]), np.nan, np.float32)
+    for index, row in stored.items():
+        vectors[index] = row
+    vectors[new.places] = new.vectors
+    return replace(new, vectors=vectors, places=np.arange(count))

@@ -12,7 +12,7 @@ from jinaclip.errors import MissingDependencyError
 from jinaclip.evaluation.tables import Score
 from jinaclip.vectors import Vectors
 
-CHUNK = 512
+QUERIES_AT_ONCE = 512
 """Queries compared with all documents at once."""
 CONFIDENCE = 0.95
 Ranking = NDArray[np.intp]
@@ -24,14 +24,14 @@ Values = NDArray[np.float64]
 def nearest(queries: Vectors, documents: Vectors, k: int, *, skip_self: bool = False) -> Ranking:
     """The `k` nearest documents of each query; equal ones in the order of the table.
 
-    `skip_self` is for documents that are their own queries: none finds itself, and k is at most n - 1.
+    `skip_self` is for documents that are their own queries: a document does not find itself, and k is at most n - 1.
     """
     k = min(k, len(documents) - skip_self)
     found = np.empty((len(queries), k), np.intp)
     if not k:
         return found
-    for start in range(0, len(queries), CHUNK):
-        scores = queries[start : start + CHUNK] @ documents.T
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        scores = queries[start : start + QUERIES_AT_ONCE] @ documents.T
         if skip_self:
             scores[np.arange(len(scores)), np.arange(len(scores)) + start] = -np.inf
         best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
@@ -39,7 +39,7 @@ def nearest(queries: Vectors, documents: Vectors, k: int, *, skip_self: bool = F
         for row in np.flatnonzero((scores >= edge).sum(axis=1) > k):  # equals on both sides of the k-th place
             best[row] = np.sort(np.argsort(-scores[row], kind="stable")[:k])
         order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
-        found[start : start + CHUNK] = np.take_along_axis(best, order, 1)
+        found[start : start + QUERIES_AT_ONCE] = np.take_along_axis(best, order, 1)
     return found
 
 
@@ -59,14 +59,17 @@ def measure(names: Sequence[str], ranking: Ranking, relevant: Sequence[Collectio
     # places instead of cosines: equal cosines stay in our order
     run = {str(q): {str(d): -float(i) for i, d in enumerate(ranking[q].tolist())} for q in map(int, truth)}
     found = {name: np.full(len(ranking), np.nan) for name in names}
-    parsed = {ir_measures.parse_measure(name): name for name in names}
-    for result in ir_measures.iter_calc(list(parsed), truth, run):
-        found[parsed[result.measure]][int(result.query_id)] = result.value
+    measures = {}
+    for name in names:  # parse_measure of ir-measures needs ast.Num, deprecated since Python 3.12 and gone in 3.14
+        kind, _, cutoff = name.partition("@")
+        measures[getattr(ir_measures, kind) @ int(cutoff)] = name
+    for result in ir_measures.iter_calc(list(measures), truth, run):
+        found[measures[result.measure]][int(result.query_id)] = result.value
     return found
 
 
 class Bootstrap:
-    """Draws queries with replacement, again and again: how much a mean owes to which queries were asked.
+    """Draws queries with replacement, again and again: how much a mean depends on which queries were asked.
 
     Args:
         resamples: how often.
@@ -89,22 +92,22 @@ class Bootstrap:
     def score(self, values: Values) -> Score:
         """The mean, and its interval."""
         known = values[np.isfinite(values)]
-        return scored(known.mean() if known.size else np.nan, self.means(values)[:, 0], known.size)
+        return make_score(known.mean() if known.size else np.nan, self.means(values)[:, 0], known.size)
 
-    def kept(self, values: Values, whole: Values) -> Score:
+    def share(self, values: Values, whole: Values) -> Score:
         """The mean as a share of another mean over the same queries."""
         both = np.isfinite(values) & np.isfinite(whole)
         with np.errstate(divide="ignore", invalid="ignore"):
             draws = self.means(values, whole)
-            share = values[both].sum() / whole[both].sum()
-            return scored(share, draws[:, 0] / draws[:, 1], int(both.sum()))
+            ratio = values[both].sum() / whole[both].sum()
+            return make_score(ratio, draws[:, 0] / draws[:, 1], int(both.sum()))
 
     def difference(self, values: Values, other: Values) -> Score:
         """The mean of what one has over the other, query by query."""
         return self.score(values - other)
 
 
-def scored(mean: Any, draws: NDArray[np.float64], count: int) -> Score:
+def make_score(mean: Any, draws: NDArray[np.float64], count: int) -> Score:
     """A mean with the interval that its resamples give; one query alone gives none."""
     edge = (1 - CONFIDENCE) / 2
     finite = draws[np.isfinite(draws)] if count > 1 else draws[:0]

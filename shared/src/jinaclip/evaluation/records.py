@@ -37,7 +37,7 @@ class Item:
     categories: Mapping[str, str]
     """By level, broadest first."""
     attributes: Mapping[str, str]
-    """What its picture shows, by name; may be empty."""
+    """What its image shows, by name; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,18 @@ def read_items(source: Source) -> list[Item]:
     """The table: rows with `id`, `text`, `image`, `categories` and perhaps `attributes`.
 
     Raises:
-        InputError: a row is unusable (`.index` says which), two have the same id, or there are none.
+        InputError: a row is unusable (`.index` says which), two have the same id, or there are no rows.
         MissingDependencyError: a Parquet file without the extra `evaluate`.
     """
     folder = Path(source).parent if isinstance(source, str | os.PathLike) else None
     items = []
     for index, row in enumerate(read_rows(source)):
-        image = picture(row.get("image"), folder)
+        image = read_image(row.get("image"), folder)
         if image is None:
             raise InputError(f"row {index} has no image; every item needs a text and an image", index=index)
-        values = (labels(row, name, index) for name in ("categories", "attributes"))
-        items.append(Item(identity(row, index), text(row, index), image, *values))
-    return distinct(items, "items")
+        values = (read_labels(row, name, index) for name in ("categories", "attributes"))
+        items.append(Item(read_id(row, index), read_text(row, index), image, *values))
+    return check_ids(items, "items")
 
 
 def read_queries(source: Source) -> list[Query]:
@@ -76,12 +76,12 @@ def read_queries(source: Source) -> list[Query]:
     """
     queries, unnamed = [], set()
     for index, row in enumerate(read_rows(source)):
-        wanted = labels(row, "categories", index)
+        wanted = read_labels(row, "categories", index)
         if not wanted:
             raise InputError(f"query {index} names no categories, so nothing it finds can be right", index=index)
         unnamed |= set() if "id" in row else {index}
-        queries.append(Query(identity({"id": index, **row}, index), text(row, index), wanted))
-    return distinct(queries, "queries", unnamed)
+        queries.append(Query(read_id({"id": index, **row}, index), read_text(row, index), wanted))
+    return check_ids(queries, "queries", unnamed)
 
 
 def read_rows(source: Source) -> list[Row]:
@@ -140,7 +140,7 @@ def read_parquet(path: Path) -> list[Row]:
     return rows
 
 
-def identity(row: Row, index: int) -> str:
+def read_id(row: Row, index: int) -> str:
     """The id of a row."""
     found = row.get("id")
     if found is None or isinstance(found, bool | dict | list) or not str(found):
@@ -148,14 +148,17 @@ def identity(row: Row, index: int) -> str:
     return str(found)
 
 
-def text(row: Row, index: int) -> str:
+def read_text(row: Row, index: int) -> str:
     """The text of a row."""
     if row.get("text") is None:
         raise InputError(f"row {index} has no text; every row needs one", index=index)
-    return as_text(row["text"], index).value
+    try:
+        return as_text(row["text"]).value
+    except InputError as error:
+        raise InputError(f"text of row {index}: {error}", index=index) from None
 
 
-def labels(row: Row, column: str, index: int) -> dict[str, str]:
+def read_labels(row: Row, column: str, index: int) -> dict[str, str]:
     """Categories or attributes by name; a list stands for broad and fine, a str for broad."""
     value = row.get(column)
     if value is None or value == "":
@@ -169,15 +172,15 @@ def labels(row: Row, column: str, index: int) -> dict[str, str]:
         value = dict(pairs)
     if not isinstance(value, Mapping):
         raise InputError(f"row {index}: {column} must be an object like {{'broad': 'dress'}}", index=index)
-    named = {str(name): label(word, f"row {index}: {column}, {name}", index) for name, word in value.items()}
+    named = {str(name): read_label(word, f"row {index}: {column}, {name}", index) for name, word in value.items()}
     return {name: word for name, word in named.items() if word}
 
 
-def label(word: Any, where: str, index: int) -> str:
-    """A category or attribute as text; "" where there is none.
+def read_label(word: Any, where: str, index: int) -> str:
+    """A category or attribute as text; "" where the row has no such.
 
     Raises:
-        InputError: it is nothing that equal ones could be told by.
+        InputError: it is no str, bool or finite number.
     """
     plain = word.item() if isinstance(word, np.generic) else word
     if plain is None:
@@ -189,18 +192,18 @@ def label(word: Any, where: str, index: int) -> str:
     return str(plain)
 
 
-def picture(value: Any, folder: Path | None) -> Any:
+def read_image(value: Any, folder: Path | None) -> Any:
     """The image of a row. File names count from the folder of the table."""
-    if isinstance(value, Mapping):  # as data sets with pictures inside are written: {"bytes": ..., "path": ...}
+    if isinstance(value, Mapping):  # as data sets with images inside are written: {"bytes": ..., "path": ...}
         value = value.get("bytes") or value.get("path")
     if not isinstance(value, str) or folder is None or ADDRESS.match(value):
         return value
     path = folder / value
-    # whoever names the table means the pictures beside it; what points elsewhere has to pass the image policy
+    # whoever names the table means the images beside it; what points elsewhere has to pass the image policy
     return path if path.resolve().is_relative_to(folder.resolve()) else str(path)
 
 
-def distinct(rows: list[Any], what: str, unnamed: Collection[int] = ()) -> list[Any]:
+def check_ids(rows: list[Any], what: str, unnamed: Collection[int] = ()) -> list[Any]:
     """The rows, if each has an id of its own.
 
     Raises:
@@ -212,6 +215,6 @@ def distinct(rows: list[Any], what: str, unnamed: Collection[int] = ()) -> list[
     for index, row in enumerate(rows):
         if seen.setdefault(row.id, index) != index:
             nameless = [str(i) for i in (seen[row.id], index) if i in unnamed]
-            why = f"; row {nameless[0]} has none of its own and is called by its number" if nameless else ""
+            why = f"; row {nameless[0]} has no id of its own and is called by its number" if nameless else ""
             raise InputError(f"rows {seen[row.id]} and {index} of the {what} share the id {row.id!r}{why}", index=index)
     return rows

@@ -14,16 +14,16 @@ from jinaclip.clip import JinaClip
 from jinaclip.errors import ConfigError, MissingDependencyError
 from jinaclip.evaluation import searches
 from jinaclip.evaluation.curves import draw_curves
-from jinaclip.evaluation.embedding import embed
+from jinaclip.evaluation.embedding import embed_corpus
 from jinaclip.evaluation.metrics import Bootstrap
 from jinaclip.evaluation.records import Source
-from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Embedded
+from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Corpus
 from jinaclip.evaluation.tables import Score, Table
 from jinaclip.retrieval.diversity import diversify
 
 EXTRA = ("ir_measures", "matplotlib", "sklearn", "threadpoolctl")
-KEPT = 0.95
-"""What a width must keep of the score at full width, at the lower end of the interval, to be advised."""
+MIN_SHARE = 0.95
+"""Share of the score at full width that a width must keep, at the lower end of the interval, to be advised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Choice:
     """What decided, such as "P@10 fine"."""
     score: Score
     """Of the method, at full width."""
-    kept: Score
+    share: Score
     """Share of that score which the width keeps."""
     leads: Mapping[str, Score]
     """By how much the method is ahead of each other one, query by query."""
@@ -49,7 +49,8 @@ class Choice:
         )
         return (
             f"Choose **{self.method}** at **{self.width} dimensions**. {self.method}: {self.measure} {self.score}, "
-            f"{others}. The narrowest width that surely keeps {KEPT:.0%} of it is {self.width}: it keeps {self.kept}."
+            f"{others}. The narrowest width that surely keeps {MIN_SHARE:.0%} of it is {self.width}: "
+            f"it keeps {self.share}."
         )
 
 
@@ -124,21 +125,22 @@ def evaluate(
         resamples: of the bootstrap.
         seed: for the bootstrap and `diversify`.
         cache: a file that keeps the vectors, so that a run that was interrupted, or is repeated, embeds only what is
-            new. An image at an address counts as known while the address is the same; pictures in memory are not kept.
+            new. An image at an address counts as known while the address is the same; images in memory are not kept.
 
     Raises:
-        InputError: a row is unusable; `.index` says which. All rows are looked at before anything is embedded.
+        InputError: a row is unusable; `.index` says which. All rows are validated before anything is embedded.
         ConfigError: an option is out of range.
         MissingDependencyError: the extra `evaluate` is not installed.
-        JinaClipError: the backend failed.
+        JinaClipError: the backend failed; `.index` and `.partial` count the rows of the items, or the queries that are
+            not left out.
     """
     for name, value in {"pool": pool, "resamples": resamples}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
-    diversify([], SHOWN, clusters=clusters, seed=seed)  # looks at both
-    steps = checked_widths(widths, clip)
+    diversify([], SHOWN, clusters=clusters, seed=seed)  # checks both
+    steps = read_widths(widths, clip)
     check_extra()
-    data = embed(clip, items, queries, weight, cache)
+    data = embed_corpus(clip, items, queries, weight, cache)
     bootstrap = Bootstrap(resamples, seed)
     tables = {
         "categories": searches.category_table(data, bootstrap),
@@ -149,15 +151,15 @@ def evaluate(
     tables["diversity"] = searches.diversity_table(
         data, choice.method, pool=pool, clusters=clusters, seed=seed, bootstrap=bootstrap
     )
-    counts = len(data.items), len(data.wanted)
+    counts = len(data.items), len(data.queries)
     return Evaluation(clip.spec.name, clip.fingerprint, *counts, weight, tables, choice, data.dropped)
 
 
 def check_extra() -> None:
-    """Looks, before anything is paid for, whether all that will be needed is installed.
+    """Refuses, before anything is paid for, to start without what will be needed.
 
     Raises:
-        MissingDependencyError: it is not.
+        MissingDependencyError: something is not installed.
     """
     for name in EXTRA:
         if find_spec(name) is None:
@@ -166,7 +168,7 @@ def check_extra() -> None:
             )
 
 
-def checked_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
+def read_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
     """Widths of the curve, the full one among them.
 
     Raises:
@@ -180,13 +182,15 @@ def checked_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
     return sorted({clip.dimensions, *(int(width) for width in steps if width <= clip.dimensions)})
 
 
-def choose(data: Embedded, curve: Table, bootstrap: Bootstrap) -> Choice:
+def choose(data: Corpus, curve: Table, bootstrap: Bootstrap) -> Choice:
     """The method with the best precision at the finest level, and the narrowest width that keeps it."""
     name = f"P@{data.cutoffs(PRECISIONS)[0]}"
     measure = f"{name} {data.levels[-1]}"
     values = {method: found[measure] for method, found in searches.precisions(data, [name]).items()}
     best = max(METHODS, key=lambda method: float(np.nanmean(values[method])))
     column = f"{best}, {measure}"
-    width = next(width for width, row in curve.rows.items() if row[column].low >= KEPT or width == list(curve.rows)[-1])
+    width = next(
+        width for width, row in curve.rows.items() if row[column].low >= MIN_SHARE or width == list(curve.rows)[-1]
+    )
     leads = {other: bootstrap.difference(values[best], values[other]) for other in METHODS if other != best}
     return Choice(best, int(width), measure, bootstrap.score(values[best]), curve.rows[width][column], leads)

@@ -1,7 +1,7 @@
-"""The containers of PNG and JPEG, read without Pillow.
+"""Reads the containers of PNG and JPEG files without Pillow.
 
-Pillow gets these files stripped to the parts that make the picture. Metadata is where bombs, loops and warnings come
-from, Python's warnings cannot be silenced for one thread alone, and whether a file is whole must not depend on
+Pillow gets only the parts of these files that hold pixels. Metadata is where bombs, loops and warnings come from, and
+Python's warnings cannot be silenced for a single thread. Whether a file is complete must not depend on
 `ImageFile.LOAD_TRUNCATED_IMAGES`, which any library may have set for the whole process.
 """
 
@@ -15,19 +15,19 @@ from typing import Literal
 from jinaclip.errors import InputError
 
 MAX_SCANS = 100
-"""Of a progressive JPEG; each costs a pass over the whole picture, and encoders make about ten."""
+"""Most scans of a progressive JPEG. Each costs a pass over the whole image, and encoders make about ten."""
 EXIF = b"Exif\0\0"
 ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
 _SOI, _EOI, _SOS, _APP1, _COM = 0xD8, 0xD9, 0xDA, 0xE1, 0xFE
-_JPEG_KEPT = (0xE0, 0xEE)
-"""JFIF and Adobe say how colours are stored; the other APPn segments are metadata."""
+_JPEG_COLOUR_SEGMENTS = (0xE0, 0xEE)
+"""APP0 (JFIF) and APP14 (Adobe) say how colours are stored; the other APPn segments are metadata."""
 
 
 def sniff(data: bytes) -> str | None:
-    """The format of a file by its first bytes, in Pillow's names; None if it is none of the four."""
+    """The format of a file by its first bytes, under Pillow's name, or None if it is not PNG, JPEG, GIF or WEBP."""
     if data.startswith(_PNG):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -38,60 +38,62 @@ def sniff(data: bytes) -> str | None:
 
 
 def strip(data: bytes, form: str | None, *, truncated: bool) -> tuple[bytes, bytes]:
-    """The file without its metadata, and its EXIF block. Other formats than PNG and JPEG stay as they are.
+    """The file without its metadata, and its EXIF block. Files of other formats than PNG and JPEG come back unchanged.
 
     Raises:
-        InputError: the file is damaged, or ends early and `truncated` does not accept that.
+        InputError: the file is damaged, or it is cut short and `truncated` is False.
     """
-    walk = {"PNG": _strip_png, "JPEG": _strip_jpeg}.get(form or "")
-    if walk is None:
+    strip_format = {"PNG": _strip_png, "JPEG": _strip_jpeg}.get(form or "")
+    if strip_format is None:
         return data, b""
-    kept, exif, whole = walk(data)
-    if not (whole or truncated):
+    stripped, exif, complete = strip_format(data)
+    if not (complete or truncated):
         raise InputError(
             f"the {form} file is cut short; get it whole, or accept it with truncated=True in image_policy"
         )
-    return kept, exif
+    return stripped, exif
 
 
 def _strip_png(data: bytes) -> tuple[bytes, bytes, bool]:
-    kept, exif, at = [_PNG], b"", len(_PNG)
+    """The file without its metadata, its EXIF block, and whether the file is complete."""
+    parts, exif, at = [_PNG], b"", len(_PNG)
     while at < len(data):
         kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
         if kind == b"IEND":
-            kept.append(b"\0\0\0\0IEND\xaeB`\x82")
-            return b"".join(kept), exif, True
+            parts.append(b"\0\0\0\0IEND\xaeB`\x82")
+            return b"".join(parts), exif, True
         if kind == b"eXIf":
             exif = data[at + 8 : end - 4]
-        elif kind in _PNG_KEPT:
-            kept.append(data[at:end])
-            if end <= len(data) and zlib.crc32(kept[-1][4:-4]) != int.from_bytes(kept[-1][-4:]):
+        elif kind in _PNG_CHUNKS:
+            parts.append(data[at:end])
+            if end <= len(data) and zlib.crc32(parts[-1][4:-4]) != int.from_bytes(parts[-1][-4:]):
                 raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
         at = end
-    return b"".join(kept), exif, False
+    return b"".join(parts), exif, False
 
 
 def _strip_jpeg(data: bytes) -> tuple[bytes, bytes, bool]:
-    kept, exif, scans = [b"\xff\xd8"], b"", 0
-    for marker, start, end, following in _segments(data):
+    """The file without its metadata, its EXIF block, and whether the file is complete."""
+    parts, exif, scans = [b"\xff\xd8"], b"", 0
+    for marker, start, end, next_start in _segments(data):
         if marker == _EOI:
-            kept.append(b"\xff\xd9")
-            return b"".join(kept), exif, True
+            parts.append(b"\xff\xd9")
+            return b"".join(parts), exif, True
         body = data[start + 4 : end]
         scans += marker == _SOS
         if scans > MAX_SCANS:
             raise InputError(f"the JPEG file has over {MAX_SCANS} scans, which no encoder makes")
         if marker == _APP1 and body.startswith(EXIF) and not exif:
             exif = body
-        if marker in _JPEG_KEPT or not (0xE0 <= marker <= 0xEF or marker == _COM):
-            kept.append(data[start : following if marker == _SOS else end])
-    return b"".join([*kept, b"\xff\xd9"]), exif, False  # with an end, libjpeg decodes what there is
+        if marker in _JPEG_COLOUR_SEGMENTS or not (0xE0 <= marker <= 0xEF or marker == _COM):
+            parts.append(data[start : next_start if marker == _SOS else end])
+    return b"".join([*parts, b"\xff\xd9"]), exif, False  # given an end, libjpeg decodes what comes before it
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Marker, start and end of each segment of a JPEG up to its end, and the start of the next one.
+    """Marker, start and end of each segment of a JPEG, and the start of the segment after it.
 
-    Scan data lies between a segment and the next. It holds no markers but restarts, which the pattern leaves out.
+    The data of a scan lies between two segments. Its only markers are restarts, which the pattern skips.
     """
     found = _MARKER.search(data, 2)
     while found:
@@ -104,7 +106,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def orientation(exif: bytes) -> int:
-    """The Orientation of an EXIF block, 1 to 8; 1 if it says nothing, or nothing that is defined."""
+    """The Orientation of an EXIF block, 1 to 8; 1 (upright) where it is missing or not one of these."""
     tiff = exif.removeprefix(EXIF)
     if tiff[:4] not in (b"II*\0", b"MM\0*"):
         return 1
@@ -123,7 +125,7 @@ def orientation(exif: bytes) -> int:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a WebP file, read before Pillow allocates its canvas; (0, 0) if there is no telling."""
+    """Width and height of a WebP file, read before Pillow allocates its canvas; (0, 0) if the header does not say."""
     kind = data[12:16]
     if kind == b"VP8X":
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1

@@ -1,4 +1,4 @@
-"""Decodes image files under the policy and brings any picture to upright RGB. The only opener of Pillow files."""
+"""Decodes image files under the policy and converts pixels to upright RGB. No other module opens files with Pillow."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images import containers
 
-Picture = PIL.Image.Image
 READERS: dict[str, type[ImageFile.ImageFile]] = {
-    # not PIL.Image.open: it checks sizes, and warns, by a global that others may have changed
+    # not PIL.Image.open: it checks sizes, and warns, by a global that other libraries may have changed
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
     "GIF": GifImageFile,
 }
-TURNS = {
+TRANSPOSES = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
     4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,63 +39,67 @@ TURNS = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 
-# `ImageFile.load` accepts a file that breaks off when the module's LOAD_TRUNCATED_IMAGES is set, for all threads and
-# by anyone. This is the same function with globals of its own, in which it is not set.
+# `ImageFile.load` accepts a file that is cut short while LOAD_TRUNCATED_IMAGES of its module is set, which any library
+# may do, for all threads. This is the same function with globals of its own, where it is not set.
 _strict_load: Callable[[ImageFile.ImageFile], Any] = FunctionType(
     ImageFile.ImageFile.load.__code__, {**vars(ImageFile), "LOAD_TRUNCATED_IMAGES": False}
 )
+_DECODE_LOCKS = [threading.Lock() for _ in range(64)]
 
 
-_LOADS = [threading.Lock() for _ in range(64)]
-
-
-def _loading(picture: Picture) -> threading.Lock:
-    """A lock for decoding this picture: Pillow decodes on first use and must not do so in two threads at once."""
-    return _LOADS[hash(id(picture)) // 16 % len(_LOADS)]
+def _decode_lock(opened: PIL.Image.Image) -> threading.Lock:
+    """The lock to hold while Pillow decodes this image: it does so on first use, and not safely in two threads."""
+    return _DECODE_LOCKS[hash(id(opened)) // 16 % len(_DECODE_LOCKS)]
 
 
 @contextmanager
-def only_input_errors(what: str) -> Iterator[None]:
-    """Lets only InputError out of Pillow, whose plugins raise anything. Messages of Pillow may quote image bytes."""
+def translate_errors(message: str) -> Iterator[None]:
+    """Turns any error of Pillow, whose plugins raise all kinds, into an InputError with this message.
+
+    Pillow's own message is left out, as it may quote bytes of the image. An InputError passes unchanged.
+    """
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001
-        raise InputError(f"{what} ({type(error).__name__})") from None
+        raise InputError(f"{message} ({type(error).__name__})") from None
 
 
 def open_data(data: bytes, policy: ImagePolicy) -> tuple[ImageFile.ImageFile, int]:
-    """An image file, its header read and nothing decoded, and its EXIF orientation.
+    """Opens an image file: reads its header, decodes nothing. Returns it with its EXIF orientation.
 
     Raises:
-        InputError: it is of no accepted format, damaged, or larger than `max_pixels`.
+        InputError: its format is not accepted, or it is damaged or larger than `max_pixels`.
     """
     accepted = tuple(form.upper() for form in policy.formats)
     form = containers.sniff(data)
     if form not in accepted and not set(accepted) - set(READERS):
-        named = f"{form}, which is not among image_policy.formats={accepted}" if form else f"none of {accepted}"
-        raise InputError(f"the image is {named}, going by its content; convert it first")
+        problem = f"{form}, which is not among image_policy.formats={accepted}" if form else f"none of {accepted}"
+        raise InputError(f"the image is {problem}, going by its content; convert it first")
     if form == "WEBP":
         check_pixels(containers.webp_size(data), policy)
-    bare, exif = containers.strip(data, form if policy.frame == 0 else None, truncated=policy.truncated)
-    with only_input_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
-        picture = READERS[form](BytesIO(bare)) if form in READERS else PIL.Image.open(BytesIO(data), formats=accepted)
-    check_pixels(picture.size, policy)
-    return picture, containers.orientation(exif) if exif else turn_of(picture)
+    stripped, exif = containers.strip(data, form if policy.frame == 0 else None, truncated=policy.truncated)
+    with translate_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
+        if form in READERS:
+            opened = READERS[form](BytesIO(stripped))
+        else:
+            opened = PIL.Image.open(BytesIO(data), formats=accepted)
+    check_pixels(opened.size, policy)
+    return opened, containers.orientation(exif) if exif else read_orientation(opened)
 
 
-def turn_of(picture: Picture) -> int:
-    """The orientation in the EXIF block that Pillow keeps beside a picture."""
-    exif = picture.info.get("exif")
+def read_orientation(opened: PIL.Image.Image) -> int:
+    """The orientation in the EXIF block that Pillow keeps with an image, 1 to 8."""
+    exif = opened.info.get("exif")
     return containers.orientation(exif) if isinstance(exif, bytes) else 1
 
 
 def check_pixels(size: tuple[int, int], policy: ImagePolicy) -> None:
-    """Holds a size in pixels against the policy.
+    """Checks a width and height against the policy.
 
     Raises:
-        InputError: it has no area, or too much.
+        InputError: the area is zero or larger than `max_pixels`.
     """
     width, height = size
     if width < 1 or height < 1:
@@ -108,74 +111,76 @@ def check_pixels(size: tuple[int, int], policy: ImagePolicy) -> None:
         )
 
 
-def load(picture: ImageFile.ImageFile, policy: ImagePolicy) -> None:
-    """Decodes the frame of the policy, in place.
+def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:
+    """Decodes the frame that the policy names, in place.
 
     Raises:
-        InputError: there is no such frame, or its data is damaged or cut short.
+        InputError: the file has no such frame, or its data is damaged or cut short.
     """
-    with only_input_errors(f"the {picture.format} file has no frame {policy.frame}"):
+    with translate_errors(f"the {opened.format} file has no frame {policy.frame}"):
         for frame in range(1, policy.frame + 1):
-            picture.seek(frame)  # one by one: each frame of a GIF may enlarge the canvas
-            check_pixels(picture.size, policy)
-    strict = type(picture).load is ImageFile.ImageFile.load
-    with only_input_errors(f"the {picture.format} file cannot be decoded; it is damaged or cut short"):
+            opened.seek(frame)  # one after the other: each frame of a GIF may enlarge the canvas
+            check_pixels(opened.size, policy)
+    strict = type(opened).load is ImageFile.ImageFile.load
+    with translate_errors(f"the {opened.format} file cannot be decoded; it is damaged or cut short"):
         try:
-            _strict_load(picture) if strict else picture.load()
+            _strict_load(opened) if strict else opened.load()
         except OSError:
-            if not (policy.truncated and picture._im is not None):
+            if not (policy.truncated and opened._im is not None):
                 raise
-            picture.tile = []  # keeps the rows decoded so far
-            picture.load()
+            opened.tile = []  # keeps the rows decoded so far
+            opened.load()
 
 
-def from_array(array: NDArray[np.uint8]) -> Picture:
-    """A picture of an array of shape (H, W), (H, W, 3) or (H, W, 4).
+def from_array(array: NDArray[np.uint8]) -> PIL.Image.Image:
+    """The pixels of an array of shape (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
         InputError: the array has another shape or type.
     """
-    with only_input_errors(f"an array of {array.dtype} {array.shape} is no picture"):
+    with translate_errors(f"an array of {array.dtype} {array.shape} is no image"):
         return PIL.Image.fromarray(array)
 
 
-def upright(picture: Picture, turn: int, policy: ImagePolicy) -> Picture:
-    """A picture of any mode as 8-bit RGB, turned as its EXIF says, on the background where it is transparent.
+def to_upright_rgb(opened: PIL.Image.Image, orientation: int, policy: ImagePolicy) -> PIL.Image.Image:
+    """Converts an opened image of any mode to 8-bit RGB.
+
+    It is turned by its EXIF orientation if the policy says so, and laid on the background where it is transparent.
 
     Raises:
-        InputError: its numbers have no meaning as brightness, or Pillow cannot convert it.
+        InputError: its values have no meaning as brightness, or Pillow cannot convert it.
     """
-    with only_input_errors("the picture cannot be decoded; is its file closed, or cut short?"), _loading(picture):
-        picture.load()
-    with only_input_errors(f"a picture of mode {picture.mode} cannot be converted to RGB"):
-        rgb = _to_rgb(picture, policy)
-        return rgb.transpose(TURNS[turn]) if policy.orient and turn in TURNS else rgb
+    with translate_errors("the image cannot be decoded; is its file closed, or cut short?"), _decode_lock(opened):
+        opened.load()
+    with translate_errors(f"an image of mode {opened.mode} cannot be converted to RGB"):
+        rgb = _to_rgb(opened, policy)
+        return rgb.transpose(TRANSPOSES[orientation]) if policy.orient and orientation in TRANSPOSES else rgb
 
 
-def _to_rgb(picture: Picture, policy: ImagePolicy) -> Picture:
-    if picture.mode.startswith(("I", "F")):
-        picture = _to_8_bits(picture)
-    if picture.has_transparency_data:
-        if picture.mode == "La":  # Pillow has no way from here to RGBA
-            picture = picture.convert("LA")
-        clear = picture.convert("RGBA")
-        canvas = PIL.Image.new("RGB", picture.size, policy.background)
+def _to_rgb(pixels: PIL.Image.Image, policy: ImagePolicy) -> PIL.Image.Image:
+    if pixels.mode.startswith(("I", "F")):
+        pixels = _to_8_bits(pixels)
+    if pixels.has_transparency_data:
+        if pixels.mode == "La":  # Pillow has no way from here to RGBA
+            pixels = pixels.convert("LA")
+        clear = pixels.convert("RGBA")
+        canvas = PIL.Image.new("RGB", pixels.size, policy.background)
         canvas.paste(clear, mask=clear.getchannel("A"))
         return canvas
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
 
 
-def _to_8_bits(picture: Picture) -> Picture:
-    """Scales 16-bit and float pictures; Pillow's own conversion cuts all above 255 off."""
-    values = np.asarray(picture)
-    if picture.mode == "F":
+def _to_8_bits(pixels: PIL.Image.Image) -> PIL.Image.Image:
+    """Scales 16-bit and float pixels to 8 bits; Pillow's own conversion turns every value above 255 into 255."""
+    values = np.asarray(pixels)
+    if pixels.mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise InputError("a picture of floats must hold finite values from 0 to 1; scale it first")
+            raise InputError("an image of floats must hold finite values from 0 to 1; scale it first")
         return PIL.Image.fromarray((values * 255 + 0.5).astype(np.uint8))
     if values.min() < 0 or values.max() > 0xFFFF:
-        raise InputError(f"a picture of mode {picture.mode} must hold values from 0 to 65535; scale it first")
+        raise InputError(f"an image of mode {pixels.mode} must hold values from 0 to 65535; scale it first")
     grey = PIL.Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    clear = picture.info.get("transparency")
+    clear = pixels.info.get("transparency")
     if isinstance(clear, int):
         grey.putalpha(PIL.Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey

@@ -1,8 +1,8 @@
-"""Downloads an image from a URL that may come from anyone.
+"""Downloads an image from a URL that nobody has vouched for.
 
-Built on httpcore because it takes a network backend: ours resolves a name once, refuses the whole answer if one
-address is not public, and dials what it checked, so a name cannot point elsewhere between check and use. Each request
-has a connection of its own; a shared pool would offer host A's connection for host B on the same address.
+Built on httpcore because it takes a network backend. Ours resolves a name once, refuses it if any of its addresses is
+not public, and dials what it checked, so a name cannot point elsewhere between check and use. Each request has a
+connection of its own; a shared pool would offer host A's connection for host B on the same address.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from jinaclip.images.urls import Location, check_address, parse
 
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_ADDRESSES = 4
-"""Of one name, tried in turn."""
-TROUBLE = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
+"""Most addresses of a name that are tried, in turn."""
+TRANSPORT_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
 
 def fetch(url: str, policy: ImagePolicy) -> bytes:
-    """The bytes behind a URL. Blocks; its time, name lookups and redirects included, is bounded by the policy.
+    """Downloads the bytes of a URL. Blocks for at most `fetch_timeout`, name resolution and redirects included.
 
     Raises:
         InputError: the policy refuses the URL, a redirect or an address, or the download failed.
@@ -51,20 +51,20 @@ def _follow(location: Location, target: str, policy: ImagePolicy) -> Location:
     try:
         joined = urljoin(str(location), target)
     except ValueError:
-        raise InputError(f"{location.shown} redirects to something that is no URL") from None
-    following = parse(joined, policy)
-    if location.scheme == "https" and following.scheme != "https":
-        raise InputError(f"{location.shown} redirects from https to http, which is not followed")
-    return following
+        raise InputError(f"{location.url_for_messages} redirects to something that is no URL") from None
+    redirect = parse(joined, policy)
+    if location.scheme == "https" and redirect.scheme != "https":
+        raise InputError(f"{location.url_for_messages} redirects from https to http, which is not followed")
+    return redirect
 
 
 def _get(location: Location, policy: ImagePolicy) -> bytes | str:
-    """The body, or the address that the answer redirects to."""
+    """Sends one request. Returns the body as bytes, or the URL of a redirect as a str."""
     url = httpcore.URL(scheme=location.scheme, host=location.host, port=location.port, target=location.target)
     headers: dict[bytes | str, bytes | str]
     headers = {"Host": location.authority, "Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "jinaclip"}
     backend = DeadlineBackend(CheckedBackend(policy))
-    # httpcore's own timeouts stay unset, so that each operation gets what is left of the deadline
+    # httpcore's own timeouts stay unset: DeadlineBackend gives each operation the time until the deadline
     options = {"timeout": {"connect": policy.connect_timeout}}
     try:
         with (
@@ -74,11 +74,11 @@ def _get(location: Location, policy: ImagePolicy) -> bytes | str:
             return _read(response, location, policy)
     except httpcore.TimeoutException:
         raise InputError(
-            f"{location.shown} did not answer within image_policy.fetch_timeout={policy.fetch_timeout} s "
+            f"{location.url_for_messages} did not answer within image_policy.fetch_timeout={policy.fetch_timeout} s "
             f"(connect_timeout={policy.connect_timeout} s)"
         ) from None
-    except TROUBLE as error:
-        raise InputError(f"{location.shown} could not be fetched: {_reason(error)}") from None
+    except TRANSPORT_ERRORS as error:
+        raise InputError(f"{location.url_for_messages} could not be fetched: {_reason(error)}") from None
 
 
 def _read(response: httpcore.Response, location: Location, policy: ImagePolicy) -> bytes | str:
@@ -86,16 +86,16 @@ def _read(response: httpcore.Response, location: Location, policy: ImagePolicy) 
     if response.status in REDIRECTS and b"location" in headers:
         return headers[b"location"].decode("utf-8", "replace")
     if response.status != 200:
-        raise InputError(f"{location.shown} answered with status {response.status} instead of an image")
+        raise InputError(f"{location.url_for_messages} answered with status {response.status} instead of an image")
     coding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if coding not in (b"", b"identity"):  # a few bytes of it may unpack to gigabytes
-        raise InputError(f"{location.shown} sent its image compressed, though asked not to")
+    if coding not in (b"", b"identity"):  # a few compressed bytes may unpack to gigabytes
+        raise InputError(f"{location.url_for_messages} sent its image compressed, though asked not to")
     parts, size = [], 0
     for part in response.iter_stream():
         parts.append(part)
         size += len(part)
         if size > policy.max_bytes:
-            raise InputError(f"{location.shown} sent more than image_policy.max_bytes={policy.max_bytes}")
+            raise InputError(f"{location.url_for_messages} sent more than image_policy.max_bytes={policy.max_bytes}")
     return b"".join(parts)
 
 
@@ -125,23 +125,24 @@ class CheckedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         until = time.monotonic() + (self._policy.connect_timeout if timeout is None else timeout)
-        trouble: Exception = httpcore.ConnectError("the name has no address")
+        failure: Exception = httpcore.ConnectError("the name has no address")
         for address in self._addresses(host, port, until)[:MAX_ADDRESSES]:
             try:
-                return self._plain.connect_tcp(address, port, _until(until), local_address, socket_options)
+                return self._plain.connect_tcp(address, port, _seconds_until(until), local_address, socket_options)
             except httpcore.ConnectError as error:
-                trouble = error
-        raise trouble
+                failure = error
+        raise failure
 
     def _addresses(self, host: str, port: int, until: float) -> list[str]:
-        """What the name resolves to; all of it is checked before any of it is dialled."""
-        found = dict.fromkeys(str(entry[4][0]) for entry in _resolve(host, port, _until(until)))
+        """The addresses of the name. All are checked before any is dialled."""
+        found = dict.fromkeys(str(entry[4][0]) for entry in _resolve(host, port, _seconds_until(until)))
         for text in found:
             check_address(ipaddress.ip_address(text), host, self._policy)
         return list(found)
 
 
-def _until(moment: float) -> float:
+def _seconds_until(moment: float) -> float:
+    """Seconds from now until a moment of `time.monotonic`. Raises ConnectTimeout if it has passed."""
     seconds = moment - time.monotonic()
     if seconds <= 0:
         raise httpcore.ConnectTimeout("no connection in time")
@@ -149,16 +150,16 @@ def _until(moment: float) -> float:
 
 
 def _resolve(host: str, port: int, timeout: float) -> list[Any]:
-    """`socket.getaddrinfo` within a time; it takes none itself, so it gets a thread that may outlive us."""
+    """`socket.getaddrinfo` with a timeout, which it lacks: it runs in a thread that may outlive this call."""
     answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
             answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
         except (OSError, UnicodeError) as error:
             answers.put(error)
 
-    threading.Thread(target=ask, name="jinaclip-resolver", daemon=True).start()
+    threading.Thread(target=resolve, name="jinaclip-resolver", daemon=True).start()
     try:
         answer = answers.get(timeout=left(timeout, httpcore.ConnectTimeout))
     except queue.Empty:

@@ -1,4 +1,4 @@
-"""From an Image, which only says where a picture is, to the picture. Pillow is loaded on first use."""
+"""Opens an Image, which only says where to find an image, and gives its pixels. Pillow is loaded on first use."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import PIL.Image
 
 HEAD = 2**18
-"""Bytes in which the header of most files ends."""
+"""Bytes at the start of a file that hold the whole header, for most files."""
 
 
 def check(image: Image, policy: ImagePolicy) -> None:
-    """The checks that cost next to nothing: no network, nothing decoded.
+    """Checks an image as far as that costs next to nothing: without network, without decoding.
 
     Raises:
-        InputError: the image will not be opened under this policy; the message says why, and what would help.
+        InputError: the image cannot be opened under this policy; the message says why, and what would help.
     """
     if image.kind == "path":
         check_file(image, policy)
@@ -36,27 +36,27 @@ def check(image: Image, policy: ImagePolicy) -> None:
 
 
 def open_image(image: Image, policy: ImagePolicy) -> PIL.Image.Image:
-    """The picture, upright, RGB, 8 bits a channel. Blocks: URLs are fetched, files read and decoded.
+    """Opens an image: its pixels, upright, RGB, 8 bits a channel. Blocks: it fetches, reads and decodes.
 
     Raises:
-        InputError: the image cannot be had, or not under this policy.
+        InputError: the image cannot be fetched, read or decoded, or the policy refuses it.
     """
     from jinaclip.images import decode
 
     if image.kind in ("pil", "array"):
         _check_pixels(image, policy)
-        picture = decode.from_array(image.source) if image.kind == "array" else image.source
-        return decode.upright(picture, decode.turn_of(picture), policy)
-    opened, turn = decode.open_data(read(image, policy), policy)
-    decode.load(opened, policy)
-    return decode.upright(opened, turn, policy)
+        opened = decode.from_array(image.source) if image.kind == "array" else image.source
+        return decode.to_upright_rgb(opened, decode.read_orientation(opened), policy)
+    file, orientation = decode.open_data(read(image, policy), policy)
+    decode.load(file, policy)
+    return decode.to_upright_rgb(file, orientation, policy)
 
 
 def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
-    """Width and height of the upright picture. Decodes nothing, but fetches what is behind a URL.
+    """Width and height of the upright image. Decodes nothing, but fetches an image that is a URL.
 
     Raises:
-        InputError: as `open_image`, as far as the header shows it.
+        InputError: as `open_image`, for what the header alone tells.
     """
     from jinaclip.images import decode
 
@@ -65,18 +65,18 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
         return width, height
     if image.kind == "pil":
         width, height = image.source.size
-        turn = decode.turn_of(image.source)
+        orientation = decode.read_orientation(image.source)
     else:
-        opened, turn = _header(image, policy)
+        opened, orientation = _open_header(image, policy)
         width, height = opened.size
-    return (height, width) if policy.orient and turn >= 5 else (width, height)
+    return (height, width) if policy.orient and orientation >= 5 else (width, height)
 
 
 def read(image: Image, policy: ImagePolicy) -> bytes:
-    """The encoded bytes of an image that is a path, a URL or bytes already.
+    """The encoded bytes of an image that is a path, a URL or bytes.
 
     Raises:
-        InputError: they cannot be had under this policy.
+        InputError: they cannot be fetched or read, or the policy refuses them.
     """
     if image.kind == "path":
         return read_file(image, policy)
@@ -88,11 +88,12 @@ def read(image: Image, policy: ImagePolicy) -> bytes:
     return bytes(image.source)
 
 
-def _header(image: Image, policy: ImagePolicy) -> tuple[PIL.Image.Image, int]:
+def _open_header(image: Image, policy: ImagePolicy) -> tuple[PIL.Image.Image, int]:
+    """Opens an image to read its header: the image, not decoded, and its EXIF orientation."""
     from jinaclip.images import decode
 
     if image.kind == "path":
-        with suppress(InputError):  # a longer header, WebP, or a file that is wrong: read it whole
+        with suppress(InputError):  # the header is longer, or the file is WebP or damaged: read all of it
             return decode.open_data(read_file(image, policy, HEAD), replace(policy, truncated=True))
     return decode.open_data(read(image, policy), policy)
 

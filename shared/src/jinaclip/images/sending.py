@@ -1,4 +1,4 @@
-"""Prepares what is sent to the hosted API: the one tile that is paid for, or the original bytes."""
+"""Prepares an image for the hosted API: pixels resized to the one tile that is billed, or the original bytes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError
 from jinaclip.images.opening import open_image, read
-from jinaclip.images.resize import encode, scaled
-from jinaclip.images.resize import fit as fit_picture
+from jinaclip.images.resize import encode, fit, scale
 from jinaclip.inputs import Image
 
 if TYPE_CHECKING:
     import PIL.Image
 
-SENT_AS_IT_IS = ("RGB", "L", "P", "1")
-"""Modes that every reader turns into the same RGB."""
+PORTABLE_MODES = ("RGB", "L", "P", "1")
+"""Modes that every reader converts to the same RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An encoded picture, ready to be sent, and its size in pixels."""
+    """An encoded image, ready to be sent, and its size in pixels."""
 
     data: bytes
     width: int
@@ -32,26 +31,26 @@ class Upload:
 
 
 def upload(image: Image, *, policy: ImagePolicy, mode: ImageResize, side: int, quality: int | None) -> Upload:
-    """What to send for an image. Blocks: fetches, reads, decodes and encodes.
+    """Prepares an image to be sent. Blocks: it fetches, reads, decodes and encodes.
 
     Args:
-        image: any image.
-        policy: what is accepted.
+        image: an image of any kind.
+        policy: which images are accepted.
         mode: `image_resize`.
-        side: of the square that the model sees.
+        side: of the square that the model sees, in pixels.
         quality: `image_quality`.
 
     Raises:
-        InputError: the image is refused, or too large to be sent.
+        InputError: the image cannot be opened, the policy refuses it, or it is too large to be sent.
     """
     if image.kind not in ("pil", "array") and mode == "none" and quality is None:
         image = Image.from_bytes(read(image, policy))
-        sent = _as_it_is(image.source, policy)
+        sent = _reuse_original(image.source, policy)
     else:
         sent = None
     if sent is None:
-        picture = fit_picture(open_image(image, policy), mode, side, policy)
-        sent = Upload(encode(picture, quality), *picture.size)
+        pixels = fit(open_image(image, policy), mode, side, policy)
+        sent = Upload(encode(pixels, quality), *pixels.size)
     if len(sent.data) > policy.max_upload_bytes:
         remedy = "raise image_policy.max_upload_bytes" if mode != "none" else 'use image_resize="model"'
         raise InputError(
@@ -61,31 +60,35 @@ def upload(image: Image, *, policy: ImagePolicy, mode: ImageResize, side: int, q
     return sent
 
 
-def _as_it_is(data: bytes, policy: ImagePolicy) -> Upload | None:
-    """The original bytes, if any reader sees in them what we see: one upright frame without transparency."""
+def _reuse_original(data: bytes, policy: ImagePolicy) -> Upload | None:
+    """The original bytes if every reader gets the same pixels from them, else None.
+
+    That is so for one upright frame without transparency.
+    """
     from jinaclip.images import decode
 
-    picture, turn = decode.open_data(data, policy)
-    decode.load(picture, policy)  # a damaged file is refused here, not paid for
-    plain = picture.mode in SENT_AS_IT_IS and not picture.has_transparency_data
-    whole = picture.format in decode.READERS and not policy.truncated and len(data) <= policy.max_upload_bytes
-    return Upload(data, *picture.size) if plain and whole and turn == 1 and not _moves(data, picture) else None
+    opened, orientation = decode.open_data(data, policy)
+    decode.load(opened, policy)  # a damaged file is refused here, before it is paid for
+    portable = opened.mode in PORTABLE_MODES and not opened.has_transparency_data
+    accepted = opened.format in decode.READERS and not policy.truncated and len(data) <= policy.max_upload_bytes
+    reusable = portable and accepted and orientation == 1 and not _is_animated(data, opened)
+    return Upload(data, *opened.size) if reusable else None
 
 
-def _moves(data: bytes, picture: PIL.Image.Image) -> bool:
+def _is_animated(data: bytes, opened: PIL.Image.Image) -> bool:
     from jinaclip.images import decode
 
-    with decode.only_input_errors(f"the {picture.format} file cannot be read past its first frame"):
-        return b"acTL" in data or bool(getattr(picture, "is_animated", False))
+    with decode.translate_errors(f"the {opened.format} file cannot be read past its first frame"):
+        return b"acTL" in data or bool(getattr(opened, "is_animated", False))
 
 
 def preview(image: Image, *, policy: ImagePolicy, side: int, quality: int = 85) -> bytes:
-    """A JPEG of the whole picture, its longer side at most `side`. Blocks as `upload` does.
+    """A JPEG of the whole image, its longer side at most `side` pixels. Blocks, as `upload` does.
 
     Raises:
-        InputError: the image is refused.
+        InputError: the image cannot be opened, or the policy refuses it.
     """
-    picture = open_image(image, policy)
-    ratio = min(1.0, side / max(picture.size))
-    width, height = (max(1, round(length * ratio)) for length in picture.size)
-    return encode(scaled(picture, (width, height), max_pixels=policy.max_pixels), quality)
+    pixels = open_image(image, policy)
+    ratio = min(1.0, side / max(pixels.size))
+    width, height = (max(1, round(length * ratio)) for length in pixels.size)
+    return encode(scale(pixels, (width, height), max_pixels=policy.max_pixels), quality)

@@ -1,7 +1,7 @@
-"""Reads an image URL once, into the parts that are both checked and dialled.
+"""Parses an image URL once, into the parts that are both checked and dialled.
 
-Two parsers that disagree about where the host ends are how a checked URL reaches another host. What comes out of
-`parse` is dialled as it is; no other parser sees the text again.
+If two parsers disagree about where the host ends, a checked URL can reach another host. So what `parse` returns is
+dialled unchanged, and no other parser reads the text again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_URL = 8192
 DEFAULT_PORTS = {"https": 443, "http": 80}
 SAFE = "/?:@!$&'()*+,;=~-._%"
 OTHER_DOTS = "\u3002\uff0e\uff61"
-"""Read as dots by IDNA and not by everyone."""
+"""IDNA reads these as dots; other parsers may not."""
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029\ud800-\udfff]")
 _AUTHORITY = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where one request goes.
+    """The URL of one request, in parts.
 
     Attributes:
         host: a name in ASCII without a trailing dot, or a literal address without brackets.
@@ -50,16 +50,16 @@ class Location:
         return f"{self.scheme}://{self.authority}{self.target}"
 
     @property
-    def shown(self) -> str:
-        """For messages: without the query, which may hold a signature."""
+    def url_for_messages(self) -> str:
+        """The URL as messages may show it: shortened, and without the query, which may hold a signature."""
         return f"{self.scheme}://{self.authority}{self.target.partition('?')[0]}"[:200]
 
 
 def parse(url: str, policy: ImagePolicy) -> Location:
-    """The one reading of a URL, held against the policy without touching the network.
+    """Parses a URL and checks it against the policy, without touching the network.
 
     Raises:
-        InputError: it is no URL, or one that the policy refuses; the message names the part and the option.
+        InputError: it is not a URL, or the policy refuses it; the message names the part and the option.
     """
     if not isinstance(url, str) or len(url) > MAX_URL:
         raise InputError(f"an image URL must be a str of at most {MAX_URL} characters; fetch it and pass the bytes")
@@ -73,7 +73,7 @@ def parse(url: str, policy: ImagePolicy) -> Location:
     _check_scheme(scheme, policy)
     if "@" in parts.netloc:
         raise InputError("the image URL holds a user name or an @ before its host; leave it out")
-    authority = _AUTHORITY.fullmatch(parts.netloc)  # urlsplit itself takes hosts like a[::1]
+    authority = _AUTHORITY.fullmatch(parts.netloc)  # urlsplit itself accepts hosts like a[::1]
     if not authority:
         raise InputError(f"{url[:200]!r} names no host, or not as host or host:port")
     port = int(authority["port"] or DEFAULT_PORTS[scheme])
@@ -81,16 +81,16 @@ def parse(url: str, policy: ImagePolicy) -> Location:
         raise InputError(f"port {port} is not among image_policy.ports={policy.ports}; add it there if you mean it")
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=SAFE)
     given = (authority["v6"] or authority["name"]).lower()
-    host, address = _literal(given, ipaddress.IPv6Address) if authority["v6"] else _host(given)
+    host, address = _parse_literal(given, ipaddress.IPv6Address) if authority["v6"] else _parse_host(given)
     check_address(address, given, policy)
     return Location(scheme, host, port, target)
 
 
 def check_address(address: Address | None, name: str, policy: ImagePolicy) -> None:
-    """Holds an address against the policy.
+    """Checks an address against the policy; `name` is its host, for the message.
 
     Raises:
-        InputError: it must not be dialled.
+        InputError: the address must not be dialled.
     """
     reason = refusal(address, networks(policy.allow_networks)) if address else None
     if reason:
@@ -106,11 +106,11 @@ def _check_scheme(scheme: str, policy: ImagePolicy) -> None:
     raise InputError(f"image URLs may be {', '.join(policy.schemes)}, not {scheme[:32]!r}; {remedy}")
 
 
-def _host(given: str) -> tuple[str, Address | None]:
-    """The host in ASCII and, where it is a literal address, that address."""
+def _parse_host(given: str) -> tuple[str, Address | None]:
+    """The host in ASCII and, if it is a literal address, that address, else None."""
     name = _to_ascii(given).removesuffix(".")
     if _NUMBER.fullmatch(name.rpartition(".")[2]):  # resolvers read 127.1, 0x7f.1 and 2130706433 as addresses
-        return _literal(name, ipaddress.IPv4Address)
+        return _parse_literal(name, ipaddress.IPv4Address)
     if not _NAME.fullmatch(name) or len(name) > 253:
         raise InputError(f"{given[:100]!r} is no host name")
     if name == "localhost" or name.endswith(".localhost"):
@@ -118,7 +118,7 @@ def _host(given: str) -> tuple[str, Address | None]:
     return name, None
 
 
-def _literal(text: str, kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> tuple[str, Address]:
+def _parse_literal(text: str, kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> tuple[str, Address]:
     try:
         address = kind(text)
     except ValueError:

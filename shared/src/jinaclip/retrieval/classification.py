@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jinaclip.errors import ConfigError, InputError, JinaClipError, Partial, rename
-from jinaclip.inputs import Image, as_image, as_text, many
+from jinaclip.errors import ConfigError, InputError
+from jinaclip.hosts import aembed, embed
+from jinaclip.inputs import Pair, as_text, is_held, iterate
 from jinaclip.vectors import Vectors, normalize
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TEMPLATE = "a photo of a {}"
 TEMPERATURE = 0.01
 """What cosines are divided by where the checkpoint's own logit scale is not known: contrastive training usually ends
 with a scale of 100, its customary ceiling. Which label wins does not depend on it, only how clearly."""
-PICTURE_NAME = re.compile(
+IMAGE_NAME = re.compile(
     r"""\s*(?:
         (?:https?://|file:/)\S*
         | data:image/[\w.+-]+[;,]\S.*  # base64 may come in lines
@@ -34,9 +34,9 @@ PICTURE_NAME = re.compile(
     )\s*""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-"""What a str looks like when a picture was meant. A sentence that ends with the name of a picture is a text."""
-SHOWN = 64
-"""Characters of an item that a message shows."""
+"""What a str looks like when an image was meant. A sentence that ends with the name of an image is a text."""
+LONGEST_QUOTE = 64
+"""Characters of an item that a message quotes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,12 +65,13 @@ def classify(
 ) -> Classification:
     """Tells which label fits each item best, without training.
 
-    Labels and texts are embedded as documents: neither gets the instruction of queries.
+    Labels and texts are embedded as documents: neither gets the instruction of queries. Items and labels are embedded
+    in one call.
 
     Args:
         clip: embeds items and labels.
         images_or_texts: images as `JinaClip.embed_images` takes them, but for plain strings: a str is a text here. One
-            that looks like the name or address of a picture is refused; pass a Path, or `Image.from_url(...)`.
+            that looks like the name or address of an image is refused; pass a Path, or `Image.from_url(...)`.
         labels: at least two different ones.
         template: what is embedded for a label; `{}` is where the label goes. "{}" is the label alone.
         temperature: what cosines are divided by. None takes the checkpoint's own on the local backend, 1 / exp of its
@@ -83,17 +84,13 @@ def classify(
 
     Raises:
         ConfigError: the template has no `{}`, or the temperature is not positive.
-        InputError: an item or a label is unusable; of an item, `.index` says which.
-        JinaClipError: the backend failed; `.partial` holds the vectors of items that were embedded.
+        InputError: an item or a label is unusable; `.index` says which item, the message which label.
+        JinaClipError: the backend failed; `.partial` holds the vectors of items and labels that were embedded.
     """
-    call = Call(images_or_texts, labels, template, temperature)
-    with call.renumbered(call.pictures):  # before texts are paid for
-        clip.look_through(images=call.pictures.values())
-    with call.renumbered(call.texts):
-        words = clip.embed_documents(call.words)
-    with call.renumbered(call.pictures):
-        pictures = clip.embed_images(list(call.pictures.values()))
-    return call.concluded(words, pictures, clip.logit_scale)
+    question = Question(labels, template, temperature)
+    inputs = question.inputs(images_or_texts)
+    results = embed(clip, inputs, read_item, name=name_item, strict=True)
+    return question.answer(results.unwrap(), clip.logit_scale)
 
 
 async def aclassify(
@@ -105,77 +102,98 @@ async def aclassify(
     temperature: float | None = None,
 ) -> Classification:
     """`classify` without blocking the event loop."""
-    call = await asyncio.to_thread(Call, images_or_texts, labels, template, temperature)
-    with call.renumbered(call.pictures):
-        await asyncio.to_thread(clip.look_through, images=call.pictures.values())
-    with call.renumbered(call.texts):
-        words = await clip.aembed_documents(call.words)
-    with call.renumbered(call.pictures):
-        pictures = await clip.aembed_images(list(call.pictures.values()))
-    return call.concluded(words, pictures, await asyncio.to_thread(lambda: clip.logit_scale))
+    question = Question(labels, template, temperature)
+    if is_held(images_or_texts):  # taken as they are now, before anybody else can change the list
+        inputs = question.inputs(images_or_texts)
+    else:
+        inputs = await asyncio.to_thread(question.inputs, images_or_texts)
+    results = await aembed(clip, inputs, read_item, name=name_item, strict=True)
+    return question.answer(results.unwrap(), await asyncio.to_thread(lambda: clip.logit_scale))
 
 
-class Call:
-    """What is to be embedded for a classification, and what its vectors mean.
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is embedded for a label."""
 
-    Attributes:
-        texts, pictures: the items of each kind, by the caller's index.
-        words: all that is text, the labels last.
+    label: str
+    text: str
+
+
+class Question:
+    """The labels of a classification, and what vectors say about them.
+
+    Raises:
+        ConfigError: the template has no `{}`, or the temperature is not positive.
+        InputError: a label is unusable.
     """
 
-    def __init__(self, items: Iterable[Any], labels: Iterable[str], template: str, temperature: float | None) -> None:
-        self.labels = checked_labels(labels)
-        self.scale = checked_scale(temperature)
-        prompts = checked_prompts(template, self.labels)
-        self.texts, self.pictures = parted(many(items, "images_or_texts", "[item]"))
-        self.words = [*self.texts.values(), *prompts] if self.texts or self.pictures else []
+    def __init__(self, labels: Iterable[str], template: str, temperature: float | None) -> None:
+        self.labels = read_labels(labels)
+        self.scale = scale_of(temperature)
+        self.prompts = make_prompts(template, self.labels)
 
-    @contextmanager
-    def renumbered(self, chosen: Mapping[int, Any]) -> Iterator[None]:
-        """Turns the indices of an error, counted among the chosen items, into the caller's."""
-        try:
-            yield
-        except JinaClipError as error:
-            places, partial = dict(enumerate(chosen)), error.partial
-            if error.index is not None:
-                error.index = places.get(error.index)
-                rename(error, "a label" if error.index is None else f"item {error.index}")
-            error.partial = Partial(
-                {places[i]: vector for i, vector in partial.vectors.items() if i in places},
-                {places[i]: found for i, found in partial.errors.items() if i in places},
-            )
-            raise
+    def inputs(self, items: Iterable[Any]) -> list[Any]:
+        """What is to be embedded: the items, then the prompts of the labels. Nothing where there are no items."""
+        values = list(iterate(items, "images_or_texts", "[item]"))
+        return [*values, *self.prompts] if values else []
 
-    def concluded(self, words: Vectors, pictures: Vectors, logit_scale: float | None) -> Classification:
-        """The softmax over scaled cosines."""
+    def answer(self, vectors: Vectors, logit_scale: float | None) -> Classification:
+        """The softmax over scaled cosines. `vectors` has a row for each input."""
         scale = self.scale or (1 / TEMPERATURE if logit_scale is None else math.exp(logit_scale))
-        count = len(self.texts) + len(self.pictures)
-        if not count:
+        if not len(vectors):
             return Classification(self.labels, np.empty((0, len(self.labels)), np.float32), scale)
-        rows = np.empty((count, words.shape[1]), np.float32)
-        rows[list(self.texts)] = words[: len(self.texts)]
-        rows[list(self.pictures)] = pictures
-        logits = scale * (normalize(rows) @ normalize(words[len(self.texts) :]).T).astype(np.float64)
+        unit = normalize(vectors)
+        items, prompts = np.split(unit, [len(unit) - len(self.labels)])
+        logits = scale * (items @ prompts.T).astype(np.float64)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return Classification(self.labels, (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32), scale)
 
 
-def checked_labels(labels: Iterable[str]) -> tuple[str, ...]:
+def read_item(item: Any) -> Any:
+    """What is embedded for an item or a prompt.
+
+    Raises:
+        InputError: it is a str that looks like the name or address of an image.
+    """
+    if isinstance(item, Prompt):
+        return item.text
+    if isinstance(item, str) and IMAGE_NAME.fullmatch(item):
+        quote = item if len(item) <= LONGEST_QUOTE else f"{item[:LONGEST_QUOTE]}..."
+        raise InputError(
+            f"{quote!r} is a str, which is a text here, but looks like an image; "
+            "pass pathlib.Path(...) or jinaclip.Image.from_url(...)"
+        )
+    return item
+
+
+def name_item(_: int, item: Any) -> str:
+    """What messages call an item or a prompt."""
+    if isinstance(item, Prompt):
+        return f"the label {item.label!r}"
+    return "text" if isinstance(item, str) else "pair" if isinstance(item, Pair) else "image"
+
+
+def read_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """The labels.
 
     Raises:
         InputError: one is no text or stands twice, or there are fewer than two.
     """
-    names = tuple(as_text(label, index).value for index, label in enumerate(many(labels, "labels", "[label]")))
+    names = list[str]()
+    for number, label in enumerate(iterate(labels, "labels", "[label]")):
+        try:
+            names.append(as_text(label).value)
+        except InputError as error:
+            raise InputError(f"label {number}: {error}") from None
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise InputError(f"the label {twice!r} stands twice among the labels; leave one out")
     if len(names) < 2:
         raise InputError(f"labels must be at least two, not {len(names)}: of one alone the probability is always 1")
-    return names
+    return tuple(names)
 
 
-def checked_prompts(template: str, labels: Iterable[str]) -> list[str]:
+def make_prompts(template: str, labels: Iterable[str]) -> list[Prompt]:
     """What is embedded for the labels.
 
     Raises:
@@ -183,10 +201,10 @@ def checked_prompts(template: str, labels: Iterable[str]) -> list[str]:
     """
     if not isinstance(template, str) or "{}" not in template:
         raise ConfigError(f"template={template!r} must be a str with {{}} where the label goes, like {TEMPLATE!r}")
-    return [template.replace("{}", label) for label in labels]
+    return [Prompt(label, template.replace("{}", label)) for label in labels]
 
 
-def checked_scale(temperature: float | None) -> float | None:
+def scale_of(temperature: float | None) -> float | None:
     """1 / temperature.
 
     Raises:
@@ -198,25 +216,3 @@ def checked_scale(temperature: float | None) -> float | None:
     if not number or not 0 < temperature < math.inf:
         raise ConfigError(f"temperature={temperature!r} must be a positive number, or None")
     return 1 / float(temperature)
-
-
-def parted(items: Iterable[Any]) -> tuple[dict[int, str], dict[int, Image]]:
-    """Texts and images by index.
-
-    Raises:
-        InputError: an item is neither, or could be either; `.index` says which.
-    """
-    texts, pictures = dict[int, str](), dict[int, Image]()
-    for index, item in enumerate(items):
-        if not isinstance(item, str):
-            pictures[index] = as_image(item, index)
-        elif PICTURE_NAME.fullmatch(item):
-            shown = item if len(item) <= SHOWN else f"{item[:SHOWN]}..."
-            raise InputError(
-                f"item {index}, {shown!r}, is a str, which is a text here, but looks like a picture; "
-                "pass pathlib.Path(...) or jinaclip.Image.from_url(...)",
-                index=index,
-            )
-        else:
-            texts[index] = as_text(item, index).value
-    return texts, pictures

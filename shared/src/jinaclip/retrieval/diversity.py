@@ -1,9 +1,9 @@
-"""Results in an order that shows more of what there is: k-means over their pictures, or maximal marginal relevance."""
+"""Results in an order that shows more of what there is: k-means over their images, or maximal marginal relevance."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from importlib.util import find_spec
 from typing import Any, Literal, cast, get_args
 
@@ -16,12 +16,13 @@ from jinaclip.vectors import Vectors, as_vectors, normalize
 Rows = ArrayLike | Sequence[ArrayLike | None]
 Method = Literal["kmeans", "mmr"]
 METHODS = get_args(Method)
-SMALL = 2048
+ONE_THREAD = 2048
 """Rows up to which one thread clusters faster than several, and leaves the cores to others."""
 STARTS = 2
 """Times k-means starts afresh; the best of the results counts."""
-SEEDS = 2**32
-SAME = 6
+NUMBERS = 2**32
+"""Counts and seeds stay below this; the generator of k-means takes no larger seed."""
+DECIMALS = 6
 """Decimals to which two unit vectors must agree to be one point."""
 
 
@@ -45,10 +46,10 @@ def diversify(
     The same input gives the same order in every process; "kmeans" does not depend on the order of the rows either.
 
     Args:
-        image_embeddings: vectors of the results, shape (n, d), of any length but zero. A result without a picture is
+        image_embeddings: vectors of the results, shape (n, d), of any length but zero. A result without an image is
             None instead of a row; it keeps the place that its relevance gives it.
         k: how many to show; all of them where there are fewer.
-        clusters: how many kinds of pictures to tell apart; only for "kmeans".
+        clusters: how many kinds of images to tell apart; only for "kmeans".
         relevance: score of each result, shape (n,), higher is better, equal ones in the order given. None takes the
             rows to be in order, best first; "mmr" then counts 1 for the first, falling evenly towards 0.
         seed: for the starting points of k-means.
@@ -66,14 +67,17 @@ def diversify(
     check_options(k, clusters, method, lambda_mult, seed)
     if is_empty(image_embeddings):
         return []
-    pictured, rows = with_pictures(image_embeddings)
-    scores = scores_of(relevance, len(pictured))
+    has_image, rows = read_rows(image_embeddings)
+    scores = read_relevance(relevance, len(has_image))
     order = np.argsort(-scores, kind="stable")
-    slots = np.flatnonzero(pictured[order])  # what stands there may be put elsewhere
+    slots = np.flatnonzero(has_image[order])  # what stands there may be put elsewhere
     results = order[slots]
-    looks = rows[(np.cumsum(pictured) - 1)[results]]  # best first
-    kinds = marginal(looks, scores[results], k, lambda_mult) if method == "mmr" else in_turn(looks, clusters, seed)
-    order[slots[: len(kinds)]] = results[kinds]
+    images = rows[(np.cumsum(has_image) - 1)[results]]  # best first
+    if method == "mmr":
+        turns = np.array(mmr_order(images, scores[results], k, lambda_mult), np.intp)
+    else:
+        turns = cluster_order(images, clusters, seed)
+    order[slots[: len(turns)]] = results[turns]
     chosen: list[int] = order[:k].tolist()
     return chosen
 
@@ -86,7 +90,7 @@ def check_options(k: int, clusters: int, method: str, lambda_mult: float, seed: 
         MissingDependencyError: "kmeans" without scikit-learn.
     """
     for name, value, least in (("k", k, 1), ("clusters", clusters, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < SEEDS:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < NUMBERS:
             raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}, and below 2**32")
     if method not in METHODS:
         raise ConfigError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
@@ -108,27 +112,25 @@ def is_empty(values: Rows) -> bool:
     return isinstance(values, Sequence) and not values
 
 
-def with_pictures(embeddings: Rows) -> tuple[NDArray[np.bool_], Vectors]:
+def read_rows(embeddings: Rows) -> tuple[NDArray[np.bool_], Vectors]:
     """Which results have a row, shape (n,), and those rows at length 1, shape (m, d).
 
     Raises:
         InputError: the rows are no vectors, or one is zero; `.index` says which result.
     """
     listed: Any = embeddings if isinstance(embeddings, list | tuple) else as_vectors(cast(Any, embeddings))
-    pictured = np.array([row is not None for row in listed], bool)
-    if not pictured.any():
-        return pictured, np.empty((0, 1), np.float32)
-    try:
-        rows = normalize([row for row in listed if row is not None])
-    except InputError as error:
-        error.index = error.index if error.index is None else int(np.flatnonzero(pictured)[error.index])
-        raise
+    has_image = np.array([row is not None for row in listed], bool)
+    if not has_image.any():
+        return has_image, np.empty((0, 1), np.float32)
+    first = listed[int(has_image.argmax())]
+    stand_in = np.ones(len(first) if isinstance(first, Sized) else 1)
+    rows = normalize([stand_in if row is None else row for row in listed])  # all of them: errors count the results
     if rows.ndim != 2:
         raise InputError(f"image_embeddings must have shape (n, d), not {rows.shape}")
-    return pictured, rows
+    return has_image, rows[has_image]
 
 
-def scores_of(relevance: ArrayLike | None, count: int) -> NDArray[np.float64]:
+def read_relevance(relevance: ArrayLike | None, count: int) -> NDArray[np.float64]:
     """Relevance as float64 of shape (n,), higher is better.
 
     Raises:
@@ -147,7 +149,7 @@ def scores_of(relevance: ArrayLike | None, count: int) -> NDArray[np.float64]:
     return scores
 
 
-def in_turn(rows: Vectors, clusters: int, seed: int) -> NDArray[np.intp]:
+def cluster_order(rows: Vectors, clusters: int, seed: int) -> NDArray[np.intp]:
     """Places of the rows: the first of each cluster, then the rest, both in the order given."""
     firsts = np.sort(np.unique(cluster(rows, clusters, seed), return_index=True)[1])
     return np.concatenate([firsts, np.delete(np.arange(len(rows)), firsts)])
@@ -155,22 +157,22 @@ def in_turn(rows: Vectors, clusters: int, seed: int) -> NDArray[np.intp]:
 
 def cluster(rows: Vectors, clusters: int, seed: int) -> NDArray[Any]:
     """The cluster of each row, shape (n,). Equal rows share one, and what order the rows come in changes nothing."""
-    points, which = distinct(rows)
+    points, which = unique_points(rows)
     if clusters >= len(points) or clusters == 1:
         return which if clusters > 1 else np.zeros_like(which)
-    kmeans, threads = libraries()
+    kmeans, threads = load_libraries()
     estimator = kmeans(n_clusters=clusters, n_init=STARTS, random_state=seed)
-    with threads.limit(limits=1 if len(points) <= SMALL else None, user_api="openmp"):
+    with threads.limit(limits=1 if len(points) <= ONE_THREAD else None, user_api="openmp"):
         labels: NDArray[Any] = estimator.fit(points, sample_weight=np.bincount(which)).labels_
     return labels[which]
 
 
-def distinct(rows: Vectors) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """The different points among the rows, in an order of their own, and which of them each row is.
+def unique_points(rows: Vectors) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The different points among the rows, sorted, and which of them each row is.
 
     Points in float64 that are no two alike: otherwise k-means may end with an empty cluster, and a warning.
     """
-    points = rows.astype(np.float64).round(SAME)
+    points = rows.astype(np.float64).round(DECIMALS)
     # bytes of positive big-endian numbers sort like the numbers; np.unique(axis=0) takes longer than k-means does
     content = [point.tobytes() for point in (points + 2).astype(">f8")]
     places = {key: place for place, key in enumerate(sorted(set(content)))}
@@ -178,7 +180,7 @@ def distinct(rows: Vectors) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     return points[np.unique(which, return_index=True)[1]], which
 
 
-def marginal(rows: Vectors, scores: NDArray[np.float64], k: int, lambda_mult: float) -> list[int]:
+def mmr_order(rows: Vectors, scores: NDArray[np.float64], k: int, lambda_mult: float) -> list[int]:
     """Maximal marginal relevance (Carbonell and Goldstein 1998)."""
     nearest = np.full(len(rows), -np.inf)
     gains, chosen = scores.copy(), list[int]()
@@ -192,7 +194,7 @@ def marginal(rows: Vectors, scores: NDArray[np.float64], k: int, lambda_mult: fl
 
 
 @functools.cache
-def libraries() -> tuple[Any, Any]:
+def load_libraries() -> tuple[Any, Any]:
     """scikit-learn's KMeans, and what limits the threads it runs on; heavy, so imported on first use."""
     from sklearn.cluster import KMeans
     from threadpoolctl import ThreadpoolController

@@ -1,4 +1,4 @@
-"""The server's endpoints: Jina's own, and those that tests steer it with."""
+"""The endpoints: Jina's own, and those that tests steer the service with."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from jinaclip.backends.api.wires.jina import InvalidRequest
+from jinaclip.testing.batch import Batch, check_key, read_batch
 from jinaclip.testing.faults import FAULTS, Exchange, Reply
 from jinaclip.testing.latency import Latency
 from jinaclip.testing.ledger import Ledger
-from jinaclip.testing.plan import Plan
-from jinaclip.testing.refusals import RefusalError, answer_json
-from jinaclip.testing.request import Batch, check_key, read_request
+from jinaclip.testing.limits import RateLimits
+from jinaclip.testing.responses import RefusalError, json_response
+from jinaclip.testing.selector import FaultSelector
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -41,54 +43,65 @@ class Service:
         self.idle.set()
 
     def configure(self, settings: Settings) -> None:
-        """Starts afresh under these settings; the ledger goes on."""
-        self.settings, self.plan, self.latency = settings, Plan(settings), Latency(settings)
+        """Starts afresh under these settings; the ledger goes on.
+
+        Raises:
+            ValueError: they name a fault that does not exist.
+        """
+        selector = FaultSelector(settings)
+        self.settings, self.selector = settings, selector
+        self.limits, self.latency = RateLimits(settings), Latency(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, connection = Request(scope, receive), scope["state"]["connection"]
+        """Answers one request, or does what the settings want instead."""
+        request = Request(scope, receive)
+        connection: Connection = scope["state"]["connection"]
         try:
             raw = await request.body()
         except ClientDisconnect:
             return
-        connection.watch()
-        ledger, is_new = self.ledger, connection.counted_by is None
-        ledger.open(len(raw), new_connection=connection.counted_by is not ledger)
-        connection.counted_by = ledger
+        connection.resume_reading()
+        ledger, is_new = self.ledger, connection.ledger is None
+        ledger.open(len(raw), new_connection=connection.ledger is not ledger)
+        connection.ledger = ledger
         with ledger.in_flight():
-            batch, reply = await self.reply(raw, dict(request.headers), ledger, is_new=is_new)
+            batch, reply = await self.reply(raw, dict(request.headers), ledger, new_connection=is_new)
             sent = not connection.gone.is_set() and await self.send(reply, (scope, receive, send))
         ledger.totals.bytes_out += len(getattr(reply.response, "body", b"")) if sent else 0
         if batch is not None and reply.response.status_code == HTTPStatus.OK:
             ledger.close(batch, reply.answered, sent=sent)
 
     async def reply(
-        self, raw: bytes, headers: dict[str, str], ledger: Ledger, *, is_new: bool
+        self, raw: bytes, headers: dict[str, str], ledger: Ledger, *, new_connection: bool
     ) -> tuple[Batch | None, Reply]:
         """What this request gets."""
         try:
-            check_key(headers, self.settings)
-            batch = read_request(raw, self.settings)
+            check_key(headers.get("authorization", ""), self.settings)
+            batch = read_batch(raw, self.settings)
             ledger.receive(batch, headers)
-            self.latency.admit(batch, ledger.totals)
-        except RefusalError as refused:
-            ledger.refused[refused.kind] += 1
-            return None, Reply(refused.response)
-        name, exchange = self.plan.choose(raw, batch)
-        await self.latency.work(batch, new_connection=is_new)
+            self.limits.admit(batch, ledger.totals)
+        except InvalidRequest as invalid:
+            ledger.refused[invalid.kind] += 1
+            return None, Reply(json_response(invalid.body, invalid.status))
+        except RefusalError as refusal:
+            ledger.refused[refusal.kind] += 1
+            return None, Reply(refusal.response)
+        name, exchange = self.selector.select(raw, batch)
+        await self.latency.wait(batch, new_connection=new_connection)
         if name is not None:
             ledger.faults[name] += 1
             return batch, FAULTS[name](exchange)
         if batch.model:
-            return batch, Reply(await asyncio.to_thread(self.honest, batch, exchange), None)
-        return batch, Reply(self.honest(batch, exchange), None)
+            return batch, Reply(await asyncio.to_thread(self.honest_response, batch, exchange), None)
+        return batch, Reply(self.honest_response(batch, exchange), None)
 
-    def honest(self, batch: Batch, exchange: Exchange) -> Response:
+    def honest_response(self, batch: Batch, exchange: Exchange) -> Response:
         """The right answer."""
         if not self.settings.shuffle:
-            return Response(batch.written(), media_type="application/json")
+            return Response(batch.answer_bytes(), media_type="application/json")
         answer = batch.answer()
         exchange.draw.shuffle(answer["data"])
-        return answer_json(answer)
+        return json_response(answer)
 
     async def send(self, reply: Reply, asgi: tuple[Scope, Receive, Send]) -> bool:
         """Sends a reply; False if it did not get out as a whole."""
@@ -97,7 +110,7 @@ class Service:
         self.idle.clear()
         try:
             await reply.response(*asgi)
-            return await connection.sent() and getattr(reply.response, "finished", True)
+            return await connection.flush() and getattr(reply.response, "finished", True)
         finally:
             self.sending -= 1
             if not self.sending:
@@ -111,36 +124,40 @@ class Service:
 
 
 def make_app(settings: Settings) -> Starlette:
-    """The whole server."""
+    """The whole service. It runs on `jinaclip.testing.protocol.Connection` alone, so `python -m` starts it.
+
+    Raises:
+        ValueError: the settings name a fault that does not exist.
+    """
     service = Service(settings)
 
     async def configure(request: Request) -> Response:
         try:
-            service.configure(service.settings.updated(orjson.loads(await request.body())))
+            service.configure(service.settings.change(orjson.loads(await request.body())))
         except (ValueError, TypeError) as error:
             return PlainTextResponse(str(error), 400)
-        return answer_json({})
+        return json_response({})
 
     async def reset(request: Request) -> Response:
-        if request.query_params.get("settings") != "kept":
+        if request.query_params.get("settings") != "keep":
             service.configure(service.first_settings)
         service.ledger = Ledger()
-        return answer_json({})
+        return json_response({})
 
     async def ledger(request: Request) -> Response:
         await service.settle()
         name = request.query_params.get("digest")
-        return answer_json(service.ledger.history(bytes.fromhex(name)) if name else service.ledger.summary())
+        return json_response(service.ledger.history(bytes.fromhex(name)) if name else service.ledger.summary())
 
-    async def redirected(request: Request) -> Response:
+    async def count_redirect(request: Request) -> Response:
         service.ledger.totals.redirected += 1
-        return answer_json({})
+        return json_response({})
 
     routes = [
         Route("/v1/embeddings", service, methods=["POST"]),
         Route("/configure", configure, methods=["POST"]),
         Route("/reset", reset, methods=["POST"]),
         Route("/ledger", ledger),
-        Route("/redirected", redirected, methods=["GET", "POST"]),
+        Route("/redirected", count_redirect, methods=["GET", "POST"]),
     ]
     return Starlette(routes=routes)

@@ -1,11 +1,11 @@
-"""Every way in which the server can fail, by name; `tests/api/test_server.py` shows that each does."""
+"""Every way in which the service can fail, by name: `FAULTS`, and those worth asking again after, `PASSING`."""
 
 from __future__ import annotations
 
 import functools
 import time
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from starlette.responses import Response, StreamingResponse
 
-from jinaclip.backends.api.wires.jina import most_bytes
+from jinaclip.backends.api.wires.jina import Code, Row, most_bytes, write_vector
 from jinaclip.testing.protocol import CloseMidBody, Drip, RawResponse, ResetAtOnce, ResetMidBody
-from jinaclip.testing.refusals import answer_json, flat, invalid, nested, page
+from jinaclip.testing.responses import flat, html_page, json_response, nested, validation
 
 if TYPE_CHECKING:
     import random
 
-    from jinaclip.testing.request import Batch
+    from jinaclip.testing.batch import Batch
     from jinaclip.testing.settings import Settings
 
 CLOCK_SKEW_S = 7200  # how far the server's clock is ahead, where it tells the time
@@ -42,7 +42,7 @@ class Exchange:
     @property
     def count(self) -> int:
         """Inputs of the request."""
-        return len(self.batch.inputs)
+        return len(self.batch)
 
 
 @dataclass(slots=True)
@@ -54,7 +54,11 @@ class Reply:
 
 
 Fault = Callable[[Exchange], Reply]
+AnswerFault = Callable[[Exchange, list[dict[str, Any]]], None]
+RowFault = Callable[[Exchange, Row], Row | None]
+
 FAULTS: dict[str, Fault] = {}
+"""Every fault by its name."""
 
 
 def fault(function: Fault) -> Fault:
@@ -63,101 +67,105 @@ def fault(function: Fault) -> Fault:
     return function
 
 
-def refuses(name: str, make: Callable[[], Response]) -> None:
+def add_refusal(name: str, make: Callable[[], Response]) -> None:
     """Enters a fault that is the same whatever was asked."""
-    FAULTS[name] = lambda exchange: Reply(make())
+    FAULTS[name] = lambda _: Reply(make())
 
 
-def spoils(spoil: Callable[[Exchange, list[Any]], None]) -> Callable[[Exchange, list[Any]], None]:
+def answer_fault(function: AnswerFault) -> AnswerFault:
     """Enters a fault that changes the honest list of rows; none of them counts as answered."""
 
     def reply(exchange: Exchange) -> Reply:
         answer = exchange.batch.answer()
-        spoil(exchange, answer["data"])
-        return Reply(answer_json(answer))
+        function(exchange, answer["data"])
+        return Reply(json_response(answer))
 
-    FAULTS[spoil.__name__] = reply
-    return spoil
+    FAULTS[function.__name__] = reply
+    return function
 
 
-def spoils_rows(spoil: Callable[[Exchange, np.ndarray], Any]) -> Callable[[Exchange, np.ndarray], Any]:
+def row_fault(function: RowFault) -> RowFault:
     """Enters a fault that puts something else in place of the target rows; the others count as answered."""
 
     def reply(exchange: Exchange) -> Reply:
-        answer, rows = exchange.batch.answer(), exchange.batch.rows()
+        batch = exchange.batch
+        answer, rows = batch.answer(), batch.rows()
         for index in exchange.targets:
-            bad = spoil(exchange, rows[index])
-            answer["data"][index]["embedding"] = bad if bad is None else exchange.batch.encode(bad)
-        return Reply(answer_json(answer), set(range(exchange.count)) - set(exchange.targets))
+            row = function(exchange, rows[index])
+            answer["data"][index]["embedding"] = None if row is None else write_vector(row, batch.request.encoding)
+        return Reply(json_response(answer), set(range(exchange.count)) - set(exchange.targets))
 
-    FAULTS[spoil.__name__] = reply
-    return spoil
+    FAULTS[function.__name__] = reply
+    return function
 
 
 # Passing refusals
 
-refuses("status_408", lambda: Response(status_code=408))
-refuses("status_409", lambda: flat(409, "The resource is busy.", "CONFLICT_RESOURCE_BUSY"))
-refuses("status_425", lambda: Response(status_code=425))
-refuses("status_500", lambda: nested(500, "Internal server error", "INTERNAL_ERROR"))
-refuses("status_502_html", lambda: page(502, "Bad Gateway"))
-refuses("status_503", lambda: flat(503, "The service is unavailable.", "SERVICE_UNAVAILABLE"))
-refuses("status_504", lambda: nested(504, "The request took too long.", "SERVICE_TIMEOUT"))
-refuses("status_529", lambda: flat(529, "Overloaded"))
-refuses("poison_500", lambda: nested(500, "Internal server error", "INTERNAL_ERROR"))
+add_refusal("status_408", lambda: Response(status_code=408))
+add_refusal("status_409", lambda: flat(409, "The resource is busy.", Code.BUSY))
+add_refusal("status_425", lambda: Response(status_code=425))
+add_refusal("status_500", lambda: nested(500, "Internal server error", Code.INTERNAL))
+add_refusal("status_502_html", lambda: html_page(502, "Bad Gateway"))
+add_refusal("status_503", lambda: flat(503, "The service is unavailable.", Code.UNAVAILABLE))
+add_refusal("status_504", lambda: nested(504, "The request took too long.", Code.TIMEOUT))
+add_refusal("status_529", lambda: flat(529, "Overloaded"))
+add_refusal("poison_500", lambda: nested(500, "Internal server error", Code.INTERNAL))
 
 # Rate limits
 
-CONCURRENCY = "RATE_CONCURRENCY_LIMIT_EXCEEDED"
-refuses("rate_request", lambda: flat(429, "Too many requests.", "RATE_REQUEST_LIMIT_EXCEEDED"))
-refuses("rate_token", lambda: nested(429, "Too many tokens.", "RATE_TOKEN_LIMIT_EXCEEDED"))
-refuses("rate_concurrency", lambda: nested(429, "Too many concurrent requests.", CONCURRENCY))
-refuses("rate_ip", lambda: flat(429, "Too many requests from this address.", "RATE_IP_LIMIT_EXCEEDED"))
-refuses("rate_unknown", lambda: Response(status_code=429))
-refuses("retry_after_huge", lambda: flat(429, "Come back later.", "RATE_REQUEST_LIMIT_EXCEEDED", Retry_After="3600"))
+add_refusal("rate_request", lambda: flat(429, "Too many requests.", Code.RATE_REQUESTS))
+add_refusal("rate_token", lambda: nested(429, "Too many tokens.", Code.RATE_TOKENS))
+add_refusal("rate_concurrency", lambda: nested(429, "Too many concurrent requests.", Code.RATE_CONCURRENCY))
+add_refusal("rate_ip", lambda: flat(429, "Too many requests from this address.", Code.RATE_IP))
+add_refusal("rate_unknown", lambda: Response(status_code=429))
+add_refusal("retry_after_huge", lambda: flat(429, "Come back later.", Code.RATE_REQUESTS, {"Retry-After": "3600"}))
 
 
 @fault
 def retry_after_seconds(exchange: Exchange) -> Reply:
+    """A rate limit with a Retry-After in seconds, the setting `retry_after`."""
     wait = f"{exchange.settings.retry_after:g}"
-    return Reply(flat(429, "Too many requests.", "RATE_REQUEST_LIMIT_EXCEEDED", Retry_After=wait))
+    return Reply(flat(429, "Too many requests.", Code.RATE_REQUESTS, {"Retry-After": wait}))
 
 
 @fault
 def retry_after_date(exchange: Exchange) -> Reply:
     """One second, for who reckons with the reply's Date; hours, for who trusts their own clock."""
     now = time.time() + CLOCK_SKEW_S
-    times = {"Date": formatdate(now, usegmt=True), "Retry_After": formatdate(now + 1, usegmt=True)}
-    return Reply(flat(429, "Too many requests.", "RATE_REQUEST_LIMIT_EXCEEDED", **times))
+    times = {"Date": formatdate(now, usegmt=True), "Retry-After": formatdate(now + 1, usegmt=True)}
+    return Reply(flat(429, "Too many requests.", Code.RATE_REQUESTS, times))
 
 
 @fault
 def retry_after_bad(exchange: Exchange) -> Reply:
+    """A rate limit whose Retry-After is no time to wait."""
     wait = exchange.draw.choice(["NaN", "-1", "0"])
-    return Reply(flat(429, "Too many concurrent requests.", CONCURRENCY, Retry_After=wait))
+    return Reply(flat(429, "Too many concurrent requests.", Code.RATE_CONCURRENCY, {"Retry-After": wait}))
 
 
 # Refusals for good
 
-refuses("balance_402", lambda: flat(402, "Payment required"))
-refuses("balance_403", lambda: flat(403, "Insufficient balance.", "AUTHZ_INSUFFICIENT_BALANCE"))
-refuses("forbidden_403", lambda: flat(403, "This key may not use this model."))
-refuses("not_found_404", lambda: flat(404, "Not found", "RESOURCE_NOT_FOUND"))
-refuses("redirect_302", lambda: Response(status_code=302, headers={"Location": "/redirected"}))
-refuses("auth_401", lambda: flat(401, "The API key is invalid.", "AUTH_INVALID_API_KEY"))
-refuses("reject_all_422", lambda: invalid("body -> normalized", "Extra inputs are not permitted", "extra", True))
-refuses("too_large_413", lambda: page(413, "Request Entity Too Large"))
-refuses("bad_item_unnamed_400", lambda: nested(400, "An input cannot be processed.", "INPUT_INVALID"))
+add_refusal("balance_402", lambda: flat(402, "Payment required"))
+add_refusal("balance_403", lambda: flat(403, "Insufficient balance.", Code.BALANCE))
+add_refusal("forbidden_403", lambda: flat(403, "This key may not use this model."))
+add_refusal("not_found_404", lambda: flat(404, "Not found", Code.NOT_FOUND))
+add_refusal("redirect_302", lambda: Response(status_code=302, headers={"Location": "/redirected"}))
+add_refusal("auth_401", lambda: flat(401, "The API key is invalid.", Code.INVALID_KEY))
+add_refusal("reject_all_422", lambda: validation(("normalized",), "Extra inputs are not permitted", "extra", True))
+add_refusal("too_large_413", lambda: html_page(413, "Request Entity Too Large"))
+add_refusal("bad_item_unnamed_400", lambda: nested(400, "An input cannot be processed.", "INPUT_INVALID"))
 
 
 @fault
 def too_many_422(exchange: Exchange) -> Reply:
+    """Says that 512 inputs are the most, whatever came."""
     text = f"List should have at most 512 items after validation, not {exchange.count}"
-    return Reply(invalid("body -> input", text, "too_long", exchange.batch.inputs))
+    return Reply(validation(("input",), text, "too_long", exchange.batch.request.raw_inputs))
 
 
 @fault
 def too_many_400(exchange: Exchange) -> Reply:
+    """The same for 2048 inputs, as the service said it before."""
     text = f"The input length {exchange.count} is larger than the largest allowed size 2048"
     return Reply(flat(400, text))
 
@@ -168,14 +176,14 @@ def bad_item_400(exchange: Exchange) -> Reply:
     poisoned = any(marker in exchange.batch.texts[exchange.targets[0]] for marker in exchange.settings.poison)
     index = exchange.targets[0] if poisoned else min(3, exchange.count - 1)
     text = "Input should be a text or an image"
-    return Reply(invalid(f"body -> input -> {index}", text, "union_error", exchange.batch.inputs[index], 400))
+    return Reply(validation(("input", index), text, "union_error", exchange.batch.request.raw_inputs[index], 400))
 
 
 # Answers whose rows cannot be told apart
 
 
-@spoils
-def short_reply(exchange: Exchange, data: list[Any]) -> None:
+@answer_fault
+def short_reply(exchange: Exchange, data: list[dict[str, Any]]) -> None:
     """One row is missing; in every other case the rest is renumbered, which shifts the vectors."""
     del data[exchange.targets[0]]
     if exchange.draw.random() < 0.5:
@@ -183,13 +191,14 @@ def short_reply(exchange: Exchange, data: list[Any]) -> None:
             cell["index"] = index
 
 
-@spoils
-def long_reply(exchange: Exchange, data: list[Any]) -> None:
+@answer_fault
+def long_reply(exchange: Exchange, data: list[dict[str, Any]]) -> None:
+    """One row too many."""
     data.append({**data[0], "index": exchange.count})
 
 
-@spoils
-def repeated_index(exchange: Exchange, data: list[Any]) -> None:
+@answer_fault
+def repeated_index(exchange: Exchange, data: list[dict[str, Any]]) -> None:
     """One index appears twice, and with more than one row another is missing."""
     target = exchange.targets[0]
     if exchange.count == 1:
@@ -197,20 +206,23 @@ def repeated_index(exchange: Exchange, data: list[Any]) -> None:
     data[target]["index"] = data[target - 1]["index"]
 
 
-@spoils
-def gap_index(exchange: Exchange, data: list[Any]) -> None:
+@answer_fault
+def gap_index(exchange: Exchange, data: list[dict[str, Any]]) -> None:
+    """Indices from some place on are one too high."""
     for cell in data[exchange.targets[0] :]:
         cell["index"] += 1
 
 
-@spoils
-def bool_index(exchange: Exchange, data: list[Any]) -> None:
+@answer_fault
+def bool_index(exchange: Exchange, data: list[dict[str, Any]]) -> None:
+    """The first two indices are false and true."""
     for cell in data[:2]:
         cell["index"] = bool(cell["index"])
 
 
-@spoils
-def string_index(exchange: Exchange, data: list[Any]) -> None:
+@answer_fault
+def string_index(exchange: Exchange, data: list[dict[str, Any]]) -> None:
+    """The indices are strings."""
     for cell in data:
         cell["index"] = str(cell["index"])
 
@@ -221,45 +233,51 @@ def permuted(exchange: Exchange) -> Reply:
     answer = exchange.batch.answer()
     turn = exchange.draw.randrange(1, max(2, exchange.count))
     answer["data"] = answer["data"][turn:] + answer["data"][:turn]
-    return Reply(answer_json(answer), None)
+    return Reply(json_response(answer), None)
 
 
 # Answers with rows that are no vectors
 
 
-@spoils_rows
-def nan_row(exchange: Exchange, row: np.ndarray) -> Any:
+@row_fault
+def nan_row(exchange: Exchange, row: Row) -> Row | None:
+    """A row with a NaN."""
     row[exchange.draw.randrange(len(row))] = np.nan
     return row
 
 
-@spoils_rows
-def inf_row(exchange: Exchange, row: np.ndarray) -> Any:
+@row_fault
+def inf_row(exchange: Exchange, row: Row) -> Row | None:
+    """A row with an infinity."""
     row[exchange.draw.randrange(len(row))] = exchange.draw.choice([np.inf, -np.inf])
     return row
 
 
-@spoils_rows
-def null_row(exchange: Exchange, row: np.ndarray) -> Any:
+@row_fault
+def null_row(exchange: Exchange, row: Row) -> Row | None:
+    """No row at all."""
     return None
 
 
-@spoils_rows
-def zero_row(exchange: Exchange, row: np.ndarray) -> Any:
+@row_fault
+def zero_row(exchange: Exchange, row: Row) -> Row | None:
+    """A row of zeros."""
     return row * 0
 
 
-@spoils_rows
-def wrong_dimension_one(exchange: Exchange, row: np.ndarray) -> Any:
+@row_fault
+def wrong_dimension_one(exchange: Exchange, row: Row) -> Row | None:
+    """A row that is one number short."""
     return row[:-1]
 
 
 @fault
 def wrong_dimension_all(exchange: Exchange) -> Reply:
+    """All rows are one number too long."""
     answer = exchange.batch.answer()
     for cell, row in zip(answer["data"], exchange.batch.rows(), strict=True):
-        cell["embedding"] = exchange.batch.encode(np.append(row, row[:1]))
-    return Reply(answer_json(answer))
+        cell["embedding"] = write_vector(np.append(row, row[:1]), exchange.batch.request.encoding)
+    return Reply(json_response(answer))
 
 
 # Bodies that are no answer
@@ -267,42 +285,45 @@ def wrong_dimension_all(exchange: Exchange) -> Reply:
 
 @fault
 def truncated_json(exchange: Exchange) -> Reply:
-    body = exchange.batch.written()
+    """Half of an honest answer."""
+    body = exchange.batch.answer_bytes()
     return Reply(Response(body[: len(body) // 2], media_type="application/json"))
 
 
 @fault
 def trailing_bytes(exchange: Exchange) -> Reply:
-    return Reply(Response(exchange.batch.written() + b"{}", media_type="application/json"))
+    """An honest answer, and then more."""
+    return Reply(Response(exchange.batch.answer_bytes() + b"{}", media_type="application/json"))
 
 
-refuses("not_json", lambda: Response(b"upstream connect error", media_type="application/json"))
-refuses("html_200", lambda: page(200, "OK"))
-refuses("empty_200", lambda: Response(b"", media_type="application/json"))
+add_refusal("not_json", lambda: Response(b"upstream connect error", media_type="application/json"))
+add_refusal("html_200", lambda: html_page(200, "OK"))
+add_refusal("empty_200", lambda: Response(b"", media_type="application/json"))
 
 
 @fault
 def deep_json(exchange: Exchange) -> Reply:
     """An honest answer, but for a field that nests too deep."""
-    body = exchange.batch.written()
+    body = exchange.batch.answer_bytes()
     return Reply(Response(b'{"x":%b%b,%b' % (b"[" * DEPTH, b"]" * DEPTH, body[1:]), media_type="application/json"))
 
 
 @fault
 def oversize_body(exchange: Exchange) -> Reply:
     """An honest answer behind far too many blanks, without a length that would warn of it."""
-    most = most_bytes(exchange.count, exchange.batch.dimensions)
+    most = most_bytes(exchange.count, exchange.batch.request.dimensions)
 
-    async def parts():
+    async def parts() -> AsyncIterator[bytes]:
         for _ in range(4 * most // len(MIB) + 1):
             yield MIB
-        yield exchange.batch.written()
+        yield exchange.batch.answer_bytes()
 
     return Reply(StreamingResponse(parts(), media_type="application/json"))
 
 
 @fault
 def gzip_bomb(exchange: Exchange) -> Reply:
+    """Some hundred kilobytes that unpack to 200 MiB."""
     headers = {"Content-Encoding": "gzip"}
     return Reply(Response(_bomb(), headers=headers, media_type="application/json"))
 
@@ -320,24 +341,33 @@ def _bomb() -> bytes:
 
 # Connections that break or stall
 
-refuses("reset_before_headers", ResetAtOnce)
-refuses("hang", RawResponse)
-FAULTS["reset_mid_body"] = lambda exchange: Reply(ResetMidBody(exchange.batch.written()))
-FAULTS["close_mid_body"] = lambda exchange: Reply(CloseMidBody(exchange.batch.written()))
+add_refusal("reset_before_headers", ResetAtOnce)
+add_refusal("hang", RawResponse)
+FAULTS["reset_mid_body"] = lambda exchange: Reply(ResetMidBody(exchange.batch.answer_bytes()))
+FAULTS["close_mid_body"] = lambda exchange: Reply(CloseMidBody(exchange.batch.answer_bytes()))
 
 
 @fault
 def slow_drip(exchange: Exchange) -> Reply:
     """Honest, and counted as answered if the client has the patience."""
-    return Reply(Drip(exchange.batch.written(), gap_s=exchange.settings.drip_s, headers_too=False), None)
+    return Reply(Drip(exchange.batch.answer_bytes(), gap_s=exchange.settings.drip_s, headers_too=False), None)
 
 
 @fault
 def slow_headers(exchange: Exchange) -> Reply:
-    return Reply(Drip(exchange.batch.written(), gap_s=exchange.settings.drip_s, headers_too=True), None)
+    """Slow from the first byte on."""
+    return Reply(Drip(exchange.batch.answer_bytes(), gap_s=exchange.settings.drip_s, headers_too=True), None)
 
 
-STATUS = ("status_408", "status_409", "status_425", "status_500", "status_502_html", "status_503", "status_504")
+STATUS: tuple[str, ...] = (
+    "status_408",
+    "status_409",
+    "status_425",
+    "status_500",
+    "status_502_html",
+    "status_503",
+    "status_504",
+)
 STATUS += ("status_529",)
 INDEX = ("short_reply", "long_reply", "repeated_index", "gap_index", "bool_index", "string_index")
 ROW = ("nan_row", "inf_row", "null_row", "zero_row")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import resource
+import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Mapping
 
-    from jinaclip.testing.request import Batch
+    from jinaclip.testing.batch import Batch
 
 MOST_LISTED = 20
 
@@ -43,7 +43,7 @@ class Totals:
 
 @dataclass(slots=True)
 class Ledger:
-    """The books since the last reset."""
+    """Since the last reset; inputs go by their digest."""
 
     totals: Totals = field(default_factory=Totals)
     faults: Counter[str] = field(default_factory=Counter)
@@ -51,7 +51,7 @@ class Ledger:
     received: Counter[bytes] = field(default_factory=Counter)
     answered: Counter[bytes] = field(default_factory=Counter)
     last: dict[str, Any] = field(default_factory=dict)
-    cpu_start: float = field(default_factory=lambda: _cpu_seconds())
+    cpu_start: float = field(default_factory=time.process_time)
 
     def open(self, size: int, *, new_connection: bool) -> None:
         """A request came in."""
@@ -60,21 +60,21 @@ class Ledger:
         self.totals.connections += new_connection
 
     @contextmanager
-    def in_flight(self):
+    def in_flight(self) -> Iterator[None]:
         """For as long as a request is worked on."""
         totals = self.totals  # of this request's ledger, whatever a reset brings
         totals.in_flight += 1
         totals.in_flight_max = max(totals.in_flight_max, totals.in_flight)
         try:
-            yield totals.in_flight
+            yield
         finally:
             totals.in_flight -= 1
 
-    def receive(self, batch: Batch, headers: dict[str, str]) -> None:
+    def receive(self, batch: Batch, headers: Mapping[str, str]) -> None:
         """A valid request was read."""
         self.received.update(batch.digests)
-        kept = {name: value for name, value in headers.items() if name != "authorization"}
-        self.last = {"headers": kept, "body": batch.body, "items": len(batch.inputs)}
+        public = {name: value for name, value in headers.items() if name != "authorization"}
+        self.last = {"headers": public, "body": batch.request.fields, "items": len(batch)}
 
     def close(self, batch: Batch, answered: Collection[int] | None, *, sent: bool) -> None:
         """A reply is out, which answers these inputs by index; None is all of them."""
@@ -88,14 +88,14 @@ class Ledger:
         self.totals.tokens += batch.tokens
         self.totals.tiles += batch.tiles
         self.totals.images += batch.images
-        self.totals.texts += len(batch.inputs) - batch.images
+        self.totals.texts += len(batch) - batch.images
 
     def history(self, name: bytes) -> dict[str, int]:
         """How often one input was received and answered."""
         return {"received": self.received[name], "answered": self.answered[name]}
 
     def summary(self) -> dict[str, Any]:
-        """Everything that can be told in little space; histograms are times -> distinct inputs."""
+        """All but the single inputs, as JSON; `received` and `answered` are times -> distinct inputs."""
         repeated = (name.hex() for name, times in self.answered.items() if times > 1)
         return {
             **asdict(self.totals),
@@ -107,14 +107,9 @@ class Ledger:
             "answered": _histogram(self.answered),
             "repeated": [name for name, _ in zip(repeated, range(MOST_LISTED), strict=False)],
             "last": self.last,
-            "cpu_s": round(_cpu_seconds() - self.cpu_start, 3),
+            "cpu_s": round(time.process_time() - self.cpu_start, 3),
         }
 
 
 def _histogram(times: Counter[bytes]) -> dict[str, int]:
     return {str(count): items for count, items in sorted(Counter(times.values()).items())}
-
-
-def _cpu_seconds() -> float:
-    use = resource.getrusage(resource.RUSAGE_SELF)
-    return use.ru_utime + use.ru_stime

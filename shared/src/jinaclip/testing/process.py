@@ -1,4 +1,4 @@
-"""The server as a process of its own."""
+"""The service as a process of its own."""
 
 from __future__ import annotations
 
@@ -6,60 +6,78 @@ import http.client
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jinaclip.specs import find_spec
-from jinaclip.testing.vectors import content_bytes, digest
+from jinaclip.testing.vectors import Kind, content_bytes, digest
 
 if TYPE_CHECKING:
     from PIL import Image
 
-ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 30
 
 
 class Server:
-    """Starts the server, steers it and reads its ledger; it ends with this object or this process.
+    """Starts the service, steers it and reads its ledger; it ends with this object or this process.
 
-    Settings are the fields of `jinaclip.testing.settings.Settings`.
+    Args:
+        settings: fields of `jinaclip.testing.Settings`.
+
+    Attributes:
+        url: what clients take as their `base_url`.
+
+    Raises:
+        RuntimeError: it does not start; the reason is on standard error.
     """
 
     def __init__(self, **settings: Any) -> None:
-        command = [sys.executable, "-m", "jinaclip.testing", "--with-parent", "--config", json.dumps(settings)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
+        command = [sys.executable, "-P", "-m", "jinaclip.testing", "--stop-at-eof", "--config", json.dumps(settings)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)  # noqa: S603 - our own
+        line = self._process.stdout.readline() if self._process.stdout else ""
         if not line.startswith("listening on "):
             self.stop()
-            raise RuntimeError("the test server did not start; see its error above")
+            raise RuntimeError("the service did not start; see its error above")
         self.url = line.split()[-1]
 
     def configure(self, **settings: Any) -> None:
-        """Changes some settings; attempts, quotas and scripts start afresh, the ledger goes on."""
+        """Changes some settings; scripts, draws and limits start afresh, the ledger goes on.
+
+        Raises:
+            ValueError: a setting or a fault does not exist.
+        """
         self._call("POST", "/configure", settings)
 
     def reset(self, *, settings: bool = True) -> None:
         """Empties the ledger, and takes back the settings to those of the start."""
-        self._call("POST", "/reset" if settings else "/reset?settings=kept")
+        self._call("POST", "/reset" if settings else "/reset?settings=keep")
 
     def ledger(self) -> dict[str, Any]:
-        """The books since the start or the last reset."""
-        return self._call("GET", "/ledger")
+        """What was received, answered and billed since the start or the last reset.
+
+        Counters of `requests`, `texts`, `images`, `tiles`, `tokens` and so on; `faults` and `refused` by name;
+        `received` and `answered` as times -> inputs: {"1": 5} is five inputs, each once.
+        """
+        ledger: dict[str, Any] = self._call("GET", "/ledger")
+        return ledger
 
     def history(
-        self, kind: str, content: str | bytes | Image.Image, model: str = "jina-clip-v2", task: str | None = None
+        self,
+        kind: Kind,
+        content: str | bytes | Image.Image,
+        model: str = "jina-clip-v2",
+        task: str | None = None,
     ) -> dict[str, int]:
-        """How often one input was `received` and `answered`."""
+        """How often one input was `received` and `answered`; see `expected_vector` for what names an input."""
         name = digest(kind, content_bytes(kind, content), find_spec(model).name, task)
-        return self._call("GET", f"/ledger?digest={name.hex()}")
+        history: dict[str, int] = self._call("GET", f"/ledger?digest={name.hex()}")
+        return history
 
     def stop(self) -> None:
         """Ends the process; harmless when it has ended."""
-        self.process.kill()
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait()
+        with self._process:
+            self._process.kill()
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=TIMEOUT_S)

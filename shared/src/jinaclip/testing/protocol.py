@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from jinaclip.testing.ledger import Ledger
+
 POLL_S = 0.001
 GAP_S = 0.01  # between the parts of an answer that breaks off, so that the first part arrives
-NO_LINGER = struct.pack("ii", 1, 0)
+NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Connection(H11Protocol):
@@ -24,21 +27,22 @@ class Connection(H11Protocol):
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
-        self.counted_by: Any = None
-        """The last ledger with one of its requests."""
+        self.ledger: Ledger | None = None
+        """The last one with a request of this connection."""
         self.gone = asyncio.Event()
         self.broken = False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Notes that it is gone, and whether in peace."""
         self.broken = exc is not None
         self.gone.set()
         super().connection_lost(exc)
 
-    def watch(self) -> None:
+    def resume_reading(self) -> None:
         """Goes on reading, or a client that leaves would go unseen."""
         self.flow.resume_reading()
 
-    async def sent(self) -> bool:
+    async def flush(self) -> bool:
         """Waits until all that was written is on its way; False if the client left before."""
         left = self.transport.get_write_buffer_size()
         while left and not self.gone.is_set():
@@ -61,6 +65,7 @@ class RawResponse(Response):
     media_type = "application/json"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Does what it does, and waits for the end of the connection."""
         connection: Connection = scope["state"]["connection"]
         await self.act(connection)
         await connection.gone.wait()
@@ -78,6 +83,7 @@ class ResetAtOnce(RawResponse):
     """RST instead of an answer."""
 
     async def act(self, connection: Connection) -> None:
+        """Resets."""
         connection.reset()
 
 
@@ -85,8 +91,9 @@ class ResetMidBody(RawResponse):
     """RST after half of the body."""
 
     async def act(self, connection: Connection) -> None:
+        """Sends a half, and resets."""
         connection.transport.write(self.head() + self.body[: len(self.body) // 2])
-        await connection.sent()
+        await connection.flush()
         await asyncio.sleep(GAP_S)
         connection.reset()
 
@@ -95,6 +102,7 @@ class CloseMidBody(RawResponse):
     """FIN after half of the body."""
 
     async def act(self, connection: Connection) -> None:
+        """Sends a half, and closes."""
         connection.transport.write(self.head() + self.body[: len(self.body) // 2])
         connection.transport.close()
 
@@ -109,6 +117,7 @@ class Drip(RawResponse):
         self.headers_too = headers_too
 
     async def act(self, connection: Connection) -> None:
+        """Sends byte after byte, while the client is there."""
         at_once, slowly = (b"", self.head() + self.body) if self.headers_too else (self.head(), self.body)
         connection.transport.write(at_once)
         for byte in slowly:

@@ -1,6 +1,6 @@
 """Vectors that encode what they stand for, so that a test can check every row it gets.
 
-The first numbers of a vector come from a digest of its input; the rest is one of a few fixed rows, so that the server
+The first numbers of a vector come from a digest of its input; the rest is one of a few fixed rows, so that the service
 can keep their base64 and tens of thousands of vectors a second cost it little.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import orjson
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Kind = Literal["text", "image", "url"]
 HEAD = 6  # numbers from the digest: 24 bytes are 32 base64 letters, so a tail's letters can follow them
 HEAD_NORM = 0.8
 ROWS = 64
@@ -31,7 +32,7 @@ WIDEST = 1024
 
 
 def expected_vector(
-    kind: str,
+    kind: Kind,
     content: str | bytes | Image.Image,
     model: str = "jina-clip-v2",
     task: str | None = None,
@@ -39,22 +40,35 @@ def expected_vector(
     *,
     normalized: bool = True,
 ) -> NDArray[np.float32]:
-    """The vector that the server gives for a "text", an "image" (picture or encoded bytes) or a "url"."""
+    """(d,): the vector that the service gives for an input, unless it answers with a model.
+
+    Args:
+        kind: "text", "image" or "url".
+        content: the text or URL; of an image the encoded bytes, or the pixels as they are sent.
+        model: its name.
+        task: None, or the model's task for queries, "retrieval.query" on v2.
+        dimensions: width; None is the model's.
+        normalized: whether it is of unit length.
+    """
     spec = find_spec(model)
     name = digest(kind, content_bytes(kind, content), spec.name, task)
     return vectors([name], spec, dimensions or spec.dimensions, normalized=normalized)[0]
 
 
-def content_bytes(kind: str, content: str | bytes | Image.Image) -> bytes:
-    """What counts of an input: the UTF-8 of a text or URL; of a picture a digest of its size and RGB pixels."""
-    if kind == "image":
-        with Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content.copy() as picture:
-            pixels = picture.convert("RGB").tobytes()
-            return blake2b(b"%d %d " % picture.size + pixels, digest_size=16).digest()
-    return content.encode("utf-8", "surrogatepass")
+def content_bytes(kind: Kind, content: str | bytes | Image.Image) -> bytes:
+    """What counts of an input: the UTF-8 of a text or URL; of an image a digest of its size and RGB pixels."""
+    if kind != "image":
+        if not isinstance(content, str):
+            raise TypeError(f"a {kind} is a str, not {type(content).__name__}")
+        return content.encode("utf-8", "surrogatepass")
+    if isinstance(content, str):
+        raise TypeError("an image is given by its bytes or pixels, not by a str")
+    with Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content.copy() as image:
+        pixels = image.convert("RGB").tobytes()
+        return blake2b(b"%d %d " % image.size + pixels, digest_size=16).digest()
 
 
-def digest(kind: str, content: bytes, model: str, task: str | None) -> bytes:
+def digest(kind: Kind, content: bytes, model: str, task: str | None) -> bytes:
     """The name of an input in the ledger, and the seed of its vector."""
     setting = f"{kind}\0{model}\0{task or ''}\0".encode()
     return blake2b(setting + content, digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""The hosted API as a backend: items become inputs, inputs become groups, groups become flows."""
+"""The hosted API as a backend: inputs become batches, and each batch is sent as the policy says."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import itertools
 import threading
 from typing import Any
 
-from jinaclip.backends.api import policy as flow
-from jinaclip.backends.api.batcher import GROUP_TOKENS, Shared, cut, parts
+from jinaclip.backends.api import policy
+from jinaclip.backends.api.batcher import BATCH_TOKENS, Batches, make_batches, make_items
 from jinaclip.backends.api.client import Client
-from jinaclip.backends.api.limits import Account, shared_account
-from jinaclip.backends.api.policy import Call
-from jinaclip.backends.api.wires import jina as wire
-from jinaclip.call.call import Job
+from jinaclip.backends.api.limits import RateLimits, shared_limits
+from jinaclip.backends.api.policy import Sending
+from jinaclip.backends.api.wires import jina
+from jinaclip.call.call import Call
 from jinaclip.call.estimate import text_tokens
-from jinaclip.call.usage import Meter, Usage
 from jinaclip.config import EmbedderConfig
 from jinaclip.specs import ModelSpec
 
@@ -28,15 +27,9 @@ class ApiBackend:
     def __init__(self, config: EmbedderConfig, spec: ModelSpec) -> None:
         self.spec = spec
         self._config = config
-        self._meter = Meter(config.token_budget)
         self._client = Client(config)
-        self._account: Account | None = None
+        self._limits: RateLimits | None = None
         self._running: set[asyncio.Task[None]] = set()
-
-    @property
-    def usage(self) -> Usage:
-        """Running totals."""
-        return self._meter.usage
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -48,17 +41,16 @@ class ApiBackend:
         """The service keeps it to itself."""
         return
 
-    def check_budget(self, tokens: int) -> None:
-        """Refuses a call that is expected to cost more than the budget holds."""
-        self._meter.check(tokens)
-
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, guessed: the service has the tokenizer."""
         return text_tokens(text)
 
-    def requests_for(self, items: int, tokens: int) -> int:
+    def requests_for(self, inputs: int, tokens: int) -> int:
         """Requests that so much takes."""
-        return max(-(-items // self._config.batch_size), -(-tokens // GROUP_TOKENS))
+        return max(-(-inputs // self._config.batch_size), -(-tokens // BATCH_TOKENS))
+
+    def load(self) -> None:
+        """Nothing: the weights are with the service."""
 
     def close(self) -> None:
         """Closes the connections of threads."""
@@ -70,70 +62,69 @@ class ApiBackend:
 
     # -- threads
 
-    def embed(self, job: Job) -> None:
-        """Answers the job: in this thread if it is one group, else in as many as may be in flight."""
-        call = self._call(job)
-        groups = cut(call, parts(call, self.spec))
-        ready = list(itertools.islice(groups, 2))
-        shared = Shared(job, itertools.chain(ready, groups), blocking=True)
+    def embed(self, call: Call) -> None:
+        """Answers the call: in this thread if it is one batch, else in as many as may be in flight."""
+        sending = self._sending(call)
+        batches = make_batches(sending, make_items(sending, self.spec))
+        first = list(itertools.islice(batches, 2))
+        shared = Batches(call, itertools.chain(first, batches), blocking=True)
         try:
-            if len(ready) == 1:
-                self._work(call, shared)
-            elif ready:
-                self._share_out(call, shared)
+            if len(first) == 1:
+                self._work(sending, shared)
+            elif first:
+                self._share_out(sending, shared)
         except BaseException:  # Ctrl-C: what is in flight finishes in its threads
-            job.stop()
+            call.stop()
             raise
 
-    def _share_out(self, call: Call, groups: Shared) -> None:
+    def _share_out(self, sending: Sending, batches: Batches) -> None:
         workers = [
-            threading.Thread(target=self._work, args=(call, groups), daemon=True)
-            for _ in range(min(self._config.max_concurrency, call.job.plan.total or MANY))
+            threading.Thread(target=self._work, args=(sending, batches), daemon=True)
+            for _ in range(self._workers(sending.call))
         ]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
 
-    def _work(self, call: Call, groups: Shared) -> None:
-        with call.job.ending():
-            while group := groups.take():
-                self._client.drive(flow.embed(call, group), call.job.stopped)
+    def _work(self, sending: Sending, batches: Batches) -> None:
+        with sending.call.ending():
+            while batch := batches.take():
+                self._client.drive(policy.embed(sending, batch), sending.call.stopped)
 
     # -- event loops
 
-    async def aembed(self, job: Job) -> None:
-        """Answers the job. If cancelled, nothing more is sent and what is in flight finishes unattended.
+    async def aembed(self, call: Call) -> None:
+        """Answers the call. If cancelled, nothing more is sent and what is in flight finishes unattended.
 
         It is not cancelled with its caller: httpx 0.28 would lose a place in its pool, and the answer is paid for.
         """
-        call = self._call(job)
-        groups = Shared(job, cut(call, parts(call, self.spec)), blocking=not job.plan.quick)
-        tasks = [
-            asyncio.create_task(self._awork(call, groups))
-            for _ in range(min(self._config.max_concurrency, job.plan.total or MANY))
-        ]
+        sending = self._sending(call)
+        batches = Batches(call, make_batches(sending, make_items(sending, self.spec)), blocking=not call.request.quick)
+        tasks = [asyncio.create_task(self._awork(sending, batches)) for _ in range(self._workers(call))]
         self._running.update(tasks)
         for task in tasks:
             task.add_done_callback(self._running.discard)
         try:
             await asyncio.wait(tasks)  # which leaves them alone when it is cancelled
         except asyncio.CancelledError:
-            job.stop()
+            call.stop()
             raise
         for task in tasks:
             task.result()
 
-    async def _awork(self, call: Call, groups: Shared) -> None:
-        stopped = asyncio.wrap_future(call.job.stopped)
-        with call.job.ending():
-            while group := await groups.atake():
-                await self._client.adrive(flow.embed(call, group), stopped)
+    async def _awork(self, sending: Sending, batches: Batches) -> None:
+        stopped = asyncio.wrap_future(sending.call.stopped)
+        with sending.call.ending():
+            while batch := await batches.atake():
+                await self._client.adrive(policy.embed(sending, batch), stopped)
 
     # -- both
 
-    def _call(self, job: Job) -> Call:
-        body = wire.settings(self._config, self.spec, query=job.plan.query)
-        width = self._config.dimensions or self.spec.dimensions
-        self._account = account = shared_account(self._config)  # held: what it learnt must outlive the call
-        return Call(job, self._config, account, self._meter, body, width)
+    def _workers(self, call: Call) -> int:
+        return min(self._config.max_concurrency, call.request.total or MANY)
+
+    def _sending(self, call: Call) -> Sending:
+        bodies = {query: jina.settings(self._config, self.spec, query=query) for query in (False, True)}
+        self._limits = limits = shared_limits(self._config)  # held: what it learnt must outlive the call
+        return Sending(call, self._config, limits, bodies, self._config.dimensions or self.spec.dimensions)

@@ -1,4 +1,4 @@
-"""Items become inputs of requests, and inputs become groups of the size of a request, lazily."""
+"""Inputs become items of requests, and items become batches of the size of a request, lazily."""
 
 from __future__ import annotations
 
@@ -9,92 +9,116 @@ from functools import partial
 from hashlib import blake2b
 
 from jinaclip import images
-from jinaclip.backends.api.policy import Call, Part
-from jinaclip.backends.api.wires import jina as wire
-from jinaclip.call.call import Job
+from jinaclip.backends.api.policy import Item, Sending
+from jinaclip.backends.api.wires import jina
+from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
-from jinaclip.call.prepare import prepared
+from jinaclip.call.prepare import prepare_images
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import InputError
 from jinaclip.inputs import Image, Text
 from jinaclip.specs import ModelSpec
 
-GROUP_BYTES = 8 * 2**20
-GROUP_TOKENS = 100_000
+BATCH_BYTES = 8 * 2**20
+BATCH_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
 
 
-class Shared:
-    """The groups of a call, for many workers to take from until there are none or the call is stopped."""
+class Batches:
+    """The batches of a call, for many workers to take from until there are none or the call is stopped."""
 
-    def __init__(self, job: Job, groups: Iterator[list[Part]], *, blocking: bool) -> None:
-        self._job = job
-        self._groups = groups
+    def __init__(self, call: Call, batches: Iterator[list[Item]], *, blocking: bool) -> None:
+        self._call = call
+        self._batches = batches
         self._blocking = blocking
         self._lock = threading.Lock()
         self._turn = asyncio.Lock()
 
-    def take(self) -> list[Part] | None:
-        """The next group."""
+    def take(self) -> list[Item] | None:
+        """The next batch."""
         with self._lock:
-            if self._job.stopped.done():
+            if self._call.stopped.done():
                 return None
-            return next(self._groups, None)
+            return next(self._batches, None)
 
-    async def atake(self) -> list[Part] | None:
-        """The next group; one that takes work, or a stranger's iterator, is fetched in a thread."""
+    async def atake(self) -> list[Item] | None:
+        """The next batch; one that takes work, or the caller's iterator, is fetched in a thread."""
         if not self._blocking:
             return self.take()
         async with self._turn:
             return await asyncio.to_thread(self.take)
 
 
-def cut(call: Call, parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Groups of parts that go into one request: so many, so large, so costly. What exceeds a limit alone goes alone."""
-    group: list[Part] = []
-    size = tokens = 0
-    most_tokens = min(GROUP_TOKENS, call.config.tokens_per_minute or GROUP_TOKENS)
-    for part in parts:
-        most = min(call.config.batch_size, call.ceiling or call.config.batch_size)
-        if group and (len(group) >= most or size + part.size > GROUP_BYTES or tokens + part.tokens > most_tokens):
-            yield group
-            group, size, tokens = [], 0, 0
-        group.append(part)
-        size += part.size
-        tokens += part.tokens
-    if group:
-        yield group
+def make_batches(sending: Sending, items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Lists of items that go into one request, within the limits of number, bytes and tokens.
+
+    What exceeds a limit alone goes alone. Queries never share a request with images, whose vectors would then depend on
+    what they came with.
+    """
+    batches = {False: Batch(sending), True: Batch(sending)}
+    for item in items:
+        batch = batches[item.query]
+        if batch.items and not batch.has_room(item):
+            yield batch.items
+            batch = batches[item.query] = Batch(sending)
+        batch.add(item)
+    yield from (batch.items for batch in batches.values() if batch.items)
 
 
-def parts(call: Call, spec: ModelSpec) -> Iterator[Part]:
-    """The items of a call as inputs, in order. Pictures are made ready in threads, a few ahead."""
-    for index, item in prepared(call.job.items(), partial(picture_part, call, spec), call.job.stopped):
+class Batch:
+    """Items for one request, and how large they are together."""
+
+    def __init__(self, sending: Sending) -> None:
+        self.items: list[Item] = []
+        self._sending = sending
+        self._bytes = self._tokens = 0
+
+    def has_room(self, item: Item) -> bool:
+        """Whether the item fits too."""
+        config = self._sending.config
+        most = min(config.batch_size, self._sending.ceiling or config.batch_size)
+        most_tokens = min(BATCH_TOKENS, config.tokens_per_minute or BATCH_TOKENS)
+        fits = self._bytes + item.size <= BATCH_BYTES and self._tokens + item.tokens <= most_tokens
+        return fits and len(self.items) < most
+
+    def add(self, item: Item) -> None:
+        """Puts the item in."""
+        self.items.append(item)
+        self._bytes += item.size
+        self._tokens += item.tokens
+
+
+def make_items(sending: Sending, spec: ModelSpec) -> Iterator[Item]:
+    """The inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
+    call = sending.call
+    for number, item in prepare_images(call.inputs(), partial(new_image_item, sending, spec), call.stopped):
         if isinstance(item, Text):
-            yield text_part(index, item)
+            yield text_item(number, item, query=call.request.task == "query")
         elif item is not None:
             yield item
 
 
-def picture_part(call: Call, spec: ModelSpec, index: int, image: Image) -> Part | None:
-    """A picture as an input; None if it cannot be one, or is the same as an earlier one. Runs in a thread."""
+def new_image_item(sending: Sending, spec: ModelSpec, number: int, image: Image) -> Item | None:
+    """An image as an item; None if it cannot be one, or is the same as an earlier one. Runs in a thread."""
     try:
-        part, key = image_part(call.config, spec, index, image)
+        item, key = image_item(sending.config, spec, number, image)
     except InputError as error:
-        call.job.fail(index, InputError(f"{call.job.name('image', index)}: {error}"))
+        sending.call.fail(number, error, "image")
         return None
-    return part if call.job.is_new(index, key) else None
+    return item if sending.call.is_new(number, key) else None
 
 
-def text_part(index: int, text: Text) -> Part:
-    """A text as an input."""
+def text_item(number: int, text: Text, *, query: bool) -> Item:
+    """A text as an item."""
     size = text_bytes(text.value)
-    return Part(index, wire.text_input(text.value), size, text_tokens(text.value, size))
+    return Item(number, "text", jina.text_input(text.value), size, text_tokens(text.value, size), query)
 
 
-def image_part(config: EmbedderConfig, spec: ModelSpec, index: int, image: Image) -> tuple[Part, Hashable]:
-    """A picture as an input, and what tells it from other pictures."""
+def image_item(config: EmbedderConfig, spec: ModelSpec, number: int, image: Image) -> tuple[Item, Hashable]:
+    """An image as an item, and what tells it from other images."""
     if image.kind == "url" and config.url_mode == "forward":
-        return Part(index, wire.url_input(image.source), len(image.source), spec.tokens_per_tile), ("url", image.source)
+        url = image.source
+        return Item(number, "image", jina.url_input(url), len(url), spec.tokens_per_tile), ("url", url)
     upload = images.upload(
         image,
         policy=config.image_policy,
@@ -103,5 +127,5 @@ def image_part(config: EmbedderConfig, spec: ModelSpec, index: int, image: Image
         quality=config.image_quality,
     )
     tokens = image_tokens(upload.width, upload.height, spec.name)
-    part = Part(index, wire.image_input(upload.data), len(upload.data) * 4 // 3, tokens)
-    return part, ("image", blake2b(upload.data, digest_size=32).digest())
+    item = Item(number, "image", jina.image_input(upload.data), len(upload.data) * 4 // 3, tokens)
+    return item, ("image", blake2b(upload.data, digest_size=32).digest())

@@ -1,6 +1,6 @@
-"""What the service allows one key: places in flight and rates, learnt from its refusals.
+"""What the service allows one key: slots and rates, learnt from its refusals. A slot is a place in flight.
 
-Limits belong to the account, so every JinaClip of a process with the same key and base URL shares one `Account`.
+Limits belong to the account, so all JinaClips of a process with the same key and base URL share one `RateLimits`.
 All of it is arithmetic under a lock that is never held while anybody waits.
 """
 
@@ -30,13 +30,13 @@ RETRY_COST = 5
 of an outage only the first hundred retries are spent."""
 IDLE = 5.0
 """Seconds without anybody who wants to send, after which what was accepted before says nothing about a limit."""
-MOST_PLACES = 512
+MOST_SLOTS = 512
 """More than anybody may ask for."""
 GROWTH = 1.1
 """A learnt rate grows by this for every window without a refusal, in case it was learnt too low."""
 
 
-class Permit:
+class Slot:
     """A place in flight, or one in the queue for it."""
 
     __slots__ = ("ceiling", "future", "granted")
@@ -74,10 +74,10 @@ class Window:
 
     def take_back(self, cost: float, sent_at: float) -> None:
         """Forgets a request that was refused."""
-        for place in range(len(self._log) - 1, -1, -1):
-            at, spent = self._log[place]
+        for number in range(len(self._log) - 1, -1, -1):
+            at, spent = self._log[number]
             if at <= sent_at and spent == cost:
-                del self._log[place]
+                del self._log[number]
                 self._sum -= cost
                 return
 
@@ -91,13 +91,13 @@ class Window:
             self._sum -= self._log.popleft()[1]
 
 
-class Account:
+class RateLimits:
     """Shared limits of one key at one base URL."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.RLock()  # an abandoned flow may be collected, and leave, while this thread is inside
-        self._queue: deque[Permit] = deque()
+        self._queue: deque[Slot] = deque()
         self._in_flight = 0
         self._limit = math.inf
         self._cruise: float | None = None  # the limit to return to once a probe is answered
@@ -109,33 +109,33 @@ class Account:
         self._retries = RETRY_TOKENS
         self._requests, self._tokens = Window(), Window()
 
-    def enter(self, ceiling: int) -> Permit:
-        """A place in flight if there is one, else a place in the queue with a future to wait for."""
-        permit = Permit(ceiling)
+    def enter(self, ceiling: int) -> Slot:
+        """A slot if there is one, else a place in the queue with a future to wait for."""
+        slot = Slot(ceiling)
         with self._lock:
             if not self._queue and self._in_flight < min(self._limit, ceiling):
-                self._grant(permit)
+                self._grant(slot)
             else:
-                permit.future = Future()
-                self._queue.append(permit)
-        return permit
+                slot.future = Future()
+                self._queue.append(slot)
+        return slot
 
-    def leave(self, permit: Permit) -> None:
-        """Gives the place back, in flight or in the queue."""
+    def leave(self, slot: Slot) -> None:
+        """Gives the slot back, or the place in the queue."""
         with self._lock:
-            if permit.granted:
+            if slot.granted:
                 self._in_flight -= 1
             else:
-                self._queue.remove(permit)
+                self._queue.remove(slot)
             self._admit()
 
-    def requeue(self, permit: Permit) -> None:
-        """Takes a place back that was not used yet, if there are fewer now: after a gate one request probes."""
+    def requeue(self, slot: Slot) -> None:
+        """Takes a slot back that was not used yet, if there are fewer now: after a gate one request probes."""
         with self._lock:
             if self._in_flight > self._limit:
                 self._in_flight -= 1
-                permit.granted, permit.future = False, Future()
-                self._queue.append(permit)
+                slot.granted, slot.future = False, Future()
+                self._queue.append(slot)
                 self._admit()
 
     def pause(self, tokens: int, config: EmbedderConfig) -> float:
@@ -157,7 +157,7 @@ class Account:
             return max(0.0, wait)
 
     def answered(self, sent_at: float) -> None:
-        """Notes an answer: a place more after a round of them, twice as many after a probe."""
+        """Notes an answer: a slot more after a round of them, twice as many after a probe."""
         with self._lock:
             now = self._clock()
             self._retries = min(RETRY_TOKENS, self._retries + RETRY_COST)
@@ -170,11 +170,11 @@ class Account:
                 self._grow(now)
             self._admit()
 
-    def limited(self, scope: Scope, seconds: float, sent_at: float, tokens: int, *, told: bool = False) -> None:
-        """Learns from a 429: fewer places, or one shared wait and then a pace.
+    def limited(self, scope: Scope, seconds: float, sent_at: float, tokens: int, *, named: bool = False) -> None:
+        """Learns from a 429: fewer slots, or one shared wait and then a pace.
 
         A pace is learnt once requests were sent, or waited for, over a whole window; before that others may have
-        filled it. `told` means that the service itself named the seconds.
+        filled it. `named`: the service itself named the seconds.
         """
         with self._lock:
             now = self._clock()
@@ -182,7 +182,7 @@ class Account:
             self._tokens.take_back(tokens, sent_at)
             if scope == "concurrency":
                 self._halve(sent_at, now)
-                if not told:
+                if not named:
                     return
             if scope in ("requests", "tokens") and now - self._since >= WINDOW:
                 (self._requests if scope == "requests" else self._tokens).learn(now)
@@ -198,22 +198,22 @@ class Account:
             self._retries -= RETRY_COST if allowed else 0
             return allowed
 
-    def _grant(self, permit: Permit) -> None:
-        permit.granted = True
+    def _grant(self, slot: Slot) -> None:
+        slot.granted = True
         self._in_flight += 1
-        if permit.future is not None:
+        if slot.future is not None:
             with suppress(InvalidStateError):  # cancelled by its owner, who will leave
-                permit.future.set_result(None)
+                slot.future.set_result(None)
 
     def _admit(self) -> None:
         while self._queue and self._in_flight < min(self._limit, self._queue[0].ceiling):
             self._grant(self._queue.popleft())
 
     def _recover(self) -> None:
-        """Twice as many places after each answer behind a gate, until there are as many as before."""
+        """Twice as many slots after each answer behind a gate, until there are as many as before."""
         cruise = math.inf if self._cruise is None else self._cruise
         self._limit = min(cruise, 2 * self._limit)
-        if self._limit >= min(cruise, MOST_PLACES):
+        if self._limit >= min(cruise, MOST_SLOTS):
             self._limit, self._cruise = cruise, None
 
     def _halve(self, sent_at: float, now: float) -> None:
@@ -231,27 +231,27 @@ class Account:
         self._taught = now - WINDOW
 
 
-_accounts: weakref.WeakValueDictionary[tuple[int, str, str], Account] = weakref.WeakValueDictionary()
-_accounts_lock = threading.Lock()
+_shared: weakref.WeakValueDictionary[tuple[int, str, str], RateLimits] = weakref.WeakValueDictionary()
+_shared_lock = threading.Lock()
 
 
-def shared_account(config: EmbedderConfig) -> Account:
+def shared_limits(config: EmbedderConfig) -> RateLimits:
     """The account of this process for the key and base URL; it lives as long as somebody holds it.
 
     A forked child gets its own: it cannot know what its parent has in flight.
     """
     digest = hashlib.sha256(config.key.reveal().encode()).hexdigest()
     name = os.getpid(), digest, config.base_url
-    with _accounts_lock:
-        account = _accounts.get(name)
-        if account is None:
-            account = _accounts[name] = Account()
-        return account
+    with _shared_lock:
+        limits = _shared.get(name)
+        if limits is None:
+            limits = _shared[name] = RateLimits()
+        return limits
 
 
 def _renew_lock() -> None:
-    global _accounts_lock
-    _accounts_lock = threading.Lock()  # another thread of the parent may have held it at the fork
+    global _shared_lock
+    _shared_lock = threading.Lock()  # another thread of the parent may have held it at the fork
 
 
 if hasattr(os, "register_at_fork"):

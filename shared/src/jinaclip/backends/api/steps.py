@@ -1,4 +1,4 @@
-"""What a flow asks of its driver, and what it gets back. No I/O here."""
+"""What the retry policy (`policy.py`) asks of its driver, and what it is sent back. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this body, and be back by `until` (time.monotonic) with at most `most_bytes` of an answer."""
+    """Send this body and return the answer, of at most `most_bytes`, by `until` (a moment of `time.monotonic`)."""
 
     body: bytes = field(repr=False)
     most_bytes: int
@@ -19,14 +19,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait, or less if the call stops."""
+    """Pause for this long, or until the call is stopped."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for the future until `until`, or less if the call stops."""
+    """Wait for the future, at most until `until` (a moment of `time.monotonic`), or until the call is stopped."""
 
     future: Future[None]
     until: float
@@ -38,7 +38,7 @@ FailureKind = Literal["connect", "broken", "timeout", "setup", "oversize"]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, whatever its status. Its body may echo the key or a picture, so no repr shows it."""
+    """An HTTP answer of any status. Its body may repeat the key or an image, so no repr shows it."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -47,9 +47,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why no answer arrived. Plain words: an exception of the transport would carry the key in its frames.
+    """Why no answer arrived. It is text, as the frames of a transport's exception would hold the key.
 
-    `setup` is what a retry cannot mend: an unknown host, a bad certificate, a proxy that refuses.
+    A `setup` failure stays after a retry: an unknown host, a bad certificate, a proxy that refuses.
     """
 
     kind: FailureKind

@@ -5,7 +5,7 @@
 Answer    rows that hold
 Retry     a passing fault: send again after a while
 Limited   a rate limit: wait with everybody else, at no cost in retries
-Divide    something about this group of inputs: send it in two halves
+Divide    something about this batch: send it in two halves
 Drop      the service names the input at fault: send the others
 Fatal     nothing will help: stop the call
 """
@@ -59,7 +59,7 @@ class Retry:
     after: float = 0.0
     maybe_billed: bool = False
     divide_after: int | None = None
-    """So many of these and the group is divided: one of its inputs may be what breaks the service."""
+    """So many of these and the batch is divided: one of its inputs may be what breaks the service."""
 
 
 @dataclass(frozen=True, slots=True)

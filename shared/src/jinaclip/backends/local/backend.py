@@ -1,10 +1,12 @@
-"""The local backend: items become token ids and pixels, the shared engine makes them vectors."""
+"""The local backend: items become token ids and pixels, the shared scheduler makes them vectors."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from hashlib import blake2b
@@ -15,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip import images
-from jinaclip.backends.local.model import Model, identity, read_spec, shared_model
+from jinaclip.backends.local.checkpoint_config import read_spec
+from jinaclip.backends.local.model import Model, identity, shared_model
 from jinaclip.backends.local.preprocess import preprocess
-from jinaclip.backends.local.scheduler import Caller, Task
+from jinaclip.backends.local.scheduler import Consumer, Item
 from jinaclip.backends.local.source import Source
-from jinaclip.call.call import Job
-from jinaclip.call.prepare import prepared
-from jinaclip.call.usage import Meter, Usage
+from jinaclip.call.call import Call
+from jinaclip.call.prepare import prepare_images
 from jinaclip.config import EmbedderConfig
-from jinaclip.errors import InputError
+from jinaclip.errors import DeadlineError, InputError
 from jinaclip.inputs import Image, Text
 from jinaclip.vectors import Vectors
 
@@ -39,14 +41,8 @@ class LocalBackend:
     def __init__(self, config: EmbedderConfig) -> None:
         self._config = config
         self._source = Source(config.model, config.revision)
-        self._meter = Meter(config.token_budget)
         self._model: Model | None = None
-        self.spec = replace(read_spec(self._source), tokens_per_tile=0)  # nobody bills pictures on this machine
-
-    @property
-    def usage(self) -> Usage:
-        """Running totals."""
-        return self._meter.usage
+        self.spec = replace(read_spec(self._source), tokens_per_tile=0)  # nobody bills images on this machine
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -56,43 +52,46 @@ class LocalBackend:
     @property
     def logit_scale(self) -> float:
         """As the checkpoint holds it; loads the weights."""
-        return self._loaded().towers.logit_scale
-
-    def check_budget(self, tokens: int) -> None:
-        """Refuses a call that is expected to take more than the budget holds."""
-        self._meter.check(tokens)
+        return self._loaded().runner.logit_scale
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, special ones included."""
         return self._loaded().tokenizer.count(text)
 
-    def requests_for(self, items: int, tokens: int) -> int:
+    def requests_for(self, inputs: int, tokens: int) -> int:
         """Nothing is sent."""
         return 0
 
-    def embed(self, job: Job) -> None:
-        """Answers the job, feeding the engine from this thread."""
-        session = Session(job, self._loaded(), self._config, self._meter)
+    def load(self) -> None:
+        """Loads the weights."""
+        self._loaded()
+
+    def embed(self, call: Call) -> None:
+        """Answers the call, feeding the scheduler from this thread."""
+        session = Session(call, self._loaded(), self._config)
         with session:
             session.feed()
-            wait([session.done, job.stopped], return_when=FIRST_COMPLETED)
+            wait([session.done, call.stopped], session.seconds_left, return_when=FIRST_COMPLETED)
+            session.check_deadline()
 
-    async def aembed(self, job: Job) -> None:
-        """Answers the job; what takes long, loading and feeding, happens in threads."""
+    async def aembed(self, call: Call) -> None:
+        """Answers the call; what takes long, loading and feeding, happens in threads."""
         model = self._model
         if model is None or model.pid != os.getpid():
             model = await asyncio.to_thread(self._loaded)
-        session = Session(job, model, self._config, self._meter)
+        session = Session(call, model, self._config)
         with session:
-            if is_small(job):
+            if is_small(call):
                 session.feed(patient=False)
             else:
                 # a daemon of its own: an iterator that never goes on must hold up neither others nor the end
                 threading.Thread(target=session.feed, name="jinaclip-feed", daemon=True).start()
             await asyncio.wait(
-                [asyncio.wrap_future(session.done), asyncio.wrap_future(job.stopped)],
+                [asyncio.wrap_future(session.done), asyncio.wrap_future(call.stopped)],
+                timeout=session.seconds_left,
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            session.check_deadline()
 
     def close(self) -> None:
         """Lets go of the weights; they are freed when no other object holds them."""
@@ -110,94 +109,106 @@ class LocalBackend:
 
 
 class Session:
-    """One job at the engine. As a context it withdraws what is left when the job ends early."""
+    """One call at the scheduler. As a context it withdraws what is left when the call ends early."""
 
-    def __init__(self, job: Job, model: Model, config: EmbedderConfig, meter: Meter) -> None:
+    def __init__(self, call: Call, model: Model, config: EmbedderConfig) -> None:
         self.done: Future[None] = Future()
-        self._job, self._model, self._config, self._meter = job, model, config, meter
-        self._caller = Caller(self._deliver, self._fail, config.batch_size)
+        self._call, self._model, self._config, self._meter = call, model, config, call.meter
+        self._deadline_at = time.monotonic() + call.deadline
+        self._consumer = Consumer(self._deliver, self._fail, config.batch_size)
         self._lock = threading.Lock()
         self._pending = 1  # one for the feeding itself
         self._reserved = 0
-        self._width = config.dimensions or model.towers.dimensions
+        self._width = config.dimensions or model.runner.dimensions
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._job.stop()
+            self._call.stop()
         if not self.done.done():
-            self._model.engine.withdraw(self._caller)
+            self._model.scheduler.withdraw(self._consumer)
         self._free(self._reserved)  # of what was not embedded after all
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline of the call; None without one."""
+        return None if self._deadline_at == math.inf else max(0.0, self._deadline_at - time.monotonic())
+
+    def check_deadline(self) -> None:
+        """Stops the call if its deadline has passed before it was done."""
+        if not self.done.done() and self.seconds_left == 0:
+            self._call.stop(DeadlineError(f"not done within deadline={self._call.deadline:g} seconds"))
+
     def feed(self, *, patient: bool = True) -> None:
-        """Turns the items into tasks until there are no more or the job is stopped."""
-        with self._job.ending():
-            items = prepared(self._job.items(), self._pixels, self._job.stopped)
-            for is_text, group in groupby(items, key=lambda item: isinstance(item[1], Text)):
-                while chunk := list(islice(group, TEXTS_AT_ONCE if is_text else 1)):
-                    if self._job.stopped.done():
+        """Hands in the items until there are no more or the call is stopped."""
+        with self._call.ending():
+            items = prepare_images(self._call.inputs(), self._pixels, self._call.stopped)
+            for is_text, run in groupby(items, key=lambda item: isinstance(item[1], Text)):
+                while inputs := list(islice(run, TEXTS_AT_ONCE if is_text else 1)):
+                    self.check_deadline()
+                    if self._call.stopped.done():
                         return
-                    self._submit(self._texts(chunk) if is_text else self._pictures(chunk), patient=patient)
+                    self._submit(self._texts(inputs) if is_text else self._images(inputs), patient=patient)
         self._advance(1)
 
-    def _submit(self, tasks: list[Task], *, patient: bool) -> None:
-        if tasks:
+    def _submit(self, items: list[Item], *, patient: bool) -> None:
+        if items:
             with self._lock:
-                self._pending += len(tasks)
-            self._model.engine.submit(tasks, patient=patient)
+                self._pending += len(items)
+            self._model.scheduler.submit(items, block=patient)
 
-    def _texts(self, chunk: list[tuple[int, Any]]) -> list[Task]:
+    def _texts(self, inputs: list[tuple[int, Any]]) -> list[Item]:
         """Token ids; the instruction of the model goes before a query."""
-        prefix = self._model.spec.query_instruction if self._job.plan.query else ""
-        texts = [prefix + text.value for _, text in chunk]
+        prefix = self._model.spec.query_instruction if self._call.request.task == "query" else ""
+        texts = [prefix + text.value for _, text in inputs]
         encoded = self._model.tokenizer.encode(texts, truncate=self._config.truncate)
-        tasks = []
-        for (index, _), ids in zip(chunk, encoded, strict=True):
+        items = []
+        for (index, _), ids in zip(inputs, encoded, strict=True):
             if isinstance(ids, InputError):
-                self._job.fail(index, InputError(f"{self._job.name('text', index)} {ids}"))
+                self._call.fail(index, ids, "text")
             else:
-                tasks.append(Task(self._caller, index, ids=ids))
-        tokens = sum(task.length for task in tasks)
+                items.append(Item(self._consumer, index, ids=ids))
+        tokens = sum(item.length for item in items)
         self._meter.reserve(tokens)
         with self._lock:
             self._reserved += tokens
-        return tasks
+        return items
 
-    def _pictures(self, chunk: list[tuple[int, Any]]) -> list[Task]:
-        return [Task(self._caller, index, pixels=pixels) for index, pixels in chunk if pixels is not None]
+    def _images(self, inputs: list[tuple[int, Any]]) -> list[Item]:
+        return [Item(self._consumer, index, pixels=pixels) for index, pixels in inputs if pixels is not None]
 
     def _pixels(self, index: int, image: Image) -> NDArray[np.float32] | None:
-        """Runs in a thread. None for a picture that was seen before or cannot be used."""
+        """Runs in a thread. None for an image that was seen before or cannot be used."""
         config = self._config
         try:
-            picture = images.open_image(image, config.image_policy)
+            opened = images.open_image(image, config.image_policy)
             if config.image_resize in ("pad", "squash"):
                 side = self._model.spec.image_size
-                picture = images.fit(picture, config.image_resize, side, config.image_policy)
-            pixels = preprocess(picture, self._model.preprocessing, max_pixels=config.image_policy.max_pixels)
+                opened = images.fit(opened, config.image_resize, side, config.image_policy)
+            pixels = preprocess(opened, self._model.preprocessing, max_pixels=config.image_policy.max_pixels)
         except InputError as error:
-            self._job.fail(index, InputError(f"{self._job.name('image', index)}: {error}"))
+            self._call.fail(index, error, "image")
             return None
         key = ("image", blake2b(pixels.tobytes(), digest_size=32).digest())
-        return pixels if self._job.is_new(index, key) else None
+        return pixels if self._call.is_new(index, key) else None
 
-    def _deliver(self, tasks: list[Task], rows: Vectors) -> None:
-        """Cuts and normalises what the engine gives, and looks at it."""
+    def _deliver(self, items: list[Item], rows: Vectors) -> None:
+        """Cuts and normalises what the scheduler gives, and looks at it."""
         rows = rows[:, : self._width]
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         sound = (np.isfinite(lengths) & (lengths > 0)).ravel()
         if self._config.normalized:
             rows = np.divide(rows, lengths, where=sound[:, None], out=np.zeros_like(rows))
-        for task in (task for task, good in zip(tasks, sound, strict=True) if not good):
-            self._job.fail(task.index, InputError(f"{self._job.name('item', task.index)}: {NO_VECTOR}"))
+        for item in (item for item, good in zip(items, sound, strict=True) if not good):
+            self._call.fail(item.index, InputError(NO_VECTOR), "text" if item.length else "image")
         if sound.any():
-            self._job.answer([task.index for task, good in zip(tasks, sound, strict=True) if good], rows[sound])
-        tokens = sum(task.length for task in tasks)
+            self._call.answer([item.index for item, good in zip(items, sound, strict=True) if good], rows[sound])
+        tokens = sum(item.length for item in items)
         self._free(tokens)
-        self._meter.answered(int(sound.sum()), tokens)
-        self._advance(len(tasks))
+        self._meter.count_answer(int(sound.sum()), tokens)
+        self._advance(len(items))
 
     def _free(self, tokens: int) -> None:
         """Ends a reservation, once: a late batch finds nothing left to free."""
@@ -207,11 +218,11 @@ class Session:
         self._meter.release(tokens)
 
     def _fail(self, error: Exception) -> None:
-        self._job.stop(error)
+        self._call.stop(error)
 
-    def _advance(self, tasks: int) -> None:
+    def _advance(self, items: int) -> None:
         with self._lock:
-            self._pending -= tasks
+            self._pending -= items
             if self._pending == 0 and not self.done.done():
                 self.done.set_result(None)
 
@@ -219,7 +230,7 @@ class Session:
 NO_VECTOR = "the model gave no finite vector for it; float16 may be too narrow, use bfloat16 or float32"
 
 
-def is_small(job: Job) -> bool:
-    """Whether feeding a job takes no longer than handing it to a thread would."""
-    plan = job.plan
-    return plan.quick and sum(len(item.value) for item in plan.items if isinstance(item, Text)) <= INLINE_CHARACTERS
+def is_small(call: Call) -> bool:
+    """Whether feeding a call takes no longer than handing it to a thread would."""
+    request = call.request
+    return request.quick and sum(len(x.value) for x in request.items if isinstance(x, Text)) <= INLINE_CHARACTERS

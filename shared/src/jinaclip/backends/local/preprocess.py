@@ -1,4 +1,4 @@
-"""Pictures to pixel values, to the last bit as the published models were trained and tested with."""
+"""Images to pixels, to the last bit as the published models were trained and tested with."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from jinaclip.errors import CheckpointError, InputError
-from jinaclip.images.resize import resize_crop, resize_pad, scaled
+from jinaclip.images.resize import resize_crop, resize_pad, scale
 from jinaclip.specs import ModelSpec
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 Color: TypeAlias = "tuple[int, int, int]"
 Triple: TypeAlias = "tuple[float, float, float]"
-MOST = 1e3
+MAX_STATISTIC = 1e3
 """No mean or spread of pixels from 0 to 1 comes near."""
 RESAMPLING = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
@@ -39,7 +39,7 @@ class PreprocessConfig:
     fill_color: Color = (0, 0, 0)
 
     @classmethod
-    def of(cls, given: ModelSpec | Mapping[str, Any] | PreprocessConfig) -> PreprocessConfig:
+    def from_config(cls, given: ModelSpec | Mapping[str, Any] | PreprocessConfig) -> PreprocessConfig:
         """The config of a model's spec, or of the content of a `preprocessor_config.json`.
 
         Raises:
@@ -64,8 +64,8 @@ def _side(value: Any) -> int:
 
 def _triple(value: Any) -> Triple:
     first, second, third = (float(number) for number in value)
-    if not all(abs(number) < MOST for number in (first, second, third)):
-        raise ValueError(f"{value!r} are no three numbers of a picture")
+    if not all(abs(number) < MAX_STATISTIC for number in (first, second, third)):
+        raise ValueError(f"{value!r} are no three numbers of an image")
     return first, second, third
 
 
@@ -111,20 +111,20 @@ def preprocess(
     *,
     max_pixels: float = inf,
 ) -> NDArray[np.float32]:
-    """(3, S, S) float32 pixel values of one picture, equal to the last bit to the published processor's.
+    """(3, S, S) float32 pixels of one image, equal to the last bit to the published processor's.
 
     Args:
-        image: a Pillow picture of any mode, or uint8 (H, W, 3), (H, W, 4) or (H, W). Alpha is dropped.
+        image: a Pillow image of any mode, or uint8 (H, W, 3), (H, W, 4) or (H, W). Alpha is dropped.
         config: a model's spec, or the content of a `preprocessor_config.json`.
-        max_pixels: most pixels after resizing and before the crop; very oblong pictures grow beyond any memory.
+        max_pixels: most pixels after resizing and before the crop; very oblong images grow beyond any memory.
 
     Raises:
-        InputError: no such picture or array, one without pixels, or one that would grow too large.
+        InputError: no such image or array, one without pixels, or one that would grow too large.
         CheckpointError: the config cannot be used.
     """
-    settings = PreprocessConfig.of(config)
-    picture = resize(as_picture(image), settings, max_pixels)
-    pixels = np.asarray(picture).transpose(2, 0, 1)  # (3, S, S) uint8
+    settings = PreprocessConfig.from_config(config)
+    square = resize(to_rgb(image), settings, max_pixels)
+    pixels = np.asarray(square).transpose(2, 0, 1)  # (3, S, S) uint8
     table = _table(settings.mean, settings.std)
     return np.stack([np.take(table[channel], pixels[channel]) for channel in range(3)])
 
@@ -136,11 +136,11 @@ def _table(mean: Triple, std: Triple) -> NDArray[np.float32]:
     return (bytes_ - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 
-def as_picture(image: PIL.Image.Image | NDArray[np.uint8]) -> PIL.Image.Image:
-    """The picture in mode RGB.
+def to_rgb(image: PIL.Image.Image | NDArray[np.uint8]) -> PIL.Image.Image:
+    """The image in mode RGB.
 
     Raises:
-        InputError: no picture, no such array, or one without pixels.
+        InputError: no image, no such array, or one without pixels.
     """
     if isinstance(image, np.ndarray):
         shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
@@ -149,17 +149,17 @@ def as_picture(image: PIL.Image.Image | NDArray[np.uint8]) -> PIL.Image.Image:
             raise InputError(f"an image array must be uint8 (H, W, 3), (H, W, 4) or (H, W), not {found}")
         image = PIL.Image.fromarray(image)
     if not isinstance(image, PIL.Image.Image):
-        raise InputError(f"{type(image).__name__} is neither a Pillow picture nor an array")
+        raise InputError(f"{type(image).__name__} is neither a Pillow image nor an array")
     if 0 in image.size:
-        raise InputError("the picture has no pixels")
+        raise InputError("the image has no pixels")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def resize(picture: PIL.Image.Image, config: PreprocessConfig, max_pixels: float) -> PIL.Image.Image:
-    """The picture made S x S as `resize_mode` says."""
+def resize(image: PIL.Image.Image, config: PreprocessConfig, max_pixels: float) -> PIL.Image.Image:
+    """The image made S x S as `resize_mode` says."""
     resample = RESAMPLING[config.interpolation]
     if config.resize_mode == "shortest":
-        return resize_crop(picture, config.size, resample, max_pixels=max_pixels)
+        return resize_crop(image, config.size, resample, max_pixels=max_pixels)
     if config.resize_mode == "longest":
-        return resize_pad(picture, config.size, resample, config.fill_color, max_pixels=max_pixels)
-    return scaled(picture, (config.size, config.size), resample, max_pixels=max_pixels)
+        return resize_pad(image, config.size, resample, config.fill_color, max_pixels=max_pixels)
+    return scale(image, (config.size, config.size), resample, max_pixels=max_pixels)

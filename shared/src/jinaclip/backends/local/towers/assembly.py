@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from jinaclip.backends.local.towers.layers import refuse_variants, take
+from jinaclip.backends.local.checkpoint_config import config_value, refuse_variants
 from jinaclip.backends.local.towers.text_alibi import AlibiConfig, TextAlibiTower
 from jinaclip.backends.local.towers.text_rope import RopeConfig, TextRopeTower
 from jinaclip.backends.local.towers.vision import VisionConfig, VisionTower
-from jinaclip.backends.local.towers.weights import Shape
+from jinaclip.backends.local.weight_file import Shape
 from jinaclip.errors import CheckpointError, ConfigError
 
 TextConfig: TypeAlias = "AlibiConfig | RopeConfig"
@@ -64,7 +64,7 @@ class Lora:
             raise CheckpointError(f"config.json: {where}.lora_adaptations must be a list of names")
         if not tasks:
             return cls()
-        rank, alpha = take(raw, where, "lora_rank", int), take(raw, where, "lora_alpha", float)
+        rank, alpha = config_value(raw, where, "lora_rank", int), config_value(raw, where, "lora_alpha", float)
         lora = cls(tuple(tasks), rank, alpha, text.get("default_lora_task"))
         if not rank or (lora.default is not None and lora.default not in tasks):
             raise CheckpointError(f"config.json: the adapters are described inconsistently: {lora}")
@@ -107,14 +107,17 @@ class Assembly(nn.Module):
         self.lora, self.prefix = Lora.from_config(text), base.prefix
         self.text = base.build(base.configure(text.get("hf_model_config_kwargs") or {}))
         self.vision = VisionTower(VisionConfig.from_dict(vision))
-        outs = (take(text, "text_config", "embed_dim", int), take(vision, "vision_config", "embed_dim", int))
+        outs = (
+            config_value(text, "text_config", "embed_dim", int),
+            config_value(vision, "vision_config", "embed_dim", int),
+        )
         width = self.text.config.hidden_size
         self.text_proj = _projection(text, "text_config", width, outs[0], bias=bool(text.get("proj_bias")))
         self.vision_head = _projection(vision, "vision_config", self.vision.config.width, outs[1], bias=True)
         self.text_projection: nn.Module = nn.Identity()
         self.visual_projection: nn.Module = nn.Identity()
         if config.get("add_projections"):
-            width = take(config, "", "projection_dim", int)
+            width = config_value(config, "", "projection_dim", int)
             self.text_projection = nn.Linear(outs[0], width, bias=False)
             self.visual_projection = nn.Linear(outs[1], width, bias=False)
             outs = (width, width)
@@ -123,7 +126,7 @@ class Assembly(nn.Module):
         self.dimensions = outs[0]
         self.logit_scale = nn.Parameter(torch.empty(()))
 
-    def published(self) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    def file_parameters(self) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
         """Every parameter: its name in the file (LoRA apart), its owner, its attribute there, the tensor."""
         stems = {"text": self.prefix[:-1], "vision": "vision_model", "text_proj": "text_model.proj"}
         stems["vision_head"] = "vision_model.head"
@@ -133,23 +136,23 @@ class Assembly(nn.Module):
             for key, tensor in module.named_parameters(recurse=False):
                 yield f"{stem}.{key}" if stem else key, module, key, tensor
 
-    def adapted(self, name: str, module: nn.Module, key: str) -> bool:
+    def has_adapter(self, name: str, module: nn.Module, key: str) -> bool:
         """Whether a parameter stands in the file as a weight and its adapters."""
         matrix = key == "weight" and isinstance(module, nn.Linear | nn.Embedding)
         return bool(self.lora.tasks) and matrix and name.startswith(self.prefix)
 
-    def expected(self) -> dict[str, Shape]:
+    def required_shapes(self) -> dict[str, Shape]:
         """Every tensor the file must hold, with its shape."""
         found: dict[str, Shape] = {}
-        for name, module, key, tensor in self.published():
+        for name, module, key, tensor in self.file_parameters():
             shape = tuple(tensor.shape)
-            if self.adapted(name, module, key):
+            if self.has_adapter(name, module, key):
                 found |= self.lora.parts(name.removesuffix(".weight"), shape, table=isinstance(module, nn.Embedding))
             else:
                 found[name] = shape
         return found
 
-    def optional(self) -> dict[str, Shape]:
+    def optional_shapes(self) -> dict[str, Shape]:
         """Tensors the file may hold."""
         vision = self.vision.config
         return dict.fromkeys(ROPE_TABLES, (vision.grid**2, vision.head_width))
@@ -164,7 +167,7 @@ def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _text_base(text: Mapping[str, Any]) -> TextBase:
     refuse_variants(text, "text_config", {"pooler_type": "mean_pooler"})
-    name = take(text, "text_config", "hf_model_name_or_path", str)
+    name = config_value(text, "text_config", "hf_model_name_or_path", str)
     if name not in TEXT_BASES:
         known = " and ".join(TEXT_BASES)
         raise CheckpointError(

@@ -1,20 +1,18 @@
-"""What the three towers share: a linear layer that oneDNN may run, the mask of kept tokens, mean pooling."""
+"""What the three towers share: a linear layer that oneDNN may run, the mask of valid tokens, mean pooling."""
 
 from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - what everybody calls it
 from torch import Tensor, nn
 
-from jinaclip.errors import CheckpointError, InputError
+from jinaclip.errors import InputError
 
-T = TypeVar("T")
 Act = Literal["none", "gelu", "silu"]
 _ACTS = {"none": lambda x: x, "gelu": F.gelu, "silu": F.silu}
 _POST_OPS: dict[str, tuple[str, list[float], str]] = {
@@ -67,16 +65,17 @@ class Linear(nn.Linear):
         """
         bias = self.bias if bias is None else bias
         if self.packed is not None:
-            return _packed(x, self.packed, bias, act, times, plus)
+            return run_packed(x, self.packed, bias, act, times, plus)
         y = F.linear(x, self.weight, bias)
         if times is not None:
             return y * times
         return y + plus if plus is not None else _ACTS[act](y)
 
 
-def _packed(
+def run_packed(
     x: Tensor, weight: Tensor, bias: Tensor | None, act: Act, times: Tensor | None, plus: Tensor | None
 ) -> Tensor:
+    """`Linear.forward` with a weight in oneDNN's order."""
     run: Any = torch.ops.mkldnn._linear_pointwise
     if times is not None:
         result = run.binary(x, times, weight, bias, "mul")
@@ -104,10 +103,10 @@ def _packing_works() -> bool:
         try:
             packed = torch.ops.mkldnn._reorder_linear_weight(weight)
             found = [
-                _packed(x, packed, None, "silu", None, None),
-                _packed(x, packed, other[0], "gelu", None, None),
-                _packed(x, packed, None, "none", other, None),
-                _packed(x, packed, None, "none", None, other),
+                run_packed(x, packed, None, "silu", None, None),
+                run_packed(x, packed, other[0], "gelu", None, None),
+                run_packed(x, packed, None, "none", other, None),
+                run_packed(x, packed, None, "none", None, other),
             ]
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
             return False
@@ -117,15 +116,15 @@ def _packing_works() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ValidTokens:
     """Which tokens of a batch count."""
 
     mask: Tensor
     """(B, T) bool."""
     lengths: tuple[int, ...]
-    """For each row: its last kept position plus one."""
+    """For each row: its last valid position plus one."""
     holes: tuple[bool, ...]
-    """For each row: whether a masked token stands before a kept one."""
+    """For each row: whether a masked token stands before a valid one."""
 
     @property
     def full(self) -> bool:
@@ -133,7 +132,7 @@ class Kept:
         return not any(self.holes) and min(self.lengths) == self.mask.shape[1]
 
 
-def find_kept(input_ids: Tensor, attention_mask: Tensor | None, pad_id: int, vocab_size: int) -> Kept:
+def find_valid_tokens(input_ids: Tensor, attention_mask: Tensor | None, pad_id: int, vocab_size: int) -> ValidTokens:
     """The tokens that are neither padding by their id nor masked by the caller. Waits for the device once.
 
     Args:
@@ -159,53 +158,17 @@ def find_kept(input_ids: Tensor, attention_mask: Tensor | None, pad_id: int, voc
             raise InputError(f"row {row} of input_ids holds an id outside 0..{vocab_size - 1}", index=row)
         if not counts[row]:
             raise InputError(f"row {row} of input_ids is nothing but padding", index=row)
-    return Kept(mask, tuple(lengths), tuple(n < length for n, length in zip(counts, lengths, strict=True)))
+    return ValidTokens(mask, tuple(lengths), tuple(n < length for n, length in zip(counts, lengths, strict=True)))
 
 
 def _row_facts(ids: Tensor, mask: Tensor) -> Tensor:
-    """(4, B): kept tokens, last kept position plus one, lowest id, highest id."""
+    """(4, B): valid tokens, last valid position plus one, lowest id, highest id."""
     places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
     return torch.stack([mask.sum(1), (mask * places).amax(1), ids.amin(1).long(), ids.amax(1).long()])
 
 
-def mean_pool(hidden: Tensor, kept: Kept) -> Tensor:
-    """(B, T, W) -> (B, W): the mean over kept tokens, in float32 or better."""
+def mean_pool(hidden: Tensor, valid: ValidTokens) -> Tensor:
+    """(B, T, W) -> (B, W): the mean over valid tokens, in float32 or better."""
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    weights = kept.mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+    weights = valid.mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
     return (hidden * weights).sum(1) / weights.sum(1)
-
-
-def take(raw: Mapping[str, Any], where: str, key: str, kind: type[T], default: T | None = None) -> T:
-    """The value of one configuration key, checked for its type; null counts as absent.
-
-    Raises:
-        CheckpointError: it is absent and has no default, of another type, or a number below zero or not finite.
-    """
-    given = raw.get(key)
-    value: Any = default if given is None else given
-    if kind is float and type(value) is int:
-        value = float(value)
-    if value is None:
-        raise CheckpointError(f"config.json lacks {where}.{key}")
-    if type(value) is not kind or _unfit(value, MOST_LAYERS if "layers" in key else MOST):
-        raise CheckpointError(f"config.json: {where}.{key} = {value!r} is no usable {kind.__name__}")
-    return value
-
-
-MOST, MOST_LAYERS = 10**7, 1000
-"""Sizes beyond these are mistakes, and building them on trust would never end."""
-
-
-def _unfit(value: Any, most: int) -> bool:
-    return isinstance(value, int | float) and not 0 <= value <= most
-
-
-def refuse_variants(raw: Mapping[str, Any], where: str, fixed: Mapping[str, Any]) -> None:
-    """Refuses a configuration that asks for a variant of the tower that is not built here.
-
-    Raises:
-        CheckpointError: a key of `fixed` is present with another value.
-    """
-    for key, value in fixed.items():
-        if raw.get(key, value) != value:
-            raise CheckpointError(f"config.json: {where}.{key} = {raw[key]!r} is not supported; only {value!r} is")

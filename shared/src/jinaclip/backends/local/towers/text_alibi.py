@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from jinaclip.backends.local.checkpoint_config import config_value, refuse_variants
 from jinaclip.backends.local.towers.layers import (
-    Kept,
     Linear,
     Table,
+    ValidTokens,
     can_pack,
-    find_kept,
+    find_valid_tokens,
     mean_pool,
-    refuse_variants,
-    take,
 )
 from jinaclip.errors import CheckpointError
 
@@ -60,11 +59,8 @@ class AlibiConfig:
         """
         where = "text_config.hf_model_config_kwargs"
         refuse_variants(raw, where, _FIXED)
-        base = cls()
-        values = {
-            key: take(raw, where, key, type(getattr(base, key)), getattr(base, key)) for key in cls.__dataclass_fields__
-        }
-        config = cls(**values)
+        sizes = asdict(cls())
+        config = cls(**{key: config_value(raw, where, key, type(size), size) for key, size in sizes.items()})
         if not config.num_attention_heads or config.hidden_size % config.num_attention_heads:
             raise CheckpointError(f"config.json: {where} holds sizes that do not fit together: {config}")
         return config
@@ -88,7 +84,7 @@ class Bias:
 
     slopes: Tensor
     """(H,) float32."""
-    kept: Kept
+    valid: ValidTokens
     table: Tensor
     """(H, Q, shift + T)."""
     shift: int
@@ -96,9 +92,9 @@ class Bias:
     """(1 or B, H, T, T) with the mask in it, where that is small."""
 
     @classmethod
-    def build(cls, slopes: Tensor, kept: Kept, dtype: torch.dtype) -> Bias:
+    def build(cls, slopes: Tensor, valid: ValidTokens, dtype: torch.dtype) -> Bias:
         """The bias of a batch; float32 on a CPU, where attention takes it so, else in the dtype of the scores."""
-        rows, length = kept.mask.shape
+        rows, length = valid.mask.shape
         heads = len(slopes)
         dtype = torch.promote_types(dtype, torch.float32) if slopes.device.type == "cpu" else dtype
         step = length if heads * length**2 <= MAX_BIAS else max(1, MAX_BIAS // (2 * heads * length))
@@ -106,8 +102,8 @@ class Bias:
         queries = torch.arange(shift, shift + step, device=slopes.device)  # r + shift
         keys = torch.arange(shift + length, device=slopes.device)
         table = (-slopes.to(dtype)[:, None, None] * (queries[:, None] - keys).abs()).to(dtype)
-        small = not shift and (kept.full or rows * heads * length**2 <= MAX_BIAS)
-        return cls(slopes, kept, table, shift, _masked(table[None], kept) if small else None)
+        small = not shift and (valid.full or rows * heads * length**2 <= MAX_BIAS)
+        return cls(slopes, valid, table, shift, mask_bias(table[None], valid) if small else None)
 
     def block(self, start: int, length: int) -> Tensor:
         """(1, H, Q, length): queries from `start`, the first `length` keys; a view."""
@@ -116,13 +112,13 @@ class Bias:
         return self.table[None, :, :rows, first : first + length]
 
 
-def _masked(bias: Tensor, kept: Kept) -> Tensor:
+def mask_bias(bias: Tensor, valid: ValidTokens) -> Tensor:
     """(1, H, T, T) -> (B, H, T, T) with minus infinity at masked keys, or as it is where there are none."""
-    return bias if kept.full else bias.masked_fill(~kept.mask[:, None, None], float("-inf"))
+    return bias if valid.full else bias.masked_fill(~valid.mask[:, None, None], float("-inf"))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Tensor:
-    """(B, H, T, d) three times -> (B, H, T, d): softmax(q k^T / sqrt(d) - slope |i - j|) v over kept keys.
+    """(B, H, T, d) three times -> (B, H, T, d): softmax(q k^T / sqrt(d) - slope |i - j|) v over valid keys.
 
     Small batches get one bias; long ones run fused on CUDA, with the bias computed inside the kernel, and elsewhere
     row by row and block by block. What padded queries get is finite and of no meaning.
@@ -131,7 +127,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.whole)
     flex = _compiled_flex() if q.is_cuda else None
     if flex is not None:
-        return attend_flex(q, k, v, bias.slopes, bias.kept.mask, flex)
+        return attend_flex(q, k, v, bias.slopes, bias.valid.mask, flex)
     return attend_blocks(q, k, v, bias)
 
 
@@ -139,14 +135,14 @@ def attend_blocks(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Tensor:
     """`attend` for long texts: each row cut to its own length, queries in blocks."""
     out = torch.zeros_like(q)
     step = bias.table.shape[1]
-    for row, (length, hole) in enumerate(zip(bias.kept.lengths, bias.kept.holes, strict=True)):
+    for row, (length, hole) in enumerate(zip(bias.valid.lengths, bias.valid.holes, strict=True)):
         one = slice(row, row + 1)
         keys, values = k[one, :, :length], v[one, :, :length]
         for start in range(0, length, step):
             some = slice(start, min(start + step, length))
             added = bias.block(start, length)
             if hole:
-                added = added.masked_fill(~bias.kept.mask[one, None, None, :length], float("-inf"))
+                added = added.masked_fill(~bias.valid.mask[one, None, None, :length], float("-inf"))
             out[one, :, some] = F.scaled_dot_product_attention(q[one, :, some], keys, values, attn_mask=added)
     return out
 
@@ -282,7 +278,7 @@ class TextAlibiTower(nn.Module):
         self.register_buffer("slopes", slopes, persistent=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """(B, T) ids -> (B, W) means over kept tokens, float32 or better, not normalised.
+        """(B, T) ids -> (B, W) means over valid tokens, float32 or better, not normalised.
 
         Args:
             input_ids: integers; pad ids are masked wherever they stand.
@@ -291,13 +287,13 @@ class TextAlibiTower(nn.Module):
         Raises:
             InputError: wrong shapes, an id outside the vocabulary, or a row of nothing but padding.
         """
-        kept = find_kept(input_ids, attention_mask, self.config.pad_token_id, self.config.vocab_size)
-        return mean_pool(self.encode(input_ids, kept), kept)
+        valid = find_valid_tokens(input_ids, attention_mask, self.config.pad_token_id, self.config.vocab_size)
+        return mean_pool(self.encode(input_ids, valid), valid)
 
-    def encode(self, input_ids: Tensor, kept: Kept) -> Tensor:
+    def encode(self, input_ids: Tensor, valid: ValidTokens) -> Tensor:
         """(B, T) -> (B, T, W): the last hidden states."""
         x = self.emb_ln(self.embeddings(input_ids))
-        bias = Bias.build(self.slopes, kept, x.dtype)
+        bias = Bias.build(self.slopes, valid, x.dtype)
         for block in self.encoder.layers:
             x = block(x, bias)
         return x

@@ -7,14 +7,15 @@ weights by the loader; the tower does not know it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from jinaclip.backends.local.towers.layers import Kept, Linear, Table, find_kept, mean_pool, refuse_variants, take
+from jinaclip.backends.local.checkpoint_config import config_value, refuse_variants
+from jinaclip.backends.local.towers.layers import Linear, Table, ValidTokens, find_valid_tokens, mean_pool
 from jinaclip.errors import CheckpointError
 
 _FIXED = {"hidden_act": "gelu", "position_embedding_type": "rotary", "use_qk_norm": False}
@@ -43,11 +44,8 @@ class RopeConfig:
         """
         where = "text_config.hf_model_config_kwargs"
         refuse_variants(raw, where, _FIXED)
-        base = cls()
-        values = {
-            key: take(raw, where, key, type(getattr(base, key)), getattr(base, key)) for key in cls.__dataclass_fields__
-        }
-        config = cls(**values)
+        sizes = asdict(cls())
+        config = cls(**{key: config_value(raw, where, key, type(size), size) for key, size in sizes.items()})
         if not config.num_attention_heads or config.hidden_size % (2 * config.num_attention_heads):
             raise CheckpointError(f"config.json: {where} holds sizes that do not fit together: {config}")
         return config
@@ -149,7 +147,7 @@ class TextRopeTower(nn.Module):
         self.encoder = Encoder(config)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """(B, T) ids -> (B, W) means over kept tokens, float32 or better, not normalised.
+        """(B, T) ids -> (B, W) means over valid tokens, float32 or better, not normalised.
 
         Args:
             input_ids: integers; pad ids are masked wherever they stand.
@@ -158,14 +156,14 @@ class TextRopeTower(nn.Module):
         Raises:
             InputError: wrong shapes, an id outside the vocabulary, or a row of nothing but padding.
         """
-        kept = find_kept(input_ids, attention_mask, self.config.pad_token_id, self.config.vocab_size)
-        return mean_pool(self.encode(input_ids, kept), kept)
+        valid = find_valid_tokens(input_ids, attention_mask, self.config.pad_token_id, self.config.vocab_size)
+        return mean_pool(self.encode(input_ids, valid), valid)
 
-    def encode(self, input_ids: Tensor, kept: Kept) -> Tensor:
+    def encode(self, input_ids: Tensor, valid: ValidTokens) -> Tensor:
         """(B, T) -> (B, T, W): the last hidden states."""
         x = self.emb_ln(self.embeddings(input_ids))
         tables = rotary_tables(x.shape[1], self.config, x.device)
-        mask = None if kept.full else kept.mask[:, None, None]  # (B, 1, 1, T)
+        mask = None if valid.full else valid.mask[:, None, None]  # (B, 1, 1, T)
         for block in self.encoder.layers:
             x = block(x, tables, mask)
         return x

@@ -1,7 +1,7 @@
 """The vision tower of both models: EVA-02 (Fang et al. 2023), written down once and read top to bottom.
 
 A ViT with pre-norm blocks, two-axis rotary positions beside learned ones, SwiGLU, and a LayerNorm inside attention
-and inside the MLP ("sub-LN", Wang et al. 2022). Letters: B images, S side of the picture, P of a patch, g = S // P,
+and inside the MLP ("sub-LN", Wang et al. 2022). Letters: B images, S side of an image, P of a patch, g = S // P,
 N = g * g + 1 tokens, W width, H heads, d = W / H, I hidden width of the MLP.
 """
 
@@ -15,14 +15,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from jinaclip.backends.local.towers.layers import Linear, refuse_variants, take
+from jinaclip.backends.local.checkpoint_config import config_value, refuse_variants
+from jinaclip.backends.local.towers.layers import Linear
 from jinaclip.errors import CheckpointError, InputError
 
 NORM_EPS = 1e-6
 ROTARY_BASE = 10000.0
 CPU_ACTIVATION = 2**23
 """Numbers in the largest activation on a CPU (32 MiB): larger ones come from the system anew and fault in page by page.
-Two pictures of v2, twenty of v1; more at a time are taken in turns."""
+Two images of v2, twenty of v1; more at a time are taken in turns."""
 MLP_ALIGNMENT = 64
 """Off the CPU the hidden width is filled up to a multiple of this: rows of 2730 bf16 numbers miss the matrix units."""
 _FIXED = {
@@ -59,12 +60,14 @@ class VisionConfig:
         """
         where = "vision_config"
         refuse_variants(raw, where, _FIXED)
-        sizes = {key: take(raw, where, key, int) for key in ("layers", "head_width", "image_size", "patch_size")}
+        sizes = {
+            key: config_value(raw, where, key, int) for key in ("layers", "head_width", "image_size", "patch_size")
+        }
         config = cls(
-            width=take(raw, where, "width", int, raw.get("embed_dim")),
-            mlp_ratio=take(raw, where, "mlp_ratio", float),
-            intp_freq=take(raw, where, "intp_freq", bool),
-            pt_hw_seq_len=take(raw, where, "pt_hw_seq_len", int, 16),
+            width=config_value(raw, where, "width", int, raw.get("embed_dim")),
+            mlp_ratio=config_value(raw, where, "mlp_ratio", float),
+            intp_freq=config_value(raw, where, "intp_freq", bool),
+            pt_hw_seq_len=config_value(raw, where, "pt_hw_seq_len", int, 16),
             **sizes,
         )
         fits = config.head_width and config.patch_size and config.pt_hw_seq_len and config.hidden
@@ -74,7 +77,7 @@ class VisionConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along one side; what is left of the picture at the right and bottom is never seen."""
+        """Patches along one side; what is left of the image at the right and bottom is never seen."""
         return self.image_size // self.patch_size
 
     @property
@@ -203,7 +206,7 @@ class PatchEmbed(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """Pictures to embeddings. Parameter names are the published ones after `vision_model.`.
+    """Images to embeddings. Parameter names are the published ones after `vision_model.`.
 
     Weights come from the loader; move it with `to(device)`, never with `to(dtype)`, which would spoil the tables.
     """
@@ -223,10 +226,10 @@ class VisionTower(nn.Module):
     def forward(self, pixel_values: Tensor, tokens: int | None = None) -> Tensor:
         """(B, 3, S, S) normalised pixels -> (B, W) embeddings in the tower's dtype, not normalised.
 
-        With `tokens` the picture ends after so many of them, CLS included: every weight takes part, at little cost.
+        With `tokens` only the first tokens of each image count, CLS included: every weight takes part, at little cost.
 
         Raises:
-            InputError: another shape, or no picture at all.
+            InputError: another shape, or not one image.
         """
         some = max(1, CPU_ACTIVATION // (self.config.tokens * self.config.hidden)) if pixel_values.is_cpu else None
         if some is None or len(pixel_values) <= some:

@@ -1,4 +1,4 @@
-"""jina-clip-v1 and jina-clip-v2 embedders: texts, pictures and both at once, in one vector space."""
+"""jina-clip-v1 and jina-clip-v2 embedders: texts, images and both at once, in one vector space."""
 
 from haystack_integrations.components.embedders.jinaclip.embedders import (
     JinaClipDocumentEmbedder,

@@ -1,23 +1,28 @@
-"""What all embedders share: options, key, life, serialisation."""
+"""What all components share: the options of the core, in Haystack's words where it has its own, and the life cycle."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 from haystack import default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 
-from jinaclip import SPECS, ConfigError, EmbedderConfig, ImagePolicy, JinaClip
+from jinaclip import ConfigError, ImagePolicy, JinaClip, Results
+from jinaclip.hosts import SPECS, Backend, EmbedderConfig
+from jinaclip.hosts import Secret as CoreSecret
 
-KINDS = {"str": str, "bool": bool, "list[str]": list, "dict[str, Any]": dict}
-"""What options of these types may be; the core looks at numbers and choices."""
+API_KEY = Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"])
+CORE_OPTIONS = frozenset(option.name for option in fields(EmbedderConfig))
+_assigning = threading.Lock()
 
 
 @dataclass(eq=False, repr=False)
-class Embedder:
-    """Options of every embedder; those not described here mean what they mean in `jinaclip.EmbedderConfig`.
+class JinaClipComponent:
+    """Options of every component; those not described here mean what they mean in `jinaclip.hosts.EmbedderConfig`.
 
     Args:
         api_key: resolved at warm-up, and never for the local backend.
@@ -29,45 +34,50 @@ class Embedder:
         ConfigError: an option is of the wrong type or out of range (a ValueError).
     """
 
-    _clip: ClassVar[JinaClip | None] = None
-    """Of an embedder that was warm once, its own."""
-
-    api_key: Secret = Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"])  # noqa: RUF009  it is immutable
-    model: str = "jina-clip-v2"
+    api_key: Secret = API_KEY
+    model: str = EmbedderConfig.model
     _: KW_ONLY
-    backend: Literal["api", "local"] = "api"
-    dimensions: int | None = None
-    normalized: bool = True
-    max_concurrency: int = 8
-    max_retries: int = 4
-    timeout: float = 60.0
-    base_url: str = "https://api.jina.ai/v1/embeddings"
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    token_budget: int | None = None
+    backend: Backend = EmbedderConfig.backend
+    dimensions: int | None = EmbedderConfig.dimensions
+    normalized: bool = EmbedderConfig.normalized
+    max_concurrency: int = EmbedderConfig.max_concurrency
+    max_retries: int = EmbedderConfig.max_retries
+    timeout: float = EmbedderConfig.timeout
+    deadline: float | None = EmbedderConfig.deadline
+    base_url: str = EmbedderConfig.base_url
+    requests_per_minute: int | None = EmbedderConfig.requests_per_minute
+    tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
+    token_budget: int | None = EmbedderConfig.token_budget
     device: ComponentDevice | str | None = None
-    dtype: str | None = None
-    revision: str | None = None
+    dtype: str | None = EmbedderConfig.dtype
+    revision: str | None = EmbedderConfig.revision
 
     def __post_init__(self) -> None:
+        self._clip: JinaClip | None = None
         if not isinstance(self.api_key, Secret):
             raise TypeError(f"api_key must be a haystack Secret, not {type(self.api_key)}; see Secret.from_env_var")
-        for option in fields(self):
-            value, (kind, none, _) = getattr(self, option.name), str(option.type).partition(" | None")
-            members = value if isinstance(value, list | dict) else ()
-            fits = isinstance(value, KINDS.get(kind, object)) and all(isinstance(each, str) for each in members)
-            if not fits and not (none and value is None):
-                raise ConfigError(f"{option.name}={value!r} must be {option.type}")
-        EmbedderConfig(**self._options())  # a wrong option is told where it is given, not at the first run
+        check_options(self._options())
+        self._config()  # which checks the options of the core
+
+    # -- saving
 
     def to_dict(self) -> dict[str, Any]:
-        """The embedder as a saved pipeline holds it. Raises ValueError for a token, which is never saved."""
-        return default_to_dict(self, **{item.name: getattr(self, item.name) for item in fields(self)})
+        """The component as a saved pipeline holds it. Raises ValueError for a token, which is never saved."""
+        return default_to_dict(self, **self._options())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The embedder of a saved pipeline."""
+        """The component of a saved pipeline."""
         return default_from_dict(cls, data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_clip": None}  # a copy opens its own connections, and has its own budget
+
+    def _get_telemetry_data(self) -> dict[str, Any]:
+        """The model if it is a published one; a folder or a hub id of one's own is nobody's business."""
+        return {"model": self.model if self.model.removeprefix("jinaai/") in SPECS else "custom"}
+
+    # -- life
 
     def warm_up(self) -> JinaClip:
         """Reads the key or loads the weights. Pipelines and `run` call it; once warm it does nothing.
@@ -79,79 +89,106 @@ class Embedder:
             ValueError: no key is set, or the options do not fit the model.
             JinaClipError: the weights cannot be loaded.
         """
-        clip = self._clip or JinaClip(**self._options(self._key()))
-        clip.estimate(["warm up"])  # to count tokens, the local backend loads its weights
-        return vars(self).setdefault("_clip", clip)  # of threads that start together, all use the first one's
+        return self.get_clip()
 
     async def warm_up_async(self) -> JinaClip:
         """`warm_up` without blocking the event loop."""
-        return await asyncio.to_thread(Embedder.warm_up, self) if self._clip is None else self._clip
+        return await self.get_clip_async()
 
     def close(self) -> None:
         """Closes connections and lets go of the weights; the next run opens and loads them again."""
-        if self._clip:
+        if self._clip is not None:
             self._clip.close()
 
     async def close_async(self) -> None:
         """`close`, with the connections of the running loop."""
-        if self._clip:
+        if self._clip is not None:
             await self._clip.aclose()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_clip"}
+    def get_clip(self) -> JinaClip:
+        """The component's JinaClip, ready for use; made by the first call."""
+        clip = self._clip or JinaClip(**self._config(self._key()).options())
+        clip.load()
+        with _assigning:  # of threads that start together, all use the first one's
+            first = self._clip or clip
+            self._clip = first
+        return first
 
-    def _get_telemetry_data(self) -> dict[str, Any]:
-        """The model if it is a published one; a folder or a hub id of one's own is nobody's business."""
-        return {"model": self.model if self.model.removeprefix("jinaai/") in SPECS else "custom"}
+    async def get_clip_async(self) -> JinaClip:
+        """`get_clip` without blocking the event loop."""
+        if self._clip is not None:
+            return self._clip
+        return await asyncio.to_thread(self.get_clip)
 
-    def usage(self, clip: JinaClip, before: int) -> dict[str, Any]:
-        """The `meta` of a run that began at so many tokens. Runs at the same time count each other's."""
-        tokens = clip.usage.tokens - before
-        return {"model": clip.spec.name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+    # -- options
 
-    def answer(self, clip: JinaClip, before: int, vector: Any) -> dict[str, Any]:
-        """What an embedder of queries gives."""
-        return {"embedding": vector.tolist(), "meta": self.usage(clip, before)}
+    def _options(self) -> dict[str, Any]:
+        """The arguments of `__init__` by name."""
+        return {option.name: getattr(self, option.name) for option in fields(self)}
 
-    def _options(self, key: str | None = None) -> dict[str, Any]:
-        """Options of the core."""
-        options = {i.name: getattr(self, i.name) for i in fields(EmbedderConfig) if hasattr(self, i.name)}
+    def _config(self, key: CoreSecret | None = None) -> EmbedderConfig:
+        """The options in the words of the core."""
+        given = self._options()
+        config = {name: value for name, value in given.items() if name in CORE_OPTIONS}
         device = self.device.to_torch_str() if isinstance(self.device, ComponentDevice) else self.device
-        # paths in the meta of documents are strangers' strings, which the policy keeps under the root
-        policy = {"allowed_roots": getattr(self, "root_path", None)} | (options.get("image_policy") or {})
-        own = {"api_key": key, "device": device or "auto", "image_policy": ImagePolicy(**policy)}
-        return options | own | {"show_progress": getattr(self, "progress_bar", False)}
+        # a path in the meta of a document may come from anybody, so the policy keeps it under the root
+        policy = {"allowed_roots": given.get("root_path")} | (given.get("image_policy") or {})
+        config |= {"api_key": key, "device": device or EmbedderConfig.device, "image_policy": ImagePolicy(**policy)}
+        return EmbedderConfig(**config, show_progress=given.get("progress_bar", False))
 
-    def _key(self) -> str | None:
-        """The key; none for the local backend, which needs none."""
-        key = (self.api_key.resolve_value() or "").strip() if self.backend == "api" else None
-        if key == "":
+    def _key(self) -> CoreSecret | None:
+        """The key; None for the local backend, which needs no key."""
+        if self.backend != "api":
+            return None
+        key = CoreSecret.wrap(self.api_key.resolve_value())
+        if not key:
             raise ConfigError(f"{self.api_key!r} gives no API key; set the variable, or use backend='local'")
         return key
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class TextOptions(Embedder):
-    """Options of whatever embeds texts.
-
-    Args:
-        prefix: goes before each text.
-        suffix: goes after each text.
-    """
-
-    prefix: str = ""
-    suffix: str = ""
-    truncate: bool = False
+def usage_meta(clip: JinaClip, results: Results) -> dict[str, Any]:
+    """The `meta` of a run: the model, and the tokens of this run alone."""
+    tokens = results.usage.tokens
+    return {"model": clip.spec.name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class PictureOptions(Embedder):
-    """Options of whatever embeds pictures.
+def _is_str(value: Any) -> bool:
+    return isinstance(value, str)
 
-    Args:
-        image_policy: fields of `jinaclip.ImagePolicy` by name, as plain values that YAML can hold.
-    """
 
-    image_policy: dict[str, Any] | None = None
-    image_resize: Literal["model", "pad", "squash", "none"] = "model"
-    image_quality: int | None = None
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_str_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_names(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_str, value)))
+
+
+def _is_fields(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_str, value)))
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "prefix": (_is_str, "a str"),
+    "suffix": (_is_str, "a str"),
+    "embedding_separator": (_is_str, "a str"),
+    "file_path_meta_field": (_is_str, "a str"),
+    "root_path": (_is_str_or_none, "a str or None"),
+    "meta_fields_to_embed": (_is_names, "a list of str, or None"),
+    "image_policy": (_is_fields, "a dict of fields of jinaclip.ImagePolicy by name, or None"),
+    "progress_bar": (_is_bool, "a bool"),
+    "raise_on_failure": (_is_bool, "a bool"),
+}
+"""Of options that the core does not have, or not in this form."""
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuses an option of the wrong type with a ConfigError that names it."""
+    for name, value in options.items():
+        fits, wanted = _CHECKS.get(name, (None, ""))
+        if fits is not None and not fits(value):
+            raise ConfigError(f"{name}={value!r} must be {wanted}")

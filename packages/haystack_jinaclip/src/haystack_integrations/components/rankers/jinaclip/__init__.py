@@ -1,4 +1,4 @@
-"""Search results in an order that shows different pictures first."""
+"""Search results in an order that shows different images first."""
 
 from haystack_integrations.components.rankers.jinaclip.diversity_ranker import JinaClipDiversityRanker
 

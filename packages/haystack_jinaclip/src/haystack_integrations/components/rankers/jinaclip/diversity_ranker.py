@@ -1,4 +1,4 @@
-"""Search results in an order that shows different pictures first."""
+"""Search results in an order that shows different images first."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from typing import Any, Literal
 
 from haystack import Document, component
 
-from haystack_integrations.components.embedders.jinaclip.embedders import FileOptions
-from jinaclip import diversify
+from haystack_integrations.components.embedders.jinaclip._component import JinaClipComponent
+from haystack_integrations.components.embedders.jinaclip._documents import (
+    aembed_documents,
+    check_documents,
+    embed_documents,
+)
+from haystack_integrations.components.embedders.jinaclip._sources import ImageSource
+from jinaclip.hosts import EmbedderConfig, ImageResize
+from jinaclip.retrieval import Diversifier, diversify
 
 
 @component
 @dataclass(eq=False, repr=False, kw_only=True)
-class JinaClipDiversityRanker(FileOptions):
-    """Puts search results in an order that shows different pictures first; see `jinaclip.diversify`.
+class JinaClipDiversityRanker(JinaClipComponent):
+    """Puts search results in an order that shows different images first; see `jinaclip.retrieval.diversify`.
 
     It takes the embeddings that the documents carry, which retrievers hand over with `return_embedding=True`; documents
-    without are embedded by their picture, as `JinaClipDocumentImageEmbedder` would, and only then is a key, or are the
-    weights, needed. What has no picture keeps its place; so does, by default, a document whose picture cannot be
-    embedded.
+    without are embedded by their image, as `JinaClipDocumentImageEmbedder` would, with the same options, and only then
+    is a key, or are the weights, needed. What has no image keeps its place; so does, by default, a document whose image
+    cannot be embedded.
 
     Args:
         top_k: how many documents to give; None gives all.
-        clusters: how many kinds of pictures to tell apart; only for "kmeans".
-        method: "kmeans", over documents with a picture (needs the extra `rerank`), or "mmr", over all with embeddings.
+        clusters: how many kinds of images to tell apart; only for "kmeans".
+        method: "kmeans", over documents with an image (needs the extra `rerank`), or "mmr", over all with embeddings.
         lambda_mult: share of relevance from 0 to 1; only for "mmr".
         seed: for the starting points of k-means.
 
@@ -35,16 +42,22 @@ class JinaClipDiversityRanker(FileOptions):
     """
 
     top_k: int | None = None
-    clusters: int = 5
-    method: Literal["kmeans", "mmr"] = "kmeans"
-    lambda_mult: float = 0.5
-    seed: int = 0
+    clusters: int = Diversifier.clusters
+    method: Literal["kmeans", "mmr"] = Diversifier.method
+    lambda_mult: float = Diversifier.lambda_mult
+    seed: int = Diversifier.seed
+    image_policy: dict[str, Any] | None = None
+    image_resize: ImageResize = EmbedderConfig.image_resize
+    image_quality: int | None = EmbedderConfig.image_quality
+    file_path_meta_field: str = "file_path"
+    root_path: str | None = None
+    batch_size: int = EmbedderConfig.batch_size
     progress_bar: bool = False
     raise_on_failure: bool = False
 
     def __post_init__(self) -> None:
-        FileOptions.__post_init__(self)
-        self._order([], [], None)  # refuses wrong options
+        JinaClipComponent.__post_init__(self)
+        self._order([], {}, None)  # refuses wrong options
 
     def warm_up(self) -> Any:
         """Nothing: key and weights wait until a document comes without embedding."""
@@ -68,32 +81,59 @@ class JinaClipDiversityRanker(FileOptions):
             ValueError: `top_k` is less than 1, or there is no key where one is needed.
             JinaClipError: the backend failed.
         """
-        results, bare = self._results(documents, top_k)
-        return self._order(results, FileOptions.run(self, bare)["documents"], top_k)
+        found = self._unique(documents, top_k)
+        bare = self._without_embedding(found)
+        embedded = embed_documents(self, self._source(), bare, raise_on_failure=self.raise_on_failure)
+        return {"documents": self._order(found, vectors_by_id([*found, *embedded["documents"]]), top_k)}
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """`run` without blocking the event loop."""
-        results, bare = self._results(documents, top_k)
-        embedded = (await FileOptions.run_async(self, bare))["documents"]
-        return await asyncio.to_thread(self._order, results, embedded, top_k)
+        found = self._unique(documents, top_k)
+        bare = self._without_embedding(found)
+        embedded = await aembed_documents(self, self._source(), bare, raise_on_failure=self.raise_on_failure)
+        vectors = vectors_by_id([*found, *embedded["documents"]])
+        return {"documents": await asyncio.to_thread(self._order, found, vectors, top_k)}
 
-    def _results(self, documents: list[Document], top_k: int | None) -> tuple[list[Document], list[Document]]:
-        """The different documents, and those of them that have a picture and no embedding."""
-        self.check(documents)
-        self._order([], [], top_k)  # refuses a wrong one before anything is paid for
-        seen: dict[str, Document] = {}
-        results = [seen.setdefault(each.id, each) for each in documents if each.id not in seen]
-        return results, [each for each in results if each.embedding is None and self._pictured(each)]
+    def _source(self) -> ImageSource:
+        return ImageSource(self.file_path_meta_field, self.root_path)
 
-    def _pictured(self, document: Document) -> bool:
-        return "embedding_source" in document.meta or bool(self.picture_type(document))
+    def _unique(self, documents: list[Document], top_k: int | None) -> list[Document]:
+        """The different documents, each where it stood first. Raises before anything is paid for."""
+        check_documents(documents, self)
+        self._order([], {}, top_k)
+        first: dict[str, Document] = {}
+        for document in documents:
+            first.setdefault(document.id, document)
+        return [*first.values()]
 
-    def _order(self, results: list[Document], embedded: list[Document], top_k: int | None) -> dict[str, Any]:
-        k = next((each for each in (top_k, self.top_k) if each is not None), len(results) or 1)
-        vectors = {document.id: document.embedding for document in [*results, *embedded]}
-        rows = [vectors[each.id] if self.method == "mmr" or self._pictured(each) else None for each in results]
-        scores = [document.score for document in results if document.score is not None]
-        options = {name: getattr(self, name) for name in ("clusters", "method", "lambda_mult", "seed")}
-        order = diversify(rows, k, relevance=scores if len(scores) == len(rows) else None, **options)
-        return {"documents": [results[place] for place in order]}
+    def _without_embedding(self, documents: list[Document]) -> list[Document]:
+        """The documents whose image is still to be embedded."""
+        return [document for document in documents if document.embedding is None and self._has_image(document)]
+
+    def _has_image(self, document: Document) -> bool:
+        return "embedding_source" in document.meta or bool(self._source().mime_type(document))
+
+    def _order(
+        self, documents: list[Document], vectors: dict[str, list[float] | None], top_k: int | None
+    ) -> list[Document]:
+        """The documents to show, in order."""
+        k = top_k if top_k is not None else self.top_k
+        by_image = self.method == "kmeans"
+        rows = [None if by_image and not self._has_image(document) else vectors[document.id] for document in documents]
+        scores = [document.score for document in documents if document.score is not None]
+        order = diversify(
+            rows,
+            k if k is not None else len(documents) or 1,
+            clusters=self.clusters,
+            relevance=scores if len(scores) == len(documents) else None,
+            seed=self.seed,
+            method=self.method,
+            lambda_mult=self.lambda_mult,
+        )
+        return [documents[place] for place in order]
+
+
+def vectors_by_id(documents: list[Document]) -> dict[str, list[float] | None]:
+    """The embedding of each document; of several with one id that of the last."""
+    return {document.id: document.embedding for document in documents}

@@ -10,7 +10,9 @@ import PIL.Image
 import pypdfium2
 import pytest
 
-from jinaclip import ConversionError, Image, InputError, Pages
+from jinaclip import Image, InputError
+from jinaclip.errors import ConversionError
+from jinaclip.images import Pages
 
 COLOURS = {1: (254, 0, 0), 2: (0, 255, 1), 3: (0, 0, 254)}
 
@@ -109,7 +111,7 @@ async def test_a_page_that_fails_late_costs_only_itself(clip, run, pdf) -> None:
     with Pages() as pages, pytest.raises(ConversionError) as caught:
         await run(made, "embed_images", iter([pages.find(pdf, 1), late, pages.find(pdf, 2)]))
     assert caught.value.index == 1
-    assert sorted(caught.value.partial.vectors) == [0, 2]
+    assert caught.value.partial.successes()[0].tolist() == [0, 2]
 
 
 def test_rendering_leaves_the_loop_free(clip, pdf) -> None:

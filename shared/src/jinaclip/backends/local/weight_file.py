@@ -6,7 +6,6 @@ The format: eight bytes with the length of a JSON header, the header (name -> dt
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from jinaclip.errors import CheckpointError
 
 MAX_HEADER = 10 * 2**20
 """Bytes; the published headers have about a hundredth of this."""
-MAX_JSON = 10 * 2**20
-"""Bytes of a config."""
 MAX_NAMED = 8
 """Names an error lists before it only counts."""
 DTYPES = {"F16": 2, "BF16": 2, "F32": 4}
@@ -62,7 +59,7 @@ class WeightFile:
         """Compares every name and shape with what the towers need.
 
         Raises:
-            CheckpointError: names all tensors that are missing, unexpected or of another shape (the first few of each).
+            CheckpointError: names all tensors that are missing, unexpected or of another shape (up to eight of each).
         """
         known = {**optional, **expected}
         missing = [name for name in expected if name not in self.shapes]
@@ -73,7 +70,7 @@ class WeightFile:
             if name in known and shape != known[name]
         ]
         found = [("missing", missing), ("unexpected", surplus), ("of another shape", wrong)]
-        problems = [f"{len(names)} {what}: {few(names)}" for what, names in found if names]
+        problems = [f"{len(names)} {what}: {first_names(names)}" for what, names in found if names]
         if problems:
             raise CheckpointError(
                 f"{self.path} does not hold the model that config.json describes: {'; '.join(problems)}. "
@@ -99,7 +96,7 @@ def _read_shapes(path: Path) -> dict[str, Shape]:
         if size < 8 or length > size - 8:
             raise CheckpointError(f"{path} is cut short ({size} bytes), or no safetensors file; fetch it again")
         if length > MAX_HEADER:
-            raise CheckpointError(f"{path} has a header of {length} bytes; over {MAX_HEADER} none is read")
+            raise CheckpointError(f"{path} has a header of {length} bytes; the most that is read is {MAX_HEADER}")
         raw = file.read(length)
     try:
         header = dict(json.loads(raw))
@@ -126,28 +123,7 @@ def _entry(path: Path, name: str, entry: Mapping[str, Any]) -> tuple[Shape, int,
     return shape, start, end
 
 
-def few(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - MAX_NAMED
     return ", ".join(sorted(names)[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        CheckpointError: the file is missing or holds no JSON object.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > MAX_JSON:
-            raise CheckpointError(f"{path} is no file of reasonable size; fetch the checkpoint again")
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error.strerror or error}); fetch the checkpoint again"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} holds no valid JSON ({error}); fetch it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(value).__name__}; fetch it again")
-    return value

@@ -1,11 +1,13 @@
 """What a call will be billed, against prices that Jina publishes and replies that were recorded."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from jinaclip import ConfigError, Estimate, InputError, JinaClip, image_tokens
-from jinaclip.call.estimate import text_tokens
+from jinaclip import ConfigError, InputError, JinaClip, Pair
+from jinaclip.call.estimate import Estimate, image_tokens, text_tokens
 
 
 @pytest.mark.parametrize(
@@ -50,12 +52,12 @@ def test_half_characters_can_be_counted():
 
 def test_an_estimate_counts_requests_and_tokens_and_sends_nothing():
     clip = JinaClip(base_url="http://127.0.0.1:9", batch_size=10, api_key="jina_test")
-    assert clip.estimate() == Estimate(0, 0)
+    assert clip.estimate([]) == Estimate(0, 0)
     assert clip.estimate(["one"] * 25) == Estimate(3, 75)
     big = Image.new("RGB", (1600, 1200))
-    assert clip.estimate(images=[big]) == Estimate(1, 4_000)
-    assert clip.estimate(["one"], [big] * 10) == Estimate(2, 40_003)
-    assert clip.estimate(images=[big] * 60).requests == 6
+    assert clip.estimate([big]) == Estimate(1, 4_000)
+    assert clip.estimate(["one", *[big] * 10]) == Estimate(2, 40_003)
+    assert clip.estimate([big] * 60).requests == 6
     assert clip.usage.requests == 0
 
 
@@ -64,24 +66,30 @@ def test_an_estimate_of_pictures_as_they_are_looks_at_their_size(tmp_path):
     path = tmp_path / "big.png"
     Image.new("RGB", (1600, 1200)).save(path)
     array = np.zeros((512, 513, 3), np.uint8)
-    assert clip.estimate(images=[path]).tokens == 12 * 4_000
-    assert clip.estimate(images=[array, path]) == Estimate(1, 14 * 4_000)
-    assert clip.estimate(images=(path for _ in range(3))) == Estimate(2, 36 * 4_000)
+    assert clip.estimate([path]).tokens == 12 * 4_000
+    assert clip.estimate([array, path]) == Estimate(1, 14 * 4_000)
+    assert clip.estimate(path for _ in range(3)) == Estimate(2, 36 * 4_000)
 
 
-@pytest.mark.parametrize("arguments", [{"texts": "one"}, {"texts": [""]}, {"images": "a.png"}, {"images": [3]}])
-def test_an_estimate_of_what_could_not_be_embedded(arguments):
+def test_an_estimate_of_a_pair_counts_the_halves_that_have_weight():
+    clip, image = JinaClip(base_url="http://127.0.0.1:9", api_key="jina_test"), Image.new("RGB", (9, 9))
+    assert clip.estimate([Pair("one", image)]) == Estimate(1, 4_003)
+    assert [clip.estimate([Pair("one", image, weight)]).tokens for weight in (0, 1)] == [4_000, 3]
+
+
+@pytest.mark.parametrize("items", ["one", [""], Path("a.png"), [3], [Path("none.png")], [Pair("", b"x")]])
+def test_an_estimate_of_what_could_not_be_embedded(items):
     with pytest.raises(InputError):
-        JinaClip(api_key="jina_test").estimate(**arguments)
+        JinaClip(api_key="jina_test").estimate(items)
 
 
-def test_looking_through_names_the_item_and_sends_nothing(tmp_path):
+def test_validating_names_the_item_and_sends_nothing(tmp_path):
     clip = JinaClip(base_url="http://127.0.0.1:9", api_key="jina_test")
     path = tmp_path / "one.png"
     Image.new("RGB", (9, 9)).save(path)
-    clip.look_through(["one", "two"], [path])
-    for bad, index in [({"texts": ["one", " "]}, 1), ({"images": [path, path, tmp_path / "none.png"]}, 2)]:
+    clip.validate(["one", "two", path, Pair("three", path)])
+    for bad, index in [(["one", " "], 1), ([path, path, tmp_path / "none.png"], 2), (["one", Pair("two", b"")], 1)]:
         with pytest.raises(InputError) as caught:
-            clip.look_through(**bad)
+            clip.validate(bad)
         assert caught.value.index == index
     assert clip.usage.requests == 0

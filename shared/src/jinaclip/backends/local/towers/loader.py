@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jinaclip.backends.local.checkpoint_config import read_json
 from jinaclip.backends.local.towers.assembly import DEFAULT_TASK, ROPE_TABLES, Assembly
 from jinaclip.backends.local.towers.layers import Linear, can_pack
 from jinaclip.backends.local.towers.vision import rotary_angles
-from jinaclip.backends.local.towers.weights import WeightFile, few, read_json
+from jinaclip.backends.local.weight_file import WeightFile, first_names
 from jinaclip.errors import CheckpointError, ConfigError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -56,12 +57,12 @@ class Towers:
 
         Args:
             pixel_values: as `preprocess` makes them.
-            tokens: look at the first so many alone, CLS included; for a quick test of the weights.
+            tokens: how many tokens of each image to look at, CLS included; for a quick test of the weights.
 
         Raises:
-            InputError: another shape, or no picture at all.
+            InputError: another shape, or not one image.
         """
-        features = self.assembly.vision(pixel_values.to(self.device), tokens).to(_wide(self.dtype))
+        features = self.assembly.vision(pixel_values.to(self.device), tokens).to(_at_least_float32(self.dtype))
         return self.assembly.visual_projection(self.assembly.vision_head(features))
 
 
@@ -92,20 +93,20 @@ def load_towers(
         assembly = Assembly(config)
     task = assembly.lora.select(lora_task)
     file = WeightFile.find(path)
-    file.check(assembly.expected(), assembly.optional())
+    file.check(assembly.required_shapes(), assembly.optional_shapes())
     with torch.no_grad(), file.open() as weights:
-        reader = _Reader(weights, place, task)
+        reader = TensorReader(weights, place, task)
         _fill(assembly, reader, kind)
         _check_rope(assembly, file, weights)
-        unsound = reader.unsound()
+        unsound = reader.unsound_names()
         assembly.to(place)  # the buffers; the parameters are there
         assembly.vision.prepare()
     if unsound:
-        raise CheckpointError(f"{file.path} holds NaN or infinite numbers in {few(unsound)}; fetch it again")
+        raise CheckpointError(f"{file.path} holds NaN or infinite numbers in {first_names(unsound)}; fetch it again")
     return Towers(assembly.eval(), config, place, kind)
 
 
-class _Reader:
+class TensorReader:
     """Tensors from an open file, moved to the device first and converted there; remembers what was unsound."""
 
     def __init__(self, weights: Any, device: torch.device, task: int | None) -> None:
@@ -120,13 +121,13 @@ class _Reader:
         """
         stored = self.weights.get_tensor(name).to(self.device)
         if passing and (changing or stored.dtype != kind):
-            value = self._room(stored.shape, kind).copy_(stored)
+            value = self._spare_tensor(stored.shape, kind).copy_(stored)
         else:
             value = stored.to(kind, copy=stored.is_cpu and not passing)
-        self.sums.append((name, value.sum(dtype=_wide(kind))))
+        self.sums.append((name, value.sum(dtype=_at_least_float32(kind))))
         return value
 
-    def merged(self, names: list[str], scale: float, wide: torch.dtype, *, table: bool, passing: bool) -> Tensor:
+    def read_merged(self, names: list[str], scale: float, wide: torch.dtype, *, table: bool, passing: bool) -> Tensor:
         """Original + scale * (B A), for tables A B, in float32 or better."""
         weight = self.read(names[0], wide, passing=passing, changing=True)
         a, b = (self.read(name, wide) for name in names[1:])
@@ -135,28 +136,28 @@ class _Reader:
         a, b = a[self.task], b[self.task]
         return weight.addmm_(a, b, alpha=scale) if table else weight.addmm_(b, a, alpha=scale)
 
-    def unsound(self) -> list[str]:
+    def unsound_names(self) -> list[str]:
         """Names of tensors with a NaN or an infinity among their numbers, which no sum is without."""
         finite = torch.isfinite(torch.stack([value for _, value in self.sums])).tolist()
         doubtful = [name for (name, _), sound in zip(self.sums, finite, strict=True) if not sound]
         return [name for name in doubtful if not torch.isfinite(self.weights.get_tensor(name)).all()]
 
-    def _room(self, shape: torch.Size, kind: torch.dtype) -> Tensor:
+    def _spare_tensor(self, shape: torch.Size, kind: torch.dtype) -> Tensor:
         if self.spare.numel() < shape.numel() or self.spare.dtype != kind:
             self.spare = torch.empty(shape.numel(), dtype=kind, device=self.device)
         return self.spare[: shape.numel()].view(shape)
 
 
-def _fill(assembly: Assembly, reader: _Reader, dtype: torch.dtype) -> None:
+def _fill(assembly: Assembly, reader: TensorReader, dtype: torch.dtype) -> None:
     """Gives every parameter its tensor, one layer at a time, so that little is held twice."""
-    wide, place = _wide(dtype), reader.device
-    for name, module, key, tensor in list(assembly.published()):
+    wide, place = _at_least_float32(dtype), reader.device
+    for name, module, key, tensor in list(assembly.file_parameters()):
         kind = wide if type(module) in (nn.Linear, Assembly) else dtype
         packs = isinstance(module, Linear) and key == "weight" and can_pack(torch.empty(0, dtype=kind, device=place))
-        if assembly.adapted(name, module, key):
+        if assembly.has_adapter(name, module, key):
             table = isinstance(module, nn.Embedding)
             parts = assembly.lora.parts(name.removesuffix(".weight"), tuple(tensor.shape), table=table)
-            value = reader.merged(list(parts), assembly.lora.scale, wide, table=table, passing=packs).to(kind)
+            value = reader.read_merged(list(parts), assembly.lora.scale, wide, table=table, passing=packs).to(kind)
         else:
             value = reader.read(name, kind, passing=packs)
         setattr(module, key, nn.Parameter(value, requires_grad=False))
@@ -172,7 +173,7 @@ def _check_rope(assembly: Assembly, file: WeightFile, weights: Any) -> None:
             raise CheckpointError(f"{file.path}: {name} does not fit the rotary positions that config.json describes")
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 

@@ -10,7 +10,15 @@ import numpy as np
 import orjson
 import pytest
 
-from jinaclip import (
+from jinaclip.backends.api import policy
+from jinaclip.backends.api.limits import RETRY_COST, RETRY_TOKENS, WINDOW, RateLimits, Window, shared_limits
+from jinaclip.backends.api.steps import Failure, Reply, Send, Sleep, Wait
+from jinaclip.backends.api.wires import jina as wire
+from jinaclip.call.call import Call, Stopped
+from jinaclip.call.request import read_many, read_one
+from jinaclip.call.usage import CallMeter, Meter
+from jinaclip.config import EmbedderConfig
+from jinaclip.errors import (
     APIConnectionError,
     APITimeoutError,
     BadResponseError,
@@ -21,14 +29,7 @@ from jinaclip import (
     RequestRejectedError,
     ServerError,
 )
-from jinaclip.backends.api import policy as flow
-from jinaclip.backends.api.limits import RETRY_COST, RETRY_TOKENS, WINDOW, Account, Window, shared_account
-from jinaclip.backends.api.steps import Failure, Reply, Send, Sleep, Wait
-from jinaclip.backends.api.wires import jina as wire
-from jinaclip.call import request as plan
-from jinaclip.call.call import Job, Stopped
-from jinaclip.call.usage import Meter
-from jinaclip.config import EmbedderConfig
+from jinaclip.inputs import as_text
 from jinaclip.specs import JINA_CLIP_V2
 from jinaclip.testing.vectors import expected_vector
 
@@ -55,6 +56,10 @@ def limit(kind, **headers):
     return refusal(429, f"RATE_{kind}_LIMIT_EXCEEDED", **headers)
 
 
+def item_of(number, text, tokens=1):
+    return policy.Item(number, "text", wire.text_input(text), 1, tokens)
+
+
 class World:
     """A clock, a service, an account, and the flows that meet in them, in the order of their times."""
 
@@ -62,7 +67,8 @@ class World:
         self.now = 1000.0
         self.service, self.latency = service, latency
         self.config = EmbedderConfig(**{"api_key": "jina_test", "dimensions": WIDTH, **options})
-        self.account = Account(clock=lambda: self.now)
+        self.deadline = self.config.deadline
+        self.limits = RateLimits(clock=lambda: self.now)
         self.meter = Meter(self.config.token_budget)
         self.sent = []
         """(time, texts) of each request."""
@@ -73,24 +79,25 @@ class World:
         self._waiting = []
 
     def call(self, texts, *, query=False):
-        job = Job(plan.query(texts[0]) if query else plan.documents(texts), WIDTH)
-        body = wire.settings(self.config, JINA_CLIP_V2, query=query)
-        return flow.Call(job, self.config, self.account, self.meter, body, WIDTH, clock=lambda: self.now)
+        single = read_one(texts[0], as_text, "text", "query", urgent=True) if query else None
+        call = Call(single or read_many(texts, as_text, "text"), WIDTH, CallMeter(self.meter), deadline=self.deadline)
+        bodies = {kind: wire.settings(self.config, JINA_CLIP_V2, query=kind) for kind in (False, True)}
+        return policy.Sending(call, self.config, self.limits, bodies, WIDTH, clock=lambda: self.now)
 
     def start(self, texts, *, query=False, groups=1, tokens=1):
         """Flows over equal groups of a new call, from now on."""
         call = self.call(texts, query=query)
-        parts = [flow.Part(i, wire.text_input(item.value), 1, tokens) for i, item in call.job.items()]
-        size = -(-len(parts) // groups)
-        for begin in range(0, len(parts), size):
-            self._advance(call, flow.embed(call, parts[begin : begin + size]), None)
+        items = [item_of(i, text.value, tokens) for i, text in call.call.inputs()]
+        size = -(-len(items) // groups)
+        for begin in range(0, len(items), size):
+            self._advance(call, policy.embed(call, items[begin : begin + size]), None)
         return call
 
     def embed(self, texts, **how):
         """The vectors of a call that runs to its end."""
         call = self.start(texts, **how)
         self.run()
-        return call.job.result()
+        return call.call.conclude().unwrap()
 
     def run(self):
         while self._events:
@@ -108,7 +115,7 @@ class World:
         except Stopped:
             pass
         except JinaClipError as error:
-            call.job.stop(error)
+            call.call.stop(error)
         waiting, self._waiting = self._waiting, []
         for later, future in waiting:
             if future.done():
@@ -270,8 +277,8 @@ def test_a_window_s_end_is_waited_for_by_all_of_the_account(kind):
     first = world.start(["a"])
     other = world.start(["b"])
     world.run()
-    check(first.job.result(), ["a"])
-    check(other.job.result(), ["b"])
+    check(first.call.conclude().unwrap(), ["a"])
+    check(other.call.conclude().unwrap(), ["b"])
     assert world.meter.usage.retries == 1
     late = [moment - 1000 for moment in world.times if moment > 1000]
     assert late
@@ -454,12 +461,12 @@ def test_a_short_retry_after_teaches_no_rate():
 
 def test_a_learnt_rate_grows_again():
     world = World(latency=0.1)
-    world.account._since = world.account._wanted = 0
-    world.account._requests.learnt = 10
-    world.account._taught = 1000
+    world.limits._since = world.limits._wanted = 0
+    world.limits._requests.learnt = 10
+    world.limits._taught = 1000
     world.now = 1000 + 3 * WINDOW
     world.embed(["a"])
-    assert world.account._requests.learnt == pytest.approx(11)
+    assert world.limits._requests.learnt == pytest.approx(11)
 
 
 # Deadlines
@@ -475,7 +482,7 @@ def test_a_query_ends_after_half_a_timeout_and_a_call_after_five_without_progres
 
 def test_each_vector_gives_a_call_more_time():
     world = World(lambda texts, world: refusal(429, retry_after="100") if len(world.sent) % 2 else honest(texts))
-    world.config = world.config.updated(timeout=30, max_concurrency=1)
+    world.config = world.config.replace(timeout=30, max_concurrency=1)
     texts = names(10)
     check(world.embed(texts, groups=10), texts)
     assert world.now - 1000 > 150
@@ -485,7 +492,7 @@ def test_an_attempt_gets_its_timeout_however_long_the_caller_s_iterator_took():
     world = World()
     call = world.call(["a"])
     world.now += 10_000
-    running = flow.embed(call, [flow.Part(0, wire.text_input("a"), 1, 1)])
+    running = policy.embed(call, [item_of(0, "a")])
     step = next(running)
     assert step.until == world.now + world.config.timeout
     step = running.send(refusal(503))
@@ -504,16 +511,16 @@ def test_an_attempt_may_take_its_timeout_and_a_query_what_is_left_of_its_own():
 
 def test_who_gets_no_place_in_time_is_told():
     world = World(max_concurrency=1)
-    holder = world.account.enter(1)
+    holder = world.limits.enter(1)
     call = world.call(["a"])
-    running = flow.embed(call, [flow.Part(0, wire.text_input("a"), 1, 1)])
+    running = policy.embed(call, [item_of(0, "a")])
     step = next(running)
     assert isinstance(step, Wait)
     world.now = step.until
     with pytest.raises(APITimeoutError, match="max_concurrency"):
         running.send(None)
-    world.account.leave(holder)
-    assert world.account.enter(1).granted, "the place in the queue was given up"
+    world.limits.leave(holder)
+    assert world.limits.enter(1).granted, "the place in the queue was given up"
 
 
 # Division
@@ -530,7 +537,7 @@ def test_one_unnamed_bad_item_costs_two_requests_a_level(count):
         with pytest.raises(ItemError) as caught:
             world.embed(names(count))
         assert caught.value.index == place
-        assert len(caught.value.partial.vectors) == count - 1
+        assert caught.value.partial.ok.sum() == count - 1
         assert len(world.sent) <= 2 * math.ceil(math.log2(count)) + 1
 
 
@@ -574,7 +581,7 @@ def test_named_items_do_not_make_a_later_unnamed_one_look_like_everybody_s_fault
     with pytest.raises(ItemError) as caught:
         world.embed(names(16))
     assert sorted(caught.value.partial.errors) == [1, 2, 3, 9]
-    assert len(caught.value.partial.vectors) == 12
+    assert caught.value.partial.ok.sum() == 12
 
 
 def test_too_many_items_do_not_make_bad_ones_look_like_everybody_s_fault():
@@ -607,7 +614,7 @@ def test_too_many_items_are_halved_and_the_ceiling_is_kept(too_many):
     world = World(lambda texts, world: too_many if len(texts) > 16 else honest(texts))
     call = world.start(names(64))
     world.run()
-    check(call.job.result(), names(64))
+    check(call.call.conclude().unwrap(), names(64))
     assert len(world.sent) == 7
     assert call.ceiling == 16
 
@@ -666,7 +673,7 @@ def test_a_budget_ends_a_call_before_it_is_passed():
     world = World(token_budget=100)
     with pytest.raises(BudgetError) as caught:
         world.embed(names(10), groups=10, tokens=30)
-    assert len(world.sent) == len(caught.value.partial.vectors) == 3
+    assert len(world.sent) == caught.value.partial.ok.sum() == 3
 
 
 def test_nothing_is_sent_once_a_call_is_stopped():
@@ -675,22 +682,22 @@ def test_nothing_is_sent_once_a_call_is_stopped():
     call = world.start(names(20), groups=20)
     world.run()
     with pytest.raises(JinaClipError) as caught:
-        call.job.result()
+        call.call.conclude().unwrap()
     assert len(world.sent) <= 4
-    assert 0 in caught.value.partial.vectors
-    assert world.account.enter(1).granted, "all places came back"
+    assert caught.value.partial.ok[0]
+    assert world.limits.enter(1).granted, "all places came back"
 
 
 def test_a_flow_that_is_closed_anywhere_gives_back_its_place_and_its_tokens():
     for steps in range(1, 6):
         world = World(token_budget=10, max_concurrency=1)
         call = world.call(["a"])
-        running = flow.embed(call, [flow.Part(0, wire.text_input("a"), 1, 10)])
+        running = policy.embed(call, [item_of(0, "a", 10)])
         step = next(running)
         for _ in range(steps - 1):
             step = running.send(refusal(503) if isinstance(step, Send) else None)
         running.close()
-        assert world.account.enter(1).granted
+        assert world.limits.enter(1).granted
         world.meter.reserve(10)
 
 
@@ -702,7 +709,7 @@ def test_a_flow_collected_while_its_account_is_busy_does_not_lock_it():
         account.leave(permit)
         return 0.0
 
-    account = Account(clock=collect)
+    account = RateLimits(clock=collect)
     permit = account.enter(1)
 
     def ask():
@@ -714,7 +721,7 @@ def test_a_flow_collected_while_its_account_is_busy_does_not_lock_it():
 
 
 def test_places_go_round_in_order_of_arrival():
-    account = Account()
+    account = RateLimits()
     first = account.enter(1)
     queue = [account.enter(1) for _ in range(3)]
     account.leave(queue.pop(1))
@@ -726,7 +733,7 @@ def test_places_go_round_in_order_of_arrival():
 
 def test_accounts_are_shared_by_key_and_address_and_by_nothing_else():
     def account(**options):
-        return shared_account(EmbedderConfig(**{"api_key": "jina_shared", **options}))
+        return shared_limits(EmbedderConfig(**{"api_key": "jina_shared", **options}))
 
     one = account()
     assert account(model="jina-clip-v1", max_concurrency=2) is one

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from examples.catalogue.table import write_lines
-from jinaclip import ConfigError, InputError, ServerError, evaluate
-from jinaclip.evaluation.kept import Kept, image_key
+from jinaclip import ConfigError, InputError
+from jinaclip.errors import ItemError, ServerError
+from jinaclip.evaluation import evaluate
+from jinaclip.evaluation.vector_store import VectorStore, image_key
 
 COLOURS = ("red", "green", "blue", "gold", "navy", "olive")
 
@@ -67,11 +69,11 @@ def test_vectors_of_other_settings_are_not_taken(shelf, server, clip):
 def test_a_query_and_a_description_of_the_same_words_are_two(shelf, clip):
     write_lines(shelf / "queries.jsonl", [{"text": "a red square", "categories": "red"}])
     with clip() as one:
-        fresh, kept = run(one, shelf, cache=None), run(one, shelf)
-    assert fresh.markdown() == kept.markdown()
+        fresh, stored = run(one, shelf, cache=None), run(one, shelf)
+    assert fresh.markdown() == stored.markdown()
 
 
-def test_what_was_paid_for_before_a_failure_is_kept(shelf, server, clip):
+def test_what_was_paid_for_before_a_failure_is_stored(shelf, server, clip):
     """Of four requests, two of descriptions and two of pictures, the last one fails."""
     server.configure(script=[None, None, None, "status_500"])
     with clip(batch_size=3, max_concurrency=1, max_retries=0) as one, pytest.raises(ServerError):
@@ -84,13 +86,14 @@ def test_what_was_paid_for_before_a_failure_is_kept(shelf, server, clip):
         assert server.history("text", f"a {colour} square")["answered"] == 1
 
 
-def test_a_failing_query_is_named_and_the_others_are_kept(shelf, server, clip):
-    """Those after it too: they were sent beside it."""
+def test_a_failing_query_is_named_and_the_others_are_stored(shelf, server, clip, hasty):
+    """Those after it too: only the one that the service cannot answer fails."""
     server.configure(poison={"green": "status_500"})
     items = ({"id": c, "text": "a square", "image": "red.png", "categories": c} for c in COLOURS[:3])
     write_lines(shelf / "items.jsonl", items)
-    with clip(max_retries=0) as one, pytest.raises(ServerError, match="query '1'"):
+    with clip() as one, pytest.raises(ItemError, match="query '1'") as caught:
         run(one, shelf)
+    assert (caught.value.index, caught.value.partial.ok.tolist()) == (1, [True, False, True])
     server.configure(poison={})
     with clip() as one:
         run(one, shelf)
@@ -98,19 +101,39 @@ def test_a_failing_query_is_named_and_the_others_are_kept(shelf, server, clip):
         assert server.history("text", colour, task="retrieval.query")["answered"] == 1
 
 
+def test_an_error_and_its_partial_count_alike_with_half_the_vectors_stored(shelf, clip):
+    """Rows 1, 2 and 4 are stored and row 3 is damaged: of what is left to embed, it is number 1."""
+    rows = [json.loads(line) for line in (shelf / "items.jsonl").read_text().splitlines()]
+    write_lines(shelf / "items.jsonl", [rows[i] for i in (1, 2, 4)])
+    with clip(dimensions=64) as one:
+        run(one, shelf)
+        write_lines(shelf / "items.jsonl", rows)
+        (shelf / f"{COLOURS[3]}.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+        with pytest.raises(InputError, match=r"^image of row 3 \(id 'gold'\): ") as caught:
+            run(one, shelf)
+        partial = caught.value.partial
+        assert caught.value.index == 3
+        assert set(partial.errors) == {3}
+        assert partial.errors[3].index == 3
+        assert partial.ok.tolist() == [True, True, True, False, True, True]
+        places, vectors = partial.successes()
+        expected = one.embed_images([shelf / f"{COLOURS[place]}.png" for place in places])
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
 def test_a_file_that_is_something_else_is_left_alone(shelf, clip):
     other = shelf / "notes.txt"
     other.write_text("not vectors, and not to be lost " * 100)
-    with clip() as one, pytest.raises(ConfigError, match=r"notes\.txt cannot keep vectors"):
+    with clip() as one, pytest.raises(ConfigError, match=r"notes\.txt cannot store vectors"):
         run(one, shelf, cache=other)
     assert other.read_text().startswith("not vectors")
 
 
 def test_vectors_come_back_to_the_last_bit(tmp_path):
     rows = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    kept = Kept(tmp_path / "vectors.sqlite")
-    kept.put([b"a", None, b"c"], dict(enumerate(rows)))
-    found = Kept(tmp_path / "vectors.sqlite").found([b"c", b"b", b"a", None])
+    store = VectorStore(tmp_path / "vectors.sqlite")
+    store.save([b"a", None, b"c"], dict(enumerate(rows)))
+    found = VectorStore(tmp_path / "vectors.sqlite").load([b"c", b"b", b"a", None])
     assert sorted(found) == [0, 2]
     np.testing.assert_array_equal(found[0], rows[2])
     np.testing.assert_array_equal(found[2], rows[0])

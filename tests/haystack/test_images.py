@@ -18,7 +18,9 @@ from haystack_jinaclip import (
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
 )
-from jinaclip import ConversionError, Image, InputError, Pages
+from jinaclip import Image, InputError
+from jinaclip.errors import ConversionError
+from jinaclip.images import Pages
 from tests.haystack.conftest import alike, picture, png
 
 
@@ -65,7 +67,7 @@ UNUSABLE = [
 
 
 async def test_a_document_without_usable_picture_is_a_value_error(embedder, server, folder, run) -> None:
-    """H15: before anything is sent, and with the id of the document. The image policy holds for files and PDFs."""
+    """Before anything is sent, and with the id of the document. The image policy holds for files and PDFs."""
     (folder.parent / "outside.png").write_bytes(png(1))
     (folder.parent / "outside.pdf").write_bytes((folder / "pages.pdf").read_bytes())
     (folder / "large.png").write_bytes(png(1, (400, 400)))
@@ -83,7 +85,7 @@ async def test_a_document_without_usable_picture_is_a_value_error(embedder, serv
 
 
 async def test_without_root_paths_stay_in_the_working_directory(hosted, folder, run, monkeypatch) -> None:
-    """4, 22: the path is metadata, which may come from anywhere; "/" lifts the limit."""
+    """The path is metadata, which may come from anywhere; "/" lifts the limit."""
     given = [Document(meta={"file_path": str(folder / "0.png")})]
     with pytest.raises(ValueError, match="allowed_roots"):
         await run(JinaClipDocumentImageEmbedder(**hosted, progress_bar=False), given)
@@ -110,7 +112,7 @@ async def test_other_roots_may_be_allowed_beside_the_one_where_paths_start(
 
 
 async def test_a_path_that_leads_outside_is_told_what_helps(hosted, server, folder, run, caplog) -> None:
-    """3.3: `meta` holds no Path, and an ImagePolicy is no option here; in the error and in the log."""
+    """`meta` holds no Path, and an ImagePolicy is no option here; in the error and in the log."""
     given = [Document(content="a", meta={"file_path": str(folder / "0.png")})]
     helps = "; set root_path to its folder, or allow that with image_policy={'allowed_roots': [...]}"
     for kind in (JinaClipDocumentImageEmbedder, JinaClipFusedDocumentEmbedder):
@@ -124,7 +126,7 @@ async def test_a_path_that_leads_outside_is_told_what_helps(hosted, server, fold
 
 
 async def test_the_policy_holds_for_blobs(embedder, server, run, folder) -> None:
-    """H18: size, and what they claim to be."""
+    """Size, and what they claim to be."""
     pdf = (folder / "pages.pdf").read_bytes() + b"%" * 100_000
     for blob, reason in (
         (ByteStream(png(1, (400, 400))), "max_bytes"),
@@ -139,7 +141,7 @@ async def test_the_policy_holds_for_blobs(embedder, server, run, folder) -> None
 
 @pytest.mark.parametrize("bad", [page(4), page(1, "broken.pdf"), page(1, "fake.pdf")])
 async def test_a_page_that_cannot_be_rendered_is_a_runtime_error(embedder, server, folder, run, bad) -> None:
-    """H15: a ValueError of the core's family too, before anything is paid; it says which page of which file."""
+    """A ValueError of the core's family too, before anything is paid; it says which page of which file."""
     (folder / "broken.pdf").write_bytes((folder / "pages.pdf").read_bytes()[:100])
     (folder / "fake.pdf").write_bytes(png(1))
     with pytest.raises(RuntimeError, match=f"page {bad.meta['page_number']} of {bad.meta['file_path']}") as caught:
@@ -151,7 +153,7 @@ async def test_a_page_that_cannot_be_rendered_is_a_runtime_error(embedder, serve
 
 
 async def test_pictures_and_pages_keep_their_places(make, folder, run) -> None:
-    """H16, H18: files, blobs and pages in any order; each gets the vector of the page it names."""
+    """Files, blobs and pages in any order; each gets the vector of the page it names."""
     blob = ByteStream((folder / "pages.pdf").read_bytes(), mime_type="application/pdf")
     given = [
         page(3),
@@ -188,7 +190,7 @@ async def test_each_file_is_opened_once(make, folder, run, monkeypatch) -> None:
 
 
 async def test_without_pypdfium2_the_extra_is_named(hosted, folder, run, monkeypatch) -> None:
-    """H15: and it is no fault of the document, so that leniency does not hide it."""
+    """And it is no fault of the document, so that leniency does not hide it."""
     monkeypatch.setitem(__import__("sys").modules, "pypdfium2", None)
     for lenient in (False, True):
         made = JinaClipDocumentImageEmbedder(
@@ -199,7 +201,7 @@ async def test_without_pypdfium2_the_extra_is_named(hosted, folder, run, monkeyp
 
 
 async def test_a_lenient_embedder_keeps_documents_without_picture(embedder, server, folder, run, caplog) -> None:
-    """H15, H16: missing files, damaged pictures, pages that are not there; the others get their vectors."""
+    """Missing files, damaged pictures, pages that are not there; the others get their vectors."""
     (folder / "damaged.png").write_bytes(png(1)[:-200])
     names = ["0.png", "missing.png", "damaged.png", "2.png"]
     given = [Document(content=name, meta={"file_path": name}) for name in names]
@@ -215,7 +217,7 @@ async def test_a_lenient_embedder_keeps_documents_without_picture(embedder, serv
 
 
 async def test_the_source_of_the_embedding_is_told(make, folder, run) -> None:
-    """H17: as the peers do, and for text and picture together by another name; texts tell none."""
+    """As the peers do, and for text and picture together by another name; texts tell none."""
     given = [Document(content="a", meta={"path": "0.png", "kept": 1})]
     place = {"root_path": str(folder), "file_path_meta_field": "path"}
     kinds = {
@@ -230,7 +232,7 @@ async def test_the_source_of_the_embedding_is_told(make, folder, run) -> None:
 
 
 async def test_the_blob_comes_first(make, folder, run) -> None:
-    """H18: even where `meta` names another file, or one that is not there."""
+    """Even where `meta` names another file, or one that is not there."""
     blob = ByteStream(png(1), mime_type="image/png")
     given = [Document(blob=blob, meta={"file_path": name}) for name in ("0.png", "missing.png")]
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
@@ -240,7 +242,7 @@ async def test_the_blob_comes_first(make, folder, run) -> None:
 
 
 async def test_documents_of_haystacks_own_converter_are_embedded(make, folder, run) -> None:
-    """3.3: `ImageFileToDocument` keeps the name of the file alone, which `root_path` completes."""
+    """`ImageFileToDocument` keeps the name of the file alone, which `root_path` completes."""
     converted = ImageFileToDocument().run(sources=[folder / "0.png", folder / "1.png"])["documents"]
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     got = (await run(made, converted))["documents"]
@@ -267,7 +269,7 @@ async def test_a_fused_document_needs_both_halves(embedder, run) -> None:
 
 
 def test_sync_and_async_agree_on_pages(make, folder) -> None:
-    """H19: pages are rendered off the loop, over several loops."""
+    """Pages are rendered off the loop, over several loops."""
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     given = [page(2), Document(meta={"file_path": "0.png"}), page(1)]
     wanted = made.run(given)
@@ -276,13 +278,13 @@ def test_sync_and_async_agree_on_pages(make, folder) -> None:
 
 
 async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -> None:
-    """H19: another run holds PDFium's lock when this one wants to close its files; meanwhile the loop turns."""
+    """Another run holds PDFium's lock when this one wants to close its files; meanwhile the loop turns."""
     server.configure(base_ms=100)
     made = JinaClipDocumentImageEmbedder(**hosted, root_path=str(folder), progress_bar=False)
     held, turned = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with Pages() as pages, pages.opened(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
+        with Pages() as pages, pages.open_file(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
             held.set()
             assert turned.wait(30)
 
@@ -303,10 +305,10 @@ async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -
 
 
 async def test_a_run_cancelled_while_it_waits_for_pdfium_harms_nobody(make, folder) -> None:
-    """H16, H19: it ends once PDFium is free, and the next run gets its page."""
+    """It ends once PDFium is free, and the next run gets its page."""
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     await made.warm_up_async()
-    with Pages() as pages, pages.opened(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
+    with Pages() as pages, pages.open_file(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
         task = asyncio.create_task(made.run_async([page(1)]))
         for _ in range(200):
             await asyncio.sleep(0)

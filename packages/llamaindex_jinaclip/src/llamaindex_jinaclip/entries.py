@@ -1,0 +1,75 @@
+"""What a call is about: texts, images or nodes, with what LlamaIndex wants to know of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, TypeVar
+
+from llama_index.core.schema import BaseNode
+
+from jinaclip import Image, InputError
+
+T = TypeVar("T")
+LONE = (str, bytes, bytearray, memoryview, BytesIO, os.PathLike, Image, BaseNode, Mapping)
+"""What can be iterated and is one item all the same: a str would be taken for its letters, a node for its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of a call.
+
+    Attributes:
+        item: the text, image or node.
+        name: what error messages call it; "text" and "image" get their index from the core.
+        chunk: what events say of it: the text, or where the image is; never an image's bytes or a secret.
+        key: what `embeddings_cache` knows its vector by, if it may.
+        inputs: how many texts and images are embedded for it.
+        label: metadata for a node that would have none, nor a text.
+    """
+
+    item: Any
+    name: str
+    chunk: str
+    key: str | None = None
+    inputs: int = 1
+    label: str = ""
+
+
+def text_entry(text: Any, key: type[str] = str) -> Entry:
+    """An entry for a text, or for what should have been one; `key` is the kind of text in `embeddings_cache`."""
+    if not isinstance(text, str):
+        return Entry(text, "text", "")
+    words = str.__str__(text)  # the text itself, whatever an enum, say, prints
+    return Entry(text, "text", words, key(words))
+
+
+def image_entry(image: Any) -> Entry:
+    """An entry for an image in any form."""
+    return Entry(image, "image", image_name(image))
+
+
+def image_name(image: Any) -> str:
+    """Where an image is, without what may be a secret; its type where it is in memory."""
+    if isinstance(image, os.PathLike | Image):
+        return str(image)
+    return public_name(image) if isinstance(image, str) and "data:" not in image[:99] else type(image).__name__
+
+
+def public_name(name: str) -> str:
+    """An address without its user and query, which may hold a password or a signature; a path as it is."""
+    return str(Image.from_url(name)) if "://" in name else name
+
+
+def as_sequence(items: Iterable[T], kind: str) -> Sequence[T]:
+    """The items, of which there may be any number but not a lone one.
+
+    Raises:
+        InputError: it is one item, or nothing that can be iterated.
+    """
+    pixels = getattr(items, "ndim", 1) != 1
+    if pixels or isinstance(items, LONE) or not isinstance(items, Iterable):
+        raise InputError(f"{kind}s must be several, not one {type(items).__name__}; pass [{kind}]")
+    return items if isinstance(items, Sequence) else list(items)

@@ -1,0 +1,74 @@
+"""The border between what schedules and what computes: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Runner(Protocol):
+    """A loaded model on one device, whichever library computes. It is called by one thread at a time.
+
+    Both methods give vectors as the model makes them: float32 of full width, not normalised.
+    """
+
+    @property
+    def dimensions(self) -> int:
+        """Width of the vectors."""
+
+    @property
+    def image_size(self) -> int:
+        """Side S of the square image that the model takes, in pixels."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids lie below this."""
+
+    @property
+    def pad_id(self) -> int:
+        """The token id that fills up short texts."""
+
+    @property
+    def logit_scale(self) -> float:
+        """As the checkpoint holds it; logits are exp(logit_scale) times the cosine."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes, for messages: "cpu", "cuda:0"."""
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Most tokens in one batch of texts, padding included; a single text may have more."""
+
+    @property
+    def max_batch_images(self) -> int:
+        """Most images in one batch."""
+
+    def text(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors of texts.
+
+        Args:
+            ids: (B, T) token ids, short rows filled up with `pad_id`.
+            mask: (B, T), 1 for a token and 0 for padding.
+
+        Returns:
+            (B, d), rows in the order of the input.
+
+        Raises:
+            MemoryError: the device has no room for the batch; a smaller one may fit.
+        """
+
+    def images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors of images.
+
+        Args:
+            pixels: (B, 3, S, S), as `preprocess` makes them.
+
+        Returns:
+            (B, d), rows in the order of the input.
+
+        Raises:
+            MemoryError: the device has no room for the batch; a smaller one may fit.
+        """

@@ -1,0 +1,101 @@
+"""The towers in PyTorch behind the Runner protocol, and their test before anybody uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jinaclip.backends.local.towers.loader import Towers
+from jinaclip.errors import CheckpointError
+
+BATCH_TOKENS = {"cpu": 2048}
+"""Padded tokens in one batch: on a CPU enough to keep the matrix units busy, elsewhere far more."""
+OTHER_BATCH_TOKENS = 65_536
+BATCH_IMAGES = {"cpu": 4}
+"""Images in one batch."""
+OTHER_BATCH_IMAGES = 64
+SELF_TEST_TOKENS = 17
+"""Tokens of an image that the self-test computes: a whole one would take the large model ten seconds on a CPU."""
+
+
+class TorchRunner:
+    """A `Runner` over loaded towers.
+
+    Attributes:
+        towers: what computes.
+        dimensions, image_size, vocab_size, pad_id, logit_scale: facts of the model.
+        device: name of the device.
+        max_batch_tokens, max_batch_images: what one pass on this device should hold at most.
+    """
+
+    def __init__(self, towers: Towers) -> None:
+        self.towers = towers
+        self.dimensions, self.image_size = towers.dimensions, towers.image_size
+        self.vocab_size, self.pad_id, self.logit_scale = towers.vocab_size, towers.pad_id, towers.logit_scale
+        self.device = str(towers.device)
+        self.max_batch_tokens = BATCH_TOKENS.get(towers.device.type, OTHER_BATCH_TOKENS)
+        self.max_batch_images = BATCH_IMAGES.get(towers.device.type, OTHER_BATCH_IMAGES)
+
+    def text(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, T) ids and mask -> (B, d).
+
+        Raises:
+            MemoryError: the device has no room for the batch.
+        """
+        device = self.towers.device
+        return run(lambda: self.towers.text(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)))
+
+    def images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(B, 3, S, S) pixels -> (B, d).
+
+        Raises:
+            MemoryError: the device has no room for the batch.
+        """
+        device = self.towers.device
+        return run(lambda: self.towers.vision(torch.from_numpy(pixels).to(device, non_blocking=True)))
+
+
+def run(forward: Callable[[], Tensor]) -> NDArray[np.float32]:
+    """The vectors that a pass computes, as a float32 array.
+
+    Raises:
+        MemoryError: the device has no room. It does not refer to torch's own error, whose traceback would keep the
+            tensors of the failed pass alive while a smaller one is tried.
+    """
+    try:
+        return forward().float().cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        message = str(error)
+    raise MemoryError(message)
+
+
+def self_test(towers: Towers, texts: Sequence[Sequence[int]], weights: Path) -> None:
+    """Two texts and two images must give different, finite vectors that are not zero.
+
+    Args:
+        towers: to be tested.
+        texts: token ids of two different texts.
+        weights: file that the towers were loaded from, for the message.
+
+    Raises:
+        CheckpointError: they do not; the weights are not those of a trained model, or the dtype is too narrow.
+    """
+    size = towers.image_size
+    stripes = np.broadcast_to(np.arange(size) % 7 / 7, (3, size, size))
+    pixels = np.stack([np.zeros((3, size, size)), stripes]).astype(np.float32)
+    vectors = {
+        "texts": torch.cat([towers.text(torch.tensor([list(ids)])) for ids in texts]),
+        "images": towers.vision(torch.from_numpy(pixels), tokens=SELF_TEST_TOKENS),
+    }
+    for kind, rows in vectors.items():
+        lengths = rows.float().norm(dim=1)
+        if not torch.isfinite(lengths).all() or not (lengths > 0).all() or torch.equal(rows[0], rows[1]):
+            raise CheckpointError(
+                f"{weights}: two different {kind} do not give two different, finite vectors; it is damaged, or "
+                f"{towers.dtype} is too narrow for it"
+            )

@@ -1,0 +1,45 @@
+"""What authors of adapters need: a host's items embedded in one call, the options and their defaults, a few helpers.
+
+An adapter turns a host's item into what `JinaClip.embed` takes, and an embedding into what the host keeps. Everything
+between is here: one call for any list, errors under the host's own index and name, the usage of that call.
+"""
+
+from jinaclip.call.request import Task
+from jinaclip.config import (
+    API_URL,
+    Backend,
+    EmbedderConfig,
+    ImagePolicy,
+    ImageResize,
+    UrlMode,
+    configured,
+    hide_key,
+)
+from jinaclip.hosts.embedding import aembed, aembed_query, embed, embed_query
+from jinaclip.inputs import ImageLike, is_data_uri, remove_images
+from jinaclip.secret import Secret
+from jinaclip.specs import SPECS, ModelSpec
+from jinaclip.vectors import check_weight
+
+__all__ = [
+    "API_URL",
+    "SPECS",
+    "Backend",
+    "EmbedderConfig",
+    "ImageLike",
+    "ImagePolicy",
+    "ImageResize",
+    "ModelSpec",
+    "Secret",
+    "Task",
+    "UrlMode",
+    "aembed",
+    "aembed_query",
+    "check_weight",
+    "configured",
+    "embed",
+    "embed_query",
+    "hide_key",
+    "is_data_uri",
+    "remove_images",
+]

@@ -1,0 +1,109 @@
+"""A host's items, of whatever class, embedded in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from jinaclip.call.request import Name, Read, Request, Task, read_many, read_one
+from jinaclip.call.results import Results
+from jinaclip.clip import JinaClip
+
+Convert = Callable[[Any], Any]
+"""Gives what `JinaClip.embed` takes for an item of the host's, or raises an InputError that says why there is none."""
+
+
+def embed(
+    clip: JinaClip,
+    items: Iterable[Any],
+    convert: Convert,
+    *,
+    task: Task = "document",
+    kind: str = "item",
+    name: Name | None = None,
+    strict: bool = False,
+    show_progress: bool | None = None,
+) -> Results:
+    """Embeds a host's items; rows and errors stand at the items' own indices.
+
+    Args:
+        clip: embeds them.
+        items: of a list all are converted at once, of an iterator each when its turn comes.
+        convert: gives a str or Text, a Pair, or an image for an item; the InputError that it raises fails that item.
+        task: whether texts are documents or queries.
+        kind: what messages call an item, with its index: "text", "image", "pair" or "item".
+        name: a name of its own for messages, by index and item, such as "document 17 (dress.jpg)".
+        strict: send nothing if an item is known to be unusable before, for results that are to be unwrapped.
+        show_progress: whether to draw a bar; None goes by the clip's option.
+
+    Returns:
+        Results, whose `unwrap()` gives the vectors or raises.
+
+    Raises:
+        InputError: `items` is one item and not several.
+        BudgetError: a list would exceed `token_budget`.
+        Exception: whatever the caller's own iterator raises.
+    """
+    request = _request(clip, items, convert, task, kind, name, snapshot=False)
+    return clip.run(request, strict=strict, show_progress=show_progress)
+
+
+async def aembed(
+    clip: JinaClip,
+    items: Iterable[Any],
+    convert: Convert,
+    *,
+    task: Task = "document",
+    kind: str = "item",
+    name: Name | None = None,
+    strict: bool = False,
+    show_progress: bool | None = None,
+) -> Results:
+    """`embed` without blocking the event loop: items are converted in a thread."""
+    request = await asyncio.to_thread(_request, clip, items, convert, task, kind, name, snapshot=True)
+    return await clip.arun(request, strict=strict, show_progress=show_progress)
+
+
+def embed_query(clip: JinaClip, item: Any, convert: Convert | None = None) -> Results:
+    """Embeds one item to search with: a text as a query, an image, or a Pair. Somebody waits: see `deadline`.
+
+    Args:
+        clip: embeds it.
+        item: one item of the host's.
+        convert: as for `embed`; None where the item is what `JinaClip.embed` takes.
+
+    Returns:
+        Results of one row. Its error, if it has one, has no index.
+    """
+    return clip.run(_query_request(clip, item, convert, snapshot=False), strict=True)
+
+
+async def aembed_query(clip: JinaClip, item: Any, convert: Convert | None = None) -> Results:
+    """`embed_query` without blocking the event loop: what is no text is converted in a thread."""
+    if isinstance(item, str):
+        return await clip.arun(_query_request(clip, item, convert, snapshot=True), strict=True)
+    request = await asyncio.to_thread(_query_request, clip, item, convert, snapshot=True)
+    return await clip.arun(request, strict=True)
+
+
+def _query_request(clip: JinaClip, item: Any, convert: Convert | None, *, snapshot: bool) -> Request:
+    return read_one(item, _reading(clip, convert, snapshot=snapshot), "item", "query", urgent=True)
+
+
+def _request(
+    clip: JinaClip,
+    items: Iterable[Any],
+    convert: Convert,
+    task: Task,
+    kind: str,
+    name: Name | None,
+    *,
+    snapshot: bool,
+) -> Request:
+    return read_many(items, _reading(clip, convert, snapshot=snapshot), kind, task, name=name)
+
+
+def _reading(clip: JinaClip, convert: Convert | None, *, snapshot: bool) -> Read:
+    reader = clip.reader(snapshot=snapshot)
+    return reader.item if convert is None else lambda item: reader.item(convert(item))

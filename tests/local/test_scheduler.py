@@ -1,0 +1,341 @@
+"""The scheduler with a runner of a few lines of numpy: batches, turns, room, failures, and the end of its thread."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from jinaclip import ConfigError, JinaClipError
+from jinaclip.backends.local.scheduler import MAX_WAITING_IMAGES, Consumer, Item, Scheduler, Worker
+
+WAIT_S = 20
+
+
+class SumRunner:
+    """A Runner whose vectors tell what it was given: the sum of the ids, or of the pixels, and the number of items."""
+
+    dimensions, image_size, vocab_size, pad_id, logit_scale, device = 2, 2, 1000, 7, 0.0, "abacus"
+    max_batch_tokens, max_batch_images = 100, 3
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, ...]] = []
+        self.room = 1000
+        self.error: Exception | None = None
+        self.free = threading.Event()
+        self.free.set()
+        self.busy = threading.Event()
+
+    def text(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        assert ids.dtype == mask.dtype == np.int64
+        assert ids.shape == mask.shape
+        assert (ids[mask == 0] == self.pad_id).all()
+        return self.answer(ids, (ids * mask).sum(1))
+
+    def images(self, pixels: np.ndarray) -> np.ndarray:
+        assert pixels.dtype == np.float32
+        assert pixels.shape[1:] == (3, 2, 2)
+        return self.answer(pixels, pixels.sum((1, 2, 3)))
+
+    def answer(self, given: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        self.busy.set()
+        assert self.free.wait(WAIT_S)
+        self.batches.append(given.shape[:2])
+        if self.error is not None and len(given) > 1:
+            raise self.error
+        if len(given) > self.room:
+            raise MemoryError(f"{len(given)} items")
+        return np.stack([sums, np.full(len(sums), len(sums))], axis=1).astype(np.float32)
+
+
+class Asker:
+    """A consumer that remembers what it was given."""
+
+    def __init__(self, batch_size: int = 64) -> None:
+        self.rows: dict[int, np.ndarray] = {}
+        self.errors: list[Exception] = []
+        self.heard = threading.Condition()
+        self.consumer = Consumer(self.deliver, self.fail, batch_size)
+
+    def deliver(self, items: list[Item], rows: np.ndarray) -> None:
+        with self.heard:
+            for item, row in zip(items, rows, strict=True):
+                assert item.consumer is self.consumer
+                assert item.index not in self.rows, "nothing is delivered twice"
+                self.rows[item.index] = row
+            self.heard.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        with self.heard:
+            self.errors.append(error)
+            self.heard.notify_all()
+
+    def texts(self, *lengths: int, first: int = 0) -> list[Item]:
+        return [Item(self.consumer, first + i, ids=[1] * length) for i, length in enumerate(lengths)]
+
+    def images(self, count: int) -> list[Item]:
+        return [Item(self.consumer, i, pixels=np.full((3, 2, 2), i, np.float32)) for i in range(count)]
+
+    def wait(self, *, rows: int = 0, errors: int = 0) -> None:
+        with self.heard:
+            assert self.heard.wait_for(lambda: len(self.rows) >= rows and len(self.errors) >= errors, WAIT_S)
+
+
+@pytest.fixture
+def runner() -> Iterator[SumRunner]:
+    made = SumRunner()
+    yield made
+    made.free.set()
+
+
+@pytest.fixture
+def scheduler(runner: SumRunner) -> Scheduler:
+    return Scheduler(runner)
+
+
+@pytest.fixture
+def held(scheduler: Scheduler, runner: SumRunner) -> Iterator[SumRunner]:
+    """The runner in the middle of somebody's batch, so that what is submitted waits until `free` is set."""
+    other = Asker()
+    runner.free.clear()
+    scheduler.submit(other.texts(1))
+    assert runner.busy.wait(WAIT_S)
+    yield runner
+    runner.free.set()
+    other.wait(rows=1)
+
+
+# -- batches
+
+
+def test_each_item_gets_its_own_vector(scheduler: Scheduler) -> None:
+    asker = Asker()
+    scheduler.submit(asker.texts(*range(1, 60)))
+    asker.wait(rows=59)
+    assert [asker.rows[i][0] for i in range(59)] == list(range(1, 60))
+
+
+def test_what_waits_is_merged_whoever_asked(held: SumRunner, scheduler: Scheduler) -> None:
+    askers = [Asker() for _ in range(8)]
+    for asker in askers:
+        scheduler.submit(asker.texts(5))
+    held.free.set()
+    for asker in askers:
+        asker.wait(rows=1)
+        assert asker.rows[0].tolist() == [5, 8]
+    assert held.batches[1:] == [(8, 5)]
+
+
+def test_texts_share_a_batch_only_with_texts_of_like_length(held: SumRunner, scheduler: Scheduler) -> None:
+    asker = Asker()
+    scheduler.submit(asker.texts(10, 48, 26, 40, 9))
+    held.free.set()
+    asker.wait(rows=5)
+    assert sorted(held.batches[1:]) == [(2, 48), (3, 26)]
+
+
+def test_a_batch_holds_so_many_padded_tokens_or_a_single_text(held: SumRunner, scheduler: Scheduler) -> None:
+    asker = Asker()
+    scheduler.submit(asker.texts(*[30] * 7, 250))
+    held.free.set()
+    asker.wait(rows=8)
+    assert held.batches[1:] == [(3, 30), (3, 30), (1, 30), (1, 250)]
+
+
+def test_images_and_texts_go_apart_and_no_batch_has_too_many_images(held: SumRunner, scheduler: Scheduler) -> None:
+    shown, written = Asker(), Asker()
+    scheduler.submit(shown.images(7))
+    scheduler.submit(written.texts(4))
+    held.free.set()
+    shown.wait(rows=7)
+    written.wait(rows=1)
+    assert [shown.rows[i][0] for i in range(7)] == [12 * i for i in range(7)]
+    assert sorted(held.batches[1:]) == [(1, 3), (1, 4), (3, 3), (3, 3)]
+
+
+def test_a_consumer_bounds_the_batches_that_begin_with_its_items(held: SumRunner, scheduler: Scheduler) -> None:
+    asker = Asker(batch_size=2)
+    scheduler.submit(asker.texts(4, 4, 4, 4, 4))
+    held.free.set()
+    asker.wait(rows=5)
+    assert held.batches[1:] == [(2, 4), (2, 4), (1, 4)]
+
+
+# -- turns
+
+
+def test_a_query_does_not_wait_for_a_bulk_job() -> None:
+    worker = Worker(SumRunner())
+    bulk, query = Asker(), Asker()
+    worker.submit(bulk.texts(*[50] * 1000), block=False)
+    worker.submit(query.texts(9), block=False)
+    batches = [worker.next_batch() for _ in range(2)]
+    assert any(item.consumer is query.consumer for batch in batches for item in batch or [])
+
+
+def test_consumers_take_turns() -> None:
+    worker = Worker(SumRunner())
+    askers = [Asker(batch_size=1) for _ in range(3)]
+    for asker, length in zip(askers, (10, 40, 90), strict=True):
+        worker.submit(asker.texts(*[length] * 3), block=False)
+    turns = [batch[0].consumer for batch in (worker.next_batch() for _ in range(9)) if batch]
+    assert turns == [asker.consumer for asker in askers] * 3
+
+
+def test_submitting_waits_while_too_much_is_waiting(held: SumRunner, scheduler: Scheduler) -> None:
+    asker = Asker()
+    scheduler.submit(asker.images(MAX_WAITING_IMAGES))
+    late = Item(asker.consumer, MAX_WAITING_IMAGES, pixels=np.zeros((3, 2, 2), np.float32))
+    feed = threading.Thread(target=scheduler.submit, args=([late],))
+    feed.start()
+    feed.join(0.1)
+    assert feed.is_alive()
+    held.free.set()
+    feed.join(WAIT_S)
+    assert not feed.is_alive()
+    asker.wait(rows=MAX_WAITING_IMAGES + 1)
+
+
+def test_submitting_without_blocking_never_waits(held: SumRunner, scheduler: Scheduler) -> None:
+    asker = Asker()
+    for first in range(0, 3 * MAX_WAITING_IMAGES, MAX_WAITING_IMAGES):
+        images = [Item(asker.consumer, first + item.index, pixels=item.pixels) for item in asker.images(32)]
+        scheduler.submit(images, block=False)
+    assert not asker.rows
+    held.free.set()
+    asker.wait(rows=96)
+
+
+# -- failures
+
+
+@pytest.mark.parametrize("room", [1, 3, 6])
+def test_out_of_memory_halves_the_batch(held: SumRunner, scheduler: Scheduler, room: int) -> None:
+    asker = Asker()
+    held.room = room
+    scheduler.submit(asker.texts(*range(1, 13)))
+    held.free.set()
+    asker.wait(rows=12)
+    assert [asker.rows[i][0] for i in range(12)] == list(range(1, 13))
+    assert not asker.errors
+    assert max(row[1] for row in asker.rows.values()) <= room
+
+
+def test_one_item_without_room_fails_by_name_of_the_device(runner: SumRunner, scheduler: Scheduler) -> None:
+    asker = Asker()
+    runner.room = 0
+    scheduler.submit(asker.texts(4))
+    asker.wait(errors=1)
+    assert isinstance(asker.errors[0], ConfigError)
+    assert "out of memory on abacus" in str(asker.errors[0])
+
+
+def test_halves_are_run_when_the_failed_pass_is_forgotten(held: SumRunner, scheduler: Scheduler) -> None:
+    """The error's traceback holds what the pass computed; while it lives, a smaller pass finds no more room."""
+    asker, large = Asker(), []
+
+    class Activation:
+        pass
+
+    def images(pixels: np.ndarray) -> np.ndarray:
+        assert not [alive for ref in large if (alive := ref()) is not None], "the failed pass is still in memory"
+        activation = Activation()
+        large.append(weakref.ref(activation))
+        if len(pixels) > 1:
+            raise MemoryError
+        return SumRunner.images(held, pixels)
+
+    held.images = images  # type: ignore[method-assign]
+    scheduler.submit(asker.images(3))
+    held.free.set()
+    asker.wait(rows=3)
+    assert len(large) == 5
+
+
+def test_a_failed_batch_fails_each_of_its_consumers_and_no_other(held: SumRunner, scheduler: Scheduler) -> None:
+    askers, later = [Asker(), Asker()], Asker()
+    held.error = RuntimeError("bad kernel")
+    for asker in askers:
+        scheduler.submit(asker.texts(4, 4))
+    held.free.set()
+    for asker in askers:
+        asker.wait(errors=1)
+        assert [type(error) for error in asker.errors] == [JinaClipError]
+        assert "RuntimeError: bad kernel" in str(asker.errors[0])
+        assert not asker.rows
+    held.error = None
+    scheduler.submit(later.texts(4))
+    later.wait(rows=1)
+    assert not later.errors
+
+
+def test_a_consumer_that_cannot_take_its_vectors_harms_no_other(held: SumRunner, scheduler: Scheduler) -> None:
+    broken, sound = Asker(), Asker()
+
+    def deliver(items: list[Item], rows: np.ndarray) -> None:
+        raise BrokenPipeError("no terminal")
+
+    broken.consumer.deliver = deliver
+    scheduler.submit(broken.texts(4))
+    scheduler.submit(sound.texts(4))
+    held.free.set()
+    broken.wait(errors=1)
+    sound.wait(rows=1)
+    assert isinstance(broken.errors[0], BrokenPipeError)
+    assert sound.rows[0].tolist() == [4, 2]
+
+
+# -- letting go
+
+
+def test_what_a_withdrawn_consumer_has_waiting_is_never_run(held: SumRunner, scheduler: Scheduler) -> None:
+    gone, other = Asker(), Asker()
+    scheduler.submit(gone.texts(4, 4))
+    scheduler.submit(other.texts(4))
+    scheduler.withdraw(gone.consumer)
+    scheduler.submit(gone.texts(4, first=2))
+    held.free.set()
+    other.wait(rows=1)
+    assert held.batches[1:] == [(1, 4)]
+    assert (gone.rows, gone.errors) == ({}, [])
+
+
+def test_withdrawing_frees_a_thread_that_waits_to_submit(held: SumRunner, scheduler: Scheduler) -> None:
+    asker = Asker()
+    scheduler.submit(asker.images(MAX_WAITING_IMAGES))
+    feed = threading.Thread(target=scheduler.submit, args=(asker.images(1),))
+    feed.start()
+    scheduler.withdraw(asker.consumer)
+    feed.join(WAIT_S)
+    assert not feed.is_alive()
+
+
+def test_the_thread_ends_and_the_runner_goes_with_the_scheduler() -> None:
+    before = {*threading.enumerate()}
+    runner = SumRunner()
+    scheduler, asker = Scheduler(runner), Asker()
+    scheduler.submit(asker.texts(4))
+    asker.wait(rows=1)
+    (thread,) = {*threading.enumerate()} - before
+    assert thread.name == "jinaclip-scheduler"
+    ref = weakref.ref(runner)
+    del runner, scheduler
+    gc.collect()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    gc.collect()
+    assert ref() is None
+
+
+def test_what_waits_or_comes_when_the_worker_closes_hears_why() -> None:
+    worker, waiting, late = Worker(SumRunner()), Asker(), Asker()
+    worker.submit(waiting.texts(4), block=True)
+    worker.close()
+    worker.submit(late.texts(4), block=True)
+    for asker in (waiting, late):
+        assert ["process is ending" in str(error) for error in asker.errors] == [True]
+    assert worker.next_batch() is None

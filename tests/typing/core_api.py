@@ -1,0 +1,127 @@
+"""Read by mypy and pyright alone (`make check`), never run: each public call of the core, in the forms people write."""
+
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from jinaclip import (
+    APIError,
+    Image,
+    ImagePolicy,
+    InputError,
+    ItemFailure,
+    JinaClip,
+    JinaClipError,
+    Pair,
+    Results,
+    Usage,
+    fuse,
+    truncate,
+)
+from jinaclip.errors import RateLimitError
+
+Vectors = npt.NDArray[np.float32]
+
+
+def make() -> None:
+    JinaClip()
+    JinaClip("jina-clip-v1")
+    JinaClip("jina-clip-v2", api_key="...", dimensions=256, base_url="http://gpu-box:8000", timeout=30, deadline=10.5)
+    JinaClip(model="./folder", backend="local", device="cuda", dtype="bfloat16")
+    JinaClip(image_policy=ImagePolicy(allowed_roots="any", formats=("PNG",)), image_resize="pad", url_mode="forward")
+    with JinaClip() as clip:
+        assert_type(clip, JinaClip)
+
+
+def wrong() -> None:
+    JinaClip(backend="cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    JinaClip(bach_size=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JinaClip(timeout="60")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def embed(clip: JinaClip, pixels: npt.NDArray[np.uint8], picture: PIL.Image.Image) -> None:
+    assert_type(clip.embed_query("a red dress"), Vectors)
+    assert_type(clip.embed_queries(["a", "b"]), Vectors)
+    assert_type(clip.embed_documents(("a", "b")), Vectors)
+    assert_type(clip.embed_documents(text for text in ["a"]), Vectors)
+    assert_type(clip.embed_image("dress.jpg"), Vectors)
+    clip.embed_image(Path("dress.jpg"))
+    clip.embed_image(b"...")
+    clip.embed_image(BytesIO(b"..."))
+    clip.embed_image(pixels)
+    clip.embed_image(picture)
+    clip.embed_image(Image.from_url("https://example.org/dress.jpg"))
+    assert_type(clip.embed_images(["dress.jpg", Path("b.png"), picture, pixels]), Vectors)
+    clip.embed_images([Path("a.jpg"), Path("b.jpg")])
+    assert_type(clip.embed_pairs([("a red dress", "dress.jpg")], weight=0.3), Vectors)
+    clip.embed_pairs([("a red dress", Path("dress.jpg"))])
+    clip.embed_pairs([Pair("a red dress", picture, 0.3)])
+
+
+def outcomes(clip: JinaClip) -> None:
+    items: list[str | Image | Pair] = ["a text", Image.from_path("a.jpg"), Pair("a text", "b.jpg")]
+    results = clip.embed(items)
+    assert_type(results, Results)
+    clip.embed(["a text", Image.from_path("a.jpg"), Pair("a text", "b.jpg", weight=0.4), Path("c.jpg")], task="query")
+    assert_type(results.vectors, Vectors)
+    assert_type(results.ok, npt.NDArray[np.bool_])
+    assert_type(results.errors, Mapping[int, ItemFailure])
+    assert_type(results.usage, Usage)
+    assert_type(results.at([3, 1]), Results)
+    assert_type(results.unwrap(), Vectors)
+    places, vectors = results.successes()
+    assert_type(vectors, Vectors)
+    for place in places:
+        _ = int(place)
+    for index, failure in results.errors.items():
+        assert_type(index, int)
+        assert_type(failure.reason, JinaClipError)
+        raise failure.error()
+
+
+async def asynchronous(clip: JinaClip) -> None:
+    assert_type(await clip.aembed(["a"]), Results)
+    assert_type(await clip.aembed_query("a"), Vectors)
+    assert_type(await clip.aembed_queries(["a"]), Vectors)
+    assert_type(await clip.aembed_documents(["a"]), Vectors)
+    assert_type(await clip.aembed_image(Path("a.jpg")), Vectors)
+    assert_type(await clip.aembed_images(["a.jpg"]), Vectors)
+    assert_type(await clip.aembed_pairs([("a", "a.jpg")]), Vectors)
+    async with JinaClip() as other:
+        await other.aclose()
+
+
+def around(clip: JinaClip) -> None:
+    assert_type(clip.dimensions, int)
+    assert_type(clip.fingerprint, str)
+    assert_type(clip.usage.tokens, int)
+    assert_type(clip.estimate(["a", Path("a.jpg")]).tokens, int)
+    clip.validate(["a", Image.from_bytes(b"...")])
+    assert_type(clip.resolve_image("a.jpg"), Image)
+    assert_type(clip.preview("a.jpg", side=256), bytes)
+    assert_type(clip.self_test().ok, bool)
+    clip.load()
+    clip.close()
+
+
+def errors(clip: JinaClip) -> Iterator[Any]:
+    try:
+        clip.embed_documents(["a"])
+    except RateLimitError as error:
+        yield error.retry_after
+    except InputError as error:
+        assert_type(error.index, int | None)
+    except APIError as error:
+        assert_type(error.status, int | None)
+        yield error.partial
+
+
+def vectors(a: Vectors, b: Vectors) -> None:
+    assert_type(fuse(a, b, 0.3), Vectors)
+    assert_type(fuse([1.0, 0.0], [0.0, 1.0]), Vectors)
+    assert_type(truncate(a, 256), Vectors)

@@ -1,0 +1,130 @@
+"""Every public call of haystack-jinaclip, as type checkers see it. It is never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from haystack import Document, Pipeline
+from haystack.components.embedders.types import DocumentEmbedder, TextEmbedder
+from haystack.dataclasses import ByteStream, ImageContent
+from haystack.utils import ComponentDevice, Secret
+
+from haystack_integrations.components.embedders import jinaclip as embedders
+from haystack_integrations.components.rankers import jinaclip as rankers
+from haystack_jinaclip import (
+    JinaClipDiversityRanker,
+    JinaClipDocumentEmbedder,
+    JinaClipDocumentImageEmbedder,
+    JinaClipFusedDocumentEmbedder,
+    JinaClipImageEmbedder,
+    JinaClipTextEmbedder,
+)
+from jinaclip import JinaClip
+
+key = Secret.from_env_var("KEY")
+policy = {"max_pixels": 1000, "allowed_roots": ["/data"]}
+
+# -- making
+
+text = JinaClipTextEmbedder(
+    key,
+    "jina-clip-v2",
+    backend="api",
+    dimensions=512,
+    normalized=True,
+    truncate=True,
+    max_concurrency=4,
+    max_retries=1,
+    timeout=10,
+    deadline=20.0,
+    base_url="https://api.jina.ai",
+    requests_per_minute=100,
+    tokens_per_minute=None,
+    token_budget=10_000,
+    prefix="a ",
+    suffix=" please",
+)
+image = JinaClipImageEmbedder(
+    backend="local",
+    device=ComponentDevice.from_str("cuda:0"),
+    dtype="bfloat16",
+    revision="main",
+    image_policy=policy,
+    image_resize="pad",
+    image_quality=90,
+    url_mode="fetch",
+)
+texts = JinaClipDocumentEmbedder(
+    device="cpu",
+    meta_fields_to_embed=["name"],
+    embedding_separator=" ",
+    batch_size=16,
+    progress_bar=False,
+    raise_on_failure=False,
+)
+images = JinaClipDocumentImageEmbedder(root_path="images", file_path_meta_field="path", image_policy=policy)
+products = JinaClipFusedDocumentEmbedder(weight=0.3, prefix="a ", root_path=None)
+ranker = JinaClipDiversityRanker(top_k=3, clusters=2, method="mmr", lambda_mult=0.3, seed=1)
+
+# -- what they are
+
+as_text_embedder: TextEmbedder = text
+as_document_embedders: list[DocumentEmbedder] = [texts, images, products]
+same_class: type[JinaClipTextEmbedder] = embedders.JinaClipTextEmbedder
+same_ranker: type[JinaClipDiversityRanker] = rankers.JinaClipDiversityRanker
+timeout: float = text.timeout
+root: str | None = images.root_path
+
+# -- saving, life
+
+saved: dict[str, Any] = products.to_dict()
+loaded: JinaClipFusedDocumentEmbedder = JinaClipFusedDocumentEmbedder.from_dict(saved)
+clip: JinaClip = text.warm_up()
+ranker.warm_up()
+text.close()
+ranker.close()
+pipe = Pipeline()
+pipe.add_component("image", image)
+
+# -- running
+
+documents = [Document(content="a")]
+query: dict[str, Any] = text.run("a red dress")
+for given in ("https://example.org/a.png", Path("a.png"), ByteStream(b""), ImageContent("")):
+    query = image.run(given)
+for embedder in as_document_embedders:
+    result: dict[str, Any] = embedder.run(documents)
+ranked: list[Document] = ranker.run(documents, top_k=1)["documents"]
+
+
+async def run_async() -> None:
+    """The same without blocking the event loop."""
+    warm: JinaClip = await images.warm_up_async()
+    await ranker.warm_up_async()
+    await text.close_async()
+    results: list[dict[str, Any]] = [
+        await text.run_async("a red dress"),
+        await image.run_async(Path("a.png")),
+        await texts.run_async(documents),
+        await images.run_async(documents),
+        await products.run_async(documents),
+        await ranker.run_async(documents, top_k=1),
+    ]
+    print(warm, results)
+
+
+# -- what is wrong is seen: an ignore that is not needed is an error
+
+JinaClipTextEmbedder("a key")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+JinaClipTextEmbedder(key, "jina-clip-v2", "api")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+JinaClipTextEmbedder(prefix=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+JinaClipTextEmbedder(weight=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+JinaClipTextEmbedder(backend="cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+JinaClipImageEmbedder(image_resize="crop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+JinaClipDocumentImageEmbedder(root_path=Path("images"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+JinaClipDiversityRanker(method="random")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+text.run(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+image.run(b"bytes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+texts.run(["a text"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+ranker.run(documents, top_k="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
