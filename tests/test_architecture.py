@@ -166,6 +166,7 @@ TORCH_FREE = [
 
 @pytest.mark.parametrize("module", TORCH_FREE)
 def test_only_the_towers_load_torch(module: str) -> None:
+    skip_without("torch")  # and with it the rest of the extra `local`, which some of these import
     loaded = loaded_by(f"import jinaclip.backends.local.{module}")
     assert "jinaclip" in loaded
     assert not loaded & {"torch", "onnxruntime"}
