@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jinaclip import InputError, ItemFailure, JinaClip, Pair, Results, Usage, errors, fuse, truncate
+from jinaclip import ImagePolicy, InputError, ItemFailure, JinaClip, Pair, Results, Usage, errors, fuse, truncate
+from jinaclip.call.call import Call
+from jinaclip.call.request import Reader, read_many
+from jinaclip.call.usage import CallMeter, Meter
 from jinaclip.errors import AuthenticationError, DeadlineError, ItemError, NotSentError, ServerError
 from jinaclip.inputs import Text
 from jinaclip.testing.vectors import expected_vector
@@ -297,6 +301,21 @@ async def test_a_call_that_stops_between_the_halves_of_a_pair_keeps_its_results(
     results = await run(clip(batch_size=1, max_concurrency=1, max_retries=0), "embed", items)
     assert isinstance(results.stopped, AuthenticationError)
     assert sorted(results.errors) == list(range(7))
+
+
+def test_a_call_that_was_concluded_gives_out_nothing_more():
+    """Threads may still read and send for a caller that has left with what there was."""
+    request = read_many(iter(["one", "two", Pair("three", PIXELS)]), Reader(ImagePolicy()).item, "item")
+    call = Call(request, 3, CallMeter(Meter()))
+    inputs = call.inputs()
+    assert next(inputs)[0] == 0
+    call.stop()
+    results = call.conclude()
+    call.stopped = Future()  # as a thread sees it that had looked just before
+    assert list(inputs) == []
+    call.note_sent([0])
+    assert len(results) == 1
+    assert isinstance(results.errors[0].reason, NotSentError)
 
 
 async def test_an_error_of_ours_from_the_caller_s_iterator_is_the_caller_s(clip, run):

@@ -82,13 +82,11 @@ class Call:
         for index, item in enumerate(self._entries()):
             if self.stopped.done():
                 return
-            self._items = index + 1
             if isinstance(item, ItemFailure):
+                self._items = index + 1
                 self._keep_failure(index, item)
                 continue
-            for part in self._inputs_of(index, item):
-                number = len(self._owners)
-                self._owners.append(index)
+            for number, part in self._number_inputs(index, item):
                 if isinstance(part, Image) or self.is_new(number, _key(part.value)):
                     yield number, part
 
@@ -102,12 +100,19 @@ class Call:
             self._own_error = error
             raise
 
-    def _inputs_of(self, index: int, item: Entry) -> tuple[Any, ...]:
-        if not isinstance(item, Pair):
-            return (item,)
-        first = len(self._owners)
-        self._pairs[index] = [*range(first, first + len(item.halves))], item.weight
-        return item.halves
+    def _number_inputs(self, index: int, item: Entry) -> list[tuple[int, Any]]:
+        """The inputs of an item and their numbers, given all at once; not one once the caller has gone."""
+        parts = item.halves if isinstance(item, Pair) else (item,)
+        with self._lock:
+            if self._over:
+                return []
+            first = len(self._owners)
+            numbers = [*range(first, first + len(parts))]
+            self._items = index + 1
+            self._owners.extend([index] * len(parts))
+            if isinstance(item, Pair):
+                self._pairs[index] = numbers, item.weight
+        return list(zip(numbers, parts, strict=True))
 
     def is_new(self, number: int, key: Hashable) -> bool:
         """Whether no earlier input has this content; if one has, its vector will serve for this one too.
@@ -123,7 +128,9 @@ class Call:
 
     def note_sent(self, numbers: Sequence[int]) -> None:
         """Notes that these inputs have gone out, whatever comes of them."""
-        self._sent.update(numbers)
+        with self._lock:
+            if not self._over:
+                self._sent.update(numbers)
 
     def answer(self, numbers: Sequence[int], rows: Vectors) -> None:
         """Keeps the checked vectors of these inputs."""
@@ -211,8 +218,7 @@ class Call:
         found = np.full((count, rows.shape[1]), np.nan, np.float32)
         found[np.array(self._owners, np.int64)] = rows
         for index, (numbers, weight) in self._pairs.items():
-            is_whole = numbers[-1] < len(rows)  # else the call ended between the two halves
-            found[index] = self._fuse(index, rows[numbers], weight) if is_whole else np.nan
+            found[index] = self._fuse(index, rows[numbers], weight)
         found[[*self._failures]] = np.nan
         return found
 
