@@ -22,7 +22,7 @@ PACKAGES = ROOT / "packages"
 LAYERS = [
     ["errors"],
     ["secret", "specs", "vectors"],
-    ["inputs", "config", "deadlines"],
+    ["inputs", "config", "process"],
     ["images"],
     ["call"],
     ["backends", "backends.base"],
@@ -54,7 +54,8 @@ HOMES = {
     "pyarrow": {"evaluation/records"},
     "mteb": {"mteb"},
     "httpx": {"backends/api", "images", "testing"},
-    "httpcore": {"backends/api", "images", "deadlines"},
+    "httpcore": {"backends/api", "images"},
+    "h11": {"backends/api"},
     "starlette": {"testing"},
     "uvicorn": {"testing"},
     "uvloop": {"testing/__main__"},

@@ -333,7 +333,7 @@ async def test_a_proxy_variable_that_is_no_url_is_named_and_its_value_is_not(cli
     monkeypatch.setenv("no_proxy", "")
     one = clip()
     for _ in range(2):
-        with pytest.raises(ConfigError, match="HTTP_PROXY") as caught:
+        with pytest.raises(ConfigError, match="http_proxy names a proxy of scheme 'gopher'") as caught:
             await run(one, "embed_query", "one")
         assert "secretword" not in str(caught.value)
     monkeypatch.setenv("HTTP_PROXY", "")
@@ -343,7 +343,19 @@ async def test_a_proxy_variable_that_is_no_url_is_named_and_its_value_is_not(cli
     )
 
 
+async def test_a_proxy_that_nobody_listens_at_is_named(clip, run, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://user:secretword@127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(APIConnectionError, match="by way of the proxy of http_proxy") as caught:
+        await run(clip(max_retries=0), "embed_query", "one")
+    assert "secretword" not in str(caught.value)
+
+
 async def test_certificates_that_cannot_be_read_are_named(clip, run, monkeypatch, tmp_path):
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+    path = str(tmp_path / "none.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", path)
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE") as caught:
         await run(clip(), "embed_query", "one")
+    assert path in str(caught.value)

@@ -23,10 +23,14 @@ def expected(texts):
     return vectors(names, specs.JINA_CLIP_V2, DIMENSIONS, normalized=True)
 
 
+MERGED = {"fault_rate": 0.6, "faults_in_row": 1}
+"""Where calls share requests, what is in each depends on the moment, and so do the faults: a row that comes back
+unusable must not do so three times."""
+
+
 def misbehave(server, **more):
-    server.configure(
-        **more, fault_rate=RATE, faults=PASSING, faults_in_row=3, seed=SEED, retry_after=0.001, shuffle=True
-    )
+    usual = {"fault_rate": RATE, "faults_in_row": 3, "seed": SEED, "retry_after": 0.001, "shuffle": True}
+    server.configure(faults=PASSING, **{**usual, **more})
 
 
 def options(**more):
@@ -63,7 +67,7 @@ def test_sync(server, clip):
 
 
 async def test_async(server, clip):
-    misbehave(server)
+    misbehave(server, **MERGED)
     calls = [[f"async {call} {number}" for number in range(5_000)] for call in range(4)]
     one = clip(**options())
     for rows, texts in zip(await asyncio.gather(*map(one.aembed_documents, calls)), calls, strict=True):
@@ -73,10 +77,10 @@ async def test_async(server, clip):
 
 
 async def test_threads_and_loops_with_one_key(server, clip):
-    """Objects of their own, in four threads and in this loop at once: one limit holds for all."""
-    misbehave(server, base_ms=4)
+    """Objects of their own, in two threads and in this loop at once: each keeps its own bound."""
+    misbehave(server, **MERGED, base_ms=20)
     calls = [[f"mixed {call} {number}" for number in range(2_500)] for call in range(4)]
-    clips = [clip(**options(max_concurrency=6)) for _ in calls]
+    clips = [clip(**options(max_concurrency=3)) for _ in calls]
     with ThreadPoolExecutor(2) as pool:
         loop = asyncio.get_running_loop()
         threaded = [
@@ -86,13 +90,13 @@ async def test_threads_and_loops_with_one_key(server, clip):
         native = [one.aembed_documents(texts) for one, texts in zip(clips[2:], calls[2:], strict=True)]
         for rows, texts in zip(await asyncio.gather(*threaded, *native), calls, strict=True):
             check_rows(rows, texts)
-    books = check_books(server, 10_000, 6)
-    assert books["in_flight_max"] == 6, "and it is used"
+    books = check_books(server, 10_000, 4 * 3)
+    assert books["in_flight_max"] >= 2 * 3, "more than one object alone may have"
 
 
 def test_generators_with_duplicates(server, clip):
     """Duplicates are sent once, though the length is not known and the first of them may still be in flight."""
-    misbehave(server)
+    misbehave(server, **MERGED)
     texts = [f"twice {number % 3_000}" for number in range(9_000)]
     check_rows(clip(**options()).embed_documents(text for text in texts), texts)
     check_books(server, 3_000, 8)

@@ -21,7 +21,8 @@ from PIL import Image
 
 import jinaclip
 from jinaclip import JinaClip, JinaClipError
-from jinaclip.backends.api.steps import Reply, Send
+from jinaclip.backends.api import hub as hubs
+from jinaclip.backends.api.steps import Outcome, Reply, Send
 from jinaclip.config import EmbedderConfig
 from jinaclip.secret import Secret
 
@@ -173,7 +174,7 @@ async def test_a_broken_proxy_variable(make, run, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, f"gopher://user:{PLAIN_CANARY}@proxy")
     monkeypatch.setenv("no_proxy", "")
-    with pytest.raises(jinaclip.ConfigError, match="PROXY") as caught:
+    with pytest.raises(jinaclip.ConfigError, match=r"variable http_proxy names a proxy of scheme 'gopher'") as caught:
         await run(make(), "embed_query", "a")
     assert_clean(str(caught.value))
     assert_clean(shown(caught.value), CANARY)
@@ -209,6 +210,18 @@ async def test_errors_about_the_key_itself(make, run, key):
     assert_clean(shown(caught.value))
 
 
+def hub_objects():
+    """What the hub holds for the calls of late, and what is in it."""
+    hub = hubs._hub
+    found = [hub, vars(hub)]
+    for lane in hub._lanes.values():
+        found += [lane, vars(lane), lane.limits, vars(lane.scheduler), *lane.scheduler._queues]
+        for endpoint, exchange in lane._exchanges.items():
+            found += [endpoint, exchange, vars(exchange)["_endpoint"], vars(exchange)["_transport"]]
+    assert len(found) > 5
+    return found
+
+
 async def test_what_objects_show(make):
     one = make()
     one.embed_documents(["a"])
@@ -221,9 +234,9 @@ async def test_what_objects_show(make):
         one.self_test(),
         one.estimate(["a"]),
         one._backend,
-        one._backend._client,
+        one._backend._way.limits,
     ]
-    objects += [vars(one), vars(one.config), vars(one._backend), vars(one._backend._client), one._backend._limits]
+    objects += [vars(one), vars(one.config), vars(one._backend), *hub_objects()]
     objects += [one.config.options(), dataclasses.asdict(one.config), one.config.replace(batch_size=3)]
     objects += [copy.copy(one), copy.deepcopy(one), copy.deepcopy(one.config), one.fingerprint, one.config.api_key]
     objects += [vars(copy.deepcopy(one)), JinaClip.__init__, EmbedderConfig.__init__]
@@ -247,7 +260,9 @@ def test_the_environment_s_key_is_not_kept(server, monkeypatch):
     with JinaClip(base_url=server.url) as one:
         one.embed_documents(["a"])
         assert not one.config.api_key
-        assert_clean(repr(vars(one._backend._client)))
+        assert_clean(repr(vars(one._backend)))
+        for thing in hub_objects():
+            assert_clean(repr(thing))
 
 
 def test_secrets_of_other_libraries_are_unwrapped():
@@ -263,4 +278,5 @@ def test_secrets_of_other_libraries_are_unwrapped():
 
 def test_bodies_are_not_shown():
     assert_clean(repr(Reply(401, {"echo": CANARY}, CANARY.encode())))
-    assert_clean(repr(Send(CANARY.encode(), 1, 1)))
+    assert_clean(repr(Send((), CANARY.encode(), 1, 1, 1)))
+    assert_clean(repr(Outcome(Reply(401, {"echo": CANARY}, CANARY.encode()), 0.0)))

@@ -190,8 +190,8 @@ async def test_a_budget_ends_a_generator_with_what_it_paid_for(server, clip, run
     one = clip(token_budget=100, batch_size=5, max_concurrency=1)
     with pytest.raises(BudgetError) as caught:
         await run(one, "embed_documents", (f"text {number}" for number in range(1_000)))
-    assert caught.value.partial.ok.sum() == one.usage.items == 25
-    assert one.usage.tokens <= 100
+    assert caught.value.partial.ok.sum() == one.usage.items
+    assert 100 - 5 * 4 < one.usage.tokens <= 100, "another batch would not fit"
 
 
 async def test_no_budget_at_all(server, clip, run):
@@ -372,8 +372,8 @@ async def test_pairs_that_fail_leave_the_others_theirs(server, clip, run):
 
 
 async def test_pairs_answered_before_the_end_are_kept_whole(server, clip, run):
-    server.configure(script=[None, "auth_401"])
+    server.configure(poison={TEXTS[2]: "auth_401"})
     with pytest.raises(Exception, match="key") as caught:
-        await run(clip(batch_size=5, max_concurrency=1), "embed_pairs", list(zip(TEXTS, TURNED, strict=False)))
+        await run(clip(batch_size=1, max_concurrency=1), "embed_pairs", list(zip(TEXTS, TURNED, strict=False)))
     assert caught.value.partial.successes()[0].tolist() == [0, 1]
     np.testing.assert_allclose(caught.value.partial.vectors[1], fused(TEXTS[1], TURNED[1]), atol=1e-6)

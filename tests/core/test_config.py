@@ -1,8 +1,14 @@
 """Every option, what it takes, and what it says when it does not."""
 
+import copy
 import dataclasses
+import functools
 import inspect
+import json
 import math
+import pickle
+import pprint
+import traceback
 import warnings
 from decimal import Decimal
 
@@ -10,7 +16,7 @@ import pytest
 
 from jinaclip import AuthenticationError, ConfigError, ImagePolicy, JinaClip
 from jinaclip.config import EmbedderConfig
-from jinaclip.secret import Secret
+from jinaclip.secret import Headers, Secret
 
 COUNT = [0, -1, 1.0, "1", True, math.nan]
 WRONG = {
@@ -19,12 +25,14 @@ WRONG = {
     "dimensions": [*COUNT],
     "normalized": [1, None, "true"],
     "truncate": [0, None, "no"],
-    "batch_size": [*COUNT, None, 513],
-    "max_concurrency": [*COUNT, None, 513],
+    "batch_size": [*COUNT, 513],
+    "max_concurrency": [*COUNT, 513],
     "max_retries": [-1, 1.0, "1", True, None, 101],
     "timeout": [0, -1, math.inf, math.nan, "60", None, True, Decimal(3)],
     "deadline": [0, -1, math.inf, math.nan, "60", True, Decimal(3)],
     "api_key": [3, b"jina_x", ["jina_x"]],
+    "headers": ["X-Team: a", ["X-Team"], 3, {1: "a"}, {"X Team": "a"}, {"": "a"}, {"X-Team": 3}, {"X-Team": None}],
+    "transport": [3, "httpx.AsyncHTTPTransport", []],
     "base_url": [None, 3, b"https://api.jina.ai", "", "ftp://a.b", "https://user:word@a.b", "https://a.b?c=d"],
     "requests_per_minute": [*COUNT],
     "tokens_per_minute": [*COUNT],
@@ -43,11 +51,13 @@ RIGHT = {
     "dimensions": [None, 64, 1024],
     "normalized": [False],
     "truncate": [True],
-    "batch_size": [1, 512],
-    "max_concurrency": [1, 512],
+    "batch_size": [None, 1, 512],
+    "max_concurrency": [None, 1, 512],
     "max_retries": [0, 100],
     "timeout": [0.01, 1, 3600.0],
     "api_key": [None, "jina_x", Secret("jina_x")],
+    "headers": [None, {"X-Team": "shop"}, {"authorization": "Basic YTpi"}],
+    "transport": [None, list],
     "base_url": ["https://a.b"],
     "requests_per_minute": [None, 1],
     "tokens_per_minute": [None, 1],
@@ -82,7 +92,7 @@ def test_a_wrong_value_is_refused_by_name(name, value):
 def test_right_values_are_taken(name, value):
     config = JinaClip(**{name: value}).config
     assert config == EmbedderConfig(**{name: value})
-    if name not in ("api_key", "base_url"):
+    if name not in ("api_key", "headers", "base_url"):
         assert getattr(config, name) == value
 
 
@@ -105,7 +115,7 @@ def test_configurations_cannot_be_changed_but_copied():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.batch_size = 3
     other = config.replace(batch_size=3)
-    assert (other.batch_size, config.batch_size, other.key.reveal()) == (3, 64, "jina_x")
+    assert (other.batch_size, config.batch_size, other.key.reveal()) == (3, None, "jina_x")
     assert EmbedderConfig(**config.options()) == config
     with pytest.raises(ConfigError, match="batch_size"):
         config.replace(batch_size=0)
@@ -189,6 +199,116 @@ def test_secrets_compare_by_content():
     assert len({Secret("a"), Secret("a"), Secret(None)}) == 2
     assert not Secret(None)
     assert Secret.wrap(Secret("a")) == Secret("a")
+
+
+# Headers and transport
+
+VALUE = "a-secret-value"
+HEADERS = {"X-Team": VALUE, "X-Shop": f"{VALUE} \xe9"}
+
+
+def test_headers_are_read_by_name_and_revealed_for_a_request_alone():
+    headers = EmbedderConfig(headers=HEADERS).extra_headers
+    assert headers.reveal() == HEADERS
+    assert headers["x-TEAM"] == Secret(VALUE)
+    assert list(headers) == ["X-Team", "X-Shop"] and "X-Other" not in headers
+    assert EmbedderConfig().extra_headers.reveal() == {}
+    assert EmbedderConfig(headers=headers).headers is headers
+
+
+def test_headers_compare_by_content():
+    one, other = Headers({"X-A": "1", "X-B": "2"}), Headers({"x-b": "2", "x-a": "1"})
+    assert one == other != Headers({"X-A": "1", "X-B": "3"})
+    assert len({one, other, Headers({})}) == 2
+    assert EmbedderConfig(headers=one) == EmbedderConfig(headers=other) != EmbedderConfig()
+
+
+@pytest.mark.parametrize("show", [repr, str, pprint.pformat, lambda thing: json.dumps(thing, default=str)])
+def test_values_of_headers_are_not_shown(show):
+    config = EmbedderConfig(headers=HEADERS)
+    clip = JinaClip(headers=HEADERS)
+    shown = [
+        config.headers,
+        config.options(),
+        dataclasses.asdict(config),
+        vars(clip),
+        vars(config),
+        dict(config.headers),
+    ]
+    for thing in [config, clip, copy.deepcopy(config), config.replace(batch_size=3), *shown]:
+        assert VALUE not in show(thing)
+    assert "X-Team" in repr(config)
+
+
+def test_headers_are_copied_and_leave_their_values_out_of_pickles():
+    config = EmbedderConfig(headers={**HEADERS, "Authorization": VALUE})
+    assert copy.copy(config.headers).reveal() == copy.deepcopy(config).extra_headers.reveal() != {}
+    for thing in (config, config.options(), JinaClip(headers=HEADERS), config.headers):
+        assert VALUE.encode() not in pickle.dumps(thing)
+    opened = pickle.loads(pickle.dumps(config))
+    assert list(opened.extra_headers) == ["X-Team", "X-Shop", "Authorization"]
+    with pytest.raises(ConfigError, match=r"'X-Team' did not travel in the pickle"):
+        opened.extra_headers.reveal()
+    with pytest.raises(AuthenticationError, match=r"'Authorization' did not travel in the pickle"):
+        _ = opened.authorization
+    assert opened.replace(headers=HEADERS).extra_headers.reveal() == HEADERS
+
+
+BAD_HEADERS = [
+    ({"X-Team": f"{VALUE}\r\nX-Other: 1"}, "X-Team"),
+    ({"X-Team": f"{VALUE}\n"}, "X-Team"),
+    ({"X-Team": f"{VALUE}\0"}, "X-Team"),
+    ({"X-Team": f"{VALUE}\u20ac"}, "X-Team"),
+    ({"X-Team": " "}, "X-Team"),
+    ({"X-Team": VALUE.encode()}, "'X-Team' is of type bytes"),
+    ({"X-Team": [VALUE]}, "'X-Team' is of type list"),
+    ({"X-Team": Secret.wrap(3)}, "X-Team"),
+    ({"X-Team": VALUE, "x-team": VALUE}, "'x-team' is there twice"),
+    ({f"X-Team: {VALUE}": "1"}, "'X-Team'"),
+    ({f"X-Team\n{VALUE}": "1"}, "'X-Team'"),
+    ({f"jina_{VALUE}": "1"}, "API key"),
+    *(({name: VALUE}, name) for name in ("Host", "content-length", "Transfer-Encoding", "CONNECTION")),
+    *(({name: VALUE}, name) for name in ("Content-Type", "accept-encoding")),
+]
+
+
+@pytest.mark.parametrize("make", [EmbedderConfig, JinaClip])
+@pytest.mark.parametrize(("headers", "named"), BAD_HEADERS, ids=repr)
+def test_a_wrong_header_is_refused_by_name_and_its_value_not_shown(make, headers, named):
+    with pytest.raises(ConfigError, match=named) as caught:
+        make(headers=headers)
+    assert caught.value.option == "headers"
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    frames = [line for line in told if f'File "{__file__}"' not in line]
+    assert VALUE not in "".join(frames) + str(caught.value)
+
+
+def test_an_authorization_among_the_headers_replaces_the_key(monkeypatch):
+    assert EmbedderConfig(api_key="jina_x").authorization.reveal() == "Bearer jina_x"
+    with pytest.raises(AuthenticationError, match="no API key"):
+        _ = EmbedderConfig(headers=HEADERS).authorization
+    monkeypatch.setenv("JINA_API_KEY", "jina_of_the_environment")
+    for key in (None, "jina_x"):
+        config = EmbedderConfig(api_key=key, headers={"authorization": "Basic YTpi"})
+        assert config.authorization.reveal() == "Basic YTpi"
+        assert not config.key
+
+
+def test_values_that_other_libraries_keep_secret_are_unwrapped():
+    class SecretStr:
+        def get_secret_value(self):
+            return VALUE
+
+    config = EmbedderConfig(headers={"X-Team": SecretStr(), "X-Shop": Secret(VALUE)})
+    assert config.extra_headers.reveal() == {"X-Team": VALUE, "X-Shop": VALUE}
+
+
+def test_a_transport_travels_if_it_can_and_is_not_shown():
+    config = EmbedderConfig(transport=dict)
+    assert pickle.loads(pickle.dumps(config)).transport is copy.deepcopy(config).transport is dict
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(EmbedderConfig(transport=lambda: None))
+    assert VALUE not in repr(EmbedderConfig(transport=functools.partial(dict, proxy=VALUE)))
 
 
 @pytest.mark.parametrize("background", [None, 5, "white", (1, 2), (1, 2, 256), (1, 2, None), {1, 2, 3}])

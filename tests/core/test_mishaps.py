@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 
 import numpy as np
@@ -112,14 +113,49 @@ def test_hanging_pictures_hold_up_neither_cancelling_nor_the_end_of_the_program(
     assert (done.stdout, done.stderr) == ("timed out\n", "")
 
 
-async def test_what_a_source_raises_comes_back_with_what_was_paid_for(clip, run):
+async def test_what_a_source_raises_comes_back_with_what_was_paid_for(clip, server, run):
+    """That which is in flight at that moment, too; what waits is not sent."""
+    server.configure(base_ms=300)
+    one = clip(batch_size=20, max_concurrency=3)
+
     def source():
         yield from (f"text {i}" for i in range(200))
+        while server.ledger()["requests"] < 3:
+            pass
         raise ValueError("row 201 is unreadable")
 
     with pytest.raises(ValueError, match="row 201") as caught:
-        await run(clip(batch_size=20), "embed_documents", source())
-    assert caught.value.partial.ok.sum() >= 100
+        await run(one, "embed_documents", source())
+    totals = server.ledger()
+    assert totals["requests"] == one.usage.requests == 3
+    assert caught.value.partial.ok.sum() == one.usage.items == totals["texts"]
+    assert (one.usage.maybe_billed, one.usage.tokens) == (0, totals["tokens"])
+
+
+@pytest.mark.parametrize("fault", ["auth_401", "balance_402"])
+async def test_what_is_in_flight_when_a_call_fails_is_kept(clip, server, run, fault):
+    """It is paid for: the call that goes on from there must not pay for it again."""
+    server.configure(base_ms=300, poison={"text 0": fault})
+    one = clip(batch_size=1, max_concurrency=3)
+    with pytest.raises(JinaClipError) as caught:
+        await run(one, "embed_documents", [f"text {i}" for i in range(9)])
+    assert caught.value.partial.successes()[0].tolist() == [1, 2]
+    assert (one.usage.items, one.usage.maybe_billed, server.ledger()["requests"]) == (2, 0, 3)
+
+
+async def test_an_interrupt_inside_a_source_waits_for_nothing(clip, server):
+    server.configure(script=["hang"])
+
+    def source():
+        yield "text"
+        while not server.ledger()["requests"]:
+            pass
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        clip().embed_documents(source())
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

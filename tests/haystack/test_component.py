@@ -32,6 +32,7 @@ SOURCE = Path(haystack_jinaclip.__file__).parents[1]
 OWN = {
     "api_key": "a Secret",
     "device": "None stands for auto",
+    "headers": "values are Secrets",
     "image_policy": "plain values for YAML",
 }
 TEXT_ONLY = {"prefix", "suffix", "truncate"}
@@ -53,6 +54,8 @@ CHANGED = {
     "max_retries": 1,
     "timeout": 5.0,
     "deadline": 20.0,
+    "headers": {"X-Team": Secret.from_env_var("MY_TEAM", strict=False)},
+    "transport": dict,
     "base_url": "https://example.org/v1/embeddings",
     "requests_per_minute": 10,
     "tokens_per_minute": 1000,
@@ -124,15 +127,17 @@ def test_customary_parameters_can_be_given_by_place(kind) -> None:
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("values", [{}, CHANGED], ids=["defaults", "changed"])
 def test_a_dictionary_gives_the_embedder_back(kind, values) -> None:
-    """Every parameter, through JSON."""
+    """Every parameter but `transport`, through JSON."""
     chosen = {name: value for name, value in values.items() if name in options_of(kind)}
     made = kind(**chosen)
     data = json.loads(json.dumps(made.to_dict()))
     assert data["type"] == f"{kind.__module__}.{kind.__name__}"
-    assert data["init_parameters"].keys() == options_of(kind).keys()
+    saved = options_of(kind).keys() - {"transport"}
+    assert data["init_parameters"].keys() == saved
+    chosen.pop("transport", None)
     again = kind.from_dict(data)
     assert vars(again).keys() == vars(made).keys()
-    assert all(getattr(again, name) == getattr(made, name) for name in options_of(kind))
+    assert all(getattr(again, name) == getattr(made, name) for name in saved)
     assert again.to_dict() == made.to_dict() == default_from_dict(kind, data).to_dict()
     assert not chosen or all(getattr(again, name) == value for name, value in chosen.items())
 
@@ -197,6 +202,66 @@ def test_a_token_is_never_saved_and_a_bare_str_never_taken(kind) -> None:
         with pytest.raises(TypeError, match="must be a haystack Secret") as caught:
             kind(api_key=value)
         assert "abcdefgh" not in str(caught.value)
+
+
+TEAM = "a-secret-team"
+
+
+@pytest.mark.parametrize("kind", EMBEDDERS)
+def test_headers_are_resolved_at_warm_up(kind, monkeypatch) -> None:
+    """Haystack's Secrets and str side by side, also after a pipeline was saved and loaded."""
+    made = kind(headers={"X-Team": Secret.from_env_var("MY_TEAM")}, api_key=Secret.from_token("jina_x"))
+    monkeypatch.setenv("MY_TEAM", TEAM)
+    assert made.warm_up().config.extra_headers.reveal() == {"X-Team": TEAM}
+    mixed = kind(headers={"X-Team": Secret.from_token(TEAM), "X-Shop": "a"}, api_key=Secret.from_token("jina_x"))
+    assert mixed.warm_up().config.extra_headers.reveal() == {"X-Team": TEAM, "X-Shop": "a"}
+    monkeypatch.setenv("JINA_API_KEY", "jina_x")
+    saved = pipeline_of(kind(headers={"X-Team": Secret.from_env_var("MY_TEAM")})).dumps()
+    assert TEAM not in saved
+    loaded = Pipeline.loads(saved).get_component("embedder")
+    assert loaded.warm_up().config.extra_headers.reveal() == {"X-Team": TEAM}
+
+
+def test_an_authorization_among_the_headers_needs_no_key(monkeypatch) -> None:
+    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+    monkeypatch.delenv("JINA_API_KEY", raising=False)
+    monkeypatch.setenv("GATEWAY", "Basic YTpi")
+    made = JinaClipTextEmbedder(headers={"authorization": Secret.from_env_var("GATEWAY")})
+    assert made.warm_up().config.authorization.reveal() == "Basic YTpi"
+
+
+@pytest.mark.parametrize("unset", [Secret.from_env_var("UNSET"), Secret.from_env_var("UNSET", strict=False)])
+def test_a_header_whose_variable_is_not_set_is_a_value_error(unset, monkeypatch) -> None:
+    monkeypatch.setenv("JINA_API_KEY", "jina_x")
+    with pytest.raises(ValueError, match=r"UNSET|X-Team"):
+        JinaClipTextEmbedder(headers={"X-Team": unset}).warm_up()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_values_of_headers_are_never_saved_nor_shown(kind) -> None:
+    """A str is left out of pickles too; Haystack's own Secret travels as it does everywhere."""
+    for value in (TEAM, Secret.from_token(TEAM)):
+        made = kind(headers={"X-Team": value})
+        with pytest.raises(ValueError, match="Cannot serialize"):
+            made.to_dict()
+        seen = [repr(made), str(vars(made)), str(made._options()), str(made._config()), repr(made.headers)]
+        assert not [text for text in seen if TEAM in text]
+    made = kind(headers={"X-Team": TEAM})
+    assert TEAM.encode() not in pickle.dumps(made)
+    with pytest.raises(ConfigError, match=r"X-Team.* did not travel"):
+        pickle.loads(pickle.dumps(made))._headers().reveal()
+    for headers in ({"X-Team": f"{TEAM}\n"}, TEAM, {"Host": TEAM}, {"X Team": Secret.from_token(TEAM)}, {1: TEAM}):
+        with pytest.raises(ConfigError, match="headers") as caught:
+            kind(headers=headers)
+        assert TEAM not in str(caught.value)
+
+
+def test_a_transport_is_not_saved_and_travels_with_copies_and_pickles() -> None:
+    made = JinaClipTextEmbedder(api_key=Secret.from_token("jina_x"), transport=dict)
+    for other in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert other.transport is other.warm_up().config.transport is dict
+    with pytest.raises(ConfigError, match="transport=3"):
+        JinaClipTextEmbedder(transport=3)
 
 
 @pytest.mark.parametrize("wrong", ["blank text", "wrong width", "refused"])

@@ -123,7 +123,7 @@ async def test_sync_and_async_agree(make) -> None:
 
 
 def test_run_async_leaves_the_loop_free(hosted, server) -> None:
-    """Eight queries are in flight together while the loop goes on turning, in one thread."""
+    """Eight queries go together while the loop goes on turning."""
     server.configure(base_ms=60)
     made = JinaClipTextEmbedder(**hosted)
 
@@ -137,7 +137,9 @@ def test_run_async_leaves_the_loop_free(hosted, server) -> None:
         return turns
 
     assert asyncio.run(ask()) > 100
-    assert server.ledger()["in_flight_max"] == 8
+    books = server.ledger()
+    assert books["answered"] == {"1": 8}
+    assert books["requests"] < 8, "they share requests"
 
 
 def test_several_loops_in_a_row(make) -> None:
@@ -184,7 +186,10 @@ async def test_a_query_for_documents_and_documents_for_a_query_differ(make, run)
 
 
 async def test_the_usage_of_a_run_is_its_own(hosted, server) -> None:
-    """Of fifty queries and lists at once: their metas add up to the bill, and equal what each costs alone."""
+    """Of fifty queries and lists at once: their metas add up to the bill, and each has its share of it.
+
+    A request that several runs share has one bill, which is divided by what each part was estimated to cost.
+    """
     server.configure(base_ms=20)
     text, image = JinaClipTextEmbedder(**hosted), JinaClipImageEmbedder(**hosted)
     documents = JinaClipDocumentEmbedder(**hosted, progress_bar=False)
@@ -194,9 +199,8 @@ async def test_the_usage_of_a_run_is_its_own(hosted, server) -> None:
     runs += map(documents.run_async, lists)
     tokens = [result["meta"]["usage"]["total_tokens"] for result in await asyncio.gather(*runs)]
     assert len(tokens) == 50 and sum(tokens) == server.ledger()["tokens"]
-    alone = [text.run("word " * i)["meta"]["usage"]["total_tokens"] for i in (1, 30)]
-    assert [tokens[0], tokens[29]] == alone and alone[0] < alone[1]
-    assert set(tokens[30:40]) == {4000}
+    assert 0 < tokens[0] < tokens[29]
+    assert tokens[30:40] == pytest.approx([4000] * 10, rel=0.05)
     for made in (text, image, documents):
         await made.close_async()
 

@@ -88,6 +88,9 @@ def test_a_misspelt_option_is_refused(name: str) -> None:
         {"timeout": "5"},
         {"normalized": 1},
         {"image_policy": {"max_byte": 1}},
+        {"headers": "X-Team: shop"},
+        {"headers": {"X-Team": 1}},
+        {"transport": 3},
     ],
     ids=str,
 )
@@ -182,10 +185,46 @@ def test_no_picture_of_the_object_shows_the_key(server: Server) -> None:
     assert KEY.encode() not in pickle.dumps(one)
 
 
+@pytest.mark.parametrize("wrap", [str, SecretStr])
+def test_values_of_headers_reach_the_core_and_are_shown_nowhere(wrap: Any) -> None:
+    one = JinaClipEmbeddings(api_key="jina_test_a", headers={"X-Team": wrap(KEY)})
+    again = JinaClipEmbeddings(**one.model_dump())
+    for other in (one, again, copy.copy(one), copy.deepcopy(one), one.model_copy(update={"dimensions": 64})):
+        assert other.clip.config.extra_headers.reveal() == {"X-Team": KEY}
+    shown = [repr(one), str(one), dumps(one), repr(one.model_dump()), one.model_dump_json(), repr(vars(one))]
+    assert [text for text in [*shown, repr(vars(one.clip))] if KEY in text] == []
+    assert json.loads(one.model_dump_json())["headers"] == {"X-Team": "**********"}
+    assert KEY.encode() not in pickle.dumps(one)
+    with pytest.raises(ConfigError, match=r"X-Team.* did not travel"):
+        pickle.loads(pickle.dumps(one)).clip.config.extra_headers.reveal()
+
+
+def test_an_authorization_among_the_headers_needs_no_key() -> None:
+    made = JinaClipEmbeddings(headers={"Authorization": "Basic YTpi"})
+    assert made.api_key is None
+    assert made.clip.config.authorization.reveal() == "Basic YTpi"
+    with pytest.raises(AuthenticationError, match="JINA_API_KEY"):
+        JinaClipEmbeddings(headers={"X-Team": "shop"})
+
+
+def test_a_transport_is_in_no_dump_and_travels_with_copies_and_pickles() -> None:
+    one = JinaClipEmbeddings(api_key=KEY, transport=dict)
+    assert "transport" not in one.model_dump()
+    for other in (one, copy.deepcopy(one), one.model_copy(), pickle.loads(pickle.dumps(one))):
+        assert other.transport is other.clip.config.transport is dict
+
+
+def test_options_have_a_schema() -> None:
+    assert {"headers", "transport"} <= JinaClipEmbeddings.model_json_schema()["properties"].keys()
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"api_key": KEY, "dimensions": 0},
+        {"api_key": "jina_test_a", "headers": {"X-Team": KEY + "\n"}},
+        {"api_key": "jina_test_a", "headers": KEY},
+        {"api_key": "jina_test_a", "headers": {"X-Team": KEY}, "dimensions": 0},
         {"api_key": KEY, "batch_size": "many"},
         {"apikey": KEY},
         {"jina_api_key": KEY, "colour": "red"},

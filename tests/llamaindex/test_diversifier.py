@@ -68,7 +68,7 @@ async def test_results_of_a_query_over_the_catalogue_look_different_first(shop, 
 
 
 async def test_pictures_are_embedded_where_the_store_gave_no_vector(embed, server, files, post):
-    """Of every kind of node, in one request; text nodes and what cannot be opened keep their place."""
+    """Of every kind of node, each once; text nodes and what cannot be opened keep their place."""
     made = embed()
     data = Path(files[3]).read_bytes()  # noqa: ASYNC240
     nodes = [
@@ -88,7 +88,7 @@ async def test_pictures_are_embedded_where_the_store_gave_no_vector(embed, serve
     assert sorted(order) == list(range(8))
     assert (order[0], order[3], order[6]) == (0, 3, 6)
     assert order.index(2) == 7  # the picture that is there twice comes last
-    assert (server.ledger()["requests"], server.ledger()["texts"]) == (1, 0)
+    assert (server.ledger()["images"], server.ledger()["texts"]) == (3, 0)
 
 
 async def test_nodes_and_scores_stay_as_they_are(embed, files, post):

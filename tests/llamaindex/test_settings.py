@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 import llamaindex_jinaclip
 from jinaclip import ConfigError, ImagePolicy, InputError, JinaClip
-from jinaclip.hosts import EmbedderConfig
+from jinaclip.hosts import MAX_BATCH, EmbedderConfig
 from llamaindex_jinaclip import JinaClipEmbedding
 from tests.tiny import make_checkpoint
 
@@ -57,6 +57,8 @@ OTHER = {
     "show_progress": True,
 }
 """A value of each option that is not its default."""
+UNSAVED = {"api_key", "headers", "transport"}
+"""Options that no dump holds."""
 
 
 def variants():
@@ -69,11 +71,12 @@ def test_every_option_of_the_core_is_a_field_of_the_same_name_type_and_default()
     types, theirs = typing.get_type_hints(JinaClipEmbedding), typing.get_type_hints(EmbedderConfig)
     for item in dataclasses.fields(EmbedderConfig):
         name = WORDS.get(item.name, item.name)
-        assert ours[name].get_default(call_default_factory=True) == getattr(EmbedderConfig(), item.name) or (
-            name == "api_key" and ours[name].default is None
-        )
-        if name != "api_key":
+        default = {"api_key": None, "embed_batch_size": MAX_BATCH}.get(name, getattr(EmbedderConfig(), item.name))
+        assert ours[name].get_default(call_default_factory=True) == default, name
+        if name not in ("api_key", "embed_batch_size"):
             assert types[name] == theirs[item.name], name
+    assert types["embed_batch_size"] is int
+    assert OTHER.keys() | UNSAVED == {item.name for item in dataclasses.fields(EmbedderConfig)}
     own = set(ours) - {WORDS.get(item.name, item.name) for item in dataclasses.fields(EmbedderConfig)}
     assert own == {"callback_manager", "num_workers", "embeddings_cache", "rate_limiter", "fusion_weight"}
 
@@ -104,13 +107,25 @@ def test_an_option_reaches_the_core_and_comes_back_from_a_dump(option):
     assert made.to_dict() != JinaClipEmbedding().to_dict()
 
 
+def test_the_default_batch_size_is_learnt():
+    """LlamaIndex's field is an int, so that None stands as the largest there."""
+    made = JinaClipEmbedding()
+    changed = JinaClipEmbedding(embed_batch_size=7)
+    changed.embed_batch_size = MAX_BATCH
+    given = [JinaClipEmbedding(embed_batch_size=MAX_BATCH), JinaClipEmbedding(batch_size=None), changed]
+    for one in (made, *given, JinaClipEmbedding.from_dict(made.to_dict())):
+        assert (one.embed_batch_size, one.clip.config.batch_size) == (MAX_BATCH, None)
+    assert JinaClipEmbedding(embed_batch_size=511).clip.config.batch_size == 511
+
+
 @pytest.mark.parametrize("option", [*variants(), {"fusion_weight": 0.3}], ids=str)
 def test_every_option_changes_the_ingestion_hash(option):
     """And the key does not."""
     nodes = [TextNode(text="red")]
     plain = get_transformation_hash(nodes, JinaClipEmbedding())
     assert get_transformation_hash(nodes, JinaClipEmbedding(**option)) != plain
-    assert get_transformation_hash(nodes, JinaClipEmbedding(api_key=KEY)) == plain
+    secrets = JinaClipEmbedding(api_key=KEY, headers={"X-Team": KEY}, transport=dict)
+    assert get_transformation_hash(nodes, secrets) == plain
 
 
 def test_a_dump_gives_the_same_vectors(embed, files):
@@ -182,7 +197,7 @@ def test_a_spent_budget_is_not_forgotten_by_setting_something_else(embed):
     for name, value in (("embed_batch_size", 3), ("dimensions", 64)):
         with pytest.raises(ConfigError, match=f"{name} cannot be set while part of token_budget is spent"):
             setattr(made, name, value)
-    assert made.embed_batch_size == 64
+    assert made.embed_batch_size == 512
     made.token_budget = 500
     made.dimensions = 64
     assert made.clip.usage.tokens == 0
@@ -219,11 +234,47 @@ def test_the_key_is_in_no_dump_event_repr_or_traceback():
             assert KEY not in str(error) + str([frame.locals for frame in ours])
 
 
+def test_values_of_headers_are_in_no_dump_pickle_repr_or_traceback():
+    """Given at first or set later, as text or as SecretStr; a pickle keeps the names and says what is missing."""
+    made = [JinaClipEmbedding(headers={"X-Team": KEY}), JinaClipEmbedding(headers={"X-Team": SecretStr(KEY)})]
+    made.append(JinaClipEmbedding())
+    made[2].headers = {"X-Team": KEY}
+    for one in made:
+        copies = copy.deepcopy(one), one.model_copy(), one.model_copy(update={"dimensions": 64})
+        assert [two.clip.config.extra_headers.reveal() for two in (one, *copies)] == [{"X-Team": KEY}] * 4
+        shown = [repr(one), str(one.to_dict()), one.to_json(), str(one.to_payload()), str(vars(one)), repr(one.headers)]
+        assert not [text for text in shown if KEY in text]
+        assert KEY.encode() not in pickle.dumps(one)
+        opened = pickle.loads(pickle.dumps(one))
+        with pytest.raises(ConfigError, match=r"X-Team.* did not travel"):
+            opened.clip.config.extra_headers.reveal()
+        opened.headers = one.headers
+        assert opened.clip.config.extra_headers.reveal() == {"X-Team": KEY}
+        assert not {"headers", "transport"} & one.to_dict().keys()
+    for headers in ({"X-Team": KEY + "\n"}, KEY, {"Host": KEY}):
+        with pytest.raises(ConfigError, match="headers") as caught:
+            JinaClipEmbedding(headers=headers)
+        told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        ours = [frame for frame in told.stack if "llamaindex_jinaclip" in frame.filename]
+        assert ours
+        assert KEY not in str(caught.value) + str([frame.locals for frame in ours])
+
+
+def test_a_transport_travels_with_copies_and_pickles():
+    made = JinaClipEmbedding(transport=dict)
+    for one in (made, copy.deepcopy(made), made.model_copy(), pickle.loads(pickle.dumps(made))):
+        assert one.transport is one.clip.config.transport is dict
+    made.transport = None
+    assert made.clip.config.transport is None
+    with pytest.raises(ConfigError, match="transport=3"):
+        made.transport = 3
+
+
 def test_the_payload_says_what_made_the_vectors():
     """Class, model and what bears on the vectors."""
     payload = JinaClipEmbedding(api_key=KEY, dimensions=64).to_payload()
     assert payload["class_name"] == "JinaClipEmbedding"
-    assert (payload["model_name"], payload["embed_batch_size"], payload["dimensions"]) == ("jina-clip-v2", 64, 64)
+    assert (payload["model_name"], payload["embed_batch_size"], payload["dimensions"]) == ("jina-clip-v2", 512, 64)
     json.dumps(payload)
 
 

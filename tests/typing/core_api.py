@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, assert_type
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
@@ -23,7 +24,7 @@ from jinaclip import (
     fuse,
     truncate,
 )
-from jinaclip.errors import RateLimitError
+from jinaclip.errors import ClosedError, RateLimitError
 
 Vectors = npt.NDArray[np.float32]
 
@@ -34,6 +35,8 @@ def make() -> None:
     JinaClip("jina-clip-v2", api_key="...", dimensions=256, base_url="http://gpu-box:8000", timeout=30, deadline=10.5)
     JinaClip(model="./folder", backend="local", device="cuda", dtype="bfloat16")
     JinaClip(image_policy=ImagePolicy(allowed_roots="any", formats=("PNG",)), image_resize="pad", url_mode="forward")
+    JinaClip(batch_size=None, max_concurrency=None, headers={"X-Team": "shop"}, transport=httpx.AsyncHTTPTransport)
+    JinaClip(batch_size=64, max_concurrency=8, headers=None, transport=lambda: httpx.AsyncHTTPTransport(proxy="..."))
     with JinaClip() as clip:
         assert_type(clip, JinaClip)
 
@@ -41,6 +44,9 @@ def make() -> None:
 def wrong() -> None:
     JinaClip(backend="cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     JinaClip(bach_size=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JinaClip(headers={"X-Team": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    JinaClip(transport=httpx.AsyncHTTPTransport())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    JinaClip(transport=httpx.HTTPTransport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     JinaClip(timeout="60")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -114,6 +120,8 @@ def errors(clip: JinaClip) -> Iterator[Any]:
         clip.embed_documents(["a"])
     except RateLimitError as error:
         yield error.retry_after
+    except ClosedError as error:
+        assert_type(error.retryable, bool)
     except InputError as error:
         assert_type(error.index, int | None)
     except APIError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 from haystack import Document, Pipeline
 from haystack.components.embedders.types import DocumentEmbedder, TextEmbedder
 from haystack.dataclasses import ByteStream, ImageContent
@@ -39,6 +40,8 @@ text = JinaClipTextEmbedder(
     timeout=10,
     deadline=20.0,
     base_url="https://api.jina.ai",
+    headers={"X-Team": "shop", "X-Shop": key},
+    transport=httpx.AsyncHTTPTransport,
     requests_per_minute=100,
     tokens_per_minute=None,
     token_budget=10_000,
@@ -64,6 +67,8 @@ texts = JinaClipDocumentEmbedder(
     raise_on_failure=False,
 )
 images = JinaClipDocumentImageEmbedder(root_path="images", file_path_meta_field="path", image_policy=policy)
+learnt = JinaClipDocumentEmbedder(batch_size=None, max_concurrency=None, headers={"X-Team": "shop"}, transport=None)
+secret = JinaClipDocumentEmbedder(headers={"X-Team": key})
 products = JinaClipFusedDocumentEmbedder(weight=0.3, prefix="a ", root_path=None)
 ranker = JinaClipDiversityRanker(top_k=3, clusters=2, method="mmr", lambda_mult=0.3, seed=1)
 

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import assert_type
 
+import httpx
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -40,6 +41,8 @@ JinaClipEmbeddings(
     timeout=60,
     deadline=2.5,
     base_url="https://api.jina.ai",
+    headers={"X-Team": "shop"},
+    transport=httpx.AsyncHTTPTransport,
     requests_per_minute=500,
     tokens_per_minute=1_000_000,
     token_budget=10_000,
@@ -49,6 +52,9 @@ JinaClipEmbeddings(
     url_mode="forward",
     show_progress=True,
 )
+
+
+JinaClipEmbeddings(batch_size=None, max_concurrency=None, headers=None, transport=None)
 
 
 class Tagged(JinaClipEmbeddings):
@@ -63,6 +69,7 @@ ours = JinaClipEmbeddings()
 assert_type(ours.clip, JinaClip)
 assert_type(ours.model, str)
 assert_type(ours.dimensions, int | None)
+assert_type(ours.batch_size, int | None)
 assert_type(ours.deadline, float | None)
 assert_type(ours.model_copy(update={"dimensions": 64}), JinaClipEmbeddings)
 assert_type(ours.clip.usage, Usage)

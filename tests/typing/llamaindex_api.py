@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import assert_type
 
+import httpx
 import numpy as np
 from llama_index.core import VectorStoreIndex
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
@@ -40,6 +41,8 @@ JinaClipEmbedding(
     deadline=None,
     api_key=None,
     base_url="https://api.jina.ai",
+    headers={"X-Team": "shop"},
+    transport=httpx.AsyncHTTPTransport,
     requests_per_minute=None,
     tokens_per_minute=None,
     token_budget=1_000_000,
@@ -61,6 +64,8 @@ embed.fusion_weight = 0
 embed.dimensions = 64
 embed.api_key = "jina_..."
 embed.deadline = 5
+embed.headers = {"X-Team": "shop"}
+embed.max_concurrency = None
 assert_type(embed.clip, JinaClip)
 assert_type(embed.embed_batch_size, int)
 assert_type(embed.model_copy(update={"dimensions": 64}), JinaClipEmbedding)

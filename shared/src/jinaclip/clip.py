@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -22,6 +21,7 @@ from jinaclip.call.usage import CallMeter, Meter, Usage
 from jinaclip.config import EmbedderConfig, configured
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
 from jinaclip.inputs import Image, ImageLike, Pair, Text, iterate
+from jinaclip.process import check_not_ending, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
 from jinaclip.specs import ModelSpec, find_spec
 from jinaclip.vectors import Vectors, check_weight
@@ -126,7 +126,7 @@ class JinaClip:
 
     async def aembed(self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document") -> Results:
         """`embed` without blocking the event loop."""
-        return await self.arun(await asyncio.to_thread(self._read_items, items, task, snapshot=True))
+        return await self.arun(await run_in_thread(self._read_items, items, task, snapshot=True))
 
     def run(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
         """Embeds what a request asks for; see `jinaclip.hosts`, for authors of adapters.
@@ -152,7 +152,7 @@ class JinaClip:
         if request.quick:
             call = self._call(request, show_progress)
         else:
-            call = await asyncio.to_thread(self._call, request, show_progress)
+            call = await run_in_thread(self._call, request, show_progress)
         if request.total != 0:
             with call.ending():
                 await self._backend.aembed(call)
@@ -168,6 +168,7 @@ class JinaClip:
         return Reader(self.config.image_policy, snapshot=snapshot)
 
     def _call(self, request: Request, show_progress: bool | None) -> Call:
+        check_not_ending()
         if self.config.token_budget is not None and request.total is not None:
             self.check_budget(sum(self._costs(request)[0]))
         progress = self.config.show_progress if show_progress is None else show_progress
@@ -229,7 +230,7 @@ class JinaClip:
 
     async def aembed_image(self, image: ImageLike) -> Vectors:
         """`embed_image` without blocking the event loop."""
-        request = await asyncio.to_thread(read_one, image, self.reader(snapshot=True).image, "image")
+        request = await run_in_thread(read_one, image, self.reader(snapshot=True).image, "image")
         return (await self._aembed(request))[0]
 
     def embed_images(self, images: Iterable[ImageLike]) -> Vectors:
@@ -246,7 +247,7 @@ class JinaClip:
 
     async def aembed_images(self, images: Iterable[ImageLike]) -> Vectors:
         """`embed_images` without blocking the event loop."""
-        return await self._aembed(await asyncio.to_thread(read_many, images, self.reader(snapshot=True).image, "image"))
+        return await self._aembed(await run_in_thread(read_many, images, self.reader(snapshot=True).image, "image"))
 
     def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
         """The text and the image of each pair as one vector, float32 of shape (n, d), always at length 1.
@@ -266,7 +267,7 @@ class JinaClip:
     async def aembed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
         """`embed_pairs` without blocking the event loop."""
         read = partial(self.reader(snapshot=True).pair, weight=check_weight(weight))
-        return await self._aembed(await asyncio.to_thread(read_many, pairs, read, "pair"))
+        return await self._aembed(await run_in_thread(read_many, pairs, read, "pair"))
 
     def _embed(self, request: Request) -> Vectors:
         return self.run(request, strict=True).unwrap()

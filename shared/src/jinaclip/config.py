@@ -12,11 +12,11 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
-from jinaclip.secret import KEY_SHAPE, Secret
+from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
 API_URL = "https://api.jina.ai/v1/embeddings"
 KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
@@ -27,23 +27,33 @@ Backend = Literal["api", "local"]
 ImageResize = Literal["model", "pad", "squash", "none"]
 UrlMode = Literal["fetch", "forward"]
 
+if TYPE_CHECKING:
+    import httpx
+
+    TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+else:
+    TransportFactory = Callable[[], Any]  # the same, for those who read annotations while httpx is not loaded
+
 P = ParamSpec("P")
 Owner = TypeVar("Owner")
 Check = Callable[[Any], str | None]
 """Takes a value. Returns what it should be, in words, or None if it is fine."""
 
 
+NO_HEADERS = Headers({})
 RENAMED = {"truncate_dim": "dimensions", "truncate_dimension": "dimensions", "concurrency": "max_concurrency"}
 """Names of options in other libraries, and ours for them."""
 
 
 def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenate[Owner, P], None]:
-    """Wraps `api_key` in a Secret before `init` runs, so that no frame of a later traceback shows the key."""
+    """Wraps `api_key` and `headers` before `init` runs, so that no frame of a later traceback shows what is secret."""
 
     @functools.wraps(init)
     def hide_and_init(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
         if "api_key" in options:
             options["api_key"] = Secret.wrap(options["api_key"])
+        if "headers" in options:
+            options["headers"] = Headers.wrap(options["headers"])
         problem = _find_misuse(args, options)
         if problem:
             args, options = (), {}  # type: ignore[assignment]
@@ -124,10 +134,11 @@ class EmbedderConfig:
     normalized: bool = True
     truncate: bool = False
     """Cut texts over 8192 tokens instead of refusing them."""
-    batch_size: int = 64
-    """Most items in one request or one pass."""
-    max_concurrency: int = 8
-    """Most requests in flight, over all objects of this process with the same key and base URL."""
+    batch_size: int | None = None
+    """Most items in one request or one pass; None is learnt, up to 512 (on the local backend: the engine's own, 64)."""
+    max_concurrency: int | None = None
+    """Most requests of this object in flight; None is learnt, for all objects of this process with the same key and
+    base URL together. Means nothing on the local backend."""
     max_retries: int = 4
     """For each request; a query gets at most 2. Waiting for a rate limit does not count."""
     timeout: float = 60.0
@@ -139,6 +150,12 @@ class EmbedderConfig:
     """None reads JINA_API_KEY, then JINAAI_API_KEY, when the first request is made."""
     base_url: str = API_URL
     """Host, prefix or full endpoint."""
+    headers: Headers | Mapping[str, str] | None = None
+    """More HTTP headers of every request to the API. Their values are secrets: shown nowhere, and they do not travel in
+    pickles, so that an object that was pickled needs them again. An Authorization among them replaces the key."""
+    transport: TransportFactory | None = field(default=None, repr=False)
+    """Makes the transport that requests to the API go through; None is our own. A pickle needs one that can be pickled,
+    such as a function of a module."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     token_budget: int | None = None
@@ -159,6 +176,7 @@ class EmbedderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_key", Secret.wrap(self.api_key))
+        object.__setattr__(self, "headers", Headers.wrap(self.headers))
         check_options(self, _CHECKS)
         object.__setattr__(self, "base_url", endpoint(self.base_url))
 
@@ -169,11 +187,13 @@ class EmbedderConfig:
 
     @property
     def key(self) -> Secret:
-        """The key to use now.
+        """The key to use now; an empty Secret if `headers` have an Authorization, which replaces it.
 
         Raises:
             AuthenticationError: there is no key, or it cannot be a key.
         """
+        if "Authorization" in self.extra_headers:
+            return Secret(None)
         given = Secret.wrap(self.api_key)
         key = given or next((found for name in KEY_VARIABLES if (found := Secret.wrap(os.environ.get(name)))), None)
         if not key:
@@ -185,8 +205,29 @@ class EmbedderConfig:
             raise AuthenticationError("the API key holds blanks or characters outside ASCII; it cannot be a key")
         return key
 
+    @property
+    def authorization(self) -> Secret:
+        """The value of the header Authorization to send now: that of `headers`, else the key's.
+
+        Raises:
+            AuthenticationError: there is neither, or the key cannot be a key.
+        """
+        own = self.extra_headers.get("Authorization")
+        if own is None:
+            return Secret(f"Bearer {self.key.reveal()}")
+        if not own:
+            raise AuthenticationError(
+                "the value of the header 'Authorization' did not travel in the pickle; set it again"
+            )
+        return own
+
+    @property
+    def extra_headers(self) -> Headers:
+        """`headers`, empty if there are none."""
+        return Headers.wrap(self.headers) or NO_HEADERS
+
     def options(self) -> dict[str, Any]:
-        """The options by name, the key as a Secret."""
+        """The options by name, the key as a Secret, the headers as Headers."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def replace(self, **changes: Any) -> EmbedderConfig:
@@ -341,12 +382,16 @@ _CHECKS: dict[str, Check] = {
     "dimensions": _integer(1, optional=True),
     "normalized": _instance(bool),
     "truncate": _instance(bool),
-    "batch_size": _integer(1, MAX_BATCH),
-    "max_concurrency": _integer(1, 512),
+    "batch_size": _integer(1, MAX_BATCH, optional=True),
+    "max_concurrency": _integer(1, 512, optional=True),
     "max_retries": _integer(0, 100),
     "timeout": _seconds,
     "deadline": lambda value: None if value is None else _seconds(value),
     "api_key": lambda value: None if value.kind == "str" else f"a str, not {value.kind}",
+    "headers": lambda value: None if value is None else value.problem,
+    "transport": lambda value: (
+        None if value is None or callable(value) else "a function that makes an httpx.AsyncBaseTransport, or None"
+    ),
     "base_url": _instance(str),
     "requests_per_minute": _integer(1, optional=True),
     "tokens_per_minute": _integer(1, optional=True),

@@ -8,6 +8,7 @@ JinaClipError
 ├── CheckpointError         local weights are missing, damaged or not what they claim
 ├── BudgetError             `token_budget` would be exceeded; nothing was sent
 ├── NotSentError            the call ended before this item was embedded
+├── ClosedError             the object was closed while the call was under way
 ├── DeadlineError           the whole call took longer than `deadline` (a TimeoutError too)
 └── APIError                the hosted API, or the way to it; `.status`, `.request_id`, `.retryable`
     ├── AuthenticationError   the key is missing, wrong or not allowed
@@ -35,6 +36,7 @@ __all__ = [
     "BadResponseError",
     "BudgetError",
     "CheckpointError",
+    "ClosedError",
     "ConfigError",
     "ConversionError",
     "DeadlineError",
@@ -111,6 +113,12 @@ class BudgetError(JinaClipError):
 
 class NotSentError(JinaClipError):
     """The call ended, for a reason of its own, before this item was embedded."""
+
+    retryable = True
+
+
+class ClosedError(JinaClipError):
+    """The object was closed while the call was under way; what was embedded by then is in `.partial`."""
 
     retryable = True
 

@@ -1,16 +1,23 @@
-"""API keys, kept out of everything that people read."""
+"""API keys and the values of HTTP headers, kept out of everything that people read."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from jinaclip.errors import ConfigError
 
 KEY_SHAPE = re.compile(r"(jina_|Bearer\s+)[A-Za-z0-9_\-]{4,}")
 """What a key looks like in other people's text."""
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+OWN_HEADERS = ("Host", "Content-Length", "Transfer-Encoding", "Connection", "Content-Type", "Accept-Encoding")
+"""Headers that follow from the request itself."""
 
 
 class Secret:
-    """An API key that no repr, log, dump or pickle shows."""
+    """An API key, or the value of a header, that no repr, log, dump or pickle shows."""
 
     __slots__ = ("_value", "kind")
 
@@ -20,7 +27,7 @@ class Secret:
         """Type of what was given, for the check that refuses anything but a str."""
 
     def reveal(self) -> str:
-        """The key itself, for the request header alone."""
+        """The text itself, for the request header alone."""
         return self._value or ""
 
     def __bool__(self) -> bool:
@@ -54,3 +61,107 @@ class Secret:
         if value is not None and not isinstance(value, str):
             return cls(None, type(value).__name__)
         return cls(value.strip() or None if value else None)
+
+
+class Headers(Mapping[str, Secret]):
+    """HTTP headers by name, in whatever case. Names are shown; values are Secrets, which do not travel in pickles.
+
+    A header that was pickled has a name and no value, and `reveal` says so.
+    """
+
+    __slots__ = ("_hash", "_headers", "problem")
+
+    def __init__(self, headers: Any = ()) -> None:
+        """Never raises: a traceback would show its argument.
+
+        Args:
+            headers: a mapping of names to str, or to what else `Secret.wrap` takes.
+        """
+        self.problem = _find_problem(headers)
+        """What the headers should be, in words, or None if they are fine. Wrong ones are not kept."""
+        kept = {} if self.problem else {**headers}
+        self._headers = {name.lower(): (name, Secret.wrap(value)) for name, value in kept.items()}
+        self._hash = hash(frozenset(self._values().items()))
+
+    @classmethod
+    def wrap(cls, headers: Any) -> Headers | None:
+        """Headers, or None for None. Never raises; see `problem`."""
+        return headers if headers is None or isinstance(headers, Headers) else cls(headers)
+
+    def reveal(self) -> dict[str, str]:
+        """Names and values, for the request alone.
+
+        Raises:
+            ConfigError: a value stayed behind when the headers were pickled.
+        """
+        for name, value in self._headers.values():
+            if not value:
+                raise ConfigError(f"the value of the header {name!r} did not travel in the pickle; set headers again")
+        return {name: value.reveal() for name, value in self._headers.values()}
+
+    def __getitem__(self, name: str) -> Secret:
+        return self._headers[name.lower()][1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._headers.values())
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(map(repr, self))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and other._values() == self._values()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Headers], tuple[dict[str, Secret]]]:
+        return Headers, (dict(self),)
+
+    def __copy__(self) -> Headers:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Headers:
+        return self
+
+    def _values(self) -> dict[str, Secret]:
+        return {name: value for name, (_, value) in self._headers.items()}
+
+
+def _find_problem(headers: Any) -> str | None:
+    """What these headers should be, in words that hold no value, or None if they are fine."""
+    if not isinstance(headers, Mapping):
+        return f"a mapping of names to str, not {type(headers).__name__}"
+    seen: set[str] = set()
+    for name, value in headers.items():
+        problem = _find_problem_of(name, value)
+        if problem is None and name.lower() in seen:
+            problem = f"a mapping that has each header once, and {name!r} is there twice"
+        if problem is not None:
+            return problem
+        seen.add(name.lower())
+    return None
+
+
+def _find_problem_of(name: Any, value: Any) -> str | None:
+    """The same for one header."""
+    if not isinstance(name, str):
+        return f"a mapping of names to str, and a name is of type {type(name).__name__}"
+    if KEY_SHAPE.match(name):
+        return "a mapping of names to str, and an API key stands for a name"
+    if not HEADER_NAME.fullmatch(name):
+        start = HEADER_NAME.match(name)  # what follows can be the value
+        return "a mapping of names to str, and a name" + (f", {start[0]!r}...," if start else "") + " is no HTTP token"
+    if name.lower() in map(str.lower, OWN_HEADERS):
+        return f"a mapping without {', '.join(OWN_HEADERS)}, which jinaclip sets, and {name!r} is there"
+    if isinstance(value, Secret) and value.kind == "str":
+        text = value.reveal() or "left behind in a pickle"
+    else:
+        text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+    if not isinstance(text, str):
+        return f"a mapping of names to str, and the value of {name!r} is of type {type(text).__name__}"
+    if not text.strip() or not HEADER_VALUE.fullmatch(text):
+        return f"a mapping of names to one line of Latin-1 each, and the value of {name!r} is none"
+    return None

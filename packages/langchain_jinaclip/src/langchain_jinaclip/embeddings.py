@@ -5,14 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Annotated, Any, Self, overload
 
 from langchain_core.embeddings import Embeddings
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    SecretStr,
+    WithJsonSchema,
+)
 
 from jinaclip import AuthenticationError, ImagePolicy, JinaClip, Pair, hosts
-from jinaclip.hosts import Backend, EmbedderConfig, ImageResize, UrlMode, check_weight
+from jinaclip.hosts import (
+    Backend,
+    EmbedderConfig,
+    Headers,
+    ImageResize,
+    TransportFactory,
+    UrlMode,
+    check_weight,
+)
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
+
+WRAP_HEADERS = PlainValidator(Headers.wrap)
+MASK_HEADERS = PlainSerializer(lambda headers: dict.fromkeys(headers, "**********"), when_used="json-unless-none")
+HEADERS_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "null"}]}
+)
 
 
 def key_from_environment() -> SecretStr | None:
@@ -42,11 +66,14 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         model: also by the name `model_name`.
         api_key: for `backend="api"`; read from JINA_API_KEY, then JINAAI_API_KEY, when the object is made. A str
             becomes a SecretStr. Also by the name `jina_api_key`.
+        headers: HTTP headers of every request by name, values as str or SecretStr. They become
+            `jinaclip.hosts.Headers`, whose values are in no dump and no pickle. An Authorization replaces the key.
+        transport: in no dump; in a pickle, if it can be pickled.
 
     Raises:
         ValidationError: an option does not exist or is of the wrong type.
         ConfigError: an option is out of range, or does not fit the model.
-        AuthenticationError: `backend="api"`, and there is no key.
+        AuthenticationError: `backend="api"`, and there is neither a key nor an Authorization among `headers`.
     """
 
     # hidden, as a misspelt api_key has a key for its value
@@ -57,8 +84,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     dimensions: int | None = EmbedderConfig.dimensions
     normalized: bool = EmbedderConfig.normalized
     truncate: bool = EmbedderConfig.truncate
-    batch_size: int = EmbedderConfig.batch_size
-    max_concurrency: int = EmbedderConfig.max_concurrency
+    batch_size: int | None = EmbedderConfig.batch_size
+    max_concurrency: int | None = EmbedderConfig.max_concurrency
     max_retries: int = EmbedderConfig.max_retries
     timeout: float = EmbedderConfig.timeout
     deadline: float | None = EmbedderConfig.deadline
@@ -66,6 +93,10 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         default_factory=key_from_environment, validation_alias=AliasChoices("api_key", "jina_api_key")
     )
     base_url: str = EmbedderConfig.base_url
+    headers: Annotated[Headers | Mapping[str, str] | None, WRAP_HEADERS, MASK_HEADERS, HEADERS_SCHEMA] = None
+    transport: Annotated[TransportFactory | None, WithJsonSchema({"type": "null"})] = Field(
+        default=None, exclude=True, repr=False
+    )
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
@@ -83,6 +114,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     if not TYPE_CHECKING:  # type checkers make the signature from the fields
 
         def __init__(self, **options: Any) -> None:
+            options = {name: Headers.wrap(value) if name == "headers" else value for name, value in options.items()}
             plain = {*type(self).model_fields, "model_name"} - {"api_key"}
             for name in [name for name, value in options.items() if isinstance(value, str) and name not in plain]:
                 options[name] = SecretStr(options[name])  # before anything can fail with the key among its variables
@@ -91,7 +123,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             given = {name: options.get(name, getattr(self, name)) for name in JinaClipEmbeddings.model_fields}
             self._clip = JinaClip(**{**given, "image_policy": self.image_policy})
             if self.backend == "api":
-                _ = self._clip.config.key  # a missing one is reported here, not by the first search
+                _ = self._clip.config.authorization  # a missing one is reported here, not by the first search
 
     @property
     def clip(self) -> JinaClip:

@@ -6,16 +6,33 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 from llama_index.core.storage.kvstore.types import BaseKVStore
 
 from jinaclip import ConfigError, ImagePolicy, JinaClip
-from jinaclip.hosts import Backend, EmbedderConfig, ImageLike, ImageResize, UrlMode
+from jinaclip.hosts import (
+    MAX_BATCH,
+    Backend,
+    EmbedderConfig,
+    Headers,
+    ImageLike,
+    ImageResize,
+    TransportFactory,
+    UrlMode,
+)
 from llamaindex_jinaclip.cache import KeyedCache, Query
 from llamaindex_jinaclip.calls import embed_entries, embed_entry
 from llamaindex_jinaclip.entries import Entry, as_sequence, image_entry, text_entry
@@ -26,6 +43,9 @@ Vectors = list[Embedding]
 OPTIONS = {item.name: item.name for item in fields(EmbedderConfig)}
 OPTIONS |= {"model_name": OPTIONS.pop("model"), "embed_batch_size": OPTIONS.pop("batch_size")}
 """Our fields, and the core's words for them: LlamaIndex has two words of its own."""
+HEADERS_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "null"}]}
+)
 PAYLOAD = ("backend", "dimensions", "normalized", "image_resize", "fusion_weight")
 """Fields that say something about the vectors and can hold no secret."""
 
@@ -39,9 +59,9 @@ class JinaClipEmbedding(MultiModalEmbedding):
     object: `clip.usage` and `token_budget` start afresh, and local weights are loaded again. A copy shares the core
     object until a field of either is set; a pickle makes one of its own.
 
-    Every method hands all that it was given to the core in one call, which makes batches of `embed_batch_size` and
-    sends up to `max_concurrency` at once, sync or async. Around the call, as LlamaIndex does around a batch: events for
-    the dispatcher and the callback manager, one pair a call; `embeddings_cache`, for texts; and a permit of
+    Every method hands all that it was given to the core in one call, which makes batches of up to `embed_batch_size`
+    and sends up to `max_concurrency` at once, sync or async. Around the call, as LlamaIndex does around a batch: events
+    for the dispatcher and the callback manager, one pair a call; `embeddings_cache`, for texts; and a permit of
     `rate_limiter` for every `embed_batch_size` texts and images, all taken before the first request.
 
     An image is a path, an https or data: URL, bytes, `BytesIO`, a PIL image, an array or a `jinaclip.Image`. Called on
@@ -60,8 +80,9 @@ class JinaClipEmbedding(MultiModalEmbedding):
     dimensions: int | None = EmbedderConfig.dimensions
     normalized: bool = EmbedderConfig.normalized
     truncate: bool = EmbedderConfig.truncate
-    embed_batch_size: int = EmbedderConfig.batch_size
-    max_concurrency: int = EmbedderConfig.max_concurrency
+    embed_batch_size: int = MAX_BATCH
+    """Most items in one request or one pass; 512 is learnt, as None is in the core. Never None when read."""
+    max_concurrency: int | None = EmbedderConfig.max_concurrency
     max_retries: int = EmbedderConfig.max_retries
     timeout: float = EmbedderConfig.timeout
     deadline: float | None = EmbedderConfig.deadline
@@ -69,6 +90,13 @@ class JinaClipEmbedding(MultiModalEmbedding):
     """None reads JINA_API_KEY, then JINAAI_API_KEY. Read back it is a SecretStr, however it was given. Never dumped; a
     pickle holds it, for worker processes."""
     base_url: str = EmbedderConfig.base_url
+    headers: Annotated[Headers | Mapping[str, str] | None, HEADERS_SCHEMA] = Field(default=None, exclude=True)
+    """HTTP headers of every request, by name; values are str or SecretStr. Read back they are `jinaclip.hosts.Headers`,
+    which show no value. Never dumped, and a pickle holds names alone: set them again in the other process."""
+    transport: Annotated[TransportFactory | None, WithJsonSchema({"type": "null"})] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """Never dumped; a pickle holds it, if it can be pickled."""
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
@@ -88,11 +116,10 @@ class JinaClipEmbedding(MultiModalEmbedding):
     """LlamaIndex's; changes nothing here, where `max_concurrency` bounds the requests in flight."""
 
     _clip: JinaClip = PrivateAttr()
-
     if not TYPE_CHECKING:  # type checkers take the signature from the fields
 
         def __init__(self, **options: Any) -> None:
-            options = wrap_keys(options)
+            options = wrap_secrets(options)
             options.pop("class_name", None)  # from a dump inside another's
             own = {name: options.pop(name) for name in type(self).model_fields if name in options.keys() - OPTIONS}
             clip = open_clip(options)
@@ -110,7 +137,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
             return super().__setattr__(name, value)
 
     def _change(self, name: str, value: Any) -> None:
-        clip = open_clip(wrap_keys({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
+        clip = open_clip(wrap_secrets({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
         if self.token_budget is not None and self._clip.usage.tokens and name != "token_budget":
             raise ConfigError(f"{name} cannot be set while part of token_budget is spent; set token_budget anew first")
         super().__setattr__(name, clip_fields(clip)[name])
@@ -121,6 +148,11 @@ class JinaClipEmbedding(MultiModalEmbedding):
     def clip(self) -> JinaClip:
         """The core object: `clip.usage`, `clip.fingerprint`, `clip.self_test()`, `clip.close()`."""
         return self._clip
+
+    @field_validator("headers", mode="plain")
+    @classmethod
+    def _wrap_headers(cls, headers: Any) -> Headers | None:
+        return Headers.wrap(headers)
 
     # -- dumps and copies
 
@@ -134,11 +166,17 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return {**super().to_payload(), **{name: getattr(self, name) for name in PAYLOAD}}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """All fields but key, cache, limiter and callbacks, fit for JSON and `from_dict`."""
+        """All fields but key, headers, transport, cache, limiter and callbacks, fit for JSON and `from_dict`."""
         return {**super().to_dict(**{"mode": "json", **kwargs}), **hash_supplement()}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        shared = (self._clip, self.rate_limiter, self.callback_manager, self.embeddings_cache)  # one budget, one store
+        shared = (
+            self._clip,
+            self.rate_limiter,
+            self.callback_manager,
+            self.embeddings_cache,
+            self.transport,
+        )  # one budget, one store
         return super().__deepcopy__({**(memo or {}), **{id(service): service for service in shared}})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -307,9 +345,10 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return (await self._clip.aembed_images(img_file_paths)).tolist()
 
 
-def wrap_keys(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the key wrapped, before anything can fail and a traceback show it."""
-    return {name: SecretStr(v) if "key" in name.lower() and isinstance(v, str) else v for name, v in options.items()}
+def wrap_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with key and headers wrapped, before anything can fail and a traceback show them."""
+    wrapped = {name: Headers.wrap(v) if name == "headers" else v for name, v in options.items()}
+    return {name: SecretStr(v) if "key" in name.lower() and isinstance(v, str) else v for name, v in wrapped.items()}
 
 
 @contextmanager
@@ -341,6 +380,8 @@ def open_clip(options: Mapping[str, Any]) -> JinaClip:
     if isinstance(policy, dict):  # from a dump, where tuples are lists
         policy = {name: tuple(value) if isinstance(value, list) else value for name, value in policy.items()}
         named["image_policy"] = ImagePolicy(**policy)
+    if named.get("batch_size") == MAX_BATCH:
+        named["batch_size"] = None
     try:
         return JinaClip(**named)
     except ConfigError as error:
@@ -354,4 +395,5 @@ def clip_fields(clip: JinaClip) -> dict[str, Any]:
     """The options of a core object as our fields."""
     options = clip.config.options()
     options["api_key"] = SecretStr(options["api_key"].reveal()) if options["api_key"] else None
+    options["batch_size"] = options["batch_size"] or MAX_BATCH
     return {ours: options[theirs] for ours, theirs in OPTIONS.items()}

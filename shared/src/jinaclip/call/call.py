@@ -11,7 +11,6 @@ import threading
 from array import array
 from asyncio import CancelledError
 from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
@@ -24,6 +23,7 @@ from jinaclip.call.results import ItemFailure, Results, clone, without_frames
 from jinaclip.call.usage import CallMeter
 from jinaclip.errors import InputError, JinaClipError, NotSentError
 from jinaclip.inputs import Image, Pair, Text
+from jinaclip.process import Latch
 from jinaclip.vectors import Vectors, fuse, normalize
 
 LONG_TEXT = 1024
@@ -57,9 +57,9 @@ class Call:
         self, request: Request, width: int, meter: CallMeter, *, deadline: float | None = None, progress: bool = False
     ) -> None:
         self.request, self.meter = request, meter
-        self.stopped: Future[None] = Future()
+        self.stopped = Latch()
         self.deadline = deadline or (URGENT_SECONDS if request.urgent else math.inf)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a coroutine that is collected while this thread is inside stops its call
         self._rows = Rows(width, request.total or 0)
         self._items = 0
         self._owners = array("q")  # the item of each input
@@ -162,12 +162,16 @@ class Call:
             self._failures.setdefault(index, failure)
             self._advance(1)
 
+    @property
+    def cause(self) -> BaseException | None:
+        """Why the call ended early, if something failed."""
+        return self._cause
+
     def stop(self, cause: BaseException | None = None) -> None:
         """Ends the call: nothing more is sent, what is in flight may still be answered."""
         with self._lock:
             self._cause = self._cause or cause
-            if not self.stopped.done():
-                self.stopped.set_result(None)
+        self.stopped.set()
 
     @contextmanager
     def ending(self) -> Iterator[None]:

@@ -6,13 +6,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from jinaclip.inputs import Image, Text
+from jinaclip.process import Latch
 
+LOOK_SECONDS = 0.05
+"""Between two looks whether the call was stopped, while an image is prepared."""
 AHEAD = 4
 """Images ahead, per core."""
 
@@ -21,7 +24,7 @@ Work = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
 def prepare_images(
-    items: Iterator[tuple[int, Text | Image]], prepare: Callable[[int, Image], R], stopped: Future[None]
+    items: Iterator[tuple[int, Text | Image]], prepare: Callable[[int, Image], R], stopped: Latch
 ) -> Iterator[tuple[int, Text | R]]:
     """The items in order, each image replaced by what `prepare` makes of it; texts pass as they are.
 
@@ -43,11 +46,12 @@ def prepare_images(
             yield _take(waiting.popleft())
 
 
-def _wait_for(item: Text | Future[Any], stopped: Future[None]) -> bool:
+def _wait_for(item: Text | Future[Any], stopped: Latch) -> bool:
     """Waits for an item; False if the call was stopped first."""
     if isinstance(item, Text):
         return True
-    wait([item, stopped], return_when=FIRST_COMPLETED)
+    while not (item.done() or stopped.done()):
+        wait([item], timeout=LOOK_SECONDS)
     return item.done()
 
 

@@ -105,6 +105,11 @@ class CallMeter:
         self._lock = threading.RLock()
         self.usage = Usage()
 
+    @property
+    def totals(self) -> Meter:
+        """What this call counts towards."""
+        return self._meter
+
     def reserve(self, tokens: int) -> None:
         """As `Meter.reserve`."""
         self._meter.reserve(tokens)
@@ -113,9 +118,14 @@ class CallMeter:
         """As `Meter.release`."""
         self._meter.release(tokens)
 
-    def count_request(self, *, again: bool) -> None:
-        """Counts a request that was sent."""
-        self._add(Usage(requests=1, retries=int(again)))
+    def count_request(self, *, again: bool, shared: bool = False) -> None:
+        """Counts a request that was sent; one that is `shared` counts for another call of the totals already."""
+        usage = Usage(requests=1, retries=int(again))
+        if shared:
+            with self._lock:
+                self.usage += usage
+        else:
+            self._add(usage)
 
     def count_answer(self, items: int, tokens: int) -> None:
         """Counts vectors and what they cost."""

@@ -10,16 +10,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jinaclip.config import EmbedderConfig
 
-LEFT_OUT = ("api_key", "image_policy")
-"""Options that a command line does not take: others can read it, and a policy is no word."""
+LEFT_OUT = ("api_key", "headers", "image_policy", "transport")
+"""Options that a command line does not take: others can read it, and a policy or a function is no word."""
 MEANINGS = {
     "model": "jina-clip-v1 or -v2; with --backend local also a folder or a hub id",
     "backend": "the hosted API, or the weights on this machine",
     "dimensions": "width of the vectors",
     "normalized": "vectors at length 1",
     "truncate": "cut texts over 8192 tokens instead of refusing them",
-    "batch_size": "most items in one request or pass",
-    "max_concurrency": "most requests in flight",
+    "batch_size": "most items in one request or pass; learnt if not given",
+    "max_concurrency": "most requests in flight; learnt if not given",
     "max_retries": "for each request",
     "timeout": "seconds for each attempt",
     "deadline": "seconds for each call as a whole",

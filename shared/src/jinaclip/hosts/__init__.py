@@ -7,31 +7,36 @@ between is here: one call for any list, errors under the host's own index and na
 from jinaclip.call.request import Task
 from jinaclip.config import (
     API_URL,
+    MAX_BATCH,
     Backend,
     EmbedderConfig,
     ImagePolicy,
     ImageResize,
+    TransportFactory,
     UrlMode,
     configured,
     hide_key,
 )
 from jinaclip.hosts.embedding import aembed, aembed_query, embed, embed_query
 from jinaclip.inputs import ImageLike, is_data_uri, remove_images
-from jinaclip.secret import Secret
+from jinaclip.secret import Headers, Secret
 from jinaclip.specs import SPECS, ModelSpec
 from jinaclip.vectors import check_weight
 
 __all__ = [
     "API_URL",
+    "MAX_BATCH",
     "SPECS",
     "Backend",
     "EmbedderConfig",
+    "Headers",
     "ImageLike",
     "ImagePolicy",
     "ImageResize",
     "ModelSpec",
     "Secret",
     "Task",
+    "TransportFactory",
     "UrlMode",
     "aembed",
     "aembed_query",

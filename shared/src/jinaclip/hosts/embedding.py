@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from jinaclip.call.request import Name, Read, Request, Task, read_many, read_one
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
+from jinaclip.process import run_in_thread
 
 Convert = Callable[[Any], Any]
 """Gives what `JinaClip.embed` takes for an item of the host's, or raises an InputError that says why there is none."""
@@ -61,7 +61,7 @@ async def aembed(
     show_progress: bool | None = None,
 ) -> Results:
     """`embed` without blocking the event loop: items are converted in a thread."""
-    request = await asyncio.to_thread(_request, clip, items, convert, task, kind, name, snapshot=True)
+    request = await run_in_thread(_request, clip, items, convert, task, kind, name, snapshot=True)
     return await clip.arun(request, strict=strict, show_progress=show_progress)
 
 
@@ -83,7 +83,7 @@ async def aembed_query(clip: JinaClip, item: Any, convert: Convert | None = None
     """`embed_query` without blocking the event loop: what is no text is converted in a thread."""
     if isinstance(item, str):
         return await clip.arun(_query_request(clip, item, convert, snapshot=True), strict=True)
-    request = await asyncio.to_thread(_query_request, clip, item, convert, snapshot=True)
+    request = await run_in_thread(_query_request, clip, item, convert, snapshot=True)
     return await clip.arun(request, strict=True)
 
 

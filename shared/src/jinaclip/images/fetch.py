@@ -21,8 +21,8 @@ from urllib.parse import urljoin
 import httpcore
 
 from jinaclip.config import ImagePolicy
-from jinaclip.deadlines import DeadlineBackend, deadline, left
 from jinaclip.errors import InputError
+from jinaclip.images.deadlines import DeadlineBackend, deadline, left
 from jinaclip.images.urls import Location, check_address, parse
 
 REDIRECTS = {301, 302, 303, 307, 308}

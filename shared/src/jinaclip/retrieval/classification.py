@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ import numpy as np
 from jinaclip.errors import ConfigError, InputError
 from jinaclip.hosts import aembed, embed
 from jinaclip.inputs import Pair, as_text, is_held, iterate
+from jinaclip.process import run_in_thread
 from jinaclip.vectors import Vectors, normalize
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ async def aclassify(
     if is_held(images_or_texts):  # taken as they are now, before anybody else can change the list
         inputs = question.inputs(images_or_texts)
     else:
-        inputs = await asyncio.to_thread(question.inputs, images_or_texts)
+        inputs = await run_in_thread(question.inputs, images_or_texts)
     results = await aembed(clip, inputs, read_item, name=name_item, strict=True)
-    return question.answer(results.unwrap(), await asyncio.to_thread(lambda: clip.logit_scale))
+    return question.answer(results.unwrap(), await run_in_thread(lambda: clip.logit_scale))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinaclip.hosts import aembed, embed
+from jinaclip.process import run_in_thread
 from jinaclip.retrieval.diversity import Method, diversify
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Diversifier:
         results = SearchResults(vectors, images, keep_texts=self.method == "mmr")
         if results.missing:
             results.add(await aembed(clip, results.images(), clip.resolve_image, kind="image"))
-        return await asyncio.to_thread(self._diversify, results.rows, relevance)
+        return await run_in_thread(self._diversify, results.rows, relevance)
 
     def _diversify(self, rows: Sequence[Any], relevance: Sequence[float] | None) -> list[int]:
         return diversify(

@@ -1,124 +1,407 @@
-"""Inputs become items of requests, and items become batches of the size of a request, lazily."""
+"""Inputs become items of requests; what waits becomes batches of the best size, whoever asked."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Hashable, Iterable, Iterator
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
+from itertools import islice
 
 from jinaclip import images
-from jinaclip.backends.api.policy import Item, Sending
 from jinaclip.backends.api.wires import jina
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
 from jinaclip.call.prepare import prepare_images
-from jinaclip.config import EmbedderConfig
-from jinaclip.errors import InputError
+from jinaclip.config import MAX_BATCH, EmbedderConfig
+from jinaclip.errors import InputError, JinaClipError
 from jinaclip.inputs import Image, Text
+from jinaclip.process import Latch
 from jinaclip.specs import ModelSpec
+from jinaclip.vectors import Vectors
 
 BATCH_BYTES = 8 * 2**20
 BATCH_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
+FEW = 8
+"""Consumers of a line that are asked what is still to come of them; many are small."""
+SMALL = 32
+"""Items below which a request is not divided over free slots while nothing is known of the service's times."""
+OVERHEAD_SHARE = 4
+"""Batches are not divided further once the fixed time of a request is this many times that of its items: it would gain
+less than a fifth."""
+STALLED = 5
+"""A call ends when no vector has come for so many times `timeout`."""
 
 
-class Batches:
-    """The batches of a call, for many workers to take from until there are none or the call is stopped."""
+@dataclass(slots=True, eq=False)
+class Bounds:
+    """The requests in flight of one JinaClip, or of all that leave `max_concurrency` open."""
 
-    def __init__(self, call: Call, batches: Iterator[list[Item]], *, blocking: bool) -> None:
-        self._call = call
-        self._batches = batches
-        self._blocking = blocking
-        self._lock = threading.Lock()
-        self._turn = asyncio.Lock()
-
-    def take(self) -> list[Item] | None:
-        """The next batch."""
-        with self._lock:
-            if self._call.stopped.done():
-                return None
-            return next(self._batches, None)
-
-    async def atake(self) -> list[Item] | None:
-        """The next batch; one that takes work, or the caller's iterator, is fetched in a thread."""
-        if not self._blocking:
-            return self.take()
-        async with self._turn:
-            return await asyncio.to_thread(self.take)
+    most: int | None = None
+    in_flight: int = 0
 
 
-def make_batches(sending: Sending, items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Lists of items that go into one request, within the limits of number, bytes and tokens.
+@dataclass(slots=True, eq=False)
+class Item:
+    """One input on its way: a text or an image as the wire has it."""
 
-    What exceeds a limit alone goes alone. Queries never share a request with images, whose vectors would then depend on
-    what they came with.
+    consumer: Consumer
+    number: int
+    """Of the input in its call."""
+    name: str
+    """"text" or "image"."""
+    input: dict[str, str]
+    size: int
+    """Bytes of it in a request."""
+    tokens: int
+    """What it is expected to be billed."""
+    query: bool = False
+    asked: int = 0
+    """How often its row came back unusable."""
+    done: bool = False
+    """Whether it has a vector or an error."""
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """Who is asking: one call. Lives on the hub's thread, but for `over`.
+
+    Attributes:
+        call: takes the vectors and errors.
+        config: the options that it was made with.
+        bounds: of the object that makes the call.
+        to_come: items that are not handed in yet, as far as it is known that they come at once.
+        pending: items that were handed in and have neither a vector nor an error yet.
+        closed: whether all items were handed in.
+        ending: whether nothing more is sent for it; what is in flight may still come back.
+        gone: whether nobody waits for the call any more.
+        over: done when there is nothing left to wait for.
+        end: called then, once.
+        progress: set whenever some of its items are done with, where somebody waits for that.
+        settled, settled_bytes: items that have a vector or an error, and their size.
     """
-    batches = {False: Batch(sending), True: Batch(sending)}
+
+    call: Call
+    config: EmbedderConfig
+    bounds: Bounds = field(default_factory=Bounds)
+    clock: Callable[[], float] = time.monotonic
+    to_come: int = 0
+    pending: int = 0
+    closed: bool = False
+    ending: bool = False
+    gone: bool = False
+    over: Latch = field(default_factory=Latch)
+    end: Callable[[], object] | None = None
+    progress: Latch | None = None
+    settled: int = 0
+    settled_bytes: int = 0
+    last_error: JinaClipError | None = None
+    progressed: float = field(init=False)
+    deadline_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progressed = self.clock()
+        self.deadline_at = self.progressed + self.call.deadline
+
+    @property
+    def retries(self) -> int:
+        """For each request; where somebody waits, at most two."""
+        return min(2, self.config.max_retries) if self.call.request.urgent else self.config.max_retries
+
+    @property
+    def gives_up_at(self) -> float:
+        """At the deadline of the call, or when too long has passed since the last vector."""
+        return min(self.deadline_at, self.progressed + STALLED * self.config.timeout)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that it may wait without anything being sent."""
+        return min(self.deadline_at - self.clock(), STALLED * self.config.timeout)
+
+    def answer(self, items: Sequence[Item], rows: Vectors) -> None:
+        """Keeps the vectors of these items; of one that was sent twice, the first."""
+        self.progressed = self.clock()
+        new = [place for place, item in enumerate(items) if not item.done]
+        rows, items = (rows, items) if len(new) == len(items) else (rows[new], [items[place] for place in new])
+        if new and not self.gone:
+            self.call.answer([item.number for item in items], rows)
+        self._settle(items)
+
+    def fail(self, item: Item, error: JinaClipError) -> None:
+        """Notes that an item gets no vector; the others go on."""
+        if not item.done and not self.gone:
+            self.call.fail(item.number, error, item.name)
+        self._settle([] if item.done else [item])
+
+    def close(self) -> None:
+        """Notes that all items were handed in."""
+        self.closed, self.to_come = True, 0
+        self._settle([])
+
+    def fail_all(self, error: JinaClipError) -> None:
+        """Ends the call for this reason as soon as what is in flight, which is paid for, has come back."""
+        self.ending = True
+        self.call.stop(error)  # the hub hears of it
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Ends the call for this reason, at once."""
+        if not self.gone:
+            self.ending = self.gone = True
+            self.call.stop(error)
+        self._finish()
+
+    def _settle(self, items: Sequence[Item]) -> None:
+        for item in items:
+            item.done = True
+        self.pending -= len(items)
+        self.settled += len(items)
+        self.settled_bytes += sum(item.size for item in items)
+        if self.progress is not None:
+            self.progress.set()
+        if self.closed and self.pending <= 0:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.over.done():
+            if self.end is not None:
+                self.end()
+            if self.progress is not None:
+                self.progress.set()
+            self.over.set()
+
+
+def consumers_of(items: Sequence[Item]) -> list[Consumer]:
+    """The consumers of these items, each of them once, in order."""
+    return list({id(item.consumer): item.consumer for item in items}.values())
+
+
+def by_consumer(items: Sequence[Item]) -> list[list[Item]]:
+    """The items of each consumer."""
+    groups: dict[int, list[Item]] = {}
     for item in items:
-        batch = batches[item.query]
-        if batch.items and not batch.has_room(item):
-            yield batch.items
-            batch = batches[item.query] = Batch(sending)
-        batch.add(item)
-    yield from (batch.items for batch in batches.values() if batch.items)
+        groups.setdefault(id(item.consumer), []).append(item)
+    return list(groups.values())
+
+
+def tokens_of(items: Sequence[Item]) -> int:
+    """Tokens that a batch is expected to be billed."""
+    return sum(item.tokens for item in items)
+
+
+class Latency:
+    """The time of a request as `fixed + per_item * items`, fitted by least squares to those of late."""
+
+    FADE = 0.95
+    """Weight of what is one request older."""
+    ENOUGH = 6
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._w = self._n = self._t = self._nn = self._nt = 0.0
+
+    def add(self, items: int, seconds: float) -> None:
+        """Notes a request."""
+        self._count += 1
+        sums = (self._w, self._n, self._t, self._nn, self._nt)
+        new = (1.0, items, seconds, items * items, items * seconds)
+        self._w, self._n, self._t, self._nn, self._nt = (self.FADE * a + b for a, b in zip(sums, new, strict=True))
+
+    @property
+    def smallest(self) -> int:
+        """Items below which dividing a batch further would gain little."""
+        spread = self._w * self._nn - self._n * self._n
+        if self._count < self.ENOUGH or spread <= 1e-9 * self._nn * self._w:
+            return SMALL
+        per_item = (self._w * self._nt - self._n * self._t) / spread
+        fixed = (self._t - per_item * self._n) / self._w
+        if per_item <= 0 or fixed <= 0:
+            return SMALL if per_item > 0 else 2 * SMALL
+        return max(1, min(2 * SMALL, int(fixed / per_item / OVERHEAD_SHARE)))
+
+
+def share_of(waiting: int, slots: float, smallest: int) -> int:
+    """Items of each request when what waits is spread over the free slots."""
+    return max(1, smallest, math.ceil(waiting / max(1, min(slots, waiting))))
+
+
+class Line:
+    """Consumers of one object that wait, in the order of their turns."""
+
+    def __init__(self, bounds: Bounds, *, urgent: bool) -> None:
+        self.bounds, self.urgent = bounds, urgent
+        self.consumers: OrderedDict[Consumer, deque[Item]] = OrderedDict()
+        self.items = 0
+
+    @property
+    def to_come(self) -> int:
+        """About how many items will join it at once."""
+        return sum(consumer.to_come for consumer in islice(self.consumers, FEW))
+
+    def add(self, item: Item) -> None:
+        """Puts an item at the end of its consumer's."""
+        self.consumers.setdefault(item.consumer, deque()).append(item)
+        self.items += 1
+
+    def remove(self, consumer: Consumer) -> list[Item]:
+        """Takes out what a consumer has waiting, and gives it back."""
+        items = list(self.consumers.pop(consumer, ()))
+        self.items -= len(items)
+        return items
+
+    def take(self, items: Sequence[Item]) -> None:
+        """Takes the first items of a consumer, whose next turn is after the others."""
+        consumer = items[0].consumer
+        waiting = self.consumers[consumer]
+        for _ in items:
+            waiting.popleft()
+        self.items -= len(items)
+        self.consumers.move_to_end(consumer)
+        if not waiting:
+            del self.consumers[consumer]
+
+
+class Queue:
+    """What waits for one route. Objects take turns, and the consumers of each; those that are urgent come first."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[Bounds, bool], Line] = {}
+        self.latency = Latency()
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for some of it."""
+        return any(line.urgent for line in self._lines.values())
+
+    def add(self, item: Item) -> None:
+        """Lets an item wait."""
+        self._line(item.consumer).add(item)
+
+    def remove(self, consumer: Consumer) -> list[Item]:
+        """Takes out what a consumer has waiting, and gives it back."""
+        items = self._line(consumer).remove(consumer)
+        self._forget_empty()
+        return items
+
+    def take(self, batch: Sequence[Item]) -> None:
+        """Takes out a batch that was selected; the next turn of its objects is after the others'."""
+        for items in by_consumer(batch):
+            line = self._line(items[0].consumer)
+            line.take(items)
+            self._lines[line.bounds, line.urgent] = self._lines.pop((line.bounds, line.urgent))
+        self._forget_empty()
+
+    def ready(self, room: Callable[[Bounds], float]) -> list[Line]:
+        """The lines whose object may send, urgent ones first."""
+        return sorted(
+            (line for line in self._lines.values() if room(line.bounds) >= 1), key=lambda line: not line.urgent
+        )
+
+    def select(self, room: Callable[[Bounds], float], cap: float, *, due: int = 0, full: bool) -> list[Item]:
+        """A batch, which stays in the queue until it is taken; empty while the rest of it is being handed in.
+
+        Args:
+            room: slots that an object may still take.
+            cap: most items.
+            due: slots that are about to be free.
+            full: fill it to the cap, instead of spreading what waits over the free slots.
+        """
+        ready = self.ready(room)
+        waiting = sum(line.items + line.to_come for line in ready)
+        slots = max((room(line.bounds) for line in ready), default=0)
+        batch = Batch(cap, None if full else share_of(waiting, slots + due, self.latency.smallest))
+        for consumer, items in ((consumer, items) for line in ready for consumer, items in line.consumers.items()):
+            if batch.is_full:
+                break
+            batch.fill(consumer, items)
+        if not batch.is_full and all(consumer.to_come for consumer in consumers_of(batch.items)):
+            return []  # the rest is handed in at this moment
+        return batch.items
+
+    def _line(self, consumer: Consumer) -> Line:
+        urgent = consumer.call.request.urgent
+        return self._lines.setdefault((consumer.bounds, urgent), Line(consumer.bounds, urgent=urgent))
+
+    def _forget_empty(self) -> None:
+        for key in [key for key, line in self._lines.items() if not line.items]:
+            del self._lines[key]
 
 
 class Batch:
-    """Items for one request, and how large they are together."""
+    """Items for one request, within the limits of number, bytes and tokens. What exceeds a limit alone goes alone."""
 
-    def __init__(self, sending: Sending) -> None:
+    def __init__(self, cap: float, share: int | None) -> None:
         self.items: list[Item] = []
-        self._sending = sending
+        self.most = int(min(cap, MAX_BATCH))
+        self._has_to_go = False
+        self._share = share
         self._bytes = self._tokens = 0
 
-    def has_room(self, item: Item) -> bool:
-        """Whether the item fits too."""
-        config = self._sending.config
-        most = min(config.batch_size, self._sending.ceiling or config.batch_size)
-        most_tokens = min(BATCH_TOKENS, config.tokens_per_minute or BATCH_TOKENS)
-        fits = self._bytes + item.size <= BATCH_BYTES and self._tokens + item.tokens <= most_tokens
-        return fits and len(self.items) < most
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more fits."""
+        return self._has_to_go or len(self.items) >= self.most
 
-    def add(self, item: Item) -> None:
-        """Puts the item in."""
+    def fill(self, consumer: Consumer, waiting: deque[Item]) -> None:
+        """Adds what a consumer has waiting, as far as it fits."""
+        limit = min(self.most, consumer.config.batch_size or self._share or MAX_BATCH)
+        if len(self.items) >= limit:
+            return
+        self.most = limit
+        for item in waiting:
+            self._has_to_go = not self._has_room(item)
+            if self.is_full:
+                return
+            self._add(item)
+
+    def _add(self, item: Item) -> None:
         self.items.append(item)
         self._bytes += item.size
         self._tokens += item.tokens
 
+    def _has_room(self, item: Item) -> bool:
+        most_tokens = min(BATCH_TOKENS, item.consumer.config.tokens_per_minute or BATCH_TOKENS)
+        return not self.items or (self._bytes + item.size <= BATCH_BYTES and self._tokens + item.tokens <= most_tokens)
 
-def make_items(sending: Sending, spec: ModelSpec) -> Iterator[Item]:
+
+def make_items(consumer: Consumer, spec: ModelSpec) -> Iterator[Item]:
     """The inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
-    call = sending.call
-    for number, item in prepare_images(call.inputs(), partial(new_image_item, sending, spec), call.stopped):
+    call = consumer.call
+    for number, item in prepare_images(call.inputs(), partial(new_image_item, consumer, spec), call.stopped):
         if isinstance(item, Text):
-            yield text_item(number, item, query=call.request.task == "query")
+            yield text_item(consumer, number, item, query=call.request.task == "query")
         elif item is not None:
             yield item
 
 
-def new_image_item(sending: Sending, spec: ModelSpec, number: int, image: Image) -> Item | None:
+def new_image_item(consumer: Consumer, spec: ModelSpec, number: int, image: Image) -> Item | None:
     """An image as an item; None if it cannot be one, or is the same as an earlier one. Runs in a thread."""
     try:
-        item, key = image_item(sending.config, spec, number, image)
+        item, key = image_item(consumer, spec, number, image)
     except InputError as error:
-        sending.call.fail(number, error, "image")
+        consumer.call.fail(number, error, "image")
         return None
-    return item if sending.call.is_new(number, key) else None
+    return item if consumer.call.is_new(number, key) else None
 
 
-def text_item(number: int, text: Text, *, query: bool) -> Item:
+def text_item(consumer: Consumer, number: int, text: Text, *, query: bool) -> Item:
     """A text as an item."""
     size = text_bytes(text.value)
-    return Item(number, "text", jina.text_input(text.value), size, text_tokens(text.value, size), query)
+    return Item(consumer, number, "text", jina.text_input(text.value), size, text_tokens(text.value, size), query)
 
 
-def image_item(config: EmbedderConfig, spec: ModelSpec, number: int, image: Image) -> tuple[Item, Hashable]:
+def image_item(consumer: Consumer, spec: ModelSpec, number: int, image: Image) -> tuple[Item, Hashable]:
     """An image as an item, and what tells it from other images."""
+    config = consumer.config
     if image.kind == "url" and config.url_mode == "forward":
         url = image.source
-        return Item(number, "image", jina.url_input(url), len(url), spec.tokens_per_tile), ("url", url)
+        return Item(consumer, number, "image", jina.url_input(url), len(url), spec.tokens_per_tile), ("url", url)
     upload = images.upload(
         image,
         policy=config.image_policy,
@@ -127,5 +410,5 @@ def image_item(config: EmbedderConfig, spec: ModelSpec, number: int, image: Imag
         quality=config.image_quality,
     )
     tokens = image_tokens(upload.width, upload.height, spec.name)
-    item = Item(number, "image", jina.image_input(upload.data), len(upload.data) * 4 // 3, tokens)
+    item = Item(consumer, number, "image", jina.image_input(upload.data), len(upload.data) * 4 // 3, tokens)
     return item, ("image", blake2b(upload.data, digest_size=32).digest())

@@ -1,36 +1,40 @@
 """How a batch gets its vectors, with no I/O: retries, rate limits, division, deadlines.
 
-Every function here is a generator that yields steps (send, sleep, wait for a slot) and is sent what came of them;
-`client.py` drives it from threads and from event loops alike.
+Every function here is a generator that yields steps (send, sleep, branch) and is sent what came of them; the hub drives
+it. A batch may hold items of several callers. If anything but a rate limit befalls such a batch, its items are sent
+again apart, by caller, so that nobody meets what another's item brought about.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from jinaclip.backends.api.limits import RateLimits, Slot
-from jinaclip.backends.api.steps import Failure, Reply, Result, Send, Sleep, Step, Wait
+from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, tokens_of
+from jinaclip.backends.api.limits import LONGEST_PAUSE, RateLimits
+from jinaclip.backends.api.route import Route
+from jinaclip.backends.api.steps import Branch, Flow, Outcome, Result, Send, Sleep, Step, Wait
 from jinaclip.backends.api.verdicts import Case, Divide, Drop, Fatal, Limited, Retry, Verdict, judge, limit_pause
 from jinaclip.backends.api.wires import jina
 from jinaclip.backends.api.wires.jina import Answer
-from jinaclip.call.call import Call, Stopped
-from jinaclip.config import EmbedderConfig
-from jinaclip.errors import APIError, APITimeoutError, ItemError, JinaClipError, RateLimitError
-from jinaclip.vectors import Vectors
+from jinaclip.call.call import Stopped
+from jinaclip.errors import (
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BudgetError,
+    ItemError,
+    JinaClipError,
+    QuotaError,
+    RateLimitError,
+)
 
-Flow = Generator[Step, Result, None]
-LONGEST_PAUSE = 120.0
-"""Seconds of a Retry-After beyond which the caller is told instead of kept waiting."""
 NORM_SLACK = 2e-5
 """How far a squared length may be from 1 before the row is normalised again; float32 rounds to a tenth of it."""
-STALLED = 5
-"""A call ends when no vector has come for so many times `timeout`."""
 ASKS = 3
 """How often a row that comes back unusable is asked for in all."""
 DEAD_LEVELS = 3
@@ -38,74 +42,103 @@ DEAD_LEVELS = 3
 
 
 @dataclass(slots=True)
-class Item:
-    """One input on its way: a text or an image as the wire has it."""
-
-    number: int
-    name: str
-    """"text" or "image"."""
-    input: dict[str, str]
-    size: int
-    tokens: int
-    query: bool = False
-    """Whether it is a text that is to be embedded as a query."""
-    asked: int = 0
-
-
-@dataclass(slots=True)
 class Sending:
-    """What the batches of one call share."""
+    """Where a batch goes, and what is known of the way there."""
 
-    call: Call
-    config: EmbedderConfig
+    route: Route
     limits: RateLimits
-    bodies: dict[bool, dict[str, Any]]
-    """All of a request but its inputs: for queries (True), and for documents and images."""
-    dimensions: int
     clock: Callable[[], float] = time.monotonic
-    progressed: float = field(init=False)
-    deadline_at: float = field(init=False)
-    ceiling: int | None = None
-    """Items per request, once the service said that there were too many."""
-
-    def __post_init__(self) -> None:
-        self.progressed = self.clock()
-        self.deadline_at = self.progressed + self.call.deadline
 
     @property
-    def retries(self) -> int:
-        """For each request; where somebody waits, at most two."""
-        return min(2, self.config.max_retries) if self.call.request.urgent else self.config.max_retries
+    def normalized(self) -> bool:
+        """Whether rows of length 1 are asked for."""
+        return bool(dict(self.route.settings)["normalized"])
 
-    @property
-    def gives_up_at(self) -> float:
-        """At the deadline of the call, or when too long has passed since the last vector."""
-        return min(self.deadline_at, self.progressed + STALLED * self.config.timeout)
-
-    def answer(self, batch: list[Item], rows: Vectors) -> None:
-        """Keeps the vectors of these items."""
-        self.progressed = self.clock()
-        self.call.answer([item.number for item in batch], rows)
+    def case_of(self, batch: Sequence[Item]) -> Case:
+        """The request as the judge sees it."""
+        return Case(len(batch), self.route.dimensions, self.route.endpoint.url, self.route.endpoint.clean)
 
 
 def embed(sending: Sending, items: list[Item]) -> Flow:
-    """Gives every item of a batch a vector or an error of its own.
+    """Gives every item of a batch a vector, an error of its own, or that of its call, and raises none of them."""
+    if len(consumers_of(items)) == 1:
+        yield from embed_alone(sending, items)
+    else:
+        yield from embed_together(sending, items)
 
-    Batches that are refused are divided until the items at fault are alone, level by level: about 2 log2(n) requests
-    for each. A batch whose halves and quarters all fail is refused for another reason, and the call ends.
+
+def embed_together(sending: Sending, items: list[Item]) -> Flow:
+    """Sends items of several callers once; what is left of them then goes apart, by caller.
+
+    A rate limit, and an item that the service names, do not part them.
+    """
+    limits = 0
+    while items:
+        outcome = yield from send(sending, items)
+        verdict = judge(sending.case_of(items), outcome.result)
+        note(sending, outcome, verdict, items, again=False)
+        match verdict:
+            case Answer():
+                yield from branch(sending, without_parted(keep(sending, items, verdict), outcome))
+                return
+            case Limited():
+                limits += 1
+                items = yield from obey(sending, verdict, without_parted(items, outcome), limits, outcome)
+            case Drop() if verdict.place < len(items):
+                refuse(items.pop(verdict.place), verdict.error)
+            case Fatal(error=AuthenticationError() | QuotaError()):
+                stop(items, verdict.error)
+                return
+            case _:
+                failed = verdict if isinstance(verdict, Retry) and not outcome.thawed else None
+                yield from branch(sending, without_parted(items, outcome), failed)
+                return
+        items = without_parted(items, outcome)
+
+
+def without_parted(items: list[Item], outcome: Outcome) -> list[Item]:
+    """The items but for those that are on their way again by themselves, as the `timeout` of their callers was over."""
+    return [item for item in items if item.consumer not in outcome.parted]
+
+
+def branch(sending: Sending, items: list[Item], failed: Retry | None = None) -> Flow:
+    """Sends the items of each caller by themselves."""
+    for own in by_consumer([item for item in items if not item.consumer.ending]):
+        yield Branch(own, embed_alone(sending, own, failed))
+
+
+def embed_alone(sending: Sending, items: list[Item], failed: Retry | None = None) -> Flow:
+    """Gives every item of one caller a vector or an error, or ends the call.
+
+    Args:
+        sending: where to.
+        items: of one consumer.
+        failed: what came of them when they were sent with others'.
+    """
+    try:
+        yield from divide_until_done(sending, items, failed)
+    except JinaClipError as error:
+        stop(items, error)
+
+
+def divide_until_done(sending: Sending, items: list[Item], failed: Retry | None = None) -> Flow:
+    """Divides batches that are refused until the items at fault are alone: about 2 log2(n) requests for each.
+
+    It goes level by level. A batch whose halves and quarters all fail is refused for another reason, and the call ends.
 
     Raises:
         JinaClipError: what ends the whole call.
     """
-    sending.progressed = max(sending.progressed, sending.clock())  # the caller's iterator may have taken its time
     level, dead = [items], 0
     while level:
         halves: list[list[Item]] = []
         refused = 0
         for batch in level:
-            verdict = yield from attempt(sending, batch, isolated=len(batch) < len(items))
+            verdict = yield from attempt(sending, batch, isolated=len(batch) < len(items), failed=failed)
+            failed = None
             if isinstance(verdict, Answer):
-                halves += keep(sending, batch, verdict)
+                again = keep(sending, batch, verdict)
+                halves += [again] if again else []
                 continue
             whole = verdict.systemic if isinstance(verdict, Divide) else None
             refused += whole is not None
@@ -116,65 +149,79 @@ def embed(sending: Sending, items: list[Item]) -> Flow:
         level = halves
 
 
-def keep(sending: Sending, batch: list[Item], answer: Answer) -> list[list[Item]]:
+def keep(sending: Sending, batch: list[Item], answer: Answer) -> list[Item]:
     """Stores the good rows of an answer; gives back those items whose rows are to be asked for again."""
-    bad = [batch[i] for i in answer.bad]
-    good = [i for i in range(len(batch)) if i not in answer.bad] if bad else slice(None)
-    rows, squares = answer.rows[good], answer.squares[good]
-    off = np.abs(squares - 1) > NORM_SLACK
-    if sending.config.normalized and off.any():  # those rows alone: a vector must not depend on its batch
-        rows = np.where(off[:, None], rows / np.sqrt(squares)[:, None], rows)
-    if len(rows):
-        sending.answer([batch[i] for i in good] if isinstance(good, list) else batch, rows)
-    for item in bad:
-        item.asked += 1
-        if item.asked >= ASKS:
-            said = f"the service answered NaN, infinity or zeros {ASKS} times"
-            refuse(sending, item, APIError(said, status=200, attempts=ASKS))
-    again = [item for item in bad if item.asked < ASKS]
-    return [again] if again else []
+    bad = set(answer.bad)
+    rows = answer.rows
+    off = np.abs(answer.squares - 1) > NORM_SLACK
+    if sending.normalized and off.any():  # those rows alone: a vector must not depend on its batch
+        with np.errstate(all="ignore"):  # bad rows among them are not used
+            rows = np.where(off[:, None], rows / np.sqrt(answer.squares)[:, None], rows)
+    places: dict[int, list[int]] = {}
+    for place, item in enumerate(batch):
+        if place not in bad:
+            places.setdefault(id(item.consumer), []).append(place)
+    for own in places.values():
+        batch[own[0]].consumer.answer([batch[place] for place in own], rows[own])
+    return [item for place, item in enumerate(batch) if place in bad and ask_again(item)]
+
+
+def ask_again(item: Item) -> bool:
+    """Whether an item with an unusable row is to be sent once more; if not, that is its error."""
+    item.asked += 1
+    if item.asked < ASKS:
+        return True
+    error = f"the service answered NaN, infinity or zeros {ASKS} times"
+    refuse(item, APIError(error, status=200, attempts=ASKS))
+    return False
 
 
 def divide(sending: Sending, batch: list[Item], verdict: Divide | Drop) -> list[list[Item]]:
     """The batches to send instead of one that was refused; an item that is at fault gets its error here."""
     if isinstance(verdict, Drop) and verdict.place < len(batch):
-        culprit = batch.pop(verdict.place)
-        refuse(sending, culprit, verdict.error)
+        refuse(batch.pop(verdict.place), verdict.error)
         return [batch] if batch else []
     if len(batch) == 1:
-        refuse(sending, batch[0], verdict.error)
+        refuse(batch[0], verdict.error)
         return []
-    middle = (len(batch) + 1) // 2
     if isinstance(verdict, Divide) and verdict.too_many:
-        sending.ceiling = min(sending.ceiling or middle, middle)
+        sending.limits.batch.refuse(len(batch))
+    middle = (len(batch) + 1) // 2
     return [batch[:middle], batch[middle:]]
 
 
-def refuse(sending: Sending, item: Item, error: APIError) -> None:
+def refuse(item: Item, error: APIError) -> None:
     """Gives an item the error that was found to be its own."""
     own = ItemError(str(error), status=error.status, request_id=error.request_id, attempts=error.attempts)
-    sending.call.fail(item.number, own, item.name)
+    item.consumer.fail(item, own)
+
+
+def stop(items: Sequence[Item], error: JinaClipError) -> None:
+    """Ends the calls of these items."""
+    for consumer in consumers_of(items):
+        consumer.fail_all(error)
 
 
 def attempt(
-    sending: Sending, batch: list[Item], *, isolated: bool = False
+    sending: Sending, batch: list[Item], *, isolated: bool = False, failed: Retry | None = None
 ) -> Generator[Step, Result, Answer | Divide | Drop]:
-    """Sends a batch until it is answered, or refused in a way that sending it again does not mend.
+    """Sends a batch of one caller until it is answered, or refused in a way that sending it again does not mend.
 
     An isolated batch is what is left of a larger one, so a service that keeps failing on it has its reason in it.
     """
+    (consumer,) = consumers_of(batch)
+    consumer.progressed = max(consumer.progressed, sending.clock())  # waiting for a slot is not the service's slowness
     failures = limits = attempts = 0
+    if failed is not None:
+        failures = attempts = 1
+        yield from back_off(sending, consumer, failed, failures, attempts)
     while True:
-        try:
-            result, sent_at = yield from exchange(sending, batch)
-        except JinaClipError as error:
-            raise with_attempts(error, attempts)  # noqa: B904  it is the same one
+        outcome = yield from send(sending, batch)
         attempts += 1
-        verdict = judge(case_of(sending, batch), result)
-        note(sending, verdict, batch, again=attempts > 1 or isolated)
+        verdict = judge(sending.case_of(batch), outcome.result)
+        note(sending, outcome, verdict, batch, again=attempts > 1 or isolated)
         match verdict:
             case Answer():
-                sending.limits.answered(sent_at)
                 return verdict
             case Divide() | Drop():
                 verdict.error.attempts = attempts
@@ -183,121 +230,146 @@ def attempt(
                 raise with_attempts(verdict.error, attempts)
             case Limited():
                 limits += 1
-                yield from obey(sending, verdict, limits, sent_at, tokens_of(batch), attempts)
-            case Retry():
+                verdict.error.attempts = attempts
+                if not (yield from obey(sending, verdict, batch, limits, outcome)):
+                    raise Stopped
+            case Retry() if not outcome.thawed:
                 failures += 1
-                if isolated and verdict.divide_after and len(batch) == 1 and failures > sending.retries:
+                if isolated and verdict.divide_after and len(batch) == 1 and failures > consumer.retries:
                     return Divide(verdict.error)
-                yield from back_off(sending, verdict, failures, attempts)
+                yield from back_off(sending, consumer, verdict, failures, attempts)
                 if verdict.divide_after and failures >= verdict.divide_after and len(batch) > 1:
                     return Divide(verdict.error, verdict.error)
 
 
-def note(sending: Sending, verdict: Verdict, batch: list[Item], *, again: bool) -> None:
-    """Counts a request and what it cost."""
-    sending.call.meter.count_request(again=again)
-    if isinstance(verdict, Answer):
-        sending.call.meter.count_answer(len(batch) - len(verdict.bad), verdict.tokens)
-    elif isinstance(verdict, Retry | Divide) and verdict.maybe_billed:
-        sending.call.meter.count_doubt(tokens_of(batch))
-
-
-def exchange(sending: Sending, batch: list[Item]) -> Generator[Step, Result, tuple[Reply | Failure, float]]:
-    """One request: a place in flight, the pace of the account, the budget, the wire."""
-    tokens = tokens_of(batch)
-    body = jina.write_request(sending.bodies[batch[0].query], [item.input for item in batch])
-    slot = sending.limits.enter(sending.config.max_concurrency)
-    try:
-        yield from until_granted(sending, slot)
-        while (seconds := sending.limits.pause(tokens, sending.config)) > 0:
-            if sending.clock() + seconds >= sending.gives_up_at:
-                raise RateLimitError(f"rate limit: the next request may go in {seconds:.0f} s", retry_after=seconds)
-            yield Sleep(seconds)
-            check_running(sending)
-            sending.limits.requeue(slot)
-            yield from until_granted(sending, slot)
-        check_running(sending)
-        check_deadline(sending)
-        sending.call.meter.reserve(tokens)
+def reserve(sending: Sending, items: list[Item]) -> list[Item]:
+    """Sets aside the tokens of what is to be sent; gives back the items whose callers can pay for them."""
+    for own in by_consumer([item for item in items if not item.done]):
+        consumer = own[0].consumer
         try:
-            sent_at = sending.clock()
-            sending.call.note_sent([item.number for item in batch])
-            patience = max(sending.gives_up_at, sent_at + 1)  # a last second, if it is not the deadline that is near
-            until = min(sent_at + sending.config.timeout, patience, sending.deadline_at)
-            result = yield Send(body, jina.most_bytes(len(batch), sending.dimensions), until)
-        finally:
-            sending.call.meter.release(tokens)
-    finally:
-        sending.limits.leave(slot)
-    if result is None:
-        raise Stopped
-    return result, sent_at
+            if not consumer.ending:
+                consumer.call.meter.reserve(tokens_of(own))
+        except BudgetError as error:
+            consumer.fail_all(error)
+    return [item for item in items if not item.consumer.ending and not item.done]
 
 
-def check_deadline(sending: Sending, error: APIError | None = None) -> None:
-    """Looks whether the call may go on.
+def release(items: Sequence[Item]) -> None:
+    """Ends the reservations of what was sent."""
+    for own in by_consumer(items):
+        own[0].consumer.call.meter.release(tokens_of(own))
+
+
+def send(sending: Sending, items: list[Item]) -> Generator[Step, Result, Outcome]:
+    """One request, of what is still wanted of these items once there is a slot; the list keeps only that.
 
     Raises:
-        APITimeoutError: its deadline has passed; the text names the last error, if there was one.
+        Stopped: all who wait for it have gone, or cannot pay for it.
     """
-    if sending.clock() >= sending.deadline_at:
-        last = f"; the last attempt: {error}" if error is not None else ""
-        raise APITimeoutError(f"the call took longer than deadline={sending.call.deadline:g} seconds{last}")
+    yield Wait(tuple(items))
+    items[:] = reserve(sending, items)
+    if not items:
+        raise Stopped
+    body = jina.write_request(dict(sending.route.settings), [item.input for item in items])
+    most = jina.most_bytes(len(items), sending.route.dimensions)
+    seconds = max(consumer.config.timeout for consumer in consumers_of(items))
+    try:
+        outcome = yield Send(tuple(items), body, most, tokens_of(items), seconds)
+    finally:
+        release(items)
+    if outcome is None:
+        raise Stopped
+    return outcome
 
 
-def until_granted(sending: Sending, slot: Slot) -> Generator[Step, Result, None]:
-    """Waits for a place in flight."""
-    while not slot.granted and slot.future is not None:
-        yield Wait(slot.future, sending.gives_up_at)
-        check_running(sending)
-        if not slot.granted and sending.clock() >= sending.gives_up_at:
-            raise APITimeoutError("no slot among the requests in flight came free in time; see max_concurrency")
+def note(sending: Sending, outcome: Outcome, verdict: Verdict, batch: list[Item], *, again: bool) -> None:
+    """Counts a request and what it cost, for each caller its share; teaches the account what it says about sizes."""
+    if isinstance(verdict, Answer):
+        sending.limits.answered(len(batch), outcome.sent_at, wanted=outcome.wanted)
+    elif len(batch) > 1 and outcome.took_too_long:
+        sending.limits.batch.doubt(len(batch))
+    groups = by_consumer(batch)
+    bills = split_bill(verdict.tokens if isinstance(verdict, Answer) else 0, [tokens_of(own) for own in groups])
+    counted = set(outcome.counted)
+    for own, tokens in zip(groups, bills, strict=True):
+        consumer, meter = own[0].consumer, own[0].consumer.call.meter
+        has_parted = consumer in outcome.parted  # it counted the request, and its estimate, then
+        for number in range(0 if consumer.gone or has_parted else outcome.sends):
+            meter.count_request(again=again or number > 0, shared=meter.totals in counted)
+        counted.add(meter.totals)
+        if outcome.sends and not consumer.gone and (isinstance(verdict, Answer) or not has_parted):
+            count_cost(verdict, batch, own, tokens)
+
+
+def count_cost(verdict: Verdict, batch: list[Item], own: list[Item], tokens: int) -> None:
+    """Counts what a caller's items in a batch cost it."""
+    meter = own[0].consumer.call.meter
+    if isinstance(verdict, Answer):
+        bad = {id(batch[place]) for place in verdict.bad}
+        meter.count_answer(sum(id(item) not in bad for item in own), tokens)
+    elif isinstance(verdict, Retry | Divide) and verdict.maybe_billed:
+        meter.count_doubt(tokens_of(own))
+
+
+def split_bill(bill: int, weights: Sequence[int]) -> list[int]:
+    """A bill as whole shares that add up to it, by weight; what is left of rounding goes to the largest remainders."""
+    total = sum(weights)
+    if not total:
+        weights, total = [1] * len(weights), len(weights)
+    shares = [bill * weight // total for weight in weights]
+    order = sorted(range(len(weights)), key=lambda i: -(bill * weights[i] % total))
+    for place in order[: bill - sum(shares)]:
+        shares[place] += 1
+    return shares
 
 
 def obey(
-    sending: Sending, verdict: Limited, limits: int, sent_at: float, tokens: int, attempts: int
-) -> Generator[Step, Result, None]:
-    """Teaches the account a rate limit and waits, unless the wait is longer than the call may take."""
+    sending: Sending, verdict: Limited, batch: list[Item], limits: int, outcome: Outcome
+) -> Generator[Step, Result, list[Item]]:
+    """Teaches the account a rate limit and waits. Gives back the items of those who wait; the others are told."""
     known = limit_pause(verdict, limits)
     seconds = known if known is not None else backoff(limits)
     named = verdict.seconds is not None
-    sending.limits.limited(verdict.scope, seconds, sent_at, tokens, named=named)
-    verdict.error.retry_after = seconds
-    if seconds > LONGEST_PAUSE or sending.clock() + seconds > sending.gives_up_at:
-        raise with_attempts(verdict.error, attempts)
-    if verdict.scope == "concurrency" and not named:
+    sending.limits.limited(verdict.scope, seconds, outcome.sent_at, outcome.booked, others=outcome.others, named=named)
+    for own in by_consumer(batch):
+        if seconds > LONGEST_PAUSE or sending.clock() + seconds > own[0].consumer.gives_up_at:
+            own[0].consumer.fail_all(limit_error(verdict.error, seconds))
+    left = [item for item in batch if not item.consumer.ending]
+    if left and verdict.scope == "concurrency" and not named:
         yield Sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311
+    return left
 
 
-def back_off(sending: Sending, verdict: Retry, failures: int, attempts: int) -> Generator[Step, Result, None]:
+def limit_error(error: RateLimitError, seconds: float) -> RateLimitError:
+    """The error for one of those who do not wait so long."""
+    return RateLimitError(
+        str(error), retry_after=seconds, status=error.status, request_id=error.request_id, attempts=error.attempts
+    )
+
+
+def back_off(
+    sending: Sending, consumer: Consumer, verdict: Retry, failures: int, attempts: int
+) -> Generator[Step, Result, None]:
     """Waits before a retry, if one is left in the request, the account and the time of the call."""
     seconds = max(verdict.after, backoff(failures - 1))
-    late = sending.clock() + seconds > sending.gives_up_at
-    check_deadline(sending, verdict.error)
-    if failures > sending.retries or late or seconds > LONGEST_PAUSE or not sending.limits.may_retry():
+    consumer.last_error = verdict.error
+    if sending.clock() >= consumer.deadline_at:
+        raise deadline_error(consumer)
+    late = sending.clock() + seconds > consumer.gives_up_at
+    if failures > consumer.retries or late or seconds > LONGEST_PAUSE or not sending.limits.may_retry():
         raise with_attempts(verdict.error, attempts)
     yield Sleep(seconds)
+
+
+def deadline_error(consumer: Consumer) -> APITimeoutError:
+    """What a call is told whose deadline has passed; it names the last error, if there was one."""
+    last = f"; the last attempt: {consumer.last_error}" if consumer.last_error is not None else ""
+    return APITimeoutError(f"the call took longer than deadline={consumer.call.deadline:g} seconds{last}")
 
 
 def backoff(failures: int) -> float:
     """Full jitter: uniform(0, min(20, 0.5 * 2^i)) seconds."""
     return random.uniform(0, min(20, 0.5 * 2**failures))  # noqa: S311
-
-
-def check_running(sending: Sending) -> None:
-    """Raises Stopped once the call was stopped elsewhere."""
-    if sending.call.stopped.done():
-        raise Stopped
-
-
-def case_of(sending: Sending, batch: list[Item]) -> Case:
-    """The request as the judge sees it."""
-    return Case(len(batch), sending.dimensions, sending.config.base_url, sending.config.key)
-
-
-def tokens_of(batch: list[Item]) -> int:
-    """Tokens that a batch is expected to be billed."""
-    return sum(item.tokens for item in batch)
 
 
 def with_attempts(error: JinaClipError, attempts: int) -> JinaClipError:

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from jinaclip.backends.api.batcher import Consumer, Item
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a slot for these items. Until then nothing of them is written or reserved: their callers may leave."""
+
+    items: Sequence[Item]
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this body and return the answer, of at most `most_bytes`, by `until` (a moment of `time.monotonic`)."""
+    """Send this body in the slot that was waited for; return what came of it, an `Outcome`, or None if nothing can.
 
+    Attributes:
+        items: what is in it.
+        body: of the request.
+        most_bytes: of an honest answer.
+        tokens: what it is expected to be billed.
+        seconds: how long the attempt may take, from sending.
+    """
+
+    items: Sequence[Item]
     body: bytes = field(repr=False)
     most_bytes: int
-    until: float
+    tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Pause for this long, or until the call is stopped."""
+    """Pause for this long."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait for the future, at most until `until` (a moment of `time.monotonic`), or until the call is stopped."""
+class Branch:
+    """Run another flow beside this one, for these items, which the flow that asks lets go of."""
 
-    future: Future[None]
-    until: float
+    items: Sequence[Item]
+    flow: Generator[Step, Result, None] = field(repr=False)
 
 
-Step = Send | Sleep | Wait
 FailureKind = Literal["connect", "broken", "timeout", "setup", "oversize"]
 
 
@@ -56,4 +73,40 @@ class Failure:
     detail: str
 
 
-Result = Reply | Failure | None
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a `Send`.
+
+    Attributes:
+        result: an answer, or why there is none.
+        sent_at: when it was sent, a moment of the clock.
+        sends: how often it was sent: never without a connection, twice over one that died at once.
+        others: requests of the same key in flight beside it when it ended.
+        wanted: whether somebody waits for a slot.
+        thawed: whether the process stood still meanwhile, so that a failure says nothing about the service.
+        parted: the callers whose `timeout` was over before it ended.
+        booked: tokens that the pace counts for it.
+        counted: the totals that count it already.
+    """
+
+    result: Reply | Failure
+    sent_at: float
+    sends: int = 1
+    others: int = 0
+    wanted: bool = False
+    thawed: bool = False
+    parted: Collection[Consumer] = ()
+    booked: int = 0
+    counted: Collection[object] = ()
+
+    @property
+    def took_too_long(self) -> bool:
+        """Whether the service, or the gateway before it, ran out of time."""
+        if isinstance(self.result, Failure):
+            return self.result.kind == "timeout" and not self.thawed
+        return self.result.status == 504
+
+
+Step = Wait | Send | Sleep | Branch
+Result = Outcome | None
+Flow = Generator[Step, Result, None]

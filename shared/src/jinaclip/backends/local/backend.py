@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby, islice
@@ -27,8 +27,11 @@ from jinaclip.call.prepare import prepare_images
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import DeadlineError, InputError
 from jinaclip.inputs import Image, Text
+from jinaclip.process import Latch, run_in_thread, wait_until_done
 from jinaclip.vectors import Vectors
 
+BATCH_SIZE = 64
+"""Most items in one pass, unless `batch_size` says otherwise."""
 TEXTS_AT_ONCE = 256
 """Handed to the tokenizer together; it spreads them over the cores."""
 INLINE_CHARACTERS = 4096
@@ -71,14 +74,14 @@ class LocalBackend:
         session = Session(call, self._loaded(), self._config)
         with session:
             session.feed()
-            wait([session.done, call.stopped], session.seconds_left, return_when=FIRST_COMPLETED)
+            session.over.wait(session.seconds_left)
             session.check_deadline()
 
     async def aembed(self, call: Call) -> None:
         """Answers the call; what takes long, loading and feeding, happens in threads."""
         model = self._model
         if model is None or model.pid != os.getpid():
-            model = await asyncio.to_thread(self._loaded)
+            model = await run_in_thread(self._loaded)
         session = Session(call, model, self._config)
         with session:
             if is_small(call):
@@ -86,11 +89,9 @@ class LocalBackend:
             else:
                 # a daemon of its own: an iterator that never goes on must hold up neither others nor the end
                 threading.Thread(target=session.feed, name="jinaclip-feed", daemon=True).start()
-            await asyncio.wait(
-                [asyncio.wrap_future(session.done), asyncio.wrap_future(call.stopped)],
-                timeout=session.seconds_left,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            with suppress(TimeoutError):
+                async with asyncio.timeout(session.seconds_left):
+                    await wait_until_done(session.over)
             session.check_deadline()
 
     def close(self) -> None:
@@ -112,10 +113,12 @@ class Session:
     """One call at the scheduler. As a context it withdraws what is left when the call ends early."""
 
     def __init__(self, call: Call, model: Model, config: EmbedderConfig) -> None:
-        self.done: Future[None] = Future()
+        self.done, self.over = Latch(), Latch()
+        for latch in (self.done, call.stopped):
+            latch.add_callback(self.over.set)
         self._call, self._model, self._config, self._meter = call, model, config, call.meter
         self._deadline_at = time.monotonic() + call.deadline
-        self._consumer = Consumer(self._deliver, self._fail, config.batch_size)
+        self._consumer = Consumer(self._deliver, self._fail, config.batch_size or BATCH_SIZE)
         self._lock = threading.Lock()
         self._pending = 1  # one for the feeding itself
         self._reserved = 0
@@ -223,8 +226,9 @@ class Session:
     def _advance(self, items: int) -> None:
         with self._lock:
             self._pending -= items
-            if self._pending == 0 and not self.done.done():
-                self.done.set_result(None)
+            finished = self._pending == 0
+        if finished:
+            self.done.set()
 
 
 NO_VECTOR = "the model gave no finite vector for it; float16 may be too narrow, use bfloat16 or float32"

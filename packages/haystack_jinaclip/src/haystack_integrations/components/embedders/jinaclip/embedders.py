@@ -125,7 +125,7 @@ class JinaClipDocumentEmbedder(JinaClipComponent):
     truncate: bool = EmbedderConfig.truncate
     meta_fields_to_embed: list[str] | None = None
     embedding_separator: str = "\n"
-    batch_size: int = EmbedderConfig.batch_size
+    batch_size: int | None = EmbedderConfig.batch_size
     progress_bar: bool = True
     raise_on_failure: bool = True
 
@@ -172,7 +172,7 @@ class JinaClipDocumentImageEmbedder(JinaClipComponent):
     image_quality: int | None = EmbedderConfig.image_quality
     file_path_meta_field: str = "file_path"
     root_path: str | None = None
-    batch_size: int = EmbedderConfig.batch_size
+    batch_size: int | None = EmbedderConfig.batch_size
     progress_bar: bool = True
     raise_on_failure: bool = True
 
@@ -223,7 +223,7 @@ class JinaClipFusedDocumentEmbedder(JinaClipComponent):
     file_path_meta_field: str = "file_path"
     root_path: str | None = None
     weight: float = 0.5
-    batch_size: int = EmbedderConfig.batch_size
+    batch_size: int | None = EmbedderConfig.batch_size
     progress_bar: bool = True
     raise_on_failure: bool = True
 

@@ -51,7 +51,7 @@ class JinaClipDiversityRanker(JinaClipComponent):
     image_quality: int | None = EmbedderConfig.image_quality
     file_path_meta_field: str = "file_path"
     root_path: str | None = None
-    batch_size: int = EmbedderConfig.batch_size
+    batch_size: int | None = EmbedderConfig.batch_size
     progress_bar: bool = False
     raise_on_failure: bool = False
 
