@@ -17,6 +17,7 @@ import os
 import statistics
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ TILES_PER_REQUEST = 18
 """What the core puts into 8 MiB; the bare loop gets the same."""
 ANSWER_BYTES = 5500
 """Of one vector of 1024 on the wire."""
+BY_HAND = {"asyncio": [(512, 16), (512, 20), (256, 16), (128, 16)], "threads": [(512, 16), (128, 16)]}
+"""Sizes of batches and numbers of slots of the bare loops that the defaults are measured against."""
 COPIES = 3
 """Of an answer while it is read: its pieces, their sum, the parsed strings or the decoded rows."""
 PACKAGES = ("jinaclip", "httpx", "numpy", "orjson", "pybase64", "pillow")
@@ -110,7 +113,7 @@ def texts(bench: Bench) -> Iterator[Row]:
         yield throughput(f"{what}: sync vs async", runs, "sync", ("async",), count, 0.95)
 
 
-def throughput(what: str, runs: Runs, name: str, others: tuple[str, ...], count: int, goal: float) -> Row:
+def throughput(what: str, runs: Runs, name: str, others: tuple[str, ...], count: int, goal: float | None) -> Row:
     """Items a second beside the fastest of others."""
     other = best(runs, others, "wall")
     ours, theirs = (count / median(runs, client, "wall") for client in (name, other))
@@ -124,6 +127,47 @@ def cpu(what: str, runs: Runs, name: str, others: tuple[str, ...], count: int) -
     return Row(what, f"{ours:.1f} us", f"{theirs:.1f} us ({other})", ours / theirs, 1.25)
 
 
+def defaults(bench: Bench) -> Iterator[Row]:
+    """Nothing set, beside the best of some bare loops whose batches and slots were chosen by hand."""
+    short, long, photos = bench.items(10_000), bench.items(2_000), bench.items(300)
+    make_photos(photos)
+    work = {
+        f"{short:,} texts": (Job("", "texts", short), BY_HAND),
+        f"{long:,} texts of 400 words": (Job("", "texts", long, words=400), BY_HAND),
+        f"{photos} pictures of 1600 x 1200": (
+            Job("", "images", photos),
+            {"asyncio": [(TILES_PER_REQUEST, 16), (8, 16)]},
+        ),
+    }
+    for what, (job, by_hand) in work.items():
+        jobs = {name: replace(job, client=name, batch=None, in_flight=None) for name in OURS}
+        for client, sizes in by_hand.items():
+            jobs |= {
+                f"{client} {batch} x {slots}": replace(job, client=client, batch=batch, in_flight=slots)
+                for batch, slots in sizes
+            }
+        if job.what == "images":
+            bench.run(jobs["sync"], MODEL)  # the server decodes each upload once: in nobody's time
+        runs = bench.compare(jobs, MODEL)
+        loops = tuple(name for name in jobs if name not in OURS)
+        largest = tuple(name for name in loops if jobs[name].batch == 512) or loops
+        for name in OURS:
+            title = f"{what}, nothing set: {name}, items/s vs the best loop"
+            yield throughput(f"{title} of 512 a request", runs, name, largest, job.count, 0.9)
+            yield throughput(f"{title} of any size", runs, name, loops, job.count, None)
+
+
+def together(bench: Bench) -> Iterator[Row]:
+    """1,000 queries at once, each a call of its own, beside one call with all of them."""
+    count = bench.items(1_000)
+    jobs = {name: Job(name, "together", count, batch=None, in_flight=None) for name in OURS}
+    runs = bench.compare(jobs, MODEL)
+    ours, theirs = (median(runs, name, "wall") for name in ("async", "sync"))
+    requests = median(runs, "async", "requests") - 1
+    what = f"{count:,} aembed_query at once ({requests:.0f} requests) vs one embed_queries"
+    yield Row(what, f"{ours:.3f} s", f"{theirs:.3f} s", ours / theirs, 1.6)
+
+
 def queries(bench: Bench) -> Iterator[Row]:
     """200 queries one after another, the server answering at once."""
     count = bench.items(200)
@@ -131,7 +175,9 @@ def queries(bench: Bench) -> Iterator[Row]:
     for name, other in zip(OURS, BARE, strict=True):
         ours, theirs = median(runs, name, "lap") * 1e3, median(runs, other, "lap") * 1e3
         what = f"{count} queries in sequence: {name}, median time of one"
-        yield Row(what, f"{ours:.3f} ms", f"{theirs:.3f} ms ({other})", ours / theirs, 1.2)
+        yield Row(
+            what, f"{ours:.3f} ms", f"{theirs:.3f} ms ({other})", ours / theirs, {"sync": 1.5, "async": 1.1}[name]
+        )
 
 
 def images(bench: Bench) -> Iterator[Row]:
@@ -162,11 +208,12 @@ def images(bench: Bench) -> Iterator[Row]:
 def memory(bench: Bench) -> Iterator[Row]:
     """100,000 texts, the server answering at once: the high-water mark above what was resident before."""
     count = bench.items(100_000)
-    sizes = {"defaults": {"batch": 64, "in_flight": 8}, "16 x 512": {"batch": 512, "in_flight": 16}}
+    sizes = {"nothing set": {"batch": None, "in_flight": None}, "16 x 512": {"batch": 512, "in_flight": 16}}
     for title, size in sizes.items():
         jobs = {f"{name} {what}": Job(name, what, count, **size) for name in OURS for what in ("texts", "generated")}
         runs = bench.compare(jobs, AT_ONCE)
-        needed = (count * 4096 + size["batch"] * size["in_flight"] * ANSWER_BYTES * COPIES) / 1e6
+        in_flight = (size["batch"] or 512) * (size["in_flight"] or 16)
+        needed = (count * 4096 + in_flight * ANSWER_BYTES * COPIES) / 1e6
         for name, job in jobs.items():
             source = "list" if job.what == "texts" else "generator"
             peak = median(runs, name, "peak")
@@ -179,7 +226,7 @@ def memory(bench: Bench) -> Iterator[Row]:
             )
 
 
-PARTS = {part.__name__: part for part in (texts, queries, images, memory)}
+PARTS = {part.__name__: part for part in (defaults, texts, together, queries, images, memory)}
 
 
 # -- the report

@@ -39,8 +39,12 @@ class Job:
     what: str
     """A function of `WORK`."""
     count: int
-    batch: int = 64
-    in_flight: int = 16
+    batch: int | None = 64
+    """Items a request; None leaves it to JinaClip."""
+    in_flight: int | None = 16
+    """Requests in flight; None leaves it to JinaClip."""
+    words: int = 25
+    """Of each text."""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Of JinaClip, on top."""
 
@@ -70,6 +74,10 @@ class Ours:
         """Queries one after another, and how long each took."""
         return [lap(self.clip.embed_query, text) for text in texts]
 
+    def together(self, texts: list[str]) -> np.ndarray:
+        """Queries in one call."""
+        return self.clip.embed_queries(texts)
+
 
 class OursAsync(Ours):
     """JinaClip from an event loop."""
@@ -94,6 +102,14 @@ class OursAsync(Ours):
 
         return self.runner.run(run())
 
+    def together(self, texts: list[str]) -> np.ndarray:
+        """Queries at once, each in a call of its own."""
+
+        async def run() -> np.ndarray:
+            return np.array(await asyncio.gather(*(self.clip.aembed_query(text) for text in texts)))
+
+        return self.runner.run(run())
+
 
 CLIENTS: dict[str, Callable[[str, Job], Any]] = {
     "sync": Ours,
@@ -107,7 +123,7 @@ CLIENTS: dict[str, Callable[[str, Job], Any]] = {
 
 def texts(client: Any, job: Job) -> Callable[[], np.ndarray]:
     """Texts from a list."""
-    held = list(make_texts(job.count))
+    held = list(make_texts(job.count, words=job.words))
     return lambda: client.texts(held, job.batch)
 
 
@@ -128,7 +144,13 @@ def queries(client: Any, job: Job) -> Callable[[], list[Lap]]:
     return lambda: client.queries(held)
 
 
-WORK = {function.__name__: function for function in (texts, generated, images, queries)}
+def together(client: Any, job: Job) -> Callable[[], np.ndarray]:
+    """Queries at once."""
+    held = list(make_texts(job.count))
+    return lambda: client.together(held)
+
+
+WORK = {function.__name__: function for function in (texts, generated, images, queries, together)}
 
 
 def measure(job: Job, url: str) -> dict[str, Any]:
