@@ -18,6 +18,7 @@ from jinaclip.errors import JinaClipError
 P = ParamSpec("P")
 R = TypeVar("R")
 ENDING = "the process is ending; nothing can be embedded any more"
+DYING_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 """How often one who waits looks whether it still makes sense: a thread that is killed sets no future."""
 
@@ -84,8 +85,11 @@ def start(thread: threading.Thread) -> None:
     try:
         thread.start()
     except RuntimeError as error:
-        ending = "shutdown" in str(error)  # Python 3.12 refuses before `sys.is_finalizing` says so
-        raise JinaClipError(ENDING if ending else f"no thread can be started: {error}") from None
+        if "shutdown" not in str(error):
+            raise JinaClipError(f"no thread can be started: {error}") from None
+        if threading.current_thread().daemon:
+            time.sleep(DYING_SECONDS)  # it ends with the process, in a moment; an error would only be noise
+        raise JinaClipError(ENDING) from None
 
 
 def check_not_ending() -> None:
