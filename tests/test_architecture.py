@@ -136,6 +136,14 @@ def test_adapters_use_public_names_and_not_one_another() -> None:
             assert top != "jinaclip" or public, f"{path}: {name} is not public"
 
 
+def test_no_thread_of_the_loop_s_executor_is_taken() -> None:
+    """It is the application's: `run_in_thread` starts one of ours. The service for tests is an application itself."""
+    sources = [path for path in modules() if "testing" not in path.parts] + [*PACKAGES.rglob("src/**/*.py")]
+    for path in sources:
+        names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert not names & {"to_thread", "run_in_executor"}, path
+
+
 def loaded_by(statement: str) -> set[str]:
     code = f"import json, sys; {statement}; print(json.dumps([m.split('.')[0] for m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

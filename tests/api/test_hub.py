@@ -916,3 +916,31 @@ async def test_a_close_ends_also_calls_that_the_hub_does_not_know_yet(fresh, ser
         await task
     assert right_query(await one.aembed_query("b"), "b")
     one.close()
+
+
+# Faults of our own
+
+
+ENDED = (JinaClipError, ZeroDivisionError)
+"""On the hub it is told as ours; in the caller's own thread it is what it is."""
+FAULTS = {
+    "on the way to the hub": "jinaclip.backends.api.backend.Session._by_route",
+    "when items are queued": "jinaclip.backends.api.scheduler.Scheduler.add",
+    "when a batch is chosen": "jinaclip.backends.api.batcher.Queue.select",
+    "when it is sent": "jinaclip.backends.api.exchange.Exchange.send",
+    "when the answer is judged": "jinaclip.backends.api.policy.judge",
+}
+
+
+@pytest.mark.parametrize("source", [list, iter])
+@pytest.mark.parametrize("place", FAULTS.values(), ids=FAULTS)
+async def test_a_fault_of_ours_ends_the_call_and_not_the_hub(fresh, server, monkeypatch, run, place, source):
+    def fail(*_, **__):
+        raise ZeroDivisionError("on purpose")
+
+    with JinaClip(base_url=server.url, api_key="jina_test_fault") as one:
+        with monkeypatch.context() as patched, pytest.raises(ENDED, match="on purpose"):
+            patched.setattr(place, fail)
+            await run(one, "embed_documents", source([f"text {number}" for number in range(600)]))
+        until(lambda: is_quiet(one))
+        assert right_query(one.embed_query("after"), "after")

@@ -115,3 +115,13 @@ def test_a_loop_that_dies_harms_no_call_that_was_merged_with_its_own(slow: tuple
     np.testing.assert_allclose(rows, expected, atol=SAME)
     assert set(service.ledger()["answered"]) <= {"1", "2"}, "not one was sent again for the loop's sake"
     assert clip.embed_query("the slot is free again").shape == (clip.dimensions,)
+
+
+async def test_a_cancellation_of_the_iterator_s_own_reaches_the_caller_and_no_log(clip: JinaClip) -> None:
+    def texts() -> Iterator[str]:
+        yield "one"
+        raise asyncio.CancelledError("of its own")
+
+    with pytest.raises(asyncio.CancelledError, match="of its own"):
+        await clip.aembed_documents(texts())
+    assert (await clip.aembed_documents(["after"])).shape == (1, clip.dimensions)

@@ -74,7 +74,12 @@ def start_thread(name: str, function: Callable[P, object], *args: P.args, **opti
         JinaClipError: the process is ending, or may start no more threads.
     """
     context = contextvars.copy_context()
-    thread = threading.Thread(target=lambda: context.run(function, *args, **options), name=name, daemon=True)
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):  # of the caller's own code; whoever waits is told, and no loop runs here
+            context.run(function, *args, **options)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
     start(thread)
     return thread
 

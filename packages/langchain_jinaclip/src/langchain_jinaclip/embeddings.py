@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Self, overload
@@ -29,6 +28,7 @@ from jinaclip.hosts import (
     TransportFactory,
     UrlMode,
     check_weight,
+    run_in_thread,
 )
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
 
@@ -49,7 +49,7 @@ def key_from_environment() -> SecretStr | None:
 
 async def to_lists(vectors: Any) -> list[list[float]]:
     """Rows as Python floats, in a thread and one by one, so that the event loop gets its turn between them."""
-    return await asyncio.to_thread(lambda: [row.tolist() for row in vectors])
+    return await run_in_thread(lambda: [row.tolist() for row in vectors])
 
 
 class JinaClipEmbeddings(BaseModel, Embeddings):
@@ -180,7 +180,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         """`embed_image` without blocking the event loop; ends at once when cancelled."""
         if not is_single(uris):
             return await self.aembed_images(uris)
-        return (await self._clip.aembed_image(await asyncio.to_thread(unwrap_block, uris))).tolist()
+        return (await self._clip.aembed_image(await run_in_thread(unwrap_block, uris))).tolist()
 
     def embed_pairs(self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5) -> list[list[float]]:
         """The text and the image of each pair as one vector at length 1.

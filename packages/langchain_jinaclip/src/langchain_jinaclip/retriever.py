@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Self
 
 from langchain_core.documents import Document
@@ -13,7 +12,7 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, model_validator
 
 from jinaclip import ConfigError, Image, fuse
-from jinaclip.hosts import check_weight
+from jinaclip.hosts import check_weight, run_in_thread
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import Query, check_text, is_blank, is_image_data, split_query
 from langchain_jinaclip.tool import JinaClipTool
@@ -80,7 +79,7 @@ class JinaClipRetriever(BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         """`invoke` without blocking the event loop."""
-        label, parts = await asyncio.to_thread(self._read_query, input)
+        label, parts = await run_in_thread(self._read_query, input)
         return await super().ainvoke(label, config, **parts, **kwargs)
 
     def _read_query(self, query: Query) -> tuple[str, dict[str, Any]]:

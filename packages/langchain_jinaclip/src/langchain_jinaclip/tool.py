@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +11,7 @@ from langchain_core.tools import ArgsSchema, BaseTool, ToolException
 from pydantic import BaseModel, ConfigDict, Field
 
 from jinaclip import InputError
-from jinaclip.hosts import remove_images
+from jinaclip.hosts import remove_images, run_in_thread
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import image_of, is_image_data
 
@@ -72,7 +71,7 @@ class JinaClipTool(BaseTool):
 
     async def _arun(self, text: str | None = None, image: str | None = None) -> list[Any]:
         try:
-            return await asyncio.to_thread(self._answer, await self.retriever.ainvoke({"text": text, "image": image}))
+            return await run_in_thread(self._answer, await self.retriever.ainvoke({"text": text, "image": image}))
         except InputError as error:
             raise ToolException(str(error)) from error
 

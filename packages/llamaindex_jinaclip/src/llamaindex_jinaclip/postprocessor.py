@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field
@@ -12,6 +11,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 
 from jinaclip import Image, InputError
+from jinaclip.hosts import run_in_thread
 from jinaclip.retrieval import Diversifier
 from llamaindex_jinaclip.embedding import JinaClipEmbedding, config_errors
 from llamaindex_jinaclip.nodes import image_of
@@ -69,7 +69,7 @@ class JinaClipDiversifier(BaseNodePostprocessor):
 
     async def _apostprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
         self._start(nodes, query_bundle)
-        found = await asyncio.to_thread(parts_of, nodes)
+        found = await run_in_thread(parts_of, nodes)
         return self._end(nodes, await self._diversifier().aorder(self.embed_model.clip, *found))
 
     def _start(self, nodes: Nodes, query: QueryBundle | None) -> None:

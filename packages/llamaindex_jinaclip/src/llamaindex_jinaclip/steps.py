@@ -6,11 +6,12 @@ raised at that place. It does no input or output itself.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
+
+from jinaclip.hosts import run_in_thread
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class Step:
 
 def blocking(function: Callable[..., Any], *arguments: Any) -> Step:
     """A call that blocks, made in a thread where that would hold up an event loop."""
-    return Step(function, partial(asyncio.to_thread, function), *arguments)
+    return Step(function, partial(run_in_thread, function), *arguments)
 
 
 Steps: TypeAlias = Generator[Step, Any, T]

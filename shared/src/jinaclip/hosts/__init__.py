@@ -19,6 +19,7 @@ from jinaclip.config import (
 )
 from jinaclip.hosts.embedding import aembed, aembed_query, embed, embed_query
 from jinaclip.inputs import ImageLike, is_data_uri, remove_images
+from jinaclip.process import run_in_thread
 from jinaclip.secret import Headers, Secret
 from jinaclip.specs import SPECS, ModelSpec
 from jinaclip.vectors import check_weight
@@ -47,4 +48,5 @@ __all__ = [
     "hide_key",
     "is_data_uri",
     "remove_images",
+    "run_in_thread",
 ]

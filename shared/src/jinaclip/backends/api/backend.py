@@ -95,7 +95,7 @@ class ApiBackend:
             if session.is_small:
                 session.feed()
             else:  # a daemon of its own: an iterator that never goes on must hold up neither others nor the end
-                start_thread("jinaclip-feed", session.feed_aside)
+                start_thread("jinaclip-feed", session.feed)
             await session.wait_async(loop)
 
     def close(self) -> None:
@@ -203,11 +203,6 @@ class Session:
             self._errands.append(partial(self._hub.finish, self.consumer))
             self._submit()
 
-    def feed_aside(self) -> None:
-        """The same in a thread of its own, which nobody waits for."""
-        with suppress(asyncio.CancelledError):  # the iterator's own, which the caller gets
-            self.feed()
-
     def _feed_list(self, items: Iterator[Item]) -> None:
         """Hands in texts that the caller holds, many at once."""
         while (group := list(islice(items, AT_ONCE))) and self._wait_for_room(group):
@@ -224,22 +219,22 @@ class Session:
             self._inbox.append(item)
             if not self._announced:
                 self._announced = True
-                self._hub.submit(self._take_in_soon)
-        self._errands.append(self._take_in)
+                self._hub.submit(partial(self._take_in_soon, self.consumer))
+        self._errands.append(partial(self._take_in, self.consumer))
 
-    def _take_in_soon(self) -> None:
+    def _take_in_soon(self, consumer: Consumer) -> None:
         """On the hub: takes in what came, at once after a pause; what comes in quick succession, some at a time."""
         seconds = self._taken_at + GATHER_SECONDS - self._hub.loop.time()
         if seconds <= 0:
-            self._take_in()
+            self._take_in(consumer)
         else:
-            self._hub.loop.call_later(seconds, self._hub.do, [self._take_in])
+            self._hub.loop.call_later(seconds, self._hub.do, [partial(self._take_in, consumer)])
 
-    def _take_in(self) -> None:
+    def _take_in(self, consumer: Consumer) -> None:
         self._announced = False
         items = [self._inbox.popleft() for _ in range(len(self._inbox))]
         self._taken_at = self._hub.loop.time()
-        self._hub.hand_in(self.consumer, self._by_route(items))
+        self._hub.hand_in(consumer, self._by_route(items))
 
     def _by_route(self, items: list[Item]) -> list[tuple[Route, list[Item]]]:
         groups = [(route, [item for item in items if item.query == query]) for query, route in self._routes.items()]

@@ -1,6 +1,6 @@
 """The hub: one thread with an event loop, which owns the connections, limits and retries of every key of the process.
 
-Callers hand in items and wait for a future; see `backend.py`. The thread starts with the first call and ends when it
+Callers hand in items and wait for a latch; see `backend.py`. The thread starts with the first call and ends when it
 has been idle for a while, or when the last object that used it is closed.
 """
 
@@ -35,7 +35,7 @@ from jinaclip.process import Latch, settle, start, start_thread
 IDLE_SECONDS = 30.0
 """How long the thread, and its connections, outlive the last call."""
 Errand = Callable[[], object]
-"""Something to do on the hub's loop."""
+"""Something to do on the hub's loop: a partial with the consumer that it is about, whose call ends if it fails."""
 BEAT_SECONDS = 0.25
 """Between two looks at the callers' loops, and at the clock."""
 STANDS_SECONDS = 1.0
@@ -120,7 +120,15 @@ class Lane:
         for flight in list(self._flights.get(consumer, ())):
             flight.end(consumer)
         self._end_unless_in_flight(consumer)
-        self.scheduler.pump()
+        self.pump()
+
+    def pump(self) -> None:
+        """Sends what may go. A fault of ours ends the calls of this key: nobody waits in vain, no other key is hit."""
+        try:
+            self.scheduler.pump()
+        except Exception as error:  # noqa: BLE001
+            for consumer in list(self._flights):
+                consumer.stop(fault_of_ours(error))
 
     def _end_unless_in_flight(self, consumer: Consumer) -> None:
         if consumer.ending and not self._flights.get(consumer):
@@ -169,7 +177,7 @@ class Lane:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.hub.loop.call_at(moment, self.scheduler.pump)
+        self._timer = self.hub.loop.call_at(moment, self.pump)
 
 
 class Flight:
@@ -203,7 +211,7 @@ class Flight:
             for consumer in [one for one in self.consumers if not one.gone]:
                 consumer.stop(fault_of_ours(error))
         self._lane.assign(self, [])
-        self._lane.scheduler.pump()
+        self._lane.pump()
 
     def leave(self, consumer: Consumer) -> None:
         """Notes that a call has gone; when there is nobody left, the flow is broken off."""
@@ -280,7 +288,7 @@ class Flight:
         sends = self._upload.sends if self._upload is not None else 0
         booked = self._departure.tokens if self._departure is not None else 0
         self._give_back()
-        loop.call_soon(scheduler.pump)  # once the flow has learnt from the outcome
+        loop.call_soon(self._lane.pump)  # once the flow has learnt from the outcome
         thawed = self._lane.hub.froze_since(sent_at)
         return Outcome(
             result,
@@ -452,7 +460,7 @@ class Hub:
                 self._fail(errand, error)
         lanes, self._touched = self._touched, set()
         for lane in lanes:
-            lane.scheduler.pump()
+            lane.pump()
 
     def _fail(self, errand: Errand, error: Exception) -> None:
         """Ends the call that an errand is about; nobody waits in vain."""
@@ -620,7 +628,7 @@ class Hub:
                 parked, guest.parked = guest.parked, []
                 for route, items in parked:
                     guest.lane.scheduler.add(route, items)
-                guest.lane.scheduler.pump()
+                guest.lane.pump()
 
     def _stands(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether a loop has not run for a while. One that is run in steps, by a window's own loop say, does not."""

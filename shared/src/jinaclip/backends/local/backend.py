@@ -27,7 +27,7 @@ from jinaclip.call.prepare import prepare_images
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import DeadlineError, InputError
 from jinaclip.inputs import Image, Text
-from jinaclip.process import Latch, run_in_thread, wait_until_done
+from jinaclip.process import Latch, run_in_thread, start_thread, wait_until_done
 from jinaclip.vectors import Vectors
 
 BATCH_SIZE = 64
@@ -88,7 +88,7 @@ class LocalBackend:
                 session.feed(patient=False)
             else:
                 # a daemon of its own: an iterator that never goes on must hold up neither others nor the end
-                threading.Thread(target=session.feed, name="jinaclip-feed", daemon=True).start()
+                start_thread("jinaclip-feed", session.feed)
             with suppress(TimeoutError):
                 async with asyncio.timeout(session.seconds_left):
                     await wait_until_done(session.over)

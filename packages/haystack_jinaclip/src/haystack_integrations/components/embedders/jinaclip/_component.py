@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
@@ -12,7 +11,7 @@ from haystack import default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 
 from jinaclip import ConfigError, ImagePolicy, JinaClip, Results
-from jinaclip.hosts import SPECS, Backend, EmbedderConfig, Headers, TransportFactory
+from jinaclip.hosts import SPECS, Backend, EmbedderConfig, Headers, TransportFactory, run_in_thread
 from jinaclip.hosts import Secret as CoreSecret
 
 API_KEY = Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"])
@@ -131,7 +130,7 @@ class JinaClipComponent:
         """`get_clip` without blocking the event loop."""
         if self._clip is not None:
             return self._clip
-        return await asyncio.to_thread(self.get_clip)
+        return await run_in_thread(self.get_clip)
 
     # -- options
 

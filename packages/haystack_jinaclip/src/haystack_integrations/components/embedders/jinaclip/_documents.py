@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from haystack_integrations.components.embedders.jinaclip._component import JinaC
 from haystack_integrations.components.embedders.jinaclip._sources import Source
 from jinaclip import InputError, ItemFailure, JinaClip, JinaClipError, Results
 from jinaclip.errors import NotSentError
-from jinaclip.hosts import aembed, embed
+from jinaclip.hosts import aembed, embed, run_in_thread
 from jinaclip.images import Pages
 
 logger = logging.getLogger(__name__)
@@ -62,12 +61,12 @@ async def aembed_documents(
     pages = Pages()
     convert = partial(source.find, clip=clip, pages=pages)
     try:
-        items = await asyncio.to_thread(select_items, source, documents, convert, strict=raise_on_failure)
+        items = await run_in_thread(select_items, source, documents, convert, strict=raise_on_failure)
         results = await aembed(clip, items, convert, name=name_document, strict=raise_on_failure)
     finally:
-        await asyncio.to_thread(pages.close)  # others may be rendering, and closing waits for them
+        await run_in_thread(pages.close)  # others may be rendering, and closing waits for them
     # millions of numbers become floats
-    return await asyncio.to_thread(finish, clip, source, documents, results, raise_on_failure=raise_on_failure)
+    return await run_in_thread(finish, clip, source, documents, results, raise_on_failure=raise_on_failure)
 
 
 def check_documents(documents: Any, component: JinaClipComponent) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from haystack_integrations.components.embedders.jinaclip._documents import (
     embed_documents,
 )
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource
-from jinaclip.hosts import EmbedderConfig, ImageResize
+from jinaclip.hosts import EmbedderConfig, ImageResize, run_in_thread
 from jinaclip.retrieval import Diversifier, diversify
 
 
@@ -93,7 +92,7 @@ class JinaClipDiversityRanker(JinaClipComponent):
         bare = self._without_embedding(found)
         embedded = await aembed_documents(self, self._source(), bare, raise_on_failure=self.raise_on_failure)
         vectors = vectors_by_id([*found, *embedded["documents"]])
-        return {"documents": await asyncio.to_thread(self._order, found, vectors, top_k)}
+        return {"documents": await run_in_thread(self._order, found, vectors, top_k)}
 
     def _source(self) -> ImageSource:
         return ImageSource(self.file_path_meta_field, self.root_path)
