@@ -206,7 +206,7 @@ def test_copies_work_on_their_own(clip, duplicate):
 def connections(one):
     """Open connections of an object's key."""
     lane = hubs._hub and hubs._hub._lanes.get(one._backend._way.limits)
-    return sum(len(exchange._transport._pool.connections) for exchange in lane._exchanges.values()) if lane else 0
+    return sum(len(exchange._transport._idle) for exchange in lane._exchanges.values()) if lane else 0
 
 
 async def test_closing_is_idempotent_and_not_the_end(clip, server):

@@ -1,9 +1,9 @@
-"""A transport for httpx over httpcore's pool: safe to cancel at any time, and strict about where an answer ends.
+"""A transport for httpx over httpcore's connections: safe to cancel at any time, and strict about where an answer ends.
 
 Three things differ from httpx's own transport.
 
-- Cancelling: httpcore 1.0 loses connections and places in its pool when a task inside it is cancelled. Here its code
-  runs in a task that is never cancelled. What ends early is the connection, so that httpcore unwinds on an error.
+- Cancelling: httpcore 1.0 loses connections and places in its pool when a task inside it is cancelled. Here each of its
+  connections is held by one request alone, and closed if that ends in any other way than by a whole answer.
 - Surplus bytes: a second parser follows every answer. What comes after its end makes the connection unfit, where
   httpcore would read it as the beginning of the next answer. Only what comes after the next request was written cannot
   be told from the answer to that.
@@ -23,7 +23,6 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterable, Coroutine, Iterable
 from contextlib import suppress
-from contextvars import ContextVar
 from itertools import zip_longest
 from typing import Any, TypeVar, cast
 
@@ -63,6 +62,10 @@ class TooLarge(httpx.RemoteProtocolError):
     """The body of an answer is larger than the request allows."""
 
 
+class ClosedBefore(Exception):
+    """A connection ended that was used before, and not one byte of the answer came."""
+
+
 class Transport(httpx.AsyncBaseTransport):
     """Sends requests of httpx from one event loop, over connections that it keeps for later requests.
 
@@ -72,15 +75,11 @@ class Transport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None, proxy: str | None) -> None:
-        self._tasks: dict[asyncio.Task[httpx.Response], Exchange] = {}
-        self._pool = Pool(
-            ssl_context=ssl_context,
-            proxy=None if proxy is None else proxy_of(proxy, ssl_context),
-            max_connections=None,
-            max_keepalive_connections=IDLE_CONNECTIONS,
-            keepalive_expiry=IDLE_SECONDS,
-            network_backend=Network(),
-        )
+        self._ssl_context = ssl_context
+        self._proxy = None if proxy is None else proxy_of(proxy, ssl_context)
+        self._idle: deque[Connection] = deque()
+        self._busy: set[Connection] = set()
+        self._all_ended = asyncio.Event()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request and reads the whole answer. May be cancelled at any time; nothing stays behind then.
@@ -98,52 +97,60 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.TransportError: No complete answer came; what the system said is in the chain of causes.
             TooLarge: The body is larger than `most_bytes`.
         """
-        exchange = Exchange()
         try:
-            try:
-                return await self._run(request, exchange)
-            except DROPPED:
-                if not exchange.lost_a_race():
-                    raise
-            return await self._run(request, Exchange(wants_new=True))
+            return await self._send(request)
         except FOREIGN as error:
             raise translated(error) from error
 
-    async def _run(self, request: httpx.Request, exchange: Exchange) -> httpx.Response:
-        task = exchange.start(self._perform(request))
-        self._tasks[task] = exchange
-        task.add_done_callback(self._forget)
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            exchange.kill()
-            await asyncio.wait([task])  # a few turns of the loop: all that httpcore waits for has ended
-            raise
-        return task.result()
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        if request.url.scheme not in ("http", "https"):
+            raise httpcore.UnsupportedProtocol(f"{request.url.scheme}:// is neither http:// nor https://")
+        origin = target_of(request.url).origin
+        while (connection := self._take(origin)) is not None:
+            try:
+                return await self._exchange(connection, request)
+            except httpcore.ConnectionNotAvailable:
+                continue  # nothing was sent
+            except ClosedBefore:
+                break
+        return await self._exchange(Connection(origin, self._ssl_context, self._proxy), request)
 
-    def _forget(self, task: asyncio.Task[httpx.Response]) -> None:
-        del self._tasks[task]
-        retrieve(task)
+    def _take(self, origin: httpcore.Origin) -> Connection | None:
+        """The connection to an origin that was used last; closes those that were idle for too long."""
+        expired_at = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while self._idle and self._idle[0].idle_since <= expired_at:
+            self._idle.popleft().kill()
+        connection = next((one for one in reversed(self._idle) if one.origin == origin), None)
+        if connection is not None:
+            self._idle.remove(connection)
+        return connection
 
-    async def _perform(self, request: httpx.Request) -> httpx.Response:
-        response = await self._pool.handle_async_request(outgoing(request))
-        success, other = request.extensions.get("most_bytes") or (None, None)
+    def _keep(self, connection: Connection) -> None:
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+        if len(self._idle) > IDLE_CONNECTIONS:
+            self._idle.popleft().kill()
+
+    async def _exchange(self, connection: Connection, request: httpx.Request) -> httpx.Response:
+        self._busy.add(connection)
         try:
-            most = success if 200 <= response.status < 300 else other
-            body = await gather(cast("AsyncIterable[bytes]", response.stream), most)
+            response = await connection.send(request)
         finally:
-            await response.aclose()
-        kept = {name: response.extensions[name] for name in ("http_version", "reason_phrase")}
-        return httpx.Response(response.status, headers=response.headers, stream=httpx.ByteStream(body), extensions=kept)
+            self._busy.discard(connection)
+            if not self._busy:
+                self._all_ended.set()
+        if connection.is_fit:
+            self._keep(connection)
+        return response
 
     async def aclose(self) -> None:
         """Closes all connections; requests in flight fail."""
-        tasks = list(self._tasks)
-        for exchange in list(self._tasks.values()):
-            exchange.kill()
-        if tasks:
-            await asyncio.wait(tasks)
-        await self._pool.aclose()
+        for connection in [*self._busy, *self._idle]:
+            connection.kill()
+        self._idle.clear()
+        if self._busy:
+            self._all_ended.clear()
+            await self._all_ended.wait()
         await asyncio.sleep(0)  # the loop closes sockets in its next turn
 
 
@@ -164,94 +171,96 @@ async def gather(chunks: AsyncIterable[bytes], most: int | None) -> bytes:
 
 def outgoing(request: httpx.Request) -> httpcore.Request:
     """The same request for httpcore; httpx has added Host and Content-Length."""
-    url = request.url
-    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     body = cast("AsyncIterable[bytes]", request.stream)
     return httpcore.Request(
-        request.method, target, headers=request.headers.raw, content=body, extensions=request.extensions
+        request.method, target_of(request.url), headers=request.headers.raw, content=body, extensions=request.extensions
     )
+
+
+def target_of(url: httpx.URL) -> httpcore.URL:
+    """The same address for httpcore."""
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
 def proxy_of(url: str, ssl_context: ssl.SSLContext | None) -> httpcore.Proxy:
     """A proxy, its user and password taken out of the URL."""
     proxy = httpx.Proxy(url)
-    parts = proxy.url
-    target = httpcore.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
-    return httpcore.Proxy(target, auth=proxy.raw_auth, ssl_context=ssl_context if parts.scheme == "https" else None)
+    behind_tls = proxy.url.scheme == "https"
+    return httpcore.Proxy(target_of(proxy.url), auth=proxy.raw_auth, ssl_context=ssl_context if behind_tls else None)
 
 
 def translated(error: Exception) -> httpx.TransportError:
     """The error of httpx with the same name, or else the name of a parent."""
     if error.__cause__ is None:
-        error.__cause__ = error.__context__  # the pool raises `from None`, which drops what the system said
+        error.__cause__ = error.__context__  # httpcore raises some `from None`, which drops what the system said
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = next((getattr(httpx, name) for name in names if hasattr(httpx, name)), httpx.ConnectError)
     return cast("httpx.TransportError", kind(str(error)))
 
 
-class Pool(httpcore.AsyncConnectionPool):
-    """httpcore's, but a tunnel whose handshake fails leaves it; httpcore 1.0 would keep its place for ever."""
+class Connection(httpcore.AsyncNetworkBackend):
+    """One of httpcore's connections, and what opens the stream for it, on the running loop.
 
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:  # noqa: D102
-        return cast("httpcore.AsyncConnectionInterface", Connection(super().create_connection(origin)))
+    Attributes:
+        origin: what it leads to, perhaps by way of a proxy.
+        idle_since: moment of the loop's clock since when nobody uses it.
+        is_reused: whether it carried a request before the present one.
+        has_received: whether a byte of the answer to the present request came.
+        is_killed: whether it was closed from this side.
+    """
 
+    def __init__(
+        self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, proxy: httpcore.Proxy | None
+    ) -> None:
+        self.origin = origin
+        self.idle_since = 0.0
+        self.is_reused = self.has_received = self.is_killed = False
+        self._stream: Stream | None = None
+        self._opening: asyncio.Task[Any] | None = None
+        maker = httpcore.AsyncConnectionPool(ssl_context=ssl_context, proxy=proxy, network_backend=self)
+        self._http = maker.create_connection(origin)  # one that knows the proxy's ways; the maker never sees it again
 
-class Connection:
-    """One of httpcore's, that closes when a request on it fails."""
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request and reads the whole answer. After any error it is closed.
 
-    def __init__(self, connection: httpcore.AsyncConnectionInterface) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:  # noqa: D102
+        Raises:
+            httpcore.ConnectionNotAvailable: it was closed meanwhile; nothing was sent.
+            ClosedBefore: it ended without a byte of answer, perhaps before the service saw the request.
+            TooLarge: the body is larger than the request allows.
+        """
+        self.is_reused, self.has_received = self._stream is not None, False
         try:
-            return await self._connection.handle_async_request(request)
-        except httpcore.ConnectionNotAvailable:  # closed, or busy with another request
+            return await self._send(request)
+        except BaseException as error:
+            lost_a_race = self.is_reused and not (self.has_received or self.is_killed)
+            self.kill()
+            if lost_a_race and isinstance(error, DROPPED):
+                raise ClosedBefore from error
             raise
-        except BaseException:
-            await self._connection.aclose()
-            raise
 
-
-class Exchange:
-    """One request and its answer, as the streams see them and as the caller ends them."""
-
-    def __init__(self, *, wants_new: bool = False) -> None:
-        self.killed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.wants_new = wants_new
-        """Takes no connection that was used before."""
-        self.stream: Stream | None = None
-        self.reused = self.received = False
-        """The connection was used before; a byte of the answer came."""
-
-    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Runs this in a task in which streams find the exchange; the variable is seen nowhere else."""
-        token = IN_HAND.set(self)
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._http.handle_async_request(outgoing(request))
+        success, other = request.extensions.get("most_bytes") or (None, None)
         try:
-            return asyncio.create_task(work)
+            most = success if 200 <= answer.status < 300 else other
+            body = await gather(cast("AsyncIterable[bytes]", answer.stream), most)
         finally:
-            IN_HAND.reset(token)
+            await answer.aclose()
+        kept = {name: answer.extensions[name] for name in ("http_version", "reason_phrase")}
+        return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(body), extensions=kept)
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it can carry another request, as far as is known."""
+        return self._stream is not None and self._stream.is_fit and self._http.is_idle()
 
     def kill(self) -> None:
-        """Ends whatever the task waits for."""
-        if not self.killed.done():
-            self.killed.set_result(None)
-        if self.stream is not None and self.stream.exchange is self:
-            self.stream.kill(httpcore.ReadError("given up"))
-
-    def lost_a_race(self) -> bool:
-        """Whether the service may have closed the connection before it saw the request."""
-        return self.reused and not self.received and not self.killed.done()
-
-
-IN_HAND: ContextVar[Exchange] = ContextVar("IN_HAND")
-"""Read only by what httpcore calls. A callback of a connection runs with that of the request that opened it."""
-
-
-class Network(httpcore.AsyncNetworkBackend):
-    """Opens connections on the running loop, which resolves the names."""
+        """Closes it now, or what opens it; a request under way fails."""
+        self.is_killed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._stream is not None:
+            self._stream.kill(httpcore.ReadError("given up"))
 
     async def connect_tcp(  # noqa: D102
         self,
@@ -261,15 +270,44 @@ class Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        race = Race(IN_HAND.get(), local_address)
+        race = Race(self, local_address)
         try:
-            stream = race.winner = await finish(race.run(host, port), race.exchange, timeout)
+            self._stream = race.winner = await self.open(race.run(host, port), timeout)
         finally:
             race.end()
-        race.exchange.stream = stream
         for option in socket_options or ():  # TCP_NODELAY is set by asyncio
-            stream.get_extra_info("socket").setsockopt(*option)
-        return stream
+            self._stream.get_extra_info("socket").setsockopt(*option)
+        return self._stream
+
+    async def start_tls(self, stream: Stream, upgrade: Coroutine[Any, Any, Any], seconds: float | None) -> Any:
+        """Finishes a handshake, after which this stream takes the place of the one below."""
+        transport = await self.open(upgrade, seconds)
+        if transport is not None:
+            self._stream = stream
+        return transport
+
+    async def open(self, work: Coroutine[Any, Any, T], seconds: float | None) -> T:
+        """The result of connecting or of a handshake, with its errors in the words of httpcore."""
+        self._opening = task = asyncio.ensure_future(work)
+        task.add_done_callback(retrieve)
+        if self.is_killed:
+            task.cancel()
+        try:
+            await asyncio.wait([task], timeout=seconds)
+            if not task.done():
+                raise httpcore.ConnectTimeout
+            return task.result()
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(str(error)) from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+        except asyncio.CancelledError:
+            if task.cancelled():  # by `kill`
+                raise httpcore.ConnectError("given up") from None
+            raise
+        finally:
+            self._opening = None
+            task.cancel()
 
     async def connect_unix_socket(  # noqa: D102
         self,
@@ -289,8 +327,8 @@ class Race:
     That is what `happy_eyeballs_delay` of asyncio does, but it loses sockets when it is cancelled.
     """
 
-    def __init__(self, exchange: Exchange, local_address: str | None) -> None:
-        self.exchange = exchange
+    def __init__(self, connection: Connection, local_address: str | None) -> None:
+        self._connection = connection
         self.winner: Stream | None = None
         self._local = None if local_address is None else (local_address, 0)
         self._runners: dict[asyncio.Task[Any], Stream] = {}
@@ -313,7 +351,7 @@ class Race:
         raise error
 
     def _start(self, host: str, port: int) -> None:
-        stream, loop = Stream(self.exchange), asyncio.get_running_loop()
+        stream, loop = Stream(self._connection), asyncio.get_running_loop()
         task = loop.create_task(loop.create_connection(lambda: stream, host, port, local_addr=self._local))
         task.add_done_callback(retrieve)
         self._runners[task] = stream
@@ -337,29 +375,11 @@ async def addresses(host: str, port: int) -> list[tuple[str, int]]:
     return [address for pair in zip_longest(first, other) for address in pair if address is not None]
 
 
-async def finish(work: Coroutine[Any, Any, T], exchange: Exchange, seconds: float | None) -> T:
-    """The result of connecting or of a handshake, with its errors in the words of httpcore; ends with the exchange."""
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(retrieve)
-    ends: list[asyncio.Future[Any]] = [task, exchange.killed]
-    try:
-        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise httpcore.ConnectError("given up") if exchange.killed.done() else httpcore.ConnectTimeout
-        return task.result()
-    except TimeoutError as error:
-        raise httpcore.ConnectTimeout(str(error)) from error
-    except (OSError, UnicodeError) as error:
-        raise httpcore.ConnectError(str(error)) from error
-    finally:
-        task.cancel()
-
-
 class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     """A connection, as httpcore uses it and as the event loop feeds it. It never waits for more than its own I/O."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._queue: list[bytes] = []
@@ -409,18 +429,13 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
-        if not self._is_fit():  # the handshake would wait for ever
+        if not self.is_fit:  # the handshake would wait for ever
             raise self._closed_at_once()
-        stream, loop = Stream(self.exchange), asyncio.get_running_loop()
+        stream, loop = Stream(self._connection), asyncio.get_running_loop()
         upgrade = loop.start_tls(self._open, stream, ssl_context, server_hostname=server_hostname)
-        try:
-            transport = await finish(upgrade, self.exchange, timeout)
-        except BaseException:
-            self.kill(httpcore.ConnectError("no TLS"))
-            raise
+        transport = await self._connection.start_tls(stream, upgrade, timeout)
         if transport is None:  # asyncio's answer if the connection ended just then
             raise self._closed_at_once()
-        self.exchange.stream = stream
         stream.connection_made(transport)
         return stream
 
@@ -429,7 +444,7 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
 
     def get_extra_info(self, info: str) -> Any:  # noqa: D102
         if info == "is_readable":  # for httpcore: to be closed and not used again
-            return not self._is_fit()
+            return not self.is_fit
         name = {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
         return self._open.get_extra_info(name)
 
@@ -445,7 +460,7 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
             self.kill(httpcore.RemoteProtocolError("bytes without a request"))
         if self._ended:
             return
-        self.exchange.received = True
+        self._connection.has_received = True
         self._queue.append(data)
         self._queued += len(data)
         if self._queued > QUEUE_BYTES:
@@ -458,7 +473,7 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         error = None if exc is None else httpcore.ReadError(str(exc))
         if error is not None:
-            error.__context__ = exc  # not the cause, which the pool drops
+            error.__context__ = exc  # not the cause, which httpcore drops
         self._end(error)
 
     def pause_writing(self) -> None:  # noqa: D102
@@ -503,14 +518,10 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
 
     def _begin(self, head: bytes) -> None:
         """Takes up an exchange, if this connection can still carry one."""
-        exchange, reused = IN_HAND.get(), self._shadow is not None
-        if exchange.killed.done():
-            raise httpcore.ConnectError("given up")
-        if reused and (exchange.wants_new or not self._is_fit() or has_bytes(self._open)):
-            raise httpcore.ConnectionNotAvailable  # nothing was sent: the pool takes another
-        if not self._is_fit():
-            raise self._closed_at_once()  # or else the pool would try for ever
-        self.exchange, exchange.stream, exchange.reused = exchange, self, reused
+        if self._connection.is_reused and not (self.is_fit and not has_bytes(self._open)):
+            raise httpcore.ConnectionNotAvailable  # nothing was sent: another one is taken
+        if not self.is_fit:
+            raise self._closed_at_once()
         if head[:1].isalpha():
             self._idle, self._shadow = True, shadow_of(head.split(b" ", 1)[0])
         else:  # SOCKS, which begins with its version
@@ -539,11 +550,13 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         assert self._transport is not None  # noqa: S101 - httpcore gets no stream before there is one
         return self._transport
 
-    def _is_fit(self) -> bool:
+    @property
+    def is_fit(self) -> bool:
+        """Whether it is open."""
         return not (self._ended or self._open.is_closing())
 
     def _raise_if_closed(self) -> None:
-        if not self._is_fit():  # httpcore then looks for an answer that came early
+        if not self.is_fit:  # httpcore then looks for an answer that came early
             raise httpcore.WriteError("the connection is closed")
 
     def _closed_at_once(self) -> Exception:
