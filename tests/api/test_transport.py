@@ -12,14 +12,17 @@ import sys
 import threading
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import httpcore
 import httpx
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jinaclip.backends.api.transport import TooLarge, Transport, gather
+from jinaclip.backends.api.transport import AnswerEnd, TooLarge, Transport, follower_of, gather
 
 PATIENCE = 10.0
 """Seconds that nothing here takes, unless it hangs."""
@@ -169,6 +172,52 @@ async def test_bytes_after_an_answer_harm_nobody(wrong):
         for i in range(100):
             body = b"%09d" % i
             assert (await post(transport, port, body)) in [(200, body), (200, body[:4])]
+
+
+FIELDS = st.sampled_from(
+    [
+        b"Content-Type: application/json",
+        b"content-length: 5",
+        b"Content-Length:5",
+        b"Content-Length: 7 ",
+        b"Content-Length: 5, 5",
+        b"Content-Length: 0",
+        b"Content-Length: x",
+        b"Content-Length : 5",
+        b"Transfer-Encoding: chunked",
+        b"X-Content-Length: 9",
+        b"X: Content-Length: 3",
+        b" folded: 5",
+        b"Connection: close",
+    ]
+)
+STATUS = st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.1 204 None", b"HTTP/1.1 100 Continue", b"HTTP/1.0 200 OK"])
+
+
+@given(STATUS, st.lists(FIELDS, max_size=4), st.sampled_from([b"", b"12345", b"5\r\n12345\r\n0\r\n\r\n"]), st.data())
+def test_the_end_of_an_answer_is_where_h11_finds_it(status, fields, body, data):
+    """However it is cut into pieces: a whole answer of either kind, one that is cut off, or one with surplus bytes."""
+    raw = b"\r\n".join([status, *fields]) + b"\r\n\r\n" + body + data.draw(st.sampled_from([b"", b"HTTP/1.1 200"]))
+    raw = raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=4)))
+    pieces = [raw[a:b] for a, b in pairwise([0, *cuts, len(raw)]) if a < b]
+    assert end_by(AnswerEnd(b"POST"), pieces) == end_by(ByH11(), pieces)
+
+
+class ByH11(AnswerEnd):
+    """Follows every answer by h11."""
+
+    def __init__(self):
+        super().__init__(b"POST")
+        self._parser = follower_of(b"POST")
+
+
+def end_by(end, pieces):
+    """The number of the piece in which the answer ends, and the bytes after it, in this piece and the next."""
+    for number, piece in enumerate(pieces):
+        if end.follow(piece):
+            return number, end.surplus + sum(map(len, pieces[number + 1 :]))
+    return None
 
 
 async def test_bytes_that_come_while_a_connection_is_idle_end_it():

@@ -90,7 +90,8 @@ class Exchange:
             await response.aclose()
 
     def _request(self, step: Send, upload: Upload, most: tuple[int, int]) -> httpx.Request:
-        headers = [*self._headers, ("Content-Length", str(len(step.body)))]
+        headers = self._headers.copy()
+        headers["Content-Length"] = str(len(step.body))
         extensions = {"timeout": TIMEOUT, "most_bytes": most}
         return httpx.Request("POST", self._url, headers=headers, stream=upload, extensions=extensions)
 
@@ -103,12 +104,12 @@ class Exchange:
         return replace(failure, detail=failure.detail + limit + via)
 
 
-def headers_of(endpoint: Endpoint, url: httpx.URL) -> list[tuple[str, str]]:
+def headers_of(endpoint: Endpoint, url: httpx.URL) -> httpx.Headers:
     """The headers of every request: the wire's, the caller's own, and the key."""
     headers = httpx.Headers({"Host": url.netloc.decode("ascii"), **HEADERS})
     headers.update(endpoint.headers.reveal())
     headers["Authorization"] = endpoint.authorization.reveal()
-    return headers.multi_items()
+    return headers
 
 
 def open_transport(endpoint: Endpoint) -> httpx.AsyncBaseTransport:

@@ -4,7 +4,7 @@ Three things differ from httpx's own transport.
 
 - Cancelling: httpcore 1.0 loses connections and places in its pool when a task inside it is cancelled. Here each of its
   connections is held by one request alone, and closed if that ends in any other way than by a whole answer.
-- Surplus bytes: a second parser follows every answer. What comes after its end makes the connection unfit, where
+- Surplus bytes: a guard follows every answer. What comes after its end makes the connection unfit, where
   httpcore would read it as the beginning of the next answer. Only what comes after the next request was written cannot
   be told from the answer to that.
 - Keep-alive: a connection that was used before and closes before one byte of an answer is replaced once.
@@ -15,8 +15,8 @@ The stream is our own, and not one around httpcore's: anyio keeps received bytes
 from __future__ import annotations
 
 import asyncio
-import functools
 import ipaddress
+import re
 import selectors
 import socket
 import ssl
@@ -385,8 +385,8 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         self._queue: list[bytes] = []
         self._queued = 0
         self._head = b""
-        self._shadow: h11.Connection | None = None
-        """Follows the answer in hand; None until the first request."""
+        self._answer: AnswerEnd | None = None
+        """Of the request in hand or the one before; None until the first."""
         self._idle = True
         """No exchange is under way, so no byte may come."""
         self._ended = self._full = False
@@ -410,7 +410,7 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, D102
-        if self._idle or self._shadow is None:
+        if self._idle or self._answer is None:
             self._begin(buffer)
         if self._idle:  # the head waits for the body: one packet, not two
             self._idle, self._head = False, buffer
@@ -523,24 +523,16 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         if not self.is_fit:
             raise self._closed_at_once()
         if head[:1].isalpha():
-            self._idle, self._shadow = True, shadow_of(head.split(b" ", 1)[0])
+            self._idle, self._answer = True, AnswerEnd(head.split(b" ", 1)[0])
         else:  # SOCKS, which begins with its version
             self._idle = False
 
     def _follow(self, data: bytes) -> None:
         """Finds the end of the answer in what httpcore is given; whatever comes after it makes the connection unfit."""
-        shadow = self._shadow
-        if shadow is None:
-            return
-        try:
-            shadow.receive_data(data)
-            while shadow.their_state is not h11.DONE:
-                if shadow.next_event() in (h11.NEED_DATA, h11.PAUSED) or shadow.their_state in LAST_STATES:
-                    return
-        except h11.RemoteProtocolError:  # httpcore comes to the same conclusion
+        if self._answer is None or not self._answer.follow(data):
             return
         self._idle = True
-        if self._ended or any(shadow.trailing_data):
+        if self._ended or self._answer.surplus:
             self.kill(httpcore.RemoteProtocolError("bytes after the answer"))
 
     # -- small things
@@ -565,22 +557,78 @@ class Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         return error
 
 
+class AnswerEnd:
+    """Finds the end of an answer to a request.
+
+    Where the head gives a length in the usual way, bytes are counted; else h11 follows the answer a second time.
+
+    Attributes:
+        surplus: bytes that came after it.
+    """
+
+    def __init__(self, method: bytes) -> None:
+        self.surplus = 0
+        self._method = method
+        self._seen = b""
+        self._left: int | None = None  # of the body, once it is known
+        self._parser: h11.Connection | None = None
+
+    def follow(self, data: bytes) -> bool:
+        """Takes the next bytes; gives whether the answer ends in them."""
+        if self._left is None and self._parser is None:
+            data = self._read_head(data)
+        if self._left is not None:
+            self._left -= len(data)
+            self.surplus = max(0, -self._left)
+            return self._left <= 0
+        return self._parser is not None and self._parse(self._parser, data)
+
+    def _read_head(self, data: bytes) -> bytes:
+        """What follows the head, or what there is so far, for the parser; nothing while the head is not whole."""
+        self._seen += data
+        end = self._seen.find(b"\r\n\r\n") + 4
+        if end < 4 and len(self._seen) <= HEAD_BYTES:
+            return b""
+        self._left = length_of(self._seen[:end]) if self._method == b"POST" else None
+        if self._left is None:
+            self._parser, end = follower_of(self._method), 0
+        rest, self._seen = self._seen[end:], b""
+        return rest
+
+    def _parse(self, parser: h11.Connection, data: bytes) -> bool:
+        try:
+            parser.receive_data(data)
+            while parser.their_state is not h11.DONE:
+                if parser.next_event() in (h11.NEED_DATA, h11.PAUSED) or parser.their_state in LAST_STATES:
+                    return False
+        except h11.RemoteProtocolError:  # httpcore comes to the same conclusion
+            return False
+        self.surplus = len(parser.trailing_data[0])
+        return True
+
+
+PLAIN_HEAD = re.compile(rb"HTTP/1\.1 (?!204|304)[2-5]\d\d[^\r\n]*\r\n(?:[!-9;-~]+:[^\r\n\0]*\r\n)+\r\n")
+"""Of an answer with a body, each field on one line (RFC 9112, section 2)."""
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
+CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 LAST_STATES = (h11.CLOSED, h11.MUST_CLOSE, h11.ERROR, h11.SWITCHED_PROTOCOL)
 """Of the server: no other exchange follows in this protocol."""
 
 
-def shadow_of(method: bytes) -> h11.Connection:
+def length_of(head: bytes) -> int | None:
+    """Bytes of the body, if the head of an answer to a POST gives them beyond doubt."""
+    lengths = LENGTH.findall(head)
+    if len(lengths) != 1 or CODED.search(head) or not PLAIN_HEAD.fullmatch(head):
+        return None
+    return int(lengths[0]) if re.fullmatch(rb"\d{1,15}", lengths[0]) else None
+
+
+def follower_of(method: bytes) -> h11.Connection:
     """A parser that waits for the answer to a request with this method."""
-    shadow = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
-    shadow.send(request_event(method))
-    shadow.send(h11.EndOfMessage())
-    return shadow
-
-
-@functools.lru_cache(maxsize=16)
-def request_event(method: bytes) -> h11.Request:
-    """A request of which only the method matters. Making one takes longer than all the rest of a shadow."""
-    return h11.Request(method=method, target=b"/", headers=[(b"Host", b"-")])
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+    parser.send(h11.Request(method=method, target=b"/", headers=[(b"Host", b"-")]))
+    parser.send(h11.EndOfMessage())
+    return parser
 
 
 def has_bytes(transport: asyncio.Transport) -> bool:
