@@ -23,7 +23,7 @@ from jinaclip import ImagePolicy, JinaClip, JinaClipError
 from jinaclip.backends.api import hub as hubs
 from jinaclip.backends.api.backend import Session
 from jinaclip.backends.api.batcher import Consumer
-from jinaclip.backends.api.hub import Flight
+from jinaclip.backends.api.lane import Flight
 from jinaclip.errors import ClosedError, DeadlineError
 from jinaclip.testing import Server
 from jinaclip.testing.vectors import expected_vector

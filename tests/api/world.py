@@ -16,7 +16,9 @@ import orjson
 
 from jinaclip.backends.api import hub as hubs
 from jinaclip.backends.api.batcher import Consumer, Item
+from jinaclip.backends.api.lane import Lane
 from jinaclip.backends.api.limits import RateLimits
+from jinaclip.backends.api.loop import HubLoop
 from jinaclip.backends.api.route import Endpoint, Route
 from jinaclip.backends.api.steps import Failure, Reply
 from jinaclip.backends.api.wires import jina as wire
@@ -51,7 +53,7 @@ class HandSelector(selectors.DefaultSelector):
         return ready
 
 
-class HandLoop(asyncio.SelectorEventLoop):
+class HandLoop(HubLoop):
     """An event loop whose clock goes on only when everybody waits for it."""
 
     def __init__(self):
@@ -112,7 +114,7 @@ class World:
         self.hub.sessions = {weakref.ref(self)}  # it does not end
         self.loop = self.hub.loop
         self.limits = RateLimits(clock=self.loop.time)
-        self.lane = self.hub._lanes[self.limits] = hubs.Lane(self.hub, self.limits)
+        self.lane = self.hub._lanes[self.limits] = Lane(self.loop, self.limits)
         self.lane._exchanges[self.endpoint] = Service(self)
         self.scheduler = self.lane.scheduler
         self.meter = Meter(self.config.token_budget)

@@ -309,8 +309,8 @@ class Session:
             raise JinaClipError(
                 "the thread that talks to the service has ended; was the process forked in the middle of a call?"
             )
-        self._silent = self._silent + 1 if self._hub.beats == self._beats else 0
-        self._beats = self._hub.beats
+        self._silent = self._silent + 1 if self._hub.loop.beats == self._beats else 0
+        self._beats = self._hub.loop.beats
         if self._silent > SILENT_LOOKS:
             self._hub.give_up()
             raise JinaClipError(

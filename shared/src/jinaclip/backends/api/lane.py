@@ -1,0 +1,278 @@
+"""What goes out under one key, and each request with what follows from it until its items have their outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from jinaclip.backends.api.batcher import Bounds, Consumer, Item, by_consumer, consumers_of, tokens_of
+from jinaclip.backends.api.exchange import Exchange, Upload
+from jinaclip.backends.api.limits import RateLimits
+from jinaclip.backends.api.loop import HubLoop
+from jinaclip.backends.api.policy import Sending, embed, embed_alone
+from jinaclip.backends.api.route import Endpoint, Route
+from jinaclip.backends.api.scheduler import Departure, Scheduler
+from jinaclip.backends.api.steps import Branch, Failure, Flow, Outcome, Reply, Result, Send, Sleep, Step, Wait
+from jinaclip.backends.api.verdicts import Retry
+from jinaclip.call.call import Stopped
+from jinaclip.errors import APITimeoutError, JinaClipError
+from jinaclip.process import settle
+
+
+class Lane:
+    """What goes out under one key: its scheduler, the flows under way, and what sends for each endpoint."""
+
+    def __init__(self, loop: HubLoop, limits: RateLimits) -> None:
+        self.loop, self.limits = loop, limits
+        self.scheduler = Scheduler(limits, self._start, self._wake, loop.time)
+        self._exchanges: dict[Endpoint, Exchange] = {}
+        self._flights: dict[Consumer, set[Flight]] = {}
+        self._bounds: dict[object, Bounds] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, consumer: Consumer, user: object) -> None:
+        """Lets a call send, within the bounds of the object that made it."""
+        most = consumer.config.max_concurrency
+        consumer.bounds = self.scheduler.open_bounds if most is None else self._bounds.setdefault(user, Bounds(most))
+        self._flights[consumer] = set()
+        self.scheduler.join(consumer)
+
+    def leave(self, consumer: Consumer) -> None:
+        """Lets a call go: what it waits for is not sent, and what only it waits for is broken off."""
+        for flight in self._flights.pop(consumer, ()):
+            flight.leave(consumer)
+        self.scheduler.leave(consumer)
+
+    def end(self, consumer: Consumer) -> None:
+        """Sends nothing more of a call, which is over once what is in flight has come back."""
+        self.scheduler.withdraw(consumer)
+        for flight in list(self._flights.get(consumer, ())):
+            flight.end(consumer)
+        self._end_unless_in_flight(consumer)
+        self.pump()
+
+    def pump(self) -> None:
+        """Sends what may go. A fault of ours ends the calls of this key: nobody waits in vain, no other key is hit."""
+        try:
+            self.scheduler.pump()
+        except Exception as error:  # noqa: BLE001
+            for consumer in list(self._flights):
+                consumer.stop(fault_of_ours(error))
+
+    def _end_unless_in_flight(self, consumer: Consumer) -> None:
+        if consumer.ending and not self._flights.get(consumer):
+            consumer.stop()
+
+    def fly(self, sending: Sending, items: list[Item], flow: Flow, departure: Departure | None = None) -> None:
+        """Runs a flow in a task of its own."""
+        flight = Flight(self, sending, flow, departure)
+        self.assign(flight, consumers_of(items))
+        flight.task = self.loop.start(flight.run())
+        flight.task.add_done_callback(flight.land)
+
+    def assign(self, flight: Flight, consumers: list[Consumer]) -> None:
+        """Notes for whom a flight is under way."""
+        before, flight.consumers = flight.consumers, consumers
+        for consumer in before:
+            self._flights.get(consumer, set()).discard(flight)
+        for consumer in consumers:
+            self._flights.get(consumer, set()).add(flight)
+        for consumer in before:
+            self._end_unless_in_flight(consumer)
+
+    def exchange(self, endpoint: Endpoint) -> Exchange:
+        """What sends to an endpoint. Raises as `Exchange`."""
+        if endpoint not in self._exchanges:
+            self._exchanges[endpoint] = Exchange(endpoint)
+        return self._exchanges[endpoint]
+
+    def forget(self, user: object) -> None:
+        """Forgets an object."""
+        self._bounds.pop(user, None)
+
+    async def close(self, endpoint: Endpoint) -> None:
+        """Closes the connections to an endpoint."""
+        exchange = self._exchanges.pop(endpoint, None)
+        if exchange is not None:
+            await exchange.close()
+
+    def _start(self, route: Route, items: list[Item], departure: Departure) -> None:
+        sending = Sending(route, self.limits, self.loop.time)
+        self.fly(sending, items, embed(sending, items), departure)
+
+    def _wake(self, seconds: float) -> None:
+        moment = self.loop.time() + seconds
+        if self._timer is not None and self.loop.time() < self._timer.when() <= moment:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(moment, self.pump)
+
+
+class Flight:
+    """A flow under way: does what its steps ask for."""
+
+    def __init__(self, lane: Lane, sending: Sending, flow: Flow, departure: Departure | None) -> None:
+        self._lane, self._sending, self._flow = lane, sending, flow
+        self._departure = departure
+        self._step: Send | None = None
+        self._upload: Upload | None = None
+        self._parted: set[Consumer] = set()
+        self._counted: set[object] = set()
+        self.consumers: list[Consumer] = []
+        self.task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Takes the flow to its end."""
+        try:
+            step = next(self._flow)
+            while True:
+                step = self._flow.send(await self._perform(step))
+        except (StopIteration, Stopped):
+            return
+
+    def land(self, task: asyncio.Task[None]) -> None:
+        """Puts all in order once the task has ended, however it did, even before it began."""
+        self._flow.close()
+        self._give_back()
+        error = asyncio.CancelledError("of its own") if task.cancelled() else task.exception()
+        if error is not None:  # nobody waits in vain; who has left is not told
+            for consumer in [one for one in self.consumers if not one.gone]:
+                consumer.stop(fault_of_ours(error))
+        self._lane.assign(self, [])
+        self._lane.pump()
+
+    def leave(self, consumer: Consumer) -> None:
+        """Notes that a call has gone; when there is nobody left, the flow is broken off."""
+        self._count_as_lost(consumer)
+        if self.task is not None and all(one.gone for one in self.consumers):
+            self.task.cancel()
+
+    def _count_as_lost(self, consumer: Consumer) -> list[Item]:
+        """Counts a request in flight whose answer a call does not wait for; gives the items of the call in it."""
+        items = self._step.items if self._step is not None else ()
+        own = [item for item in items if item.consumer is consumer]
+        if own and self._upload is not None and self._upload.sends and consumer not in self._parted:
+            meter = consumer.call.meter
+            meter.count_request(again=False, shared=meter.totals in self._counted)
+            meter.count_doubt(tokens_of(own))
+            self._counted.add(meter.totals)
+        return own
+
+    def end(self, consumer: Consumer) -> None:
+        """Lets a call go that is ending, unless its request is in flight; without others the flow is broken off."""
+        if self._step is None:
+            self._lane.assign(self, [one for one in self.consumers if one is not consumer])
+            if self.task is not None and self._is_over:
+                self.task.cancel()
+
+    @property
+    def _is_over(self) -> bool:
+        return all(one.ending for one in self.consumers)
+
+    async def _perform(self, step: Step) -> Result:
+        if isinstance(step, Sleep):
+            if self._is_over:
+                raise Stopped
+            await asyncio.sleep(step.seconds)
+            return None
+        if isinstance(step, Branch):
+            self._lane.fly(self._sending, list(step.items), step.flow)
+            return None
+        self._lane.assign(self, consumers_of([item for item in step.items if not item.consumer.ending]))
+        if isinstance(step, Send):
+            return await self._exchange(step)
+        await self._wait_for_slot(step)
+        return None
+
+    async def _wait_for_slot(self, step: Wait) -> None:
+        if self._departure is None:
+            ready = asyncio.get_running_loop().create_future()
+            self._departure = Departure(step.items, tokens_of(step.items), lambda: settle(ready))
+            self._lane.scheduler.send_again(self._departure)
+            await ready
+        if not (self._departure.has_slot and self._departure.is_wanted):
+            raise Stopped
+
+    async def _exchange(self, step: Send) -> Result:
+        try:
+            exchange = self._lane.exchange(self._sending.route.endpoint)
+        except JinaClipError as error:
+            for consumer in consumers_of(step.items):
+                consumer.stop(error)
+            return None
+        sent_at = self._lane.loop.time()
+        self._step, self._upload = step, Upload(step.body)
+        self._parted, self._counted = set(), set()
+        note_sent(step.items)
+        with self._timeouts(step):
+            result = await exchange.send(step, self._upload, sent_at + step.seconds)
+        self._step = None
+        return self._outcome(step, result, sent_at)
+
+    def _outcome(self, step: Send, result: Reply | Failure, sent_at: float) -> Outcome:
+        loop, scheduler = self._lane.loop, self._lane.scheduler
+        if isinstance(result, Reply) and result.status == 200:
+            scheduler.note_latency(self._sending.route, len(step.items), loop.time() - sent_at)
+        sends = self._upload.sends if self._upload is not None else 0
+        booked = self._departure.tokens if self._departure is not None else 0
+        self._give_back()
+        loop.call_soon(self._lane.pump)  # once the flow has learnt from the outcome
+        thawed = self._lane.loop.froze_since(sent_at)
+        return Outcome(
+            result,
+            sent_at,
+            sends,
+            scheduler.in_flight,
+            wanted=scheduler.is_wanted,
+            thawed=thawed,
+            parted=self._parted,
+            booked=booked,
+            counted=self._counted,
+        )
+
+    def _give_back(self) -> None:
+        """Gives the slot back, and the place in the pace of a request that never went out."""
+        departure, self._departure = self._departure, None
+        if departure is None:
+            return
+        if departure.has_slot and (self._upload is None or not self._upload.sends):
+            self._lane.limits.take_back(departure.tokens, self._lane.loop.time())
+        self._lane.scheduler.release(departure)
+        self._upload = None
+
+    @contextmanager
+    def _timeouts(self, step: Send) -> Generator[None]:
+        """Meanwhile, tells those whose `timeout` is shorter than the longest when it is over; the request goes on."""
+        timers = [
+            self._lane.loop.call_later(consumer.config.timeout, self._part, consumer)
+            for consumer in consumers_of(step.items)
+            if consumer.config.timeout < step.seconds
+        ]
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _part(self, consumer: Consumer) -> None:
+        seconds = consumer.config.timeout
+        error = APITimeoutError(
+            f"no answer in time from {self._sending.route.endpoint.url}: ReadTimeout (timeout={seconds:g})"
+        )
+        own = [item for item in self._count_as_lost(consumer) if not item.done]
+        self._parted.add(consumer)
+        self._lane.fly(self._sending, own, embed_alone(self._sending, own, Retry(error, maybe_billed=True)))
+        self._lane.assign(self, [one for one in self.consumers if one is not consumer])
+
+
+def fault_of_ours(error: BaseException) -> JinaClipError:
+    """What a call is told that ends by a fault of the library."""
+    return JinaClipError(f"an error in jinaclip itself: {type(error).__name__}: {str(error)[:300]}")
+
+
+def note_sent(items: Sequence[Item]) -> None:
+    """Tells each call which of its inputs go out."""
+    for own in by_consumer(items):
+        own[0].consumer.call.note_sent([item.number for item in own])
