@@ -188,7 +188,6 @@ FIELDS = st.sampled_from(
         b"X-Content-Length: 9",
         b"X: Content-Length: 3",
         b" folded: 5",
-        b"Connection: close",
     ]
 )
 STATUS = st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.1 204 None", b"HTTP/1.1 100 Continue", b"HTTP/1.0 200 OK"])

@@ -208,13 +208,24 @@ class Flight:
         note_sent(step.items)
         with self._timeouts(step):
             result = await exchange.send(step, self._upload, sent_at + step.seconds)
-        self._step = None
-        return self._outcome(step, result, sent_at)
-
-    def _outcome(self, step: Send, result: Reply | Failure, sent_at: float) -> Outcome:
-        loop, scheduler = self._lane.loop, self._lane.scheduler
+        wanted = self._lane.scheduler.is_wanted
         if isinstance(result, Reply) and result.status == 200:
-            scheduler.note_latency(self._sending.route, len(step.items), loop.time() - sent_at)
+            await self._let_next_go(step, sent_at)
+        self._step = None
+        return self._outcome(result, sent_at, wanted=wanted)
+
+    async def _let_next_go(self, step: Send, sent_at: float) -> None:
+        """Sends what waits for the slot of a request that was answered; only then its answer, of megabytes, is read."""
+        scheduler = self._lane.scheduler
+        scheduler.note_latency(self._sending.route, len(step.items), self._lane.loop.time() - sent_at)
+        if scheduler.is_wanted and self._departure is not None:
+            await asyncio.sleep(0)  # a refusal that came at the same time is heard first
+            scheduler.release(self._departure)
+            self._lane.pump()
+            await asyncio.sleep(0)
+
+    def _outcome(self, result: Reply | Failure, sent_at: float, *, wanted: bool) -> Outcome:
+        loop, scheduler = self._lane.loop, self._lane.scheduler
         sends = self._upload.sends if self._upload is not None else 0
         booked = self._departure.tokens if self._departure is not None else 0
         self._give_back()
@@ -225,7 +236,7 @@ class Flight:
             sent_at,
             sends,
             scheduler.in_flight,
-            wanted=scheduler.is_wanted,
+            wanted=wanted,
             thawed=thawed,
             parted=self._parted,
             booked=booked,
