@@ -174,13 +174,26 @@ class Consumer:
             self.over.set()
 
 
+def is_of_one(items: Sequence[Item]) -> bool:
+    """Whether all of these items, at least one, are of the same consumer, as most batches are."""
+    first = items[0].consumer if items else None
+    for item in items:  # no generator: this runs several times for every item
+        if item.consumer is not first:
+            return False
+    return bool(items)
+
+
 def consumers_of(items: Sequence[Item]) -> list[Consumer]:
     """The consumers of these items, each of them once, in order."""
+    if is_of_one(items):
+        return [items[0].consumer]
     return list({id(item.consumer): item.consumer for item in items}.values())
 
 
 def by_consumer(items: Sequence[Item]) -> list[list[Item]]:
     """The items of each consumer."""
+    if is_of_one(items):
+        return [list(items)]
     groups: dict[int, list[Item]] = {}
     for item in items:
         groups.setdefault(id(item.consumer), []).append(item)
@@ -241,10 +254,10 @@ class Line:
         """About how many items will join it at once."""
         return sum(consumer.to_come for consumer in islice(self.consumers, FEW))
 
-    def add(self, item: Item) -> None:
-        """Puts an item at the end of its consumer's."""
-        self.consumers.setdefault(item.consumer, deque()).append(item)
-        self.items += 1
+    def add(self, items: Sequence[Item]) -> None:
+        """Puts items of one consumer at the end of its own."""
+        self.consumers.setdefault(items[0].consumer, deque()).extend(items)
+        self.items += len(items)
 
     def remove(self, consumer: Consumer) -> list[Item]:
         """Takes out what a consumer has waiting, and gives it back."""
@@ -279,9 +292,9 @@ class Queue:
         """Whether somebody waits for some of it."""
         return any(line.urgent for line in self._lines.values())
 
-    def add(self, item: Item) -> None:
-        """Lets an item wait."""
-        self._line(item.consumer).add(item)
+    def add(self, items: Sequence[Item]) -> None:
+        """Lets items of one consumer wait."""
+        self._line(items[0].consumer).add(items)
 
     def remove(self, consumer: Consumer) -> list[Item]:
         """Takes out what a consumer has waiting, and gives it back."""

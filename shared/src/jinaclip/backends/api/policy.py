@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, tokens_of
+from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one, tokens_of
 from jinaclip.backends.api.limits import LONGEST_PAUSE, RateLimits
 from jinaclip.backends.api.route import Route
 from jinaclip.backends.api.steps import Branch, Flow, Outcome, Result, Send, Sleep, Step, Wait
@@ -157,6 +157,9 @@ def keep(sending: Sending, batch: list[Item], answer: Answer) -> list[Item]:
     if sending.normalized and off.any():  # those rows alone: a vector must not depend on its batch
         with np.errstate(all="ignore"):  # bad rows among them are not used
             rows = np.where(off[:, None], rows / np.sqrt(answer.squares)[:, None], rows)
+    if not bad and is_of_one(batch):
+        batch[0].consumer.answer(batch, rows)
+        return []
     places: dict[int, list[int]] = {}
     for place, item in enumerate(batch):
         if place not in bad:

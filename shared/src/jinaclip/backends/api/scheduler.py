@@ -6,10 +6,9 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from jinaclip.backends.api.batcher import Bounds, Consumer, Item, Queue, consumers_of, tokens_of
+from jinaclip.backends.api.batcher import Bounds, Consumer, Item, Queue, by_consumer, consumers_of, tokens_of
 from jinaclip.backends.api.limits import LATEST, LONGEST_PAUSE, RateLimits
 from jinaclip.backends.api.route import Route
 from jinaclip.errors import RateLimitError
@@ -116,8 +115,8 @@ class Scheduler:
         queue = self._queues.setdefault(route, Queue())
         if not queue and items:
             self._turns.append(route)
-        for item in items:
-            queue.add(item)
+        for own in by_consumer(items):
+            queue.add(own)
 
     def send_again(self, departure: Departure) -> None:
         """Lets a request wait for a slot, before all that was not sent yet."""
@@ -142,7 +141,7 @@ class Scheduler:
     def release(self, departure: Departure) -> None:
         """Takes back a slot, or a place in the queue; call `pump` once what the request taught is known."""
         if not departure.has_slot:
-            with suppress(ValueError):  # it was told to go, and found nobody waiting
+            if departure in self._again:  # else it was told to go, and found nobody waiting
                 self._again.remove(departure)
             return
         departure.has_slot = False
