@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from dataclasses import replace
 from io import BytesIO
@@ -77,6 +78,11 @@ def run(request):
             await embedder.close_async()
 
     return call
+
+
+def options_of(kind):
+    """The parameters of a component by name."""
+    return {name: item for name, item in inspect.signature(kind.__init__).parameters.items() if name != "self"}
 
 
 def alike(result, other):

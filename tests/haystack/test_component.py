@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import copy
+import inspect
 import json
 import pickle
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import threading
 import traceback
 import typing
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from haystack_integrations.components.rankers import jinaclip as rankers
 from haystack_jinaclip import JinaClipDocumentImageEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
 from jinaclip import BudgetError, ConfigError, ImagePolicy, JinaClipError
 from jinaclip.hosts import EmbedderConfig
-from tests.haystack.conftest import ALL, EMBEDDERS
+from tests.haystack.conftest import ALL, EMBEDDERS, options_of
 
 SOURCE = Path(haystack_jinaclip.__file__).parents[1]
 OWN = {
@@ -85,10 +86,6 @@ CHANGED = {
 }
 
 
-def options_of(kind):
-    return {item.name: item for item in fields(kind)}
-
-
 @pytest.mark.parametrize("kind", ALL)
 def test_every_class_is_a_component_whose_two_runs_agree(kind) -> None:
     """Construction checks it; sockets come from `run`, and the class is known by its full name."""
@@ -105,11 +102,11 @@ def test_every_class_is_a_component_whose_two_runs_agree(kind) -> None:
 def test_options_have_the_names_types_and_defaults_of_the_core(kind) -> None:
     """Those that a host writes otherwise are listed here."""
     core = {item.name: item for item in fields(EmbedderConfig)}
-    mine, types = options_of(kind), typing.get_type_hints(kind)
+    mine = options_of(kind)
     wanted = typing.get_type_hints(EmbedderConfig)
     shared = mine.keys() & core.keys() - OWN.keys()
     for name in shared:
-        assert types[name] == wanted[name], name
+        assert mine[name].annotation == wanted[name], name
         assert mine[name].default == core[name].default, name
     everywhere = core.keys() - {"truncate", "batch_size", "url_mode", "show_progress"} - PICTURE
     assert mine.keys() == everywhere | SPECIAL[kind]
@@ -119,7 +116,7 @@ def test_options_have_the_names_types_and_defaults_of_the_core(kind) -> None:
 def test_customary_parameters_can_be_given_by_place(kind) -> None:
     """As in jina-haystack, the key comes first and then the model."""
     made = kind(Secret.from_env_var("MY_KEY"), "jina-clip-v1")
-    assert (made.api_key, made.model) == (Secret.from_env_var("MY_KEY"), "jina-clip-v1")
+    assert (made.options.api_key, made.options.model) == (Secret.from_env_var("MY_KEY"), "jina-clip-v1")
     with pytest.raises(TypeError):
         kind(Secret.from_env_var("MY_KEY"), "jina-clip-v1", "api")
 
@@ -136,10 +133,10 @@ def test_a_dictionary_gives_the_embedder_back(kind, values) -> None:
     assert data["init_parameters"].keys() == saved
     chosen.pop("transport", None)
     again = kind.from_dict(data)
-    assert vars(again).keys() == vars(made).keys()
-    assert all(getattr(again, name) == getattr(made, name) for name in saved)
+    got, had = again.options.by_name(), made.options.by_name()
+    assert all(got[name] == had[name] for name in saved)
     assert again.to_dict() == made.to_dict() == default_from_dict(kind, data).to_dict()
-    assert not chosen or all(getattr(again, name) == value for name, value in chosen.items())
+    assert not chosen or all(got[name] == value for name, value in chosen.items())
 
 
 def test_changed_values_differ_from_the_defaults() -> None:
@@ -147,7 +144,7 @@ def test_changed_values_differ_from_the_defaults() -> None:
     known = {name: item.default for kind in reversed(ALL) for name, item in options_of(kind).items()}
     assert known.keys() == CHANGED.keys()
     assert [name for name in known if known[name] == CHANGED[name]] == ["backend"]
-    assert MISSING not in known.values()
+    assert inspect.Parameter.empty not in known.values()
 
 
 def test_an_unknown_option_in_yaml_is_refused() -> None:
@@ -162,11 +159,11 @@ def test_nothing_is_resolved_in_the_constructor(kind, monkeypatch) -> None:
     for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     made = kind()
-    assert made.api_key == Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"], strict=True)
+    assert made.options.api_key == Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"], strict=True)
     monkeypatch.setenv("JINAAI_API_KEY", "jina_second")
-    assert made.warm_up().config.key.reveal() == "jina_second"
+    assert made.handle.get().config.key.reveal() == "jina_second"
     monkeypatch.setenv("JINA_API_KEY", "jina_first")
-    assert kind().warm_up().config.key.reveal() == "jina_first"
+    assert kind().handle.get().config.key.reveal() == "jina_first"
 
 
 @pytest.mark.parametrize("secret", ["default", "lax", "empty"])
@@ -212,14 +209,14 @@ def test_headers_are_resolved_at_warm_up(kind, monkeypatch) -> None:
     """Haystack's Secrets and str side by side, also after a pipeline was saved and loaded."""
     made = kind(headers={"X-Team": Secret.from_env_var("MY_TEAM")}, api_key=Secret.from_token("jina_x"))
     monkeypatch.setenv("MY_TEAM", TEAM)
-    assert made.warm_up().config.extra_headers.reveal() == {"X-Team": TEAM}
+    assert made.handle.get().config.extra_headers.reveal() == {"X-Team": TEAM}
     mixed = kind(headers={"X-Team": Secret.from_token(TEAM), "X-Shop": "a"}, api_key=Secret.from_token("jina_x"))
-    assert mixed.warm_up().config.extra_headers.reveal() == {"X-Team": TEAM, "X-Shop": "a"}
+    assert mixed.handle.get().config.extra_headers.reveal() == {"X-Team": TEAM, "X-Shop": "a"}
     monkeypatch.setenv("JINA_API_KEY", "jina_x")
     saved = pipeline_of(kind(headers={"X-Team": Secret.from_env_var("MY_TEAM")})).dumps()
     assert TEAM not in saved
     loaded = Pipeline.loads(saved).get_component("embedder")
-    assert loaded.warm_up().config.extra_headers.reveal() == {"X-Team": TEAM}
+    assert loaded.handle.get().config.extra_headers.reveal() == {"X-Team": TEAM}
 
 
 def test_an_authorization_among_the_headers_needs_no_key(monkeypatch) -> None:
@@ -227,7 +224,7 @@ def test_an_authorization_among_the_headers_needs_no_key(monkeypatch) -> None:
     monkeypatch.delenv("JINA_API_KEY", raising=False)
     monkeypatch.setenv("GATEWAY", "Basic YTpi")
     made = JinaClipTextEmbedder(headers={"authorization": Secret.from_env_var("GATEWAY")})
-    assert made.warm_up().config.authorization.reveal() == "Basic YTpi"
+    assert made.handle.get().config.authorization.reveal() == "Basic YTpi"
 
 
 @pytest.mark.parametrize("unset", [Secret.from_env_var("UNSET"), Secret.from_env_var("UNSET", strict=False)])
@@ -238,18 +235,19 @@ def test_a_header_whose_variable_is_not_set_is_a_value_error(unset, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_values_of_headers_are_never_saved_nor_shown(kind) -> None:
+def test_values_of_headers_are_never_saved_nor_shown(kind, monkeypatch) -> None:
     """A str is left out of pickles too; Haystack's own Secret travels as it does everywhere."""
     for value in (TEAM, Secret.from_token(TEAM)):
         made = kind(headers={"X-Team": value})
         with pytest.raises(ValueError, match="Cannot serialize"):
             made.to_dict()
-        seen = [repr(made), str(vars(made)), str(made._options()), str(made._config()), repr(made.headers)]
+        seen = [repr(made), *map(str, printed(made))]
         assert not [text for text in seen if TEAM in text]
+    monkeypatch.setenv("JINA_API_KEY", "jina_x")
     made = kind(headers={"X-Team": TEAM})
     assert TEAM.encode() not in pickle.dumps(made)
     with pytest.raises(ConfigError, match=r"X-Team.* did not travel"):
-        pickle.loads(pickle.dumps(made))._headers().reveal()
+        pickle.loads(pickle.dumps(made)).handle.get().config.extra_headers.reveal()
     for headers in ({"X-Team": f"{TEAM}\n"}, TEAM, {"Host": TEAM}, {"X Team": Secret.from_token(TEAM)}, {1: TEAM}):
         with pytest.raises(ConfigError, match="headers") as caught:
             kind(headers=headers)
@@ -259,7 +257,7 @@ def test_values_of_headers_are_never_saved_nor_shown(kind) -> None:
 def test_a_transport_is_not_saved_and_travels_with_copies_and_pickles() -> None:
     made = JinaClipTextEmbedder(api_key=Secret.from_token("jina_x"), transport=dict)
     for other in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
-        assert other.transport is other.warm_up().config.transport is dict
+        assert other.options.transport is other.handle.get().config.transport is dict
     with pytest.raises(ConfigError, match="transport=3"):
         JinaClipTextEmbedder(transport=3)
 
@@ -273,7 +271,7 @@ async def test_the_key_shows_nowhere(hosted, server, run, wrong) -> None:
     with pytest.raises(JinaClipError) as caught:
         await run(made, " " if wrong == "blank text" else "a red dress")
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
-    seen = [repr(made), str(vars(made)), repr(made._clip), str(made._options()), str(made._config()), *frames]
+    seen = [repr(made), *map(str, printed(made)), *frames]
     assert not [text for text in seen if hosted["api_key"].resolve_value() in text]
 
 
@@ -320,16 +318,20 @@ def test_the_life_of_an_embedder_is_safe_to_repeat(make) -> None:
     """Warm up and close as often as one likes, in any order; a closed embedder works again."""
     made = make(JinaClipTextEmbedder)
     made.close()
-    first = made.warm_up()
-    assert made.warm_up() is first
+    made.warm_up()
+    first = made.handle.get()
+    made.warm_up()
+    assert made.handle.get() is first
     before = made.run("a red dress")["embedding"]
     made.close()
     made.close()
     assert made.run("a red dress")["embedding"] == before
 
     async def live() -> list[float]:
-        warm = await made.warm_up_async()
-        assert await made.warm_up_async() is warm is made.warm_up()
+        await made.warm_up_async()
+        warm = await made.handle.get_async()
+        await made.warm_up_async()
+        assert await made.handle.get_async() is warm is first
         vector = (await made.run_async("a red dress"))["embedding"]
         await made.close_async()
         await made.close_async()
@@ -355,13 +357,15 @@ def test_the_pipeline_drives_the_life_of_an_embedder(make) -> None:
 def test_warming_up_loads_the_weights_and_closing_lets_go_of_them(tiny) -> None:
     """What takes long happens there, not in the first run."""
     made = JinaClipTextEmbedder(model=str(tiny), backend="local", device="cpu")
-    backend = made.warm_up()._backend
-    assert backend._model is not None
-    made.close()
-    assert backend._model is None
-    assert made.warm_up()._backend._model is not None
-    asyncio.run(made.close_async())
-    assert backend._model is None
+    backend = made.handle.get()._backend
+    for warm_up in (made.warm_up, lambda: asyncio.run(made.warm_up_async())):
+        assert backend._model is None
+        warm_up()
+        assert backend._model is not None
+        made.close()
+        assert backend._model is None
+        warm_up()
+        asyncio.run(made.close_async())
 
 
 async def test_closing_fills_no_budget_up_again(hosted, server, run) -> None:
@@ -399,8 +403,8 @@ def test_copies_work_before_and_after_the_first_run(make) -> None:
     made = make(JinaClipTextEmbedder)
     vectors = []
     for _ in range(2):
-        for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made)), copy.copy(made)):
-            assert other._clip is None
+        for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+            assert other.handle.get() is not made.handle.get()
             vectors.append(other.run("a red dress")["embedding"])
             other.close()
         vectors.append(made.run("a red dress")["embedding"])
@@ -418,10 +422,10 @@ def test_copies_work_before_and_after_the_first_run(make) -> None:
 def test_a_device_is_saved_as_given_and_resolved_late(device, saved, used) -> None:
     """This machine need not have it."""
     made = JinaClipTextEmbedder(backend="local", device=device)
-    assert made.device is device
+    assert made.options.device is device
     assert made.to_dict()["init_parameters"]["device"] == saved
-    assert JinaClipTextEmbedder.from_dict(made.to_dict()).device == device
-    assert made._config().device == used
+    assert JinaClipTextEmbedder.from_dict(made.to_dict()).options.device == device
+    assert made.options.to_config(None, None).device == used
 
 
 def test_several_devices_are_refused() -> None:
@@ -469,6 +473,11 @@ def test_importing_adds_nothing_heavy_to_the_host() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"haystack_integrations", "jinaclip", "haystack", "numpy"}
+
+
+def printed(made) -> list:
+    """What of a component can be printed."""
+    return [vars(made), made.options, made.options.by_name(), made.options.to_config(None, None), vars(made.handle)]
 
 
 def pipeline_of(embedder) -> Pipeline:

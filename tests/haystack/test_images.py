@@ -168,7 +168,7 @@ async def test_pictures_and_pages_keep_their_places(make, folder, run) -> None:
     assert [document.id for document in got] == [document.id for document in given]
     with pypdfium2.PdfDocument(folder / "pages.pdf") as pdf:
         red, green, blue = (pdf[i].render(scale=300 / 72).to_pil() for i in range(3))
-        clip = make(JinaClipDocumentImageEmbedder).warm_up()
+        clip = make(JinaClipDocumentImageEmbedder).handle.get()
         wanted = clip.embed_images([blue, picture(1), red, picture(2), green, green, blue])
     assert all(same(document.embedding, vector) for document, vector in zip(got, wanted, strict=True))
 
@@ -237,7 +237,7 @@ async def test_the_blob_comes_first(make, folder, run) -> None:
     given = [Document(blob=blob, meta={"file_path": name}) for name in ("0.png", "missing.png")]
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     got = (await run(made, given))["documents"]
-    wanted = made.warm_up().embed_image(picture(1))
+    wanted = made.handle.get().embed_image(picture(1))
     assert all(same(document.embedding, wanted) for document in got)
 
 
@@ -246,7 +246,7 @@ async def test_documents_of_haystacks_own_converter_are_embedded(make, folder, r
     converted = ImageFileToDocument().run(sources=[folder / "0.png", folder / "1.png"])["documents"]
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     got = (await run(made, converted))["documents"]
-    wanted = made.warm_up().embed_images([picture(0), picture(1)])
+    wanted = made.handle.get().embed_images([picture(0), picture(1)])
     assert all(same(document.embedding, vector) for document, vector in zip(got, wanted, strict=True))
 
 
@@ -293,7 +293,7 @@ async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -
         await asyncio.sleep(0)
     holder = threading.Thread(target=hold)
     holder.start()
-    while not (held.is_set() and made.warm_up().usage.tokens):  # noqa: ASYNC110  until the answer is there
+    while not (held.is_set() and made.handle.get().usage.tokens):  # noqa: ASYNC110  until the answer is there
         await asyncio.sleep(0)
     for _ in range(200):
         await asyncio.sleep(0)

@@ -27,7 +27,7 @@ from haystack_jinaclip import (
     JinaClipTextEmbedder,
 )
 from jinaclip import AuthenticationError, InputError
-from tests.haystack.conftest import ALL, COUNT, EMBEDDERS, articles, png
+from tests.haystack.conftest import ALL, COUNT, EMBEDDERS, articles, options_of, png
 
 LOAD = """
 import asyncio, json, os, sys, traceback
@@ -139,7 +139,7 @@ def test_branches_run_at_once(make, folder, documents) -> None:
     """Five embedders side by side give what they give one after the other, over several loops."""
     pipe = Pipeline()
     for kind in EMBEDDERS:
-        place = {"root_path": str(folder)} if hasattr(kind, "root_path") else {}
+        place = {"root_path": str(folder)} if "root_path" in options_of(kind) else {}
         pipe.add_component(kind.__name__, make(kind, **place))
     data = {kind.__name__: {"documents": documents} for kind in EMBEDDERS[2:]}
     data |= {"JinaClipTextEmbedder": {"text": "a dress"}, "JinaClipImageEmbedder": {"image": ByteStream(png(1))}}

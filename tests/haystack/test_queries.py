@@ -85,7 +85,7 @@ async def test_every_form_of_a_picture_gives_one_vector(make, run, tmp_path, mon
         ImageContent(encoded),
     ]
     vectors = [(await run(made, form))["embedding"] for form in forms]
-    wanted = made.warm_up().embed_image(picture(3))
+    wanted = made.handle.get().embed_image(picture(3))
     assert all(same(vector, wanted) for vector in vectors)
 
 

@@ -164,7 +164,7 @@ async def test_pictures_are_embedded_where_embeddings_are_missing(make, folder, 
     assert ledger["texts"] == sent["texts"] == 0
     stored = [alone[0], *given[1:2], *alone[2:], given[5]]
     assert names(await run(made, stored)) == wanted
-    if made.backend == "api":
+    if made.options.backend == "api":
         assert server.ledger()["images"] - ledger["images"] == 1
 
 
@@ -206,17 +206,15 @@ async def test_without_scikit_learn_the_extra_is_named(offline, run, monkeypatch
 
 
 def test_the_life_of_a_ranker_is_safe_to_repeat(hosted) -> None:
-    """Warming up asks for nothing, closing closes what was needed, and both may be repeated."""
+    """Closing closes what was needed, and may be repeated; there is nothing to warm up."""
     made, given = JinaClipDiversityRanker(**hosted), [Document(blob=ByteStream(png(i))) for i in range(2)]
 
     async def live() -> None:
-        await made.warm_up_async()
         assert len(names(await made.run_async(given))) == 2
         await made.close_async()
         await made.close_async()
 
     for _ in range(2):
-        made.warm_up()
         assert len(names(made.run(given))) == 2
         made.close()
         made.close()

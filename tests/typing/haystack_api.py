@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from haystack import Document, Pipeline
@@ -78,15 +78,16 @@ as_text_embedder: TextEmbedder = text
 as_document_embedders: list[DocumentEmbedder] = [texts, images, products]
 same_class: type[JinaClipTextEmbedder] = embedders.JinaClipTextEmbedder
 same_ranker: type[JinaClipDiversityRanker] = rankers.JinaClipDiversityRanker
-timeout: float = text.timeout
-root: str | None = images.root_path
+timeout: float = text.options.timeout
+root: str | None = images.options.root_path
+method: Literal["kmeans", "mmr"] = ranker.options.method
 
 # -- saving, life
 
 saved: dict[str, Any] = products.to_dict()
 loaded: JinaClipFusedDocumentEmbedder = JinaClipFusedDocumentEmbedder.from_dict(saved)
-clip: JinaClip = text.warm_up()
-ranker.warm_up()
+text.warm_up()
+clip: JinaClip = text.handle.get()
 text.close()
 ranker.close()
 pipe = Pipeline()
@@ -105,8 +106,8 @@ ranked: list[Document] = ranker.run(documents, top_k=1)["documents"]
 
 async def run_async() -> None:
     """The same without blocking the event loop."""
-    warm: JinaClip = await images.warm_up_async()
-    await ranker.warm_up_async()
+    await images.warm_up_async()
+    warm: JinaClip = await images.handle.get_async()
     await text.close_async()
     results: list[dict[str, Any]] = [
         await text.run_async("a red dress"),
@@ -124,6 +125,7 @@ async def run_async() -> None:
 JinaClipTextEmbedder("a key")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 JinaClipTextEmbedder(key, "jina-clip-v2", "api")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JinaClipTextEmbedder(prefix=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+text.options.timeout = 1.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 JinaClipTextEmbedder(weight=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JinaClipTextEmbedder(backend="cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 JinaClipImageEmbedder(image_resize="crop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,8 @@
 """What authors of adapters need: a host's items embedded in one call, the options and their defaults, a few helpers.
 
 An adapter turns a host's item into what `JinaClip.embed` takes, and an embedding into what the host keeps. Everything
-between is here: one call for any list, errors under the host's own index and name, the usage of that call.
+between is here: one call for any list, errors under the host's own index and name, the usage of that call. What a host wants as
+a sync and as an async method is written once, as `Steps`.
 """
 
 from jinaclip.call.request import Task
@@ -18,6 +19,7 @@ from jinaclip.config import (
     hide_key,
 )
 from jinaclip.hosts.embedding import aembed, aembed_query, embed, embed_query
+from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.inputs import ImageLike, is_data_uri, remove_images
 from jinaclip.process import run_in_thread
 from jinaclip.secret import Headers, Secret
@@ -36,11 +38,13 @@ __all__ = [
     "ImageResize",
     "ModelSpec",
     "Secret",
+    "Steps",
     "Task",
     "TransportFactory",
     "UrlMode",
     "aembed",
     "aembed_query",
+    "arun_steps",
     "check_weight",
     "configured",
     "embed",
@@ -49,4 +53,7 @@ __all__ = [
     "is_data_uri",
     "remove_images",
     "run_in_thread",
+    "run_steps",
+    "wait_for",
+    "wait_for_thread",
 ]

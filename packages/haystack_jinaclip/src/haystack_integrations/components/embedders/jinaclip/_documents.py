@@ -2,81 +2,99 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from haystack import Document, logging
 
-from haystack_integrations.components.embedders.jinaclip._component import JinaClipComponent, usage_meta
+from haystack_integrations.components.embedders.jinaclip._handle import ClipHandle
 from haystack_integrations.components.embedders.jinaclip._sources import Source
 from jinaclip import InputError, ItemFailure, JinaClip, JinaClipError, Results
 from jinaclip.errors import NotSentError
-from jinaclip.hosts import aembed, embed, run_in_thread
+from jinaclip.hosts import Steps, aembed, embed, wait_for, wait_for_thread
 from jinaclip.images import Pages
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddedDocuments:
+    """What a run gives.
+
+    Attributes:
+        documents: copies with their embeddings, all of them and in order.
+        meta: the model and the tokens of this run, empty where there was nothing to do.
+    """
+
+    documents: list[Document] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def output(self) -> dict[str, Any]:
+        """The same by the names of the outputs."""
+        return {"documents": self.documents, "meta": self.meta}
+
+
 def embed_documents(
-    component: JinaClipComponent, source: Source, documents: list[Document], *, raise_on_failure: bool
-) -> dict[str, Any]:
-    """Embeds documents for a component.
+    handle: ClipHandle, source: Source, documents: list[Document], *, raise_on_failure: bool
+) -> Steps[EmbeddedDocuments]:
+    """Embeds documents.
 
     Args:
-        component: whose JinaClip embeds them.
+        handle: holds the JinaClip that embeds them.
         source: finds what is embedded of a document.
         documents: stay as they are.
         raise_on_failure: False keeps a document that cannot be embedded, without embedding, and logs why.
 
-    Returns:
-        `documents`, copies with their embeddings, all of them and in order; `meta` with the model and the tokens used,
-        empty where there was nothing to do.
-
     Raises:
-        TypeError: it is no list of Documents.
         InputError: a document cannot be embedded.
         JinaClipError: the backend failed; `.partial` holds the `jinaclip.Results`.
     """
-    check_documents(documents, component)
-    if not documents:  # nothing is worth warming up for
-        return {"documents": [], "meta": {}}
-    clip = component.get_clip()
-    with Pages() as pages:
-        convert = partial(source.find, clip=clip, pages=pages)
-        items = select_items(source, documents, convert, strict=raise_on_failure)
-        results = embed(clip, items, convert, name=name_document, strict=raise_on_failure)
-    return finish(clip, source, documents, results, raise_on_failure=raise_on_failure)
+    given = [*documents]  # the caller may change the list while an async run waits
+    if not given:  # nothing is worth warming up for
+        return EmbeddedDocuments()
+    clip = yield from handle.wait()
+    results = yield from embed_items(clip, source, given, strict=raise_on_failure)
+    # in a thread, where there is a loop: millions of numbers become floats
+    return (yield from wait_for_thread(finish, clip, source, given, results, raise_on_failure=raise_on_failure))
 
 
-async def aembed_documents(
-    component: JinaClipComponent, source: Source, documents: list[Document], *, raise_on_failure: bool
-) -> dict[str, Any]:
-    """`embed_documents` without blocking the event loop."""
-    check_documents(documents, component)
-    if not documents:
-        return {"documents": [], "meta": {}}
-    clip = await component.get_clip_async()
+def embed_items(clip: JinaClip, source: Source, documents: list[Document], *, strict: bool) -> Steps[Results]:
+    """Embeds what the source finds of the documents; PDF files stay open meanwhile."""
     pages = Pages()
     convert = partial(source.find, clip=clip, pages=pages)
     try:
-        items = await run_in_thread(select_items, source, documents, convert, strict=raise_on_failure)
-        results = await aembed(clip, items, convert, name=name_document, strict=raise_on_failure)
-    finally:
-        await run_in_thread(pages.close)  # others may be rendering, and closing waits for them
-    # millions of numbers become floats
-    return await run_in_thread(finish, clip, source, documents, results, raise_on_failure=raise_on_failure)
+        items = yield from wait_for_thread(select_items, source, documents, convert, strict=strict)
+        results = yield from wait_for(embed, aembed, clip, items, convert, name=name_document, strict=strict)
+        yield from wait_for_thread(pages.close)
+    except BaseException:
+        close_later(pages)
+        raise
+    return results
 
 
-def check_documents(documents: Any, component: JinaClipComponent) -> None:
-    """Raises TypeError if it is no list of Documents."""
+def close_later(pages: Pages) -> None:
+    """Closes PDF files once nobody renders a page; who was cancelled, or failed, does not wait for that."""
+    with suppress(RuntimeError):  # at the end of the process, which closes them too
+        threading.Thread(target=pages.close, name="jinaclip-pages", daemon=True).start()
+
+
+def check_documents(documents: Any, component: str) -> None:
+    """Raises TypeError if it is no list of Documents.
+
+    Args:
+        documents: what a component was given.
+        component: its name.
+    """
     wrong = [documents]
     if isinstance(documents, list):
         wrong = [item for item in documents if not isinstance(item, Document)]
     if wrong:
         what = f"{type(wrong[0]).__name__}; queries go to JinaClipTextEmbedder or JinaClipImageEmbedder"
-        raise TypeError(f"{type(component).__name__} takes a list of Documents, not {what}")
+        raise TypeError(f"{component} takes a list of Documents, not {what}")
 
 
 def name_document(_: int, document: Document) -> str:
@@ -107,14 +125,14 @@ def select_items(
 
 def finish(
     clip: JinaClip, source: Source, documents: list[Document], results: Results, *, raise_on_failure: bool
-) -> dict[str, Any]:
+) -> EmbeddedDocuments:
     """What a run gives, if it succeeded or its failures are to be logged only."""
     if raise_on_failure or not is_forgivable(results):
         results.unwrap()
     for failure in results.errors.values():
         cause = f" ({results.stopped})" if isinstance(failure.reason, NotSentError) else ""
         logger.error("No embedding: {failure}{cause}", failure=failure, cause=cause)
-    return {"documents": copy_documents(documents, results, source), "meta": usage_meta(clip, results)}
+    return EmbeddedDocuments(copy_documents(documents, results, source), usage_meta(clip, results))
 
 
 def is_forgivable(results: Results) -> bool:
@@ -132,3 +150,9 @@ def copy_documents(documents: list[Document], results: Results, source: Source) 
     for place, vector in zip(places.tolist(), vectors, strict=True):
         copies[place] = replace(copies[place], embedding=vector.tolist(), meta={**copies[place].meta, **label})
     return copies
+
+
+def usage_meta(clip: JinaClip, results: Results) -> dict[str, Any]:
+    """The `meta` of a run: the model, and the tokens of this run alone."""
+    tokens = results.usage.tokens
+    return {"model": clip.spec.name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from haystack import Document
 
+from haystack_integrations.components.embedders.jinaclip._options import ImageDocumentOptions, TextDocumentOptions
 from jinaclip import Image, ImagePolicy, InputError, JinaClip, Pair
 from jinaclip.images import Page, Pages
 
@@ -42,10 +42,15 @@ class TextSource:
         suffix: goes after it all.
     """
 
-    meta_fields: list[str] | None = None
-    separator: str = "\n"
-    prefix: str = ""
-    suffix: str = ""
+    meta_fields: list[str] | None
+    separator: str
+    prefix: str
+    suffix: str
+
+    @classmethod
+    def of(cls, options: TextDocumentOptions) -> Self:
+        """As the options of a component say."""
+        return cls(options.meta_fields_to_embed, options.embedding_separator, options.prefix, options.suffix)
 
     @property
     def label(self) -> None:
@@ -75,7 +80,12 @@ class ImageSource:
     """
 
     meta_field: str
-    root: str | None = None
+    root: str | None
+
+    @classmethod
+    def of(cls, options: ImageDocumentOptions) -> Self:
+        """As the options of a component say."""
+        return cls(options.file_path_meta_field, options.root_path)
 
     @property
     def label(self) -> dict[str, str]:
@@ -152,10 +162,15 @@ class PairSource:
 
 def is_outside(path: str, policy: ImagePolicy) -> bool:
     """Whether a path leads outside the folders that the policy allows; for messages, since the core holds it there."""
-    if policy.allowed_roots == "any":
+    if policy.allowed_roots == "any" or not is_file_name(path):
         return False
-    folders = policy.allowed_roots or (Path.cwd(),)
-    with suppress(OSError, ValueError):  # a path that cannot be followed leads nowhere
-        real = Path(os.path.realpath(path))
-        return not any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
-    return False
+    real = Path(os.path.realpath(path))
+    return not any(real.is_relative_to(os.path.realpath(folder)) for folder in policy.allowed_roots or (Path.cwd(),))
+
+
+def is_file_name(path: str) -> bool:
+    """Whether the system could have a file of that name."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False

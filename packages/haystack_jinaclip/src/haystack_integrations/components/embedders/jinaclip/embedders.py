@@ -5,35 +5,47 @@ Saved pipelines name these classes by this module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from haystack import Document, component
+from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.dataclasses import ByteStream, ImageContent
 
-from haystack_integrations.components.embedders.jinaclip._component import JinaClipComponent, usage_meta
-from haystack_integrations.components.embedders.jinaclip._documents import aembed_documents, embed_documents
+from haystack_integrations.components.embedders.jinaclip._documents import (
+    EmbeddedDocuments,
+    check_documents,
+    embed_documents,
+)
+from haystack_integrations.components.embedders.jinaclip._handle import ClipHandle
+from haystack_integrations.components.embedders.jinaclip._options import (
+    FusedDocumentOptions,
+    ImageDocumentOptions,
+    ImageQueryOptions,
+    TextDocumentOptions,
+    TextOptions,
+    take_options,
+)
+from haystack_integrations.components.embedders.jinaclip._queries import as_image, check_image, embed_one
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource, PairSource, TextSource
-from jinaclip import Image, JinaClip, Results
-from jinaclip.hosts import EmbedderConfig, ImageResize, UrlMode, aembed_query, check_weight, embed_query
+from jinaclip.hosts import Steps, arun_steps, check_weight, run_steps
 
 
 @component
-@dataclass(eq=False, repr=False, kw_only=True)
-class JinaClipTextEmbedder(JinaClipComponent):
+class JinaClipTextEmbedder:
     """Embeds a text to search with; on jina-clip-v2 the model's own instruction for queries goes before it.
 
-    Args:
-        prefix: goes before the text.
-        suffix: goes after the text.
-        deadline: seconds the whole call may take; None is 30.
+    Takes the options of `TextOptions`; `deadline`, for which None is 30 seconds, is that of the whole call.
+
+    Attributes:
+        options: as they were given, and the defaults of the others.
+        handle: holds the component's JinaClip.
     """
 
-    prefix: str = ""
-    suffix: str = ""
-    truncate: bool = EmbedderConfig.truncate
+    @take_options(TextOptions)
+    def __init__(self, options: TextOptions) -> None:
+        self.options = options
+        self.handle = ClipHandle(options)
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     def run(self, text: str) -> dict[str, Any]:
@@ -47,38 +59,76 @@ class JinaClipTextEmbedder(JinaClipComponent):
             ValueError: it is blank or too long, or there is no key.
             JinaClipError: the backend failed.
         """
-        query, clip = self._query(text), self.warm_up()
-        return query_output(clip, embed_query(clip, query))
+        return run_steps(self._embed(text))
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     async def run_async(self, text: str) -> dict[str, Any]:
         """`run` without blocking the event loop."""
-        query, clip = self._query(text), await self.warm_up_async()
-        return query_output(clip, await aembed_query(clip, query))
+        return await arun_steps(self._embed(text))
 
-    def _query(self, text: Any) -> str:
-        if isinstance(text, str):
-            return self.prefix + text + self.suffix
-        others = "Documents go to JinaClipDocumentEmbedder, an image to JinaClipImageEmbedder"
-        raise TypeError(f"JinaClipTextEmbedder takes a str, not {type(text).__name__}; {others}")
+    def _embed(self, text: Any) -> Steps[dict[str, Any]]:
+        if not isinstance(text, str):
+            others = "Documents go to JinaClipDocumentEmbedder, an image to JinaClipImageEmbedder"
+            raise TypeError(f"JinaClipTextEmbedder takes a str, not {type(text).__name__}; {others}")
+        clip = yield from self.handle.wait()
+        return (yield from embed_one(clip, self.options.prefix + text + self.options.suffix))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as a saved pipeline holds it, without `transport`.
+
+        Raises:
+            ValueError: the key is a token, or the value of a header is one or a str; these are never saved.
+        """
+        return default_to_dict(self, **self.options.to_save())
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component of a saved pipeline."""
+        return default_from_dict(cls, data)
+
+    def warm_up(self) -> None:
+        """Reads the key or loads the weights. Pipelines and `run` do it; once warm it does nothing.
+
+        Raises:
+            ValueError: no key is set, or the options do not fit the model.
+            JinaClipError: the weights cannot be loaded.
+        """
+        self.handle.warm_up()
+
+    async def warm_up_async(self) -> None:
+        """`warm_up` without blocking the event loop."""
+        await self.handle.warm_up_async()
+
+    def close(self) -> None:
+        """Closes connections and lets go of the weights; the next run opens and loads them again."""
+        self.handle.close()
+
+    async def close_async(self) -> None:
+        """`close` without blocking the event loop."""
+        await self.handle.close_async()
+
+    def _get_telemetry_data(self) -> dict[str, Any]:
+        return self.options.telemetry()
 
 
 @component
-@dataclass(eq=False, repr=False, kw_only=True)
-class JinaClipImageEmbedder(JinaClipComponent):
+class JinaClipImageEmbedder:
     """Embeds an image to search with; its `embedding` fits any retriever's `query_embedding`.
 
     A str is an https or data: URL, or else a path that must lie in the working directory or under
     `image_policy["allowed_roots"]`, since it may come from an agent or a user.
 
-    Args:
-        image_policy: fields of `jinaclip.ImagePolicy` by name, as plain values that YAML can hold.
+    Takes the options of `ImageQueryOptions`.
+
+    Attributes:
+        options: as they were given, and the defaults of the others.
+        handle: holds the component's JinaClip.
     """
 
-    image_policy: dict[str, Any] | None = None
-    image_resize: ImageResize = EmbedderConfig.image_resize
-    image_quality: int | None = EmbedderConfig.image_quality
-    url_mode: UrlMode = EmbedderConfig.url_mode
+    @take_options(ImageQueryOptions)
+    def __init__(self, options: ImageQueryOptions) -> None:
+        self.options = options
+        self.handle = ClipHandle(options)
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     def run(self, image: str | Path | ByteStream | ImageContent) -> dict[str, Any]:
@@ -92,42 +142,73 @@ class JinaClipImageEmbedder(JinaClipComponent):
             ValueError: it cannot be opened, the policy refuses it, or there is no key.
             JinaClipError: the backend failed.
         """
-        check_image(image)
-        clip = self.warm_up()
-        return query_output(clip, embed_query(clip, image, partial(as_image, clip=clip)))
+        return run_steps(self._embed(image))
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     async def run_async(self, image: str | Path | ByteStream | ImageContent) -> dict[str, Any]:
         """`run` without blocking the event loop."""
+        return await arun_steps(self._embed(image))
+
+    def _embed(self, image: Any) -> Steps[dict[str, Any]]:
         check_image(image)
-        clip = await self.warm_up_async()
-        return query_output(clip, await aembed_query(clip, image, partial(as_image, clip=clip)))
+        clip = yield from self.handle.wait()
+        return (yield from embed_one(clip, image, partial(as_image, clip=clip)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as a saved pipeline holds it, without `transport`.
+
+        Raises:
+            ValueError: the key is a token, or the value of a header is one or a str; these are never saved.
+        """
+        return default_to_dict(self, **self.options.to_save())
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component of a saved pipeline."""
+        return default_from_dict(cls, data)
+
+    def warm_up(self) -> None:
+        """Reads the key or loads the weights. Pipelines and `run` do it; once warm it does nothing.
+
+        Raises:
+            ValueError: no key is set, or the options do not fit the model.
+            JinaClipError: the weights cannot be loaded.
+        """
+        self.handle.warm_up()
+
+    async def warm_up_async(self) -> None:
+        """`warm_up` without blocking the event loop."""
+        await self.handle.warm_up_async()
+
+    def close(self) -> None:
+        """Closes connections and lets go of the weights; the next run opens and loads them again."""
+        self.handle.close()
+
+    async def close_async(self) -> None:
+        """`close` without blocking the event loop."""
+        await self.handle.close_async()
+
+    def _get_telemetry_data(self) -> dict[str, Any]:
+        return self.options.telemetry()
 
 
 @component
-@dataclass(eq=False, repr=False, kw_only=True)
-class JinaClipDocumentEmbedder(JinaClipComponent):
+class JinaClipDocumentEmbedder:
     """Embeds documents by their content, and by fields of their meta where there are any to embed.
 
-    Args:
-        prefix: goes before each text.
-        suffix: goes after each text.
-        meta_fields_to_embed: fields of `meta` that go before the content.
-        embedding_separator: stands between them.
-        progress_bar: whether to draw one.
-        raise_on_failure: False keeps a document that cannot be embedded, without embedding, and logs why; during an
-            outage that may be all of them. A wrong key, an empty balance or budget, a wrong option, weights that cannot
-            be loaded and a missing extra are raised all the same.
+    Takes the options of `TextDocumentOptions`.
+
+    Attributes:
+        options: as they were given, and the defaults of the others.
+        handle: holds the component's JinaClip.
+        source: finds the text of a document.
     """
 
-    prefix: str = ""
-    suffix: str = ""
-    truncate: bool = EmbedderConfig.truncate
-    meta_fields_to_embed: list[str] | None = None
-    embedding_separator: str = "\n"
-    batch_size: int | None = EmbedderConfig.batch_size
-    progress_bar: bool = True
-    raise_on_failure: bool = True
+    @take_options(TextDocumentOptions)
+    def __init__(self, options: TextDocumentOptions) -> None:
+        self.options = options
+        self.handle = ClipHandle(options)
+        self.source = TextSource.of(options)
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     def run(self, documents: list[Document]) -> dict[str, Any]:
@@ -142,39 +223,73 @@ class JinaClipDocumentEmbedder(JinaClipComponent):
             ValueError: a document has no text, or one that is too long, or there is no key.
             JinaClipError: the backend failed; `.partial` holds what was embedded, a `jinaclip.Results`.
         """
-        return embed_documents(self, self._source(), documents, raise_on_failure=self.raise_on_failure)
+        return run_steps(self._embed(documents)).output()
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` without blocking the event loop."""
-        return await aembed_documents(self, self._source(), documents, raise_on_failure=self.raise_on_failure)
+        return (await arun_steps(self._embed(documents))).output()
 
-    def _source(self) -> TextSource:
-        return TextSource(self.meta_fields_to_embed, self.embedding_separator, self.prefix, self.suffix)
+    def _embed(self, documents: list[Document]) -> Steps[EmbeddedDocuments]:
+        check_documents(documents, type(self).__name__)
+        strict = self.options.raise_on_failure
+        return (yield from embed_documents(self.handle, self.source, documents, raise_on_failure=strict))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as a saved pipeline holds it, without `transport`.
+
+        Raises:
+            ValueError: the key is a token, or the value of a header is one or a str; these are never saved.
+        """
+        return default_to_dict(self, **self.options.to_save())
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component of a saved pipeline."""
+        return default_from_dict(cls, data)
+
+    def warm_up(self) -> None:
+        """Reads the key or loads the weights. Pipelines and `run` do it; once warm it does nothing.
+
+        Raises:
+            ValueError: no key is set, or the options do not fit the model.
+            JinaClipError: the weights cannot be loaded.
+        """
+        self.handle.warm_up()
+
+    async def warm_up_async(self) -> None:
+        """`warm_up` without blocking the event loop."""
+        await self.handle.warm_up_async()
+
+    def close(self) -> None:
+        """Closes connections and lets go of the weights; the next run opens and loads them again."""
+        self.handle.close()
+
+    async def close_async(self) -> None:
+        """`close` without blocking the event loop."""
+        await self.handle.close_async()
+
+    def _get_telemetry_data(self) -> dict[str, Any]:
+        return self.options.telemetry()
 
 
 @component
-@dataclass(eq=False, repr=False, kw_only=True)
-class JinaClipDocumentImageEmbedder(JinaClipComponent):
+class JinaClipDocumentImageEmbedder:
     """Embeds documents by their image: `blob`, else the file that `meta` names, or a page of it if that is a PDF.
 
-    Args:
-        image_policy: fields of `jinaclip.ImagePolicy` by name, as plain values that YAML can hold.
-        file_path_meta_field: field of `meta` with the path of the image, for documents without `blob`.
-        root_path: folder that these paths start from and may not leave, unless `image_policy["allowed_roots"]` names
-            others; None is the working directory.
-        progress_bar: whether to draw one.
-        raise_on_failure: see `JinaClipDocumentEmbedder`.
+    Takes the options of `ImageDocumentOptions`.
+
+    Attributes:
+        options: as they were given, and the defaults of the others.
+        handle: holds the component's JinaClip.
+        source: finds the image of a document.
     """
 
-    image_policy: dict[str, Any] | None = None
-    image_resize: ImageResize = EmbedderConfig.image_resize
-    image_quality: int | None = EmbedderConfig.image_quality
-    file_path_meta_field: str = "file_path"
-    root_path: str | None = None
-    batch_size: int | None = EmbedderConfig.batch_size
-    progress_bar: bool = True
-    raise_on_failure: bool = True
+    @take_options(ImageDocumentOptions)
+    def __init__(self, options: ImageDocumentOptions) -> None:
+        self.options = options
+        self.handle = ClipHandle(options)
+        self.source = ImageSource.of(options)
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     def run(self, documents: list[Document]) -> dict[str, Any]:
@@ -190,46 +305,73 @@ class JinaClipDocumentImageEmbedder(JinaClipComponent):
             RuntimeError: a page of a PDF file cannot be rendered.
             JinaClipError: the backend failed; `.partial` holds what was embedded, a `jinaclip.Results`.
         """
-        return embed_documents(self, self._source(), documents, raise_on_failure=self.raise_on_failure)
+        return run_steps(self._embed(documents)).output()
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` without blocking the event loop."""
-        return await aembed_documents(self, self._source(), documents, raise_on_failure=self.raise_on_failure)
+        return (await arun_steps(self._embed(documents))).output()
 
-    def _source(self) -> ImageSource:
-        return ImageSource(self.file_path_meta_field, self.root_path)
+    def _embed(self, documents: list[Document]) -> Steps[EmbeddedDocuments]:
+        check_documents(documents, type(self).__name__)
+        strict = self.options.raise_on_failure
+        return (yield from embed_documents(self.handle, self.source, documents, raise_on_failure=strict))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as a saved pipeline holds it, without `transport`.
+
+        Raises:
+            ValueError: the key is a token, or the value of a header is one or a str; these are never saved.
+        """
+        return default_to_dict(self, **self.options.to_save())
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component of a saved pipeline."""
+        return default_from_dict(cls, data)
+
+    def warm_up(self) -> None:
+        """Reads the key or loads the weights. Pipelines and `run` do it; once warm it does nothing.
+
+        Raises:
+            ValueError: no key is set, or the options do not fit the model.
+            JinaClipError: the weights cannot be loaded.
+        """
+        self.handle.warm_up()
+
+    async def warm_up_async(self) -> None:
+        """`warm_up` without blocking the event loop."""
+        await self.handle.warm_up_async()
+
+    def close(self) -> None:
+        """Closes connections and lets go of the weights; the next run opens and loads them again."""
+        self.handle.close()
+
+    async def close_async(self) -> None:
+        """`close` without blocking the event loop."""
+        await self.handle.close_async()
+
+    def _get_telemetry_data(self) -> dict[str, Any]:
+        return self.options.telemetry()
 
 
 @component
-@dataclass(eq=False, repr=False, kw_only=True)
-class JinaClipFusedDocumentEmbedder(JinaClipComponent):
+class JinaClipFusedDocumentEmbedder:
     """Embeds documents that have a text and an image, such as products: one vector for both; see `jinaclip.fuse`.
 
-    Takes the options of `JinaClipDocumentEmbedder` and `JinaClipDocumentImageEmbedder`, and one of its own.
+    Takes the options of `FusedDocumentOptions`: those for texts, those for images, and `weight`.
 
-    Args:
-        weight: share of the text, from 0 (the image alone is sent) to 1 (the text alone is sent).
+    Attributes:
+        options: as they were given, and the defaults of the others.
+        handle: holds the component's JinaClip.
+        source: finds the text and the image of a document.
     """
 
-    prefix: str = ""
-    suffix: str = ""
-    truncate: bool = EmbedderConfig.truncate
-    meta_fields_to_embed: list[str] | None = None
-    embedding_separator: str = "\n"
-    image_policy: dict[str, Any] | None = None
-    image_resize: ImageResize = EmbedderConfig.image_resize
-    image_quality: int | None = EmbedderConfig.image_quality
-    file_path_meta_field: str = "file_path"
-    root_path: str | None = None
-    weight: float = 0.5
-    batch_size: int | None = EmbedderConfig.batch_size
-    progress_bar: bool = True
-    raise_on_failure: bool = True
-
-    def __post_init__(self) -> None:
-        JinaClipComponent.__post_init__(self)
-        check_weight(self.weight)
+    @take_options(FusedDocumentOptions)
+    def __init__(self, options: FusedDocumentOptions) -> None:
+        self.options = options
+        self.handle = ClipHandle(options)
+        self.source = PairSource(TextSource.of(options), ImageSource.of(options), check_weight(options.weight))
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     def run(self, documents: list[Document]) -> dict[str, Any]:
@@ -245,35 +387,51 @@ class JinaClipFusedDocumentEmbedder(JinaClipComponent):
             RuntimeError: a page of a PDF file cannot be rendered.
             JinaClipError: the backend failed; `.partial` holds what was embedded, a `jinaclip.Results`.
         """
-        return embed_documents(self, self._source(), documents, raise_on_failure=self.raise_on_failure)
+        return run_steps(self._embed(documents)).output()
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` without blocking the event loop."""
-        return await aembed_documents(self, self._source(), documents, raise_on_failure=self.raise_on_failure)
+        return (await arun_steps(self._embed(documents))).output()
 
-    def _source(self) -> PairSource:
-        text = TextSource(self.meta_fields_to_embed, self.embedding_separator, self.prefix, self.suffix)
-        return PairSource(text, ImageSource(self.file_path_meta_field, self.root_path), self.weight)
+    def _embed(self, documents: list[Document]) -> Steps[EmbeddedDocuments]:
+        check_documents(documents, type(self).__name__)
+        strict = self.options.raise_on_failure
+        return (yield from embed_documents(self.handle, self.source, documents, raise_on_failure=strict))
 
+    def to_dict(self) -> dict[str, Any]:
+        """The component as a saved pipeline holds it, without `transport`.
 
-def check_image(image: Any) -> None:
-    """Raises TypeError if it is nothing that JinaClipImageEmbedder takes."""
-    if not isinstance(image, str | Path | ByteStream | ImageContent):
-        kinds = f"a str, Path, ByteStream or ImageContent, not {type(image).__name__}"
-        others = "see JinaClipDocumentImageEmbedder, JinaClipTextEmbedder"
-        raise TypeError(f"JinaClipImageEmbedder takes {kinds}; {others}")
+        Raises:
+            ValueError: the key is a token, or the value of a header is one or a str; these are never saved.
+        """
+        return default_to_dict(self, **self.options.to_save())
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component of a saved pipeline."""
+        return default_from_dict(cls, data)
 
-def as_image(image: str | Path | ByteStream | ImageContent, clip: JinaClip) -> Image:
-    """The image, not yet opened. Raises InputError if the policy refuses it."""
-    if isinstance(image, ByteStream):
-        return Image.from_bytes(image.data)
-    if isinstance(image, ImageContent):
-        return Image.from_base64(image.base64_image)
-    return clip.resolve_image(image)
+    def warm_up(self) -> None:
+        """Reads the key or loads the weights. Pipelines and `run` do it; once warm it does nothing.
 
+        Raises:
+            ValueError: no key is set, or the options do not fit the model.
+            JinaClipError: the weights cannot be loaded.
+        """
+        self.handle.warm_up()
 
-def query_output(clip: JinaClip, results: Results) -> dict[str, Any]:
-    """What an embedder of queries gives. Raises what the query failed with."""
-    return {"embedding": results.unwrap()[0].tolist(), "meta": usage_meta(clip, results)}
+    async def warm_up_async(self) -> None:
+        """`warm_up` without blocking the event loop."""
+        await self.handle.warm_up_async()
+
+    def close(self) -> None:
+        """Closes connections and lets go of the weights; the next run opens and loads them again."""
+        self.handle.close()
+
+    async def close_async(self) -> None:
+        """`close` without blocking the event loop."""
+        await self.handle.close_async()
+
+    def _get_telemetry_data(self) -> dict[str, Any]:
+        return self.options.telemetry()

@@ -1,0 +1,302 @@
+"""The options of the components, each declared once: the core's, and Haystack's own words and options.
+
+A component holds its options as `options`. It does not inherit from them: `take_options` makes them the parameters of
+its `__init__`. A new option of the core is one line of `ClipOptions`, or of another class where only some take it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_type_hints
+
+from haystack.utils import ComponentDevice, Secret
+
+from haystack_integrations.components.embedders.jinaclip._headers import name_headers, save_headers, wrap_headers
+from jinaclip import ConfigError, ImagePolicy
+from jinaclip.hosts import (
+    SPECS,
+    Backend,
+    EmbedderConfig,
+    Headers,
+    ImageResize,
+    TransportFactory,
+    UrlMode,
+)
+from jinaclip.hosts import Secret as CoreSecret
+from jinaclip.retrieval import Diversifier
+
+P = ParamSpec("P")
+Owner = TypeVar("Owner")
+Options = TypeVar("Options", bound="ClipOptions")
+
+API_KEY = Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"])
+CORE_OPTIONS = frozenset(option.name for option in fields(EmbedderConfig))
+PYTHON_ONLY = frozenset({"transport"})
+"""Options that are not part of what is saved."""
+
+
+@dataclass(frozen=True, repr=False)
+class ClipOptions:
+    """Options of every component; those not described here mean what they mean in `jinaclip.hosts.EmbedderConfig`.
+
+    Args:
+        api_key: resolved at warm-up, and never for the local backend or where `headers` have an Authorization.
+        headers: HTTP headers of every request, by name. Values are Secrets, resolved at warm-up, or str, which are
+            refused by `to_dict` and left out of pickles.
+        transport: not part of what is saved.
+        token_budget: tokens this component may spend; `close` does not fill it up again.
+        device: for the local backend, saved as given; None takes the best there is when the weights are loaded.
+
+    Raises:
+        TypeError: `api_key` is no Secret.
+        ConfigError: an option is of the wrong type or out of range (a ValueError).
+    """
+
+    api_key: Secret = API_KEY
+    model: str = EmbedderConfig.model
+    _: KW_ONLY
+    backend: Backend = EmbedderConfig.backend
+    dimensions: int | None = EmbedderConfig.dimensions
+    normalized: bool = EmbedderConfig.normalized
+    max_concurrency: int | None = EmbedderConfig.max_concurrency
+    max_retries: int = EmbedderConfig.max_retries
+    timeout: float = EmbedderConfig.timeout
+    deadline: float | None = EmbedderConfig.deadline
+    base_url: str = EmbedderConfig.base_url
+    headers: Mapping[str, Secret | str] | None = None
+    transport: TransportFactory | None = None
+    requests_per_minute: int | None = EmbedderConfig.requests_per_minute
+    tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
+    token_budget: int | None = EmbedderConfig.token_budget
+    device: ComponentDevice | str | None = None
+    dtype: str | None = EmbedderConfig.dtype
+    revision: str | None = EmbedderConfig.revision
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.api_key, Secret):
+            raise TypeError(f"api_key must be a haystack Secret, not {type(self.api_key)}; see Secret.from_env_var")
+        object.__setattr__(self, "headers", wrap_headers(self.headers))
+        check_options(self.by_name())
+        self.to_config(None, name_headers(self.headers))  # which checks the options of the core
+
+    def by_name(self) -> dict[str, Any]:
+        """The options and their values."""
+        return {option.name: getattr(self, option.name) for option in fields(self)}
+
+    def to_save(self) -> dict[str, Any]:
+        """The options as `default_to_dict` takes them, without those that only Python can hold.
+
+        Raises:
+            ValueError: the value of a header is no reference to a variable.
+        """
+        saved = {name: value for name, value in self.by_name().items() if name not in PYTHON_ONLY}
+        return saved | {"headers": save_headers(self.headers)}
+
+    def to_config(self, key: CoreSecret | None, headers: Headers | None) -> EmbedderConfig:
+        """The options in the words of the core.
+
+        Args:
+            key: the API key; None where none is needed.
+            headers: the headers that are sent.
+
+        Raises:
+            ConfigError: an option is of the wrong type or out of range.
+        """
+        given = self.by_name()
+        config = {name: value for name, value in given.items() if name in CORE_OPTIONS}
+        device = self.device.to_torch_str() if isinstance(self.device, ComponentDevice) else self.device
+        # a path in the meta of a document may come from anybody, so the policy keeps it under the root
+        policy = {"allowed_roots": given.get("root_path")} | (given.get("image_policy") or {})
+        config |= {"api_key": key, "headers": headers, "device": device or EmbedderConfig.device}
+        config |= {"image_policy": ImagePolicy(**policy), "show_progress": given.get("progress_bar", False)}
+        return EmbedderConfig(**config)
+
+    def telemetry(self) -> dict[str, Any]:
+        """The model if it is a published one; a folder or a hub id of one's own is nobody's business."""
+        return {"model": self.model if self.model.removeprefix("jinaai/") in SPECS else "custom"}
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TextOptions(ClipOptions):
+    """Options of what embeds texts.
+
+    Args:
+        prefix: goes before each text.
+        suffix: goes after each text.
+    """
+
+    prefix: str = ""
+    suffix: str = ""
+    truncate: bool = EmbedderConfig.truncate
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ImageOptions(ClipOptions):
+    """Options of what embeds images.
+
+    Args:
+        image_policy: fields of `jinaclip.ImagePolicy` by name, as plain values that YAML can hold.
+    """
+
+    image_policy: dict[str, Any] | None = None
+    image_resize: ImageResize = EmbedderConfig.image_resize
+    image_quality: int | None = EmbedderConfig.image_quality
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ImageQueryOptions(ImageOptions):
+    """Options of what embeds an image to search with."""
+
+    url_mode: UrlMode = EmbedderConfig.url_mode
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class DocumentOptions(ClipOptions):
+    """Options of what embeds documents.
+
+    Args:
+        progress_bar: whether to draw one.
+        raise_on_failure: False keeps a document that cannot be embedded, without embedding, and logs why; during an
+            outage that may be all of them. A wrong key, an empty balance or budget, a wrong option, weights that cannot
+            be loaded and a missing extra are raised all the same.
+    """
+
+    batch_size: int | None = EmbedderConfig.batch_size
+    progress_bar: bool = True
+    raise_on_failure: bool = True
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TextDocumentOptions(DocumentOptions, TextOptions):
+    """Options of what embeds documents by their text.
+
+    Args:
+        meta_fields_to_embed: fields of `meta` that go before the content.
+        embedding_separator: stands between them.
+    """
+
+    meta_fields_to_embed: list[str] | None = None
+    embedding_separator: str = "\n"
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ImageDocumentOptions(DocumentOptions, ImageOptions):
+    """Options of what embeds documents by their image.
+
+    Args:
+        file_path_meta_field: field of `meta` with the path of the image, for documents without `blob`.
+        root_path: folder that these paths start from and may not leave, unless `image_policy["allowed_roots"]` names
+            others; None is the working directory.
+    """
+
+    file_path_meta_field: str = "file_path"
+    root_path: str | None = None
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class FusedDocumentOptions(TextDocumentOptions, ImageDocumentOptions):
+    """Options of what embeds documents by their text and their image.
+
+    Args:
+        weight: share of the text, from 0 (the image alone is sent) to 1 (the text alone is sent).
+    """
+
+    weight: float = 0.5
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class DiversityOptions(ImageDocumentOptions):
+    """Options of what orders documents by their images.
+
+    Args:
+        top_k: how many documents to give; None gives all.
+        clusters: how many kinds of images to tell apart; only for "kmeans".
+        method: "kmeans", over documents with an image (needs the extra `rerank`), or "mmr", over all with embeddings.
+        lambda_mult: share of relevance from 0 to 1; only for "mmr".
+        seed: for the starting points of k-means.
+        progress_bar: whether to draw one.
+        raise_on_failure: False lets a document whose image cannot be embedded keep its place, and logs why.
+    """
+
+    top_k: int | None = None
+    clusters: int = Diversifier.clusters
+    method: Literal["kmeans", "mmr"] = Diversifier.method
+    lambda_mult: float = Diversifier.lambda_mult
+    seed: int = Diversifier.seed
+    progress_bar: bool = False
+    raise_on_failure: bool = False
+
+
+def take_options(
+    make: Callable[P, Options],
+) -> Callable[[Callable[[Owner, Options], None]], Callable[Concatenate[Owner, P], None]]:
+    """Gives `__init__(self, options)` of a component the parameters of its options.
+
+    Type checkers see them, and so does Haystack, which refuses saved values for parameters that a signature lacks.
+
+    Args:
+        make: the class of the options.
+    """
+
+    def decorate(init: Callable[[Owner, Options], None]) -> Callable[Concatenate[Owner, P], None]:
+        @functools.wraps(init)
+        def init_with_options(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
+            init(self, make(*args, **options))
+
+        init_with_options.__signature__ = own_signature(make)  # type: ignore[attr-defined]
+        return init_with_options
+
+    return decorate
+
+
+def own_signature(make: Callable[..., Any]) -> inspect.Signature:
+    """The signature of an `__init__` with the parameters of `make`, their types and their defaults."""
+    hints = get_type_hints(make)
+    parameters = [item.replace(annotation=hints[name]) for name, item in inspect.signature(make).parameters.items()]
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return inspect.Signature([this, *parameters], return_annotation=None)
+
+
+def _is_str(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_str_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_names(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_str, value)))
+
+
+def _is_fields(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_str, value)))
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "prefix": (_is_str, "a str"),
+    "suffix": (_is_str, "a str"),
+    "embedding_separator": (_is_str, "a str"),
+    "file_path_meta_field": (_is_str, "a str"),
+    "root_path": (_is_str_or_none, "a str or None"),
+    "meta_fields_to_embed": (_is_names, "a list of str, or None"),
+    "image_policy": (_is_fields, "a dict of fields of jinaclip.ImagePolicy by name, or None"),
+    "progress_bar": (_is_bool, "a bool"),
+    "raise_on_failure": (_is_bool, "a bool"),
+}
+"""Of options that the core does not have, or not in this form."""
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuses an option of the wrong type with a ConfigError that names it."""
+    for name, value in options.items():
+        fits, wanted = _CHECKS.get(name, (None, ""))
+        if fits is not None and not fits(value):
+            raise ConfigError(f"{name}={value!r} must be {wanted}")
