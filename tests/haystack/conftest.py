@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import signal
 from dataclasses import replace
 from io import BytesIO
 
@@ -78,6 +79,23 @@ def run(request):
             await embedder.close_async()
 
     return call
+
+
+class TimeLimit(Exception):
+    """Of a host, raised by the handler of a signal."""
+
+
+@pytest.fixture
+def time_limit():
+    """Raises TimeLimit in the main thread after so many seconds."""
+
+    def end(*_):
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGALRM, end)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def options_of(kind):

@@ -7,13 +7,14 @@ import asyncio
 import copy
 import inspect
 import json
+import os
 import pickle
 import subprocess
 import sys
 import threading
 import traceback
 import typing
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,20 @@ def test_options_have_the_names_types_and_defaults_of_the_core(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
+def test_a_component_holds_what_it_shares_and_inherits_nothing(kind) -> None:
+    """A ranker is no embedder, and no component is its options."""
+    assert kind.__bases__ == (object,)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_option_cannot_be_changed_after_the_component_was_made(kind) -> None:
+    """It would have no effect, or only on a part of what follows from it."""
+    made = kind()
+    with pytest.raises(FrozenInstanceError):
+        made.options.timeout = 1.0
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_customary_parameters_can_be_given_by_place(kind) -> None:
     """As in jina-haystack, the key comes first and then the model."""
     made = kind(Secret.from_env_var("MY_KEY"), "jina-clip-v1")
@@ -151,6 +166,15 @@ def test_an_unknown_option_in_yaml_is_refused() -> None:
     saved = pipeline_of(JinaClipTextEmbedder()).dumps().replace("max_retries", "max_retrys")
     with pytest.raises(DeserializationError, match="max_retrys"):
         Pipeline.loads(saved)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_saved_class_in_an_unknown_parameter_is_not_even_imported(kind) -> None:
+    """Haystack refuses it where it can see the parameters of a component."""
+    data = kind().to_dict()
+    data["init_parameters"]["extra"] = {"type": "haystack.nowhere.Nothing", "init_parameters": {}}
+    with pytest.raises(DeserializationError, match="Refusing to deserialize unknown parameter 'extra'"):
+        kind.from_dict(data)
 
 
 @pytest.mark.parametrize("kind", EMBEDDERS)
@@ -409,6 +433,30 @@ def test_copies_work_before_and_after_the_first_run(make) -> None:
             other.close()
         vectors.append(made.run("a red dress")["embedding"])
     assert all(vector == vectors[0] for vector in vectors)
+
+
+def test_a_shallow_copy_is_the_same_component_twice(hosted) -> None:
+    """As everywhere in Python, what the one holds the other does."""
+    made = JinaClipTextEmbedder(**hosted)
+    assert copy.copy(made).handle is made.handle
+
+
+ELSEWHERE = "import pickle, sys; print(len(pickle.load(sys.stdin.buffer).run('a red dress')['embedding']))"
+
+
+@pytest.mark.parametrize("given", ["token", "variable"])
+def test_a_key_that_was_given_travels_and_one_of_the_environment_does_not(server, monkeypatch, given) -> None:
+    """A pickle is used by another process, whose variable has another key; the service takes one key alone."""
+    monkeypatch.setenv("MY_KEY", "jina_of_this_process")
+    secret = Secret.from_token("jina_that_was_given") if given == "token" else Secret.from_env_var("MY_KEY")
+    made = JinaClipTextEmbedder(api_key=secret, base_url=server.url)
+    made.warm_up()
+    pickled = pickle.dumps(made)
+    assert b"jina_of_this_process" not in pickled
+    server.configure(key="jina_that_was_given" if given == "token" else "jina_of_that_process")
+    there = os.environ | {"MY_KEY": "jina_of_that_process"}
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=pickled, env=there, capture_output=True, check=False)
+    assert done.stdout == b"1024\n", done.stderr.decode()
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,18 @@ async def test_runs_at_the_same_time_do_not_mix(make) -> None:
         assert all(same(a.embedding, b.embedding) for a, b in zip(result["documents"], wanted, strict=True))
 
 
+async def test_a_list_that_is_cleared_meanwhile_loses_no_document(hosted, server) -> None:
+    """What was given when the run began is embedded, whatever becomes of the list while it waits."""
+    server.configure(base_ms=50)
+    given = texts("one", "two", "three")
+    run = asyncio.create_task(quiet(hosted).run_async(given))
+    await asyncio.sleep(0)  # it begins
+    given.clear()
+    got = (await run)["documents"]
+    assert [document.content for document in got] == ["one", "two", "three"]
+    assert all(same(document.embedding, expected_vector("text", document.content)) for document in got)
+
+
 async def test_a_failure_says_which_document(hosted, server, run) -> None:
     """`.index`, and its id in the message; `.partial` holds the others."""
     server.configure(poison={"BAD": "bad_item_400"})

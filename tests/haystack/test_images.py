@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from haystack_jinaclip import (
 from jinaclip import Image, InputError
 from jinaclip.errors import ConversionError
 from jinaclip.images import Pages
-from tests.haystack.conftest import alike, picture, png
+from tests.haystack.conftest import TimeLimit, alike, picture, png
 
 
 def same(vector, other) -> bool:
@@ -206,12 +207,11 @@ async def test_a_lenient_embedder_keeps_documents_without_picture(embedder, serv
     names = ["0.png", "missing.png", "damaged.png", "2.png"]
     given = [Document(content=name, meta={"file_path": name}) for name in names]
     given[2:2] = [page(9), page(2), Document(content="no path")]
-    embedder.raise_on_failure = False
-    got = (await run(embedder, given))["documents"]
+    lenient = type(embedder)(**embedder.options.by_name() | {"raise_on_failure": False})
+    got = (await run(lenient, given))["documents"]
     assert [document.id for document in got] == [document.id for document in given]
     assert [document.embedding is None for document in got] == [False, True, True, False, True, True, False]
     assert len(caplog.records) == 4
-    embedder.raise_on_failure = True
     (alone,) = (await run(embedder, [given[6]]))["documents"]
     assert same(alone.embedding, got[6].embedding)
 
@@ -304,8 +304,8 @@ async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -
     await made.close_async()
 
 
-async def test_a_run_cancelled_while_it_waits_for_pdfium_harms_nobody(make, folder) -> None:
-    """It ends once PDFium is free, and the next run gets its page."""
+async def test_a_run_cancelled_while_it_waits_for_pdfium_ends_at_once(make, folder) -> None:
+    """Even if PDFium stays busy; once it is free the next run gets its page."""
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     await made.warm_up_async()
     with Pages() as pages, pages.open_file(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
@@ -313,7 +313,29 @@ async def test_a_run_cancelled_while_it_waits_for_pdfium_harms_nobody(make, fold
         for _ in range(200):
             await asyncio.sleep(0)
         task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert (await made.run_async([page(1)]))["documents"][0].embedding
     await made.close_async()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_time_limit_of_the_host_ends_a_run_that_waits_for_pdfium(make, folder, time_limit) -> None:
+    """With the host's own exception, also where it is none of ours to convert; the next run gets its page."""
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder), raise_on_failure=False)
+    held, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Pages() as pages, pages.open_file(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
+            held.set()
+            assert ended.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(30)
+    with pytest.raises(TimeLimit):
+        time_limit(0.1)
+        made.run([page(1)])
+    ended.set()
+    holder.join()
+    assert made.run([page(1)])["documents"][0].embedding

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from haystack.dataclasses import ByteStream, ImageContent
 from haystack_jinaclip import JinaClipDocumentEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
 from jinaclip import APIError, InputError, JinaClipError
 from jinaclip.testing.vectors import expected_vector
-from tests.haystack.conftest import alike, picture, png
+from tests.haystack.conftest import TimeLimit, alike, picture, png
 
 
 def same(vector, other) -> bool:
@@ -203,6 +205,40 @@ async def test_the_usage_of_a_run_is_its_own(hosted, server) -> None:
     assert tokens[30:40] == pytest.approx([4000] * 10, rel=0.05)
     for made in (text, image, documents):
         await made.close_async()
+
+
+def test_the_usage_of_a_run_in_a_thread_is_its_own(hosted, server) -> None:
+    """Fifty threads ask at once, and share requests; their metas add up to the bill."""
+    server.configure(base_ms=20)
+    made = JinaClipTextEmbedder(**hosted)
+    with ThreadPoolExecutor(50) as threads:
+        results = [*threads.map(made.run, ["word " * i for i in range(1, 51)])]
+    tokens = [result["meta"]["usage"]["total_tokens"] for result in results]
+    assert sum(tokens) == server.ledger()["tokens"]
+    assert 0 < tokens[0] < tokens[49]
+    made.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (JinaClipTextEmbedder, "a red dress"),
+        (JinaClipImageEmbedder, ByteStream(png(1))),
+        (JinaClipDocumentEmbedder, [Document(content="a red dress")]),
+    ],
+)
+def test_a_time_limit_of_the_host_passes_through(hosted, server, time_limit, kind, given) -> None:
+    """It is not taken for an error of the service, nor forgiven with a document; the next run is as ever."""
+    lenient = {"raise_on_failure": False} if kind is JinaClipDocumentEmbedder else {}
+    made = kind(**hosted, **lenient)
+    server.configure(base_ms=60_000)
+    with pytest.raises(TimeLimit):
+        time_limit(0.3)
+        made.run(given)
+    server.configure(base_ms=0)
+    assert made.run(given)["meta"]
+    made.close()
 
 
 async def test_a_query_is_urgent_as_in_the_core(hosted, server, run) -> None:

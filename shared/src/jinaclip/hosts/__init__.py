@@ -1,8 +1,8 @@
 """What authors of adapters need: a host's items embedded in one call, the options and their defaults, a few helpers.
 
 An adapter turns a host's item into what `JinaClip.embed` takes, and an embedding into what the host keeps. Everything
-between is here: one call for any list, errors under the host's own index and name, the usage of that call. What a host wants as
-a sync and as an async method is written once, as `Steps`.
+between is here: one call for any list, errors under the host's own index and name, the usage of that call, and `Steps`,
+for what a host has as a sync and as an async method.
 """
 
 from jinaclip.call.request import Task
