@@ -1,4 +1,5 @@
-"""The options of the components, each declared once: the core's, and Haystack's own words and options.
+"""The options of the components, each declared once: the core's, and Haystack's own words and options. Those that only
+the ranker has stand beside it.
 
 A component holds its options as `options`. It does not inherit from them: `take_options` makes them the parameters of
 its `__init__`. A new option of the core is one line of `ClipOptions`, or of another class where only some take it.
@@ -10,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 from haystack.utils import ComponentDevice, Secret
 
@@ -26,7 +27,6 @@ from jinaclip.hosts import (
     UrlMode,
 )
 from jinaclip.hosts import Secret as CoreSecret
-from jinaclip.retrieval import Diversifier
 
 P = ParamSpec("P")
 Owner = TypeVar("Owner")
@@ -205,29 +205,6 @@ class FusedDocumentOptions(TextDocumentOptions, ImageDocumentOptions):
     """
 
     weight: float = 0.5
-
-
-@dataclass(frozen=True, repr=False, kw_only=True)
-class DiversityOptions(ImageDocumentOptions):
-    """Options of what orders documents by their images.
-
-    Args:
-        top_k: how many documents to give; None gives all.
-        clusters: how many kinds of images to tell apart; only for "kmeans".
-        method: "kmeans", over documents with an image (needs the extra `rerank`), or "mmr", over all with embeddings.
-        lambda_mult: share of relevance from 0 to 1; only for "mmr".
-        seed: for the starting points of k-means.
-        progress_bar: whether to draw one.
-        raise_on_failure: False lets a document whose image cannot be embedded keep its place, and logs why.
-    """
-
-    top_k: int | None = None
-    clusters: int = Diversifier.clusters
-    method: Literal["kmeans", "mmr"] = Diversifier.method
-    lambda_mult: float = Diversifier.lambda_mult
-    seed: int = Diversifier.seed
-    progress_bar: bool = False
-    raise_on_failure: bool = False
 
 
 def take_options(

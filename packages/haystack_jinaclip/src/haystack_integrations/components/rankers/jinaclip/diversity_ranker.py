@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from haystack_integrations.components.embedders.jinaclip._documents import check_documents, embed_documents
 from haystack_integrations.components.embedders.jinaclip._handle import ClipHandle
-from haystack_integrations.components.embedders.jinaclip._options import DiversityOptions, take_options
+from haystack_integrations.components.embedders.jinaclip._options import ImageDocumentOptions, take_options
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource
 from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for_thread
-from jinaclip.retrieval import diversify
+from jinaclip.retrieval import Diversifier, diversify
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class DiversityOptions(ImageDocumentOptions):
+    """Options of what orders documents by their images.
+
+    Args:
+        top_k: how many documents to give; None gives all.
+        clusters: how many kinds of images to tell apart; only for "kmeans".
+        method: "kmeans", over documents with an image (needs the extra `rerank`), or "mmr", over all with embeddings.
+        lambda_mult: share of relevance from 0 to 1; only for "mmr".
+        seed: for the starting points of k-means.
+        progress_bar: whether to draw one.
+        raise_on_failure: False lets a document whose image cannot be embedded keep its place, and logs why.
+    """
+
+    top_k: int | None = None
+    clusters: int = Diversifier.clusters
+    method: Literal["kmeans", "mmr"] = Diversifier.method
+    lambda_mult: float = Diversifier.lambda_mult
+    seed: int = Diversifier.seed
+    progress_bar: bool = False
+    raise_on_failure: bool = False
 
 
 @component
