@@ -1,8 +1,8 @@
-"""The options of the components, each declared once: the core's, and Haystack's own words and options. Those that only
-the ranker has stand beside it.
+"""The options of the components, each declared once: the core's, and Haystack's own words and options.
 
-A component holds its options as `options`. It does not inherit from them: `take_options` makes them the parameters of
-its `__init__`. A new option of the core is one line of `ClipOptions`, or of another class where only some take it.
+Those that only the ranker has stand beside it. A component holds its options as `options`. It does not inherit from
+them: `take_options` makes them the parameters of its `__init__`. A new option of the core is one line of `ClipOptions`,
+or of another class where only some take it.
 """
 
 from __future__ import annotations
