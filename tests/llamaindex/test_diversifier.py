@@ -18,7 +18,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from jinaclip import ConfigError
 from jinaclip.retrieval import diversify
-from llamaindex_jinaclip import JinaClipDiversifier
+from llamaindex_jinaclip import JinaClipDiversifier, label_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 
@@ -47,7 +47,7 @@ def places(found, given):
 async def test_results_of_a_query_over_the_catalogue_look_different_first(shop, catalogue):
     """A retriever and a query engine over Qdrant, sync and async; the first three are of three kinds."""
     client, aclient = QdrantClient(":memory:"), AsyncQdrantClient(":memory:")
-    nodes = shop([ImageNode(image_path=str(a.picture), metadata={"id": a.id}) for a in catalogue])
+    nodes = shop(label_images([ImageNode(image_path=str(a.picture), metadata={"id": a.id}) for a in catalogue]))
     store = QdrantVectorStore("all", client=client, aclient=aclient)
     store.add(nodes)
     await store.async_add(nodes)
@@ -89,6 +89,18 @@ async def test_pictures_are_embedded_where_the_store_gave_no_vector(embed, serve
     assert (order[0], order[3], order[6]) == (0, 3, 6)
     assert order.index(2) == 7  # the picture that is there twice comes last
     assert (server.ledger()["images"], server.ledger()["texts"]) == (3, 0)
+
+
+async def test_it_takes_a_permit_for_every_batch_of_pictures(embed, files, turnstile, post):
+    """Eight pictures, three to a batch; those with a vector are not embedded and take none."""
+    made = embed(embed_batch_size=3, rate_limiter=turnstile)
+    await post(JinaClipDiversifier(embed_model=made), pictures(files))
+    assert turnstile.sync + turnstile.asynchronous == 3
+    given = pictures(files)
+    for one in given:
+        one.node.embedding = [1.0, 0.0]
+    await post(JinaClipDiversifier(embed_model=made), given)
+    assert turnstile.sync + turnstile.asynchronous == 3
 
 
 async def test_nodes_and_scores_stay_as_they_are(embed, files, post):

@@ -24,7 +24,7 @@ from PIL import Image as Pillow
 
 import jinaclip
 from jinaclip import APIError, AuthenticationError, InputError
-from llamaindex_jinaclip import JinaClipEmbedding
+from llamaindex_jinaclip import JinaClipEmbedding, label_images
 
 
 def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
@@ -134,7 +134,7 @@ async def test_async_calls_share_the_event_loop(embed, relay, files):
     assert len(await made.aget_image_embedding(files[0])) == 1024
     assert len(await made.aget_text_embedding_batch(["red", "blue"])) == 2
     assert len(await made.aget_image_embedding_batch(files)) == len(files)
-    assert len(await made.acall([TextNode(text="red"), ImageNode(image_path=files[0])])) == 2
+    assert len(await made.acall(label_images([TextNode(text="red"), ImageNode(image_path=files[0])]))) == 2
     await made.clip.aclose()
 
 
@@ -400,7 +400,8 @@ async def test_handlers_of_the_callback_manager_get_text_alone(embed, files):
         made.get_image_embedding(image)
         await made.aget_image_embedding(image)
     encoded = base64.b64encode(content(files[0])).decode()
-    made([TextNode(text="red"), ImageNode(image=encoded), ImageNode(text="both", image_path=files[1])])
+    nodes = [TextNode(text="red"), ImageNode(image=encoded), ImageNode(text="both", image_path=files[1])]
+    made(label_images(nodes))
     prompts = [event.prompt for event in counter.embedding_token_counts]
     assert prompts[:6] == [files[0], files[0], "str", "bytes", "BytesIO", "PngImageFile"]
     assert prompts[-3:] == ["red", "image", f"both\n{files[1]}"]

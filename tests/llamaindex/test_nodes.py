@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.server
+import inspect
 import threading
 from pathlib import Path
 from typing import ClassVar
@@ -24,14 +25,18 @@ from llama_index.core.storage.kvstore import SimpleKVStore
 from PIL import Image as Pillow
 
 from jinaclip import ImagePolicy, InputError, fuse
+from llamaindex_jinaclip import label_images
+from llamaindex_jinaclip.labels import LABEL
 from tests.llamaindex.conftest import Turnstile
 
 
 @pytest.fixture(params=["sync", "async"])
 def on(request):
-    """Calls an embedding on nodes, either way."""
+    """Calls an embedding on nodes, either way; the images of lists are labelled."""
 
     async def call(made, nodes, **options):
+        if isinstance(nodes, list):
+            label_images(nodes)
         return made(nodes, **options) if request.param == "sync" else await made.acall(nodes, **options)
 
     return call
@@ -87,7 +92,7 @@ async def test_a_text_is_embedded_with_its_metadata_as_llamaindex_does(embed, fi
 
 async def test_nodes_may_come_from_a_generator_and_one_node_is_not_several(embed, server, files, on):
     """What an iterator has given comes back with vectors; a node can be iterated too, over its fields."""
-    given = [TextNode(text="a"), ImageNode(image_path=files[0])]
+    given = label_images([TextNode(text="a"), ImageNode(image_path=files[0])])
     found = await on(embed(), (node for node in given))
     assert [one is node for one, node in zip(found, given, strict=True)] == [True, True]
     assert all(node.embedding for node in given)
@@ -198,7 +203,6 @@ async def test_nodes_keep_their_vectors_when_one_fails(embed, files, on):
         await on(made, nodes)
     assert caught.value.index == 3
     assert [node.embedding is not None for node in nodes] == [True, True, True, False, True, True]
-    assert nodes[2].metadata == {"image": files[2]}
     partial = caught.value.partial
     places, rows = partial.successes()
     assert {i: row.tolist() for i, row in zip(places.tolist(), rows, strict=True)} == {
@@ -318,10 +322,10 @@ async def test_the_signature_of_an_address_is_in_no_event_and_no_metadata(embed,
     node = ImageNode(image_url=f"{website}/ok.png?sig=SECRET#part")
     await on(made, [node])
     await made.aget_image_embedding(f"{website}/ok.png?sig=SECRET")
-    assert node.metadata == {"image": f"{website}/ok.png"}
+    assert node.metadata[LABEL].split()[0] == f"{website}/ok.png"
     assert [end.chunks for end in recorder.named("EmbeddingEndEvent")] == [[f"{website}/ok.png"]] * 2
     assert [path.endswith("sig=SECRET") for path in Pictures.asked] == [True, True]
-    assert "SECRET" not in str(recorder.events)
+    assert "SECRET" not in str(recorder.events) + str(node.metadata)
 
 
 async def test_a_question_mark_in_the_name_of_a_file_stays(embed, files, on, recorder):
@@ -331,7 +335,7 @@ async def test_a_question_mark_in_the_name_of_a_file_stays(embed, files, on, rec
         Path(name).write_bytes(content(source))  # noqa: ASYNC240
     nodes = [ImageNode(image_path=name) for name in names]
     await on(embed(), nodes)
-    assert [node.metadata for node in nodes] == [{"image": name} for name in names]
+    assert [node.metadata[LABEL].rsplit(" ", 1)[0] for node in nodes] == names
     assert [end.chunks for end in recorder.named("EmbeddingEndEvent")] == [names]
 
 
@@ -351,18 +355,95 @@ def test_pictures_are_looked_at_once_and_sent_as_one_tile(embed, server, tmp_pat
     """A large picture in a node costs one tile, as everywhere."""
     monkeypatch.chdir(tmp_path)
     Pillow.new("RGB", (1600, 1200), "red").save("large.png")
-    embed()([ImageNode(image_path="large.png")])
+    embed()(label_images([ImageNode(image_path="large.png")]))
     assert server.ledger()["tiles"] == 1
 
 
-def test_the_users_own_metadata_stays_and_a_data_uri_is_not_copied_into_it(embed, files):
+# ---------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize("place", range(8))
+async def test_a_picture_without_label_is_refused_before_anything_is_billed(embed, server, files, place):
+    """Whatever node it is in: LlamaIndex's cache would give its vector to the next one."""
+    nodes = [TextNode(text="a"), picture_nodes(files[0])[place]]
+    for call in (embed().__call__, embed().acall):
+        with pytest.raises(InputError, match=f"node {nodes[1].node_id}: .*label_images") as caught:
+            await awaited(call(nodes))
+        assert caught.value.index == 1
+    assert server.ledger()["requests"] == 0
+
+
+async def awaited(value):
+    return await value if inspect.isawaitable(value) else value
+
+
+def test_a_picture_that_is_not_embedded_needs_no_label(embed, files):
+    """A text has all the weight, or a node is made for texts alone."""
+    nodes = [ImageNode(text="red", image_path=files[0]), TextNode(text="red")]
+    embed(fusion_weight=1)(nodes)
+    assert nodes[0].embedding == nodes[1].embedding
+
+
+def test_a_label_tells_of_the_picture_and_of_its_state(files):
+    """Another path, base64, address or state of the file: another label. What lies beside the file does not count."""
+
+    def label(**picture):
+        return label_images([ImageNode(**picture)])[0].metadata[LABEL]
+
+    others = [{"image_path": files[1]}, {"image": encoded(files[0])}, {"image": encoded(files[1])}]
+    others += [{"image_url": f"https://a.example/{i}.png"} for i in range(2)]
+    labels = {label(image_path=files[0]), *(label(**other) for other in others)}
+    assert len(labels) == 6
+    Path("beside.png").write_bytes(b"")
+    assert label(image_path=files[0]) in labels
+    Pillow.new("RGB", (40, 40), "red").save(files[0])
+    assert label(image_path=files[0]) not in labels
+
+
+async def test_a_label_of_another_picture_is_refused(embed, files, server):
+    """The file was replaced, or the metadata copied, after the label was made; labelled afresh it is taken."""
+    [changed, copied] = label_images([ImageNode(image_path=name) for name in files[:2]])
+    Pillow.new("RGB", (40, 40), "red").save(files[0])
+    copied.image_path = files[2]
+    for node in (changed, copied):
+        with pytest.raises(InputError, match="is not the one that was labelled"):
+            await embed().acall([node])
+    assert server.ledger()["requests"] == 0
+    assert all(node.embedding for node in embed()(label_images([changed, copied])))
+
+
+def test_a_label_is_not_embedded_and_not_read_beside_a_text(embed, files):
+    """It changes no vector; a node without any text shows it, so that index builds keep the node."""
+    both, alone = label_images([ImageNode(text="red", image_path=files[0]), ImageNode(image_path=files[0])])
+    for mode in (MetadataMode.EMBED, MetadataMode.LLM):
+        assert both.get_content(mode) == "red"
+        assert files[0] in alone.get_content(mode)
+    alone.text = "red"
+    label_images([alone])
+    assert alone.get_content(MetadataMode.EMBED) == "red"
+    document = Document(image_resource=MediaResource(path=files[0]), metadata={"shelf": 3})
+    assert files[0] in label_images([document])[0].get_content(MetadataMode.ALL)
+
+
+def test_labels_leave_the_users_metadata_and_nodes_without_picture_as_they_are(files):
+    """Also a dict that several nodes were made of; a data: URI is not copied into it."""
+    shared = {"image": "sku-1"}
     letters = encoded(files[0])
-    kept = ImageNode(image=letters, metadata={"image": "sku-1"}, excluded_embed_metadata_keys=["image"])
-    inline = ImageNode(image_url=f"data:image/png;base64,{letters}")
-    embed()([kept, inline])
-    assert kept.metadata["image"] == "sku-1"
-    assert kept.get_content(MetadataMode.EMBED)
-    assert letters[:40] not in inline.get_content(MetadataMode.LLM)
+    given = [
+        ImageNode(image=letters, metadata=shared),
+        ImageNode(image_url=f"data:image/png;base64,{letters}", metadata=shared),
+        TextNode(text="a", metadata=shared),
+        IndexNode(text="b", index_id="1"),
+    ]
+    before = [node.model_copy(deep=True) for node in given]
+    found = label_images(node for node in given)
+    assert all(one is node for one, node in zip(found, given, strict=True))
+    assert shared == {"image": "sku-1"}
+    assert given[2:] == before[2:]
+    assert [node.metadata["image"] for node in given[:3]] == ["sku-1"] * 3
+    assert not [node for node in given if letters[:40] in str(node.metadata)]
+    with pytest.raises(InputError, match=r"not one ImageNode; pass \[node\]"):
+        label_images(given[0])
 
 
 def test_an_array_or_a_dict_is_no_list_of_pictures_or_texts(embed):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from llama_index.core.ingestion import DocstoreStrategy, IngestionCache, IngestionPipeline
 from llama_index.core.ingestion.pipeline import get_transformation_hash
@@ -15,18 +17,21 @@ from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from PIL import Image as Pillow
 from qdrant_client import QdrantClient
+from safetensors.numpy import load_file, save_file
 
-from jinaclip import fuse
-from llamaindex_jinaclip import JinaClipEmbedding
+from jinaclip import InputError, fuse
+from llamaindex_jinaclip import JinaClipEmbedding, label_images
+from tests.tiny import make_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 
 
 @pytest.fixture(params=["sync", "async"])
 def run(request):
-    """Runs a pipeline, either way."""
+    """Runs a pipeline on nodes whose images are labelled, either way."""
 
     async def call(pipeline, **options):
+        label_images(options.get("nodes", []))
         return pipeline.run(**options) if request.param == "sync" else await pipeline.arun(**options)
 
     return call
@@ -70,7 +75,7 @@ async def test_the_ingestion_cache_tells_pictures_apart(embed, files, kind, run)
     pipeline = IngestionPipeline(transformations=[embed()])
     first, second = [(await run(pipeline, nodes=[node]))[0] for node in lookalikes(files)[kind]]
     assert first.embedding != second.embedding
-    expected = embed()([lookalikes(files)[kind][1]])[0].embedding
+    expected = embed()(label_images([lookalikes(files)[kind][1]]))[0].embedding
     assert second.embedding == expected
 
 
@@ -82,42 +87,29 @@ async def test_the_ingestion_cache_sees_a_new_picture_at_an_old_path(embed, file
     assert (await run(pipeline, nodes=[ImageNode(image_path=files[0])]))[0].embedding != before
 
 
-def pairs(files):
-    """Two lists of nodes each that LlamaIndex's key takes for one, and whose vectors differ."""
-
-    def picture(text, **more):
-        return ImageNode(text=text, image_path=files[0], **more)
-
-    kept, left_out = [
-        [picture("t", metadata={"k": "v"}, excluded_embed_metadata_keys=keys), TextNode(text="x")]
-        for keys in ([], ["k"])
-    ]
-    beside = [
-        [picture("p"), TextNode(text="t", metadata={"k": "v"}, excluded_embed_metadata_keys=keys)]
-        for keys in ([], ["k"])
-    ]
-    return {
-        "excluded": (kept, left_out),
-        "excluded of a text beside it": beside,
-        "texts that read alike together": ([picture("a"), TextNode(text="bc")], [picture("ab"), TextNode(text="c")]),
-        "one node for two": ([picture("ab")], [picture("a"), TextNode(text="b")]),
-        "a text that looks like metadata": ([picture("", metadata={"k": "v"})], [picture("k: v")]),
-    }
+async def test_other_pictures_are_not_those_of_the_day_before(embed, files, run, tmp_path):
+    """Without text and metadata of their own, any list of pictures is the same to LlamaIndex, however long."""
+    pipeline = IngestionPipeline(transformations=[embed()])
+    await run(pipeline, nodes=[ImageNode(image_path=name) for name in files[:2]])
+    pipeline.persist(str(tmp_path / "pipeline"))
+    loaded = IngestionPipeline(transformations=[embed()])
+    loaded.load(str(tmp_path / "pipeline"))
+    found = await run(loaded, nodes=[ImageNode(image_path=name) for name in files[2:5]])
+    assert [node.image_path for node in found] == files[2:5]
+    assert [node.embedding for node in found] == embed().get_image_embedding_batch(files[2:5])
 
 
-@pytest.mark.parametrize("kind", [*pairs([""])])
-async def test_the_ingestion_cache_tells_apart_what_is_embedded_beside_pictures(embed, files, kind, run):
-    """Where a text ends and which metadata count is not in LlamaIndex's key; it would hand back other nodes."""
-    made = embed()
-    pipeline = IngestionPipeline(transformations=[made])
-    first, second = pairs(files)[kind]
-    await run(pipeline, nodes=first)
-    found = await run(pipeline, nodes=second)
-    assert [node.text for node in found] == [node.text for node in second]
-    assert [node.embedding for node in found] == [node.embedding for node in made(pairs(files)[kind][1])]
+async def test_pictures_without_label_leave_nothing_in_the_cache(embed, files):
+    """Whatever a cache holds of pictures was labelled, so that no lookalike is ever found in it."""
+    pipeline = IngestionPipeline(transformations=[embed()])
+    with pytest.raises(InputError, match="label_images"):
+        pipeline.run(nodes=[ImageNode(image_path=files[0])])
+    with pytest.raises(InputError, match="label_images"):
+        await pipeline.arun(nodes=[ImageNode(image_path=files[0])])
+    assert pipeline.cache.cache.get_all(pipeline.cache.collection) == {}
 
 
-def test_the_ingestion_cache_takes_texts_alone_for_one_text(embed):
+def test_the_ingestion_cache_takes_texts_that_read_alike_for_one(embed):
     """Not ours to mend: the README names it. When this fails, LlamaIndex has changed and the README may too."""
     made = embed()
     alike = [TextNode(text="ab"), TextNode(text="c")], [TextNode(text="a"), TextNode(text="bc")]
@@ -126,12 +118,92 @@ def test_the_ingestion_cache_takes_texts_alone_for_one_text(embed):
     assert len({get_transformation_hash(nodes, made) for nodes in keys}) == 1
 
 
-def test_a_hash_beside_pictures_stays_when_something_else_is_put_into_the_folder(embed, files):
-    """Nodes without a picture have no file whose time of change could count."""
-    made, nodes = embed(), [TextNode(text="t"), ImageNode(image_path=files[0])]
-    before = get_transformation_hash(nodes, made)
-    Path("new").mkdir()
-    assert get_transformation_hash(nodes, made) == before
+SAME = {
+    "timeout": {"timeout": 30.0},
+    "deadline": {"deadline": 90.0},
+    "token_budget": {"token_budget": 100_000},
+    "requests_per_minute": {"requests_per_minute": 6000},
+    "tokens_per_minute": {"tokens_per_minute": 10_000_000},
+    "show_progress": {"show_progress": True},
+    "num_workers": {"num_workers": 4},
+    "embed_batch_size": {"embed_batch_size": 3},
+    "max_concurrency": {"max_concurrency": 2},
+    "max_retries": {"max_retries": 1},
+    "dimensions": {"dimensions": 1024},
+    "api_key": {"api_key": "jina_test_llamaindex_another"},
+    "headers": {"headers": {"X-Team": "shop"}},
+    "device": {"device": "cpu"},
+}
+"""Options that change no vector."""
+OTHER = {
+    "model": {"model_name": "jina-clip-v1"},
+    "dimensions": {"dimensions": 64},
+    "normalized": {"normalized": False},
+    "image_resize": {"image_resize": "pad"},
+    "space": {"space": "mine"},
+    "truncate": {"truncate": True},
+    "fusion_weight": {"fusion_weight": 0.3},
+}
+"""Options that may."""
+
+
+def shop(files):
+    """The same documents as new objects, as a script makes them each night."""
+    both = [Document(id_=n, text=n, image_resource=MediaResource(path=n)) for n in files[:2]]
+    return label_images([*both, Document(id_="text", text="a red dress")])
+
+
+@pytest.mark.parametrize("options", SAME.values(), ids=SAME)
+async def test_an_option_that_changes_no_vector_sends_nothing_again(embed, server, files, run, options):
+    """From the cache, and with a document store that knows them."""
+    cache = IngestionCache()
+    first = await run(IngestionPipeline(transformations=[embed()], cache=cache), documents=shop(files))
+    kept = IngestionPipeline(transformations=[embed()], cache=cache, docstore=SimpleDocumentStore())
+    kept.vector_store = SimpleVectorStore()
+    assert len(await run(kept, documents=shop(files))) == len(first)
+    server.reset()
+    again = IngestionPipeline(transformations=[embed(**options)], cache=cache)
+    assert [node.embedding for node in await run(again, documents=shop(files))] == [node.embedding for node in first]
+    kept.transformations = [embed(**options)]
+    assert await run(kept, documents=shop(files)) == []
+    assert server.ledger()["requests"] == 0
+
+
+@pytest.mark.parametrize("options", OTHER.values(), ids=OTHER)
+async def test_an_option_that_changes_vectors_embeds_anew(embed, server, files, run, options):
+    """The cache of other vectors is left alone, and is there for those that set the options back."""
+    cache = IngestionCache()
+    first = await run(IngestionPipeline(transformations=[embed()], cache=cache), documents=shop(files))
+    server.reset()
+    other = embed(**options)
+    found = await run(IngestionPipeline(transformations=[other], cache=cache), documents=shop(files))
+    assert server.ledger()["texts"] == 3
+    assert [node.embedding for node in found] == [node.embedding for node in other(shop(files))]
+    server.reset()
+    back = await run(IngestionPipeline(transformations=[embed()], cache=cache), documents=shop(files))
+    assert [node.embedding for node in back] == [node.embedding for node in first]
+    assert server.ledger()["requests"] == 0
+
+
+def test_weights_that_were_changed_in_their_folder_embed_anew(tmp_path):
+    """A cache gives nothing of the weights before; those of a copy of the folder are the same and send nothing."""
+    folder, cache = make_checkpoint(tmp_path / "tiny", "v2"), IngestionCache()
+    copied = shutil.copytree(folder, tmp_path / "copied")
+
+    def ingest(model):
+        made = JinaClipEmbedding(model_name=str(model), backend="local", device="cpu")
+        [node] = IngestionPipeline(transformations=[made], cache=cache).run(nodes=[TextNode(text="red")])
+        return node.embedding, made.clip.usage.items
+
+    before, _ = ingest(folder)
+    assert ingest(copied) == (before, 0)
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: np.asarray(2 * array, array.dtype) for name, array in weights.items()}, folder / "model.safetensors"
+    )
+    after, embedded = ingest(folder)
+    assert embedded == 1
+    assert after != before
 
 
 async def test_the_ingestion_cache_still_saves_what_it_can(embed, server, files, tmp_path, run):
@@ -153,18 +225,6 @@ async def test_the_ingestion_cache_still_saves_what_it_can(embed, server, files,
     assert {len(node.embedding) for node in await run(other, nodes=nodes())} == {64}
 
 
-def test_the_hash_of_texts_is_that_of_the_fields_alone(embed, files):
-    """Pictures are added to what a hash is made of, and only there; a dump outside has nothing of it."""
-    made = embed()
-    assert "images" not in made.to_dict()
-    hashes = {get_transformation_hash([ImageNode(image_path=name)], made) for name in files}
-    assert len(hashes) == len(files)
-    swapped = [[ImageNode(image_path=files[a]), ImageNode(image_path=files[b])] for a, b in ((0, 1), (1, 0))]
-    assert get_transformation_hash(swapped[0], made) != get_transformation_hash(swapped[1], made)
-    assert get_transformation_hash([ImageNode(image_path=files[0])], made) in hashes
-    get_transformation_hash([ImageNode(image_path="x" * 5000), ImageNode(image_path="\0"), ImageNode()], made)
-
-
 def test_a_document_store_skips_what_it_knows(embed, server, files):
     """It goes by the hash of a node, which LlamaIndex makes of the picture too."""
     made = embed()
@@ -174,23 +234,26 @@ def test_a_document_store_skips_what_it_knows(embed, server, files):
         docstore_strategy=DocstoreStrategy.DUPLICATES_ONLY,
         disable_cache=True,
     )
-    documents = [Document(id_=name, text="same", image_resource=MediaResource(path=name)) for name in files[:3]]
+    documents = label_images(
+        [Document(id_=name, text="same", image_resource=MediaResource(path=name)) for name in files[:3]]
+    )
     assert len(pipeline.run(documents=documents)) == 3
     paid = server.ledger()["requests"]
     assert pipeline.run(documents=documents) == []
     assert server.ledger()["requests"] == paid
 
 
-def test_a_document_store_needs_the_time_of_change_to_see_a_new_picture_at_an_old_path(embed, files):
-    """Not ours to mend: it goes by the path. With the time in a Document's metadata it sees it, as the README says.
+def test_a_document_store_sees_a_new_picture_at_an_old_path_in_a_document_alone(embed, files):
+    """By its label. The hash of an `ImageNode` leaves metadata out, which is not ours to mend; the README names it.
     When this fails, LlamaIndex has changed and the README may too."""
 
-    def document(kind):
-        when = {"modified": Path(files[0]).stat().st_mtime_ns}
-        if kind == "node":
-            return ImageNode(id_=kind, image_path=files[0], metadata=when)
-        metadata = when if kind == "timed" else {}
-        return Document(id_=kind, text="a dress", image_resource=MediaResource(path=files[0]), metadata=metadata)
+    def documents(*kinds):
+        made = {
+            "node": ImageNode(id_="node", image_path=files[0]),
+            "document": Document(id_="document", text="a dress", image_resource=MediaResource(path=files[0])),
+            "alone": Document(id_="alone", image_resource=MediaResource(path=files[0])),
+        }
+        return label_images([made[kind] for kind in kinds])
 
     pipeline = IngestionPipeline(
         transformations=[embed()],
@@ -198,12 +261,13 @@ def test_a_document_store_needs_the_time_of_change_to_see_a_new_picture_at_an_ol
         vector_store=SimpleVectorStore(),
         docstore_strategy=DocstoreStrategy.UPSERTS,
     )
-    kinds = ("node", "plain", "timed")
-    assert len(pipeline.run(nodes=[document(kind) for kind in kinds])) == 3
+    kinds = ("node", "document", "alone")
+    assert len(pipeline.run(nodes=documents(*kinds))) == 3
+    assert pipeline.run(nodes=documents(*kinds)) == []
     Pillow.new("RGB", (40, 40), "red").save(files[0])
-    assert [node.node_id for node in pipeline.run(nodes=[document(kind) for kind in kinds])] == ["timed"]
-    pipeline.docstore.delete_document("plain")
-    assert [node.node_id for node in pipeline.run(nodes=[document("plain")])] == ["plain"]
+    assert [node.node_id for node in pipeline.run(nodes=documents(*kinds))] == ["document", "alone"]
+    pipeline.docstore.delete_document("node")
+    assert [node.node_id for node in pipeline.run(nodes=documents("node"))] == ["node"]
 
 
 async def test_worker_processes_give_the_same_vectors(embed, files, monkeypatch, run):
@@ -233,9 +297,9 @@ async def test_worker_processes_load_a_local_model_of_their_own(catalogue, catal
 def test_a_cache_of_another_process_is_read(embed, files, tmp_path):
     """Keys do not hang on objects of this process."""
     cache = IngestionCache()
-    IngestionPipeline(transformations=[embed()], cache=cache).run(nodes=[ImageNode(image_path=files[0])])
+    IngestionPipeline(transformations=[embed()], cache=cache).run(nodes=label_images([ImageNode(image_path=files[0])]))
     cache.persist(str(tmp_path / "cache.json"))
     again = embed()
     read = IngestionCache.from_persist_path(str(tmp_path / "cache.json"))
-    IngestionPipeline(transformations=[again], cache=read).run(nodes=[ImageNode(image_path=files[0])])
+    IngestionPipeline(transformations=[again], cache=read).run(nodes=label_images([ImageNode(image_path=files[0])]))
     assert again.clip.usage.requests == 0

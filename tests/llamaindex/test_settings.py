@@ -14,6 +14,7 @@ import sys
 import traceback
 import typing
 import weakref
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from pydantic import SecretStr
 
 import llamaindex_jinaclip
 from jinaclip import ConfigError, ImagePolicy, InputError, JinaClip
+from jinaclip.errors import CheckpointError
 from jinaclip.hosts import MAX_BATCH, EmbedderConfig
 from llamaindex_jinaclip import JinaClipEmbedding
 from tests.tiny import make_checkpoint
@@ -44,6 +46,7 @@ OTHER = {
     "timeout": 5.0,
     "deadline": 90.0,
     "base_url": "http://127.0.0.1:9/v1/embeddings",
+    "space": "mine",
     "requests_per_minute": 60,
     "tokens_per_minute": 1000,
     "token_budget": 100_000,
@@ -118,14 +121,33 @@ def test_the_default_batch_size_is_learnt():
     assert JinaClipEmbedding(embed_batch_size=511).clip.config.batch_size == 511
 
 
-@pytest.mark.parametrize("option", [*variants(), {"fusion_weight": 0.3}], ids=str)
-def test_every_option_changes_the_ingestion_hash(option):
-    """And the key does not."""
-    nodes = [TextNode(text="red")]
-    plain = get_transformation_hash(nodes, JinaClipEmbedding())
-    assert get_transformation_hash(nodes, JinaClipEmbedding(**option)) != plain
-    secrets = JinaClipEmbedding(api_key=KEY, headers={"X-Team": KEY}, transport=dict)
-    assert get_transformation_hash(nodes, secrets) == plain
+def test_the_ingestion_hash_says_what_the_vectors_depend_on_and_a_dump_all_options():
+    """LlamaIndex hashes the dump as a str. What is in it for `from_dict` alone changes no hash."""
+    made = JinaClipEmbedding(timeout=5, dimensions=64, fusion_weight=0.3)
+    dump = made.to_dict()
+    assert str(dump) == f"JinaClipEmbedding {made.clip.space} truncate=False fusion_weight=0.3"
+    for again in (json.loads(json.dumps(dump)), copy.copy(dump), copy.deepcopy(dump), pickle.loads(pickle.dumps(dump))):
+        assert again == dump
+        assert JinaClipEmbedding.from_dict(again).clip.config == made.clip.config
+    expected = sha256(f"red{dump}".encode()).hexdigest()
+    assert get_transformation_hash([TextNode(text="red")], made) == expected
+
+
+def test_a_dump_of_local_weights_reads_no_weights(tmp_path):
+    """They may not be there: only who asks for the hash needs them."""
+    folder = make_checkpoint(tmp_path / "tiny", "v2")
+    made = JinaClipEmbedding(model_name=str(folder), backend="local", device="cpu")
+    (folder / "model.safetensors").unlink()
+    assert made.to_dict()["model_name"] == str(folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        get_transformation_hash([TextNode(text="red")], made)
+
+
+def test_a_dump_inside_another_comes_back(embed):
+    """LlamaIndex's workflows and pipelines dump components with Pydantic."""
+    made = embed(dimensions=64, timeout=5)
+    again = JinaClipEmbedding(**made.model_dump(mode="json"))
+    assert again.clip.config == made.clip.config.replace(api_key=None)
 
 
 def test_a_dump_gives_the_same_vectors(embed, files):
@@ -234,22 +256,18 @@ def test_the_key_is_in_no_dump_event_repr_or_traceback():
             assert KEY not in str(error) + str([frame.locals for frame in ours])
 
 
-def test_values_of_headers_are_in_no_dump_pickle_repr_or_traceback():
-    """Given at first or set later, as text or as SecretStr; a pickle keeps the names and says what is missing."""
+def test_values_of_headers_are_in_no_dump_repr_or_traceback_and_travel_in_pickles_as_the_key():
+    """Given at first or set later, as text or as SecretStr."""
     made = [JinaClipEmbedding(headers={"X-Team": KEY}), JinaClipEmbedding(headers={"X-Team": SecretStr(KEY)})]
     made.append(JinaClipEmbedding())
     made[2].headers = {"X-Team": KEY}
     for one in made:
         copies = copy.deepcopy(one), one.model_copy(), one.model_copy(update={"dimensions": 64})
-        assert [two.clip.config.extra_headers.reveal() for two in (one, *copies)] == [{"X-Team": KEY}] * 4
-        shown = [repr(one), str(one.to_dict()), one.to_json(), str(one.to_payload()), str(vars(one)), repr(one.headers)]
-        assert not [text for text in shown if KEY in text]
-        assert KEY.encode() not in pickle.dumps(one)
-        opened = pickle.loads(pickle.dumps(one))
-        with pytest.raises(ConfigError, match=r"X-Team.* did not travel"):
-            opened.clip.config.extra_headers.reveal()
-        opened.headers = one.headers
-        assert opened.clip.config.extra_headers.reveal() == {"X-Team": KEY}
+        copies += pickle.loads(pickle.dumps(one)), pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(one))))
+        assert [two.clip.config.extra_headers.reveal() for two in (one, *copies)] == [{"X-Team": KEY}] * 6
+        for two in (one, *copies):
+            shown = [repr(two), str(two.to_dict()), two.to_json(), str(two.to_payload()), str(vars(two))]
+            assert not [text for text in [*shown, repr(two.headers)] if KEY in text]
         assert not {"headers", "transport"} & one.to_dict().keys()
     for headers in ({"X-Team": KEY + "\n"}, KEY, {"Host": KEY}):
         with pytest.raises(ConfigError, match="headers") as caught:
@@ -260,10 +278,33 @@ def test_values_of_headers_are_in_no_dump_pickle_repr_or_traceback():
         assert KEY not in str(caught.value) + str([frame.locals for frame in ours])
 
 
+def test_a_pickle_holds_a_key_that_was_given_and_none_of_the_environment(monkeypatch):
+    """Where it is opened, the one that was given holds, whatever the environment there says."""
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_of_the_environment")
+    given, read = pickle.dumps(JinaClipEmbedding(api_key=KEY)), pickle.dumps(JinaClipEmbedding())
+    assert b"jina_test_of_the_environment" not in given + read
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_of_another_account")
+    assert pickle.loads(given).clip.config.key.reveal() == KEY
+    assert pickle.loads(read).clip.config.key.reveal() == "jina_test_of_another_account"
+
+
+def test_a_pickle_that_cannot_be_opened_says_why(tmp_path):
+    """LlamaIndex's own classes come back half made."""
+    folder = make_checkpoint(tmp_path / "tiny", "v2")
+    pickled = pickle.dumps(JinaClipEmbedding(model_name=str(folder), backend="local", device="cpu"))
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="tiny"):
+        pickle.loads(pickled)
+
+
 def test_a_transport_travels_with_copies_and_pickles():
     made = JinaClipEmbedding(transport=dict)
     for one in (made, copy.deepcopy(made), made.model_copy(), pickle.loads(pickle.dumps(made))):
         assert one.transport is one.clip.config.transport is dict
+    with pytest.raises(
+        (AttributeError, pickle.PicklingError), match="lambda"
+    ):  # rather than requests that go around it
+        pickle.dumps(JinaClipEmbedding(transport=lambda: None))
     made.transport = None
     assert made.clip.config.transport is None
     with pytest.raises(ConfigError, match="transport=3"):
@@ -327,6 +368,16 @@ def test_copies_work_and_go_their_own_ways(embed):
     assert len(made.model_copy(update={"dimensions": 65}).get_text_embedding("red")) == 65
 
 
+def test_a_limiter_with_a_lock_stays_behind_and_in_its_place(embed, caplog):
+    """LlamaIndex's own classes lose it when they are pickled, and with it the next call."""
+    limiter = TokenBucketRateLimiter(requests_per_minute=6000)
+    made = embed(rate_limiter=limiter)
+    again = pickle.loads(pickle.dumps(made))
+    assert "rate_limiter cannot be pickled" in caplog.text
+    assert (again.rate_limiter, made.rate_limiter) == (None, limiter)
+    assert again.get_text_embedding("red") == made.get_text_embedding("red")
+
+
 def test_copies_spend_one_budget_and_a_pickle_has_one_of_its_own(embed):
     """A copy shares the core object, deep or not, so that copying makes nothing cheaper than it is."""
     made = embed(token_budget=1000)
@@ -375,14 +426,29 @@ def test_a_cache_survives_pickling_and_stays_out_of_dumps(embed):
         embed(embeddings_cache={})
 
 
-def test_a_cache_is_persisted_where_it_is(embed, tmp_path):
-    """Through the field, as LlamaIndex's own stores are."""
-    made = embed(embeddings_cache=SimpleKVStore())
+def test_a_cache_is_the_users_store_and_is_persisted_as_one(embed, tmp_path):
+    """The field holds what it was given."""
+    store = SimpleKVStore()
+    made = embed(embeddings_cache=store)
+    assert made.embeddings_cache is store
     vector = made.get_text_embedding("red")
-    made.embeddings_cache.persist(str(tmp_path / "cache.json"))
+    store.persist(str(tmp_path / "cache.json"))
     again = embed(embeddings_cache=SimpleKVStore.from_persist_path(str(tmp_path / "cache.json")))
     assert again.get_text_embedding("red") == vector
     assert again.clip.usage.requests == 0
+
+
+def test_a_cache_is_read_with_other_options_that_change_no_vector(embed):
+    """What is not the same space is not read."""
+    store = SimpleKVStore()
+    vector = embed(embeddings_cache=store).get_text_embedding("red")
+    for options in ({"timeout": 5}, {"dimensions": 1024}, {"embed_batch_size": 3}, {"api_key": "jina_test_another"}):
+        made = embed(embeddings_cache=store, **options)
+        assert made.get_text_embedding("red") == vector
+        assert made.clip.usage.requests == 0
+    assert embed(embeddings_cache=store, space="mine").get_text_embedding("red") == vector
+    assert len(store.get_all(f"embeddings-document-{embed().clip.space}")) == 1
+    assert len(store.get_all("embeddings-document-mine")) == 1
 
 
 def test_a_text_that_was_cut_is_no_answer_to_one_that_is_to_be_refused(embed):
@@ -413,7 +479,7 @@ def test_importing_the_package_loads_nothing_and_the_class_nothing_that_the_host
 
 def test_the_package_lists_what_it_offers():
     for name in llamaindex_jinaclip.__all__:
-        assert getattr(llamaindex_jinaclip, name).class_name() == name
+        assert getattr(llamaindex_jinaclip, name).__name__ == name
     with pytest.raises(AttributeError, match="Nothing"):
         _ = llamaindex_jinaclip.Nothing
 

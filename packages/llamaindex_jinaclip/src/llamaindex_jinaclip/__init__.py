@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamaindex_jinaclip.embedding import JinaClipEmbedding
+    from llamaindex_jinaclip.labels import label_images
     from llamaindex_jinaclip.postprocessor import JinaClipDiversifier
 
 __version__ = "0.1.0"
 
-__all__ = ["JinaClipDiversifier", "JinaClipEmbedding"]
+__all__ = ["JinaClipDiversifier", "JinaClipEmbedding", "label_images"]
 
-_HOMES = {"JinaClipDiversifier": "postprocessor", "JinaClipEmbedding": "embedding"}
+_HOMES = {"JinaClipDiversifier": "postprocessor", "JinaClipEmbedding": "embedding", "label_images": "labels"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+import logging
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import (
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-)
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, WithJsonSchema, field_validator
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
-from llama_index.core.storage.kvstore.types import BaseKVStore
 
 from jinaclip import ConfigError, ImagePolicy, JinaClip
 from jinaclip.hosts import (
@@ -33,21 +24,21 @@ from jinaclip.hosts import (
     TransportFactory,
     UrlMode,
 )
-from llamaindex_jinaclip.cache import KeyedCache, Query
-from llamaindex_jinaclip.calls import embed_entries, embed_entry
+from llamaindex_jinaclip.calls import embed_entries
 from llamaindex_jinaclip.entries import Entry, as_sequence, image_entry, text_entry
-from llamaindex_jinaclip.nodes import hash_supplement, node_entry, place_vectors, read_node
-from llamaindex_jinaclip.steps import Steps, arun, blocking, run
+from llamaindex_jinaclip.nodes import node_entry, place_vectors, read_node
+from llamaindex_jinaclip.options import OPTIONS, Dump, clip_fields, config_errors, open_clip, wrap_secrets
+from llamaindex_jinaclip.twins import Call, call_async, call_sync, run, work
 
 Vectors = list[Embedding]
-OPTIONS = {item.name: item.name for item in fields(EmbedderConfig)}
-OPTIONS |= {"model_name": OPTIONS.pop("model"), "embed_batch_size": OPTIONS.pop("batch_size")}
-"""Our fields, and the core's words for them: LlamaIndex has two words of its own."""
 HEADERS_SCHEMA = WithJsonSchema(
     {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "null"}]}
 )
 PAYLOAD = ("backend", "dimensions", "normalized", "image_resize", "fusion_weight")
 """Fields that say something about the vectors and can hold no secret."""
+SERVICES = ("callback_manager", "rate_limiter", "embeddings_cache")
+"""Fields of LlamaIndex's that hold no setting, but something that is used."""
+logger = logging.getLogger("jinaclip")
 
 
 class JinaClipEmbedding(MultiModalEmbedding):
@@ -66,7 +57,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     An image is a path, an https or data: URL, bytes, `BytesIO`, a PIL image, an array or a `jinaclip.Image`. Called on
     nodes, as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by their image, other nodes by
-    their text, and nodes with both by the two fused.
+    their text, and nodes with both by the two fused. Nodes with an image need the label of `label_images`.
 
     Raises:
         ConfigError: an option is wrong or unknown.
@@ -88,15 +79,16 @@ class JinaClipEmbedding(MultiModalEmbedding):
     deadline: float | None = EmbedderConfig.deadline
     api_key: SecretStr | str | None = Field(default=None, exclude=True, repr=False)
     """None reads JINA_API_KEY, then JINAAI_API_KEY. Read back it is a SecretStr, however it was given. Never dumped; a
-    pickle holds it, for worker processes."""
+    pickle holds one that was given, for worker processes, and reads one of the environment there."""
     base_url: str = EmbedderConfig.base_url
     headers: Annotated[Headers | Mapping[str, str] | None, HEADERS_SCHEMA] = Field(default=None, exclude=True)
     """HTTP headers of every request, by name; values are str or SecretStr. Read back they are `jinaclip.hosts.Headers`,
-    which show no value. Never dumped, and a pickle holds names alone: set them again in the other process."""
+    which show no value. Never dumped; a pickle holds them, as the key."""
     transport: Annotated[TransportFactory | None, WithJsonSchema({"type": "null"})] = Field(
         default=None, exclude=True, repr=False
     )
-    """Never dumped; a pickle holds it, if it can be pickled."""
+    """Never dumped; a pickle holds it, and cannot be made if it cannot be pickled."""
+    space: str | None = EmbedderConfig.space
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
@@ -111,7 +103,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     fusion_weight: float = Field(default=0.5, ge=0, le=1)
     """Share of the text in nodes that have an image too: 0 is the image alone, 1 the text alone."""
     embeddings_cache: Any | None = Field(default=None, exclude=True)
-    """A key-value store of LlamaIndex for text vectors; queries, documents and settings are kept apart in it."""
+    """A key-value store of LlamaIndex for text vectors; queries, documents and spaces are kept apart in it."""
     num_workers: int | None = Field(default=None, ge=0)
     """LlamaIndex's; changes nothing here, where `max_concurrency` bounds the requests in flight."""
 
@@ -126,27 +118,24 @@ class JinaClipEmbedding(MultiModalEmbedding):
             with config_errors():
                 super().__init__(**own, **clip_fields(clip))
             self._clip = clip
-            self.embeddings_cache = self.embeddings_cache  # with the core object in hand, see `__setattr__`
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in OPTIONS:
-            return self._change(name, value)
-        if name == "embeddings_cache" and isinstance(value, BaseKVStore):
-            value = KeyedCache(value.store if isinstance(value, KeyedCache) else value, self._clip)
+        clip = self._open_with(name, value) if name in OPTIONS else None
         with config_errors():
-            return super().__setattr__(name, value)
+            super().__setattr__(name, clip_fields(clip)[name] if clip else value)
+        if clip is not None:
+            self._clip = clip  # the connections of the one before close when nobody holds it any more
 
-    def _change(self, name: str, value: Any) -> None:
+    def _open_with(self, name: str, value: Any) -> JinaClip:
+        """A core object with one option changed."""
         clip = open_clip(wrap_secrets({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
         if self.token_budget is not None and self._clip.usage.tokens and name != "token_budget":
             raise ConfigError(f"{name} cannot be set while part of token_budget is spent; set token_budget anew first")
-        super().__setattr__(name, clip_fields(clip)[name])
-        self._clip = clip  # the connections of the one before close when nobody holds it any more
-        self.embeddings_cache = self.embeddings_cache
+        return clip
 
     @property
     def clip(self) -> JinaClip:
-        """The core object: `clip.usage`, `clip.fingerprint`, `clip.self_test()`, `clip.close()`."""
+        """The core object: `clip.usage`, `clip.space`, `clip.self_test()`, `clip.close()`."""
         return self._clip
 
     @field_validator("headers", mode="plain")
@@ -154,7 +143,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     def _wrap_headers(cls, headers: Any) -> Headers | None:
         return Headers.wrap(headers)
 
-    # -- dumps and copies
+    # -- dumps, pickles and copies
 
     @classmethod
     def class_name(cls) -> str:
@@ -166,17 +155,31 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return {**super().to_payload(), **{name: getattr(self, name) for name in PAYLOAD}}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """All fields but key, headers, transport, cache, limiter and callbacks, fit for JSON and `from_dict`."""
-        return {**super().to_dict(**{"mode": "json", **kwargs}), **hash_supplement()}
+        """All fields but key, headers, transport, cache, limiter and callbacks, fit for JSON and `from_dict`.
+
+        As a str, which LlamaIndex's ingestion cache hashes, it says what the vectors of nodes depend on and nothing
+        else: `clip.space`, `truncate` and `fusion_weight`.
+        """
+        return Dump(super().to_dict(**{"mode": "json", **kwargs}), self._identify)
+
+    def _identify(self) -> str:
+        return f"{self.class_name()} {self._clip.space} truncate={self.truncate} fusion_weight={self.fusion_weight}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, with key and headers where they were given; LlamaIndex's services only if they can be pickled."""
+        state = {name: getattr(self, name) for name in type(self).model_fields}
+        headers = {name: SecretStr(value) for name, value in self._clip.config.extra_headers.reveal().items()}
+        for name in SERVICES:
+            if not is_picklable(state[name]):
+                logger.warning("%s cannot be pickled and stays behind in this process", name)
+                del state[name]
+        return {**state, "headers": headers or None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        shared = (
-            self._clip,
-            self.rate_limiter,
-            self.callback_manager,
-            self.embeddings_cache,
-            self.transport,
-        )  # one budget, one store
+        shared = (self._clip, self.transport, *(getattr(self, name) for name in SERVICES))  # one budget, one store
         return super().__deepcopy__({**(memo or {}), **{id(service): service for service in shared}})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -195,21 +198,19 @@ class JinaClipEmbedding(MultiModalEmbedding):
             InputError: it cannot be embedded.
             JinaClipError: the backend failed.
         """
-        entry = text_entry(query, Query)
-        return run(embed_entry(self, entry, self._get_query_embedding, self._aget_query_embedding))
+        return run(self._embed_query(call_sync, query))
 
     async def aget_query_embedding(self, query: str) -> Embedding:
         """`get_query_embedding` without blocking the event loop."""
-        entry = text_entry(query, Query)
-        return await arun(embed_entry(self, entry, self._get_query_embedding, self._aget_query_embedding))
+        return await self._embed_query(call_async, query)
 
     def get_text_embedding(self, text: str) -> Embedding:
         """A text as a vector. Raises as `get_query_embedding`."""
-        return run(embed_entry(self, text_entry(text), self._get_text_embedding, self._aget_text_embedding))
+        return run(self._embed_texts(call_sync, [text]))[0]
 
     async def aget_text_embedding(self, text: str) -> Embedding:
         """`get_text_embedding` without blocking the event loop."""
-        return await arun(embed_entry(self, text_entry(text), self._get_text_embedding, self._aget_text_embedding))
+        return (await self._embed_texts(call_async, [text]))[0]
 
     def get_text_embedding_batch(self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any) -> Vectors:
         """Texts as vectors in their order.
@@ -223,13 +224,13 @@ class JinaClipEmbedding(MultiModalEmbedding):
             InputError: a text cannot be embedded; `.index` says which. Nothing is sent if that is known beforehand.
             JinaClipError: the backend failed. `.partial`, a `jinaclip.Results`, has the vectors of the others.
         """
-        return run(self._embed_texts(texts, show_progress))
+        return run(self._embed_texts(call_sync, texts, show_progress=show_progress))
 
     async def aget_text_embedding_batch(
         self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
     ) -> Vectors:
         """`get_text_embedding_batch` without blocking the event loop."""
-        return await arun(self._embed_texts(texts, show_progress))
+        return await self._embed_texts(call_async, texts, show_progress=show_progress)
 
     # -- images
 
@@ -240,23 +241,21 @@ class JinaClipEmbedding(MultiModalEmbedding):
             InputError: it cannot be opened, or `image_policy` does not allow it.
             JinaClipError: the backend failed.
         """
-        entry = image_entry(img_file_path)
-        return run(embed_entry(self, entry, self._get_image_embedding, self._aget_image_embedding))
+        return run(self._embed_images(call_sync, [img_file_path]))[0]
 
     async def aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
         """`get_image_embedding` without blocking the event loop."""
-        entry = image_entry(img_file_path)
-        return await arun(embed_entry(self, entry, self._get_image_embedding, self._aget_image_embedding))
+        return (await self._embed_images(call_async, [img_file_path]))[0]
 
     def get_image_embedding_batch(self, img_file_paths: Iterable[ImageLike], show_progress: bool = False) -> Vectors:
         """Images as vectors in their order; for arguments and errors see `get_text_embedding_batch`."""
-        return run(self._embed_images(img_file_paths, show_progress))
+        return run(self._embed_images(call_sync, img_file_paths, show_progress=show_progress))
 
     async def aget_image_embedding_batch(
         self, img_file_paths: Iterable[ImageLike], show_progress: bool = False
     ) -> Vectors:
         """`get_image_embedding_batch` without blocking the event loop."""
-        return await arun(self._embed_images(img_file_paths, show_progress))
+        return await self._embed_images(call_async, img_file_paths, show_progress=show_progress)
 
     # -- nodes
 
@@ -264,46 +263,53 @@ class JinaClipEmbedding(MultiModalEmbedding):
         """Gives nodes their vectors, in place: of their image, their text, or both fused by `fusion_weight`.
 
         Args:
-            nodes: several, of any kind. A text that is fused is what LlamaIndex embeds of it, metadata included.
+            nodes: several, of any kind; those with an image from `label_images`. A text that is fused is what
+                LlamaIndex embeds of it, metadata included.
             show_progress: draw a bar, as the option of that name does for all calls.
             **kwargs: whatever else a pipeline passes on; it changes nothing.
 
-        Blank texts, and paths, addresses and base64 of images that cannot be used, are found before the first
-        request; texts are not counted then, and images not opened. If a node fails later, all others get their vectors
-        before the error is raised.
+        Blank texts, images without label, and paths, addresses and base64 that cannot be used are found before the
+        first request; texts are not counted then, and images not opened. If a node fails later, all others get their
+        vectors before the error is raised.
 
         Returns:
             The same nodes; a list of them where an iterator was given.
 
         Raises:
-            InputError: it is one node, or a node has nothing to embed or an unusable image; `.index` says which, and
-                the message names its id.
+            InputError: it is one node, or a node has nothing to embed, an unusable image or one without label;
+                `.index` says which, and the message names its id.
             JinaClipError: the backend failed. `.partial`, a `jinaclip.Results`, says what came of each node.
         """
-        return run(self._embed_nodes(nodes, show_progress))
+        return run(self._embed_nodes(call_sync, nodes, show_progress=show_progress))
 
     async def acall(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
-        return await arun(self._embed_nodes(nodes, show_progress))
+        return await self._embed_nodes(call_async, nodes, show_progress=show_progress)
 
     # -- the same for sync and async
 
-    def _embed_texts(self, texts: Iterable[str], show_progress: bool) -> Steps[Vectors]:
-        entries = [text_entry(text) for text in (yield blocking(as_sequence, texts, "text"))]
+    async def _embed_query(self, call: Call, query: str) -> Embedding:
+        entries = [text_entry(query, "query")]
+        return (await embed_entries(call, self, entries, self._clip.reader().text, {}))[0]
+
+    async def _embed_texts(self, call: Call, texts: Iterable[str], *, show_progress: bool = False) -> Vectors:
+        entries = [text_entry(text) for text in await work(call, as_sequence, texts, "text")]
         read = self._clip.reader().text
-        return (yield from embed_entries(self, self._clip, entries, read, {}, show_progress))
+        return await embed_entries(call, self, entries, read, {}, show_progress=show_progress)
 
-    def _embed_images(self, images: Iterable[ImageLike], show_progress: bool) -> Steps[Vectors]:
-        entries = [image_entry(image) for image in (yield blocking(as_sequence, images, "image"))]
+    async def _embed_images(self, call: Call, images: Iterable[ImageLike], *, show_progress: bool = False) -> Vectors:
+        entries = [image_entry(image) for image in await work(call, as_sequence, images, "image")]
         read = self._clip.resolve_image
-        return (yield from embed_entries(self, self._clip, entries, read, {}, show_progress))
+        return await embed_entries(call, self, entries, read, {}, show_progress=show_progress)
 
-    def _embed_nodes(self, nodes: Iterable[BaseNode], show_progress: bool) -> Steps[Sequence[BaseNode]]:
-        listed, entries = yield blocking(self._read_nodes, nodes)
+    async def _embed_nodes(
+        self, call: Call, nodes: Iterable[BaseNode], *, show_progress: bool = False
+    ) -> Sequence[BaseNode]:
+        listed, entries = await work(call, self._read_nodes, nodes)
         read = partial(read_node, weight=self.fusion_weight, clip=self._clip)
         vectors: dict[int, Embedding] = {}
         try:
-            yield from embed_entries(self, self._clip, entries, read, vectors, show_progress)
+            await embed_entries(call, self, entries, read, vectors, show_progress=show_progress)
         finally:
             place_vectors(entries, vectors)
         return listed
@@ -345,55 +351,10 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return (await self._clip.aembed_images(img_file_paths)).tolist()
 
 
-def wrap_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with key and headers wrapped, before anything can fail and a traceback show them."""
-    wrapped = {name: Headers.wrap(v) if name == "headers" else v for name, v in options.items()}
-    return {name: SecretStr(v) if "key" in name.lower() and isinstance(v, str) else v for name, v in wrapped.items()}
-
-
-@contextmanager
-def config_errors() -> Iterator[None]:
-    """Turns Pydantic's refusals, which show what they refuse, into those of other options.
-
-    Raises:
-        ConfigError: a field does not fit.
-    """
-    problems: list[Any] = []
+def is_picklable(value: Any) -> bool:
+    """Whether a pickle can be made of it."""
     try:
-        yield
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-    if problems:
-        raise ConfigError("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems))
-
-
-def open_clip(options: Mapping[str, Any]) -> JinaClip:
-    """The core object for options in either's words.
-
-    Raises:
-        ConfigError: an option is wrong, unknown, or given in both words.
-    """
-    named = {OPTIONS.get(name, name): value for name, value in options.items()}
-    if len(named) < len(options):
-        raise ConfigError("give each option once: model is model_name here, batch_size is embed_batch_size")
-    policy: Any = named.get("image_policy")
-    if isinstance(policy, dict):  # from a dump, where tuples are lists
-        policy = {name: tuple(value) if isinstance(value, list) else value for name, value in policy.items()}
-        named["image_policy"] = ImagePolicy(**policy)
-    if named.get("batch_size") == MAX_BATCH:
-        named["batch_size"] = None
-    try:
-        return JinaClip(**named)
-    except ConfigError as error:
-        if error.option != "batch_size":
-            raise
-        wrong = f"embed_batch_size={named['batch_size']!r} must be {error.requirement}"
-        raise ConfigError(wrong, option="embed_batch_size", requirement=error.requirement) from None
-
-
-def clip_fields(clip: JinaClip) -> dict[str, Any]:
-    """The options of a core object as our fields."""
-    options = clip.config.options()
-    options["api_key"] = SecretStr(options["api_key"].reveal()) if options["api_key"] else None
-    options["batch_size"] = options["batch_size"] or MAX_BATCH
-    return {ours: options[theirs] for ours, theirs in OPTIONS.items()}
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001  objects of others raise what they like
+        return False
+    return True

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from llama_index.core.schema import BaseNode
 
 from jinaclip import Image, InputError
+from jinaclip.hosts import Task
 
 T = TypeVar("T")
 LONE = (str, bytes, bytearray, memoryview, BytesIO, os.PathLike, Image, BaseNode, Mapping)
@@ -25,9 +26,9 @@ class Entry:
         item: the text, image or node.
         name: what error messages call it; "text" and "image" get their index from the core.
         chunk: what events say of it: the text, or where the image is; never an image's bytes or a secret.
-        key: what `embeddings_cache` knows its vector by, if it may.
+        key: the text under which `embeddings_cache` keeps its vector; None if it is not cached.
         inputs: how many texts and images are embedded for it.
-        label: metadata for a node that would have none, nor a text.
+        task: whether a text is a document or a query.
     """
 
     item: Any
@@ -35,15 +36,15 @@ class Entry:
     chunk: str
     key: str | None = None
     inputs: int = 1
-    label: str = ""
+    task: Task = "document"
 
 
-def text_entry(text: Any, key: type[str] = str) -> Entry:
-    """An entry for a text, or for what should have been one; `key` is the kind of text in `embeddings_cache`."""
+def text_entry(text: Any, task: Task = "document") -> Entry:
+    """An entry for a text, or for what should have been one."""
     if not isinstance(text, str):
         return Entry(text, "text", "")
     words = str.__str__(text)  # the text itself, whatever an enum, say, prints
-    return Entry(text, "text", words, key(words))
+    return Entry(text, "text", words, words, task=task)
 
 
 def image_entry(image: Any) -> Entry:

@@ -11,10 +11,12 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 
 from jinaclip import Image, InputError
-from jinaclip.hosts import run_in_thread
 from jinaclip.retrieval import Diversifier
-from llamaindex_jinaclip.embedding import JinaClipEmbedding, config_errors
+from llamaindex_jinaclip.calls import acquire
+from llamaindex_jinaclip.embedding import JinaClipEmbedding
 from llamaindex_jinaclip.nodes import image_of
+from llamaindex_jinaclip.options import config_errors
+from llamaindex_jinaclip.twins import Call, call_async, call_sync, run, work
 
 dispatcher = get_dispatcher(__name__)
 Nodes = list[NodeWithScore]
@@ -64,23 +66,29 @@ class JinaClipDiversifier(BaseNodePostprocessor):
         return Diversifier(self.top_n, self.clusters, self.method, self.lambda_mult, self.seed)
 
     def _postprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
-        self._start(nodes, query_bundle)
-        return self._end(nodes, self._diversifier().order(self.embed_model.clip, *parts_of(nodes)))
+        return run(self._choose(call_sync, nodes, query_bundle))
 
     async def _apostprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
-        self._start(nodes, query_bundle)
-        found = await run_in_thread(parts_of, nodes)
-        return self._end(nodes, await self._diversifier().aorder(self.embed_model.clip, *found))
+        return await self._choose(call_async, nodes, query_bundle)
 
-    def _start(self, nodes: Nodes, query: QueryBundle | None) -> None:
+    async def _choose(self, call: Call, nodes: Nodes, query: QueryBundle | None) -> Nodes:
+        """The results to show, in order, with LlamaIndex's events before and after."""
         top_n = len(nodes) if self.top_n is None else self.top_n
         name = self.embed_model.model_name
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=name))
-
-    def _end(self, nodes: Nodes, order: list[int]) -> Nodes:
-        chosen = [nodes[place] for place in order]
+        chosen = [nodes[place] for place in await self._order(call, nodes)]
         dispatcher.event(ReRankEndEvent(nodes=chosen))
         return chosen
+
+    async def _order(self, call: Call, nodes: Nodes) -> list[int]:
+        """Indices of the results to show. Takes the rate limiter's permits for the images that have to be embedded."""
+        vectors, images, scores = await work(call, parts_of, nodes)
+        missing = sum(vector is None and image is not None for vector, image in zip(vectors, images, strict=True))
+        await acquire(call, self.embed_model, missing)
+        diversifier = self._diversifier()
+        clip = self.embed_model.clip
+        order: list[int] = await call(diversifier.order, diversifier.aorder, clip, vectors, images, scores)
+        return order
 
 
 def parts_of(nodes: Nodes) -> tuple[list[Any], list[Image | str | None], list[float] | None]:
