@@ -24,7 +24,7 @@ from examples.catalogue.drawing import draw
 from examples.catalogue.products import Attributes, Product, products
 from examples.catalogue.wording import title
 from jinaclip import ImagePolicy, fuse
-from llamaindex_jinaclip import JinaClipEmbedding
+from llamaindex_jinaclip import JinaClipEmbedding, label_images
 
 CHECKPOINT = Path(__file__).parent / "catalogue" / "checkpoint"
 COUNT = 300
@@ -58,7 +58,7 @@ def ingest(embed: JinaClipEmbedding, folder: Path) -> BaseRetriever:
     """Every product as a node with its image and its title, of which the image counts three quarters."""
     embed.fusion_weight = 0.25
     store = QdrantVectorStore("catalogue", client=QdrantClient(":memory:"))
-    done = IngestionPipeline(transformations=[embed], vector_store=store).run(nodes=nodes(folder))
+    done = IngestionPipeline(transformations=[embed], vector_store=store).run(nodes=label_images(nodes(folder)))
     print(f"{len(done)} products in one store, {len(done[0].embedding or [])} dimensions\n")
     return VectorStoreIndex.from_vector_store(store, embed_model=embed).as_retriever(similarity_top_k=3)
 

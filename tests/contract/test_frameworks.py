@@ -30,7 +30,7 @@ from haystack_jinaclip import (
 )
 from jinaclip import JinaClip, fuse
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
-from llamaindex_jinaclip import JinaClipEmbedding
+from llamaindex_jinaclip import JinaClipEmbedding, label_images
 from tests.articles import Article
 from tests.contract.conftest import KEY
 
@@ -100,8 +100,8 @@ def langchain(shop: Shop, options: dict[str, Any]) -> Answers:
 def llamaindex(shop: Shop, options: dict[str, Any]) -> Answers:
     embedding = JinaClipEmbedding(**options)
     encoded = [base64.b64encode(picture).decode() for picture in shop.pictures]
-    nodes = [ImageNode(id_=id_, image=image) for id_, image in zip(shop.ids, encoded, strict=True)]
-    both = [ImageNode(image=image, text=text) for text, image in zip(shop.titles, encoded, strict=True)]
+    nodes = label_images([ImageNode(id_=id_, image=image) for id_, image in zip(shop.ids, encoded, strict=True)])
+    both = label_images([ImageNode(image=i, text=text) for text, i in zip(shop.titles, encoded, strict=True)])
     vectors: dict[str, Any] = {
         "queries": [embedding.get_query_embedding(text) for text in ASKED],
         "shown": [embedding.get_image_embedding(picture) for picture in shop.shown],

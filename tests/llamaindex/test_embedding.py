@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import inspect
+import os
+import signal
+import threading
+import time
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +29,7 @@ from PIL import Image as Pillow
 import jinaclip
 from jinaclip import APIError, AuthenticationError, InputError
 from llamaindex_jinaclip import JinaClipEmbedding, label_images
+from tests.llamaindex.conftest import Turnstile
 
 
 def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
@@ -37,6 +42,32 @@ def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
             for method in (name, name.replace("_get", "_aget")):
                 assert method in vars(JinaClipEmbedding), method
     assert inspect.iscoroutinefunction(inspect.unwrap(JinaClipEmbedding._aget_query_embedding))
+
+
+class Limit(BaseException):
+    """The time limit of somebody's task queue."""
+
+
+class Alarm:
+    """Raises a `Limit` in the main thread, once something has happened."""
+
+    def raise_once(self, happened):
+        def watch():
+            while not happened():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+@pytest.fixture
+def limit():
+    def strike(*_):
+        raise Limit
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    yield Alarm()
+    signal.signal(signal.SIGUSR1, before)
 
 
 async def test_every_method_gives_the_vector_of_the_core(embed, files):
@@ -334,6 +365,38 @@ async def test_texts_beside_one_that_failed_are_kept_by_the_cache(embed, server,
         await batch(made, "text", ["a", "bad", "c"])
     server.reset()
     await batch(made, "text", ["a", "c"])
+    assert server.ledger()["requests"] == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
+async def test_a_time_limit_of_the_callers_comes_through_with_what_was_made(embed, server, recorder, limit):
+    """The exception of a signal handler strikes while the second request hangs; indices are the caller's."""
+    made = embed(embed_batch_size=2, max_concurrency=1, embeddings_cache=SimpleKVStore())
+    made.get_text_embedding_batch(["a", "c"])
+    server.reset()
+    server.configure(script=[None, "hang"])
+    limit.raise_once(lambda: server.ledger()["requests"] == 2)
+    with pytest.raises(Limit) as caught:
+        made.get_text_embedding_batch(["a", "b", "c", "d", "e", "f"])
+    places, vectors = caught.value.partial.successes()
+    assert places.tolist() == [1, 3]
+    server.configure(script=[])
+    assert vectors.tolist() == made.get_text_embedding_batch(["b", "d"])
+    assert recorder.named("EmbeddingEndEvent")[1].chunks == ["a", "b", "c", "d"]
+
+
+async def test_a_limiter_that_gives_up_ends_the_call_with_its_own_error(embed, server, batch):
+    """Whatever it raises, and nothing is sent."""
+
+    class Closed(Turnstile):
+        def acquire(self, num_tokens=0):
+            raise Limit
+
+        async def async_acquire(self, num_tokens=0):
+            raise Limit
+
+    with pytest.raises(Limit):
+        await batch(embed(rate_limiter=Closed()), "text", ["a"])
     assert server.ledger()["requests"] == 0
 
 

@@ -17,6 +17,8 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from jinaclip import fuse
+from llamaindex_jinaclip import label_images
+from llamaindex_jinaclip.labels import LABEL
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 
@@ -49,7 +51,8 @@ def named(found):
 
 
 def picture_nodes(articles, **options):
-    return [ImageNode(image_path=str(a.picture), metadata={"id": a.id}, **options) for a in articles]
+    nodes = [ImageNode(image_path=str(a.picture), metadata={"id": a.id}, **options) for a in articles]
+    return label_images(nodes)
 
 
 def text_nodes(articles):
@@ -94,7 +97,7 @@ async def test_titles_fused_with_pictures_are_found_by_either(shop, catalogue):
     ]
     vector_store = QdrantVectorStore("all", aclient=client)
     index = VectorStoreIndex.from_vector_store(vector_store, embed_model=shop)
-    await index.ainsert_nodes(await shop.acall(documents))
+    await index.ainsert_nodes(await shop.acall(label_images(documents)))
     retriever = index.as_retriever(similarity_top_k=3)
     ranks = 0
     for article in catalogue[::6]:
@@ -196,7 +199,7 @@ async def test_multi_modal_builds_with_use_async_inside_a_running_loop(embed, fi
 
 
 def test_a_plain_index_keeps_pictures_without_text_and_metadata(embed, files, qdrant):
-    """Silent loss 1: an index build drops such nodes with a printed line, even with a vector. Ours give them a line."""
+    """Silent loss 1: an index build drops such nodes with a printed line, even with a vector. A label helps."""
     made = embed()
     nodes = [
         ImageNode(image_path=files[0]),
@@ -206,16 +209,14 @@ def test_a_plain_index_keeps_pictures_without_text_and_metadata(embed, files, qd
         ImageNode(image_path=files[4], metadata={"hidden": 1}, excluded_embed_metadata_keys=["hidden"]),
         ImageDocument(image_path=files[5]),
     ]
-    one_store(qdrant, made, made(nodes))
+    one_store(qdrant, made, made(label_images(nodes)))
     assert reference(qdrant).keys() == {node.node_id for node in nodes}
-    assert nodes[0].metadata == {"image": files[0]}
-    assert nodes[1].metadata["image"].startswith("sha256:")
 
 
 def test_the_multi_modal_index_keeps_them_too(embed, files, qdrant):
     """Silent loss 1: `from_documents` and the constructor, once the nodes went through the embedding."""
     made = embed()
-    index = two_stores(qdrant, made, made([ImageNode(image_path=name) for name in files]))
+    index = two_stores(qdrant, made, made(label_images([ImageNode(image_path=name) for name in files])))
     found = index.as_retriever(image_similarity_top_k=20).image_to_image_retrieve(files[3])
     assert len(found) == len(files)
     assert found[0].node.image_path == files[3]
@@ -226,7 +227,7 @@ def test_documents_with_pictures_go_into_a_plain_index(embed, files, qdrant):
     """Silent loss 1: `from_documents` with the embedding as the transformation."""
     made = embed()
     context = StorageContext.from_defaults(vector_store=store(qdrant))
-    documents = [Document(image_resource=MediaResource(path=name)) for name in files]
+    documents = label_images([Document(image_resource=MediaResource(path=name)) for name in files])
     index = VectorStoreIndex.from_documents(
         documents, transformations=[made], embed_model=made, storage_context=context
     )
@@ -234,34 +235,34 @@ def test_documents_with_pictures_go_into_a_plain_index(embed, files, qdrant):
     looked = QueryBundle("", embedding=made.get_image_embedding(files[2]))
     found = index.as_retriever(similarity_top_k=20).retrieve(looked)
     assert len(found) == len(files) + 1
-    assert found[0].node.metadata["image"] == files[2]
+    assert found[0].node.metadata[LABEL].startswith(files[2])
 
 
 def test_batches_of_one_kind_leave_the_other_searchable_in_one_store(embed, files, qdrant):
     """Silent loss 2: a text-only insertion makes MultiModalVectorStoreIndex return no picture ever after."""
     made = embed()
     index = one_store(qdrant, made)
-    index.insert_nodes(made([ImageNode(image_path=name) for name in files]))
+    index.insert_nodes(made(label_images([ImageNode(image_path=name) for name in files])))
     index.insert_nodes(made([TextNode(text="words")]))
-    index.insert_nodes(made([ImageNode(image_path=files[0], text="both")]))
+    index.insert_nodes(made(label_images([ImageNode(image_path=files[0], text="both")])))
     everything = VectorStoreIndex.from_vector_store(index.vector_store, embed_model=made)
     retriever = everything.as_retriever(similarity_top_k=20)
     assert len(retriever.retrieve("anything")) == len(files) + 2
     looked = QueryBundle("", embedding=made.get_image_embedding(files[5]))
-    assert retriever.retrieve(looked)[0].node.metadata["image"] == files[5]
+    assert retriever.retrieve(looked)[0].node.image_path == files[5]
 
 
 def test_an_index_that_was_given_picture_nodes_returns_nothing_else(embed, files, qdrant):
     """Not ours to mend: it looks among its ImageNodes alone. `from_vector_store` over the same store, or pictures in
     Documents, see everything; the README says so. When this fails, LlamaIndex has changed and the README may too."""
     made = embed()
-    index = one_store(qdrant, made, made([ImageNode(image_path=files[0]), TextNode(text="words")]))
+    index = one_store(qdrant, made, made(label_images([ImageNode(image_path=files[0]), TextNode(text="words")])))
     assert len(index.as_retriever(similarity_top_k=9).retrieve("words")) == 1
     everything = VectorStoreIndex.from_vector_store(index.vector_store, embed_model=made)
     assert len(everything.as_retriever(similarity_top_k=9).retrieve("words")) == 2
     index = one_store(QdrantClient(":memory:"), made)
     picture = Document(image_resource=MediaResource(path=files[0]))
-    index.insert_nodes(made([picture, TextNode(text="words")]))
+    index.insert_nodes(made(label_images([picture, TextNode(text="words")])))
     assert len(index.as_retriever(similarity_top_k=9).retrieve("words")) == 2
 
 
@@ -278,7 +279,7 @@ def test_the_multi_modal_index_takes_it_for_both_roles(embed, files, qdrant):
 def test_files_are_stored_by_path_and_not_by_content(embed, files, qdrant):
     """Silent loss 5: base64 goes into the payload as it is; a path keeps payloads small."""
     made = embed()
-    one_store(qdrant, made, made([ImageNode(image_path=name) for name in files]))
+    one_store(qdrant, made, made(label_images([ImageNode(image_path=name) for name in files])))
     points, _ = qdrant.scroll("all", limit=100)
     assert max(len(str(point.payload)) for point in points) < 2000
 

@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from pydantic import SecretStr
 
 from jinaclip import Image, ImagePolicy, InputError, JinaClip, Results
-from llamaindex_jinaclip import JinaClipDiversifier, JinaClipEmbedding
+from llamaindex_jinaclip import JinaClipDiversifier, JinaClipEmbedding, label_images
 
 # made with no option, with some, with all
 
@@ -43,6 +43,7 @@ JinaClipEmbedding(
     base_url="https://api.jina.ai",
     headers={"X-Team": "shop"},
     transport=httpx.AsyncHTTPTransport,
+    space="shop",
     requests_per_minute=None,
     tokens_per_minute=None,
     token_budget=1_000_000,
@@ -104,9 +105,11 @@ embed.get_image_embedding_batch(Path("images").glob("*.jpg"))
 
 # nodes
 
-pictured: list[ImageNode] = [ImageNode(image_path="dress.jpg")]
+pictured = label_images([ImageNode(image_path="dress.jpg")])
+assert_type(pictured, list[ImageNode])
+label_images(TextNode(text=line) for line in read_lines())
 assert_type(embed(pictured), Sequence[BaseNode])
-embed([TextNode(text="red"), ImageNode(text="red", image_path="dress.jpg")], show_progress=True)
+embed([TextNode(text="red"), *pictured], show_progress=True)
 IngestionPipeline(transformations=[embed]).run(nodes=pictured)
 VectorStoreIndex(list(embed(pictured)), embed_model=embed)
 

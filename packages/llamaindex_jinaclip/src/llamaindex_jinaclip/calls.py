@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llama_index.core.base.embeddings.base import Embedding
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # not said to be public
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
@@ -17,15 +17,13 @@ from jinaclip.hosts import Task
 from llamaindex_jinaclip.entries import Entry
 from llamaindex_jinaclip.twins import Call
 
-if TYPE_CHECKING:
-    from llamaindex_jinaclip.embedding import JinaClipEmbedding
-
 dispatcher = get_dispatcher(__name__)
 
 
 async def embed_entries(
     call: Call,
-    model: JinaClipEmbedding,
+    model: BaseEmbedding,
+    clip: JinaClip,
     entries: Sequence[Entry],
     convert: Callable[[Any], Any],
     vectors: dict[int, Embedding],
@@ -36,7 +34,8 @@ async def embed_entries(
 
     Args:
         call: whether to block, see `twins`.
-        model: whose core object, events, cache and rate limiter these are.
+        model: whose events, cache and rate limiter these are.
+        clip: its core object.
         entries: what to embed; without any, nothing happens.
         convert: gives what the core takes for the item of an entry.
         vectors: filled, by index, so that whoever catches an error has what was made until then.
@@ -48,16 +47,17 @@ async def embed_entries(
     if not entries:
         return []
     with events(model, entries, vectors):
-        vectors.update(await recall(call, model, entries))
+        vectors.update(await recall(call, model, clip, entries))
         places = [index for index in range(len(entries)) if index not in vectors]
         missing = [entries[index] for index in places]
-        await acquire(call, model, sum(entry.inputs for entry in missing))
-        with moved_partial(places, vectors):
-            results = await embed_missing(call, model.clip, missing, convert, show_progress=show_progress)
+        if missing:
+            await acquire(call, model, sum(entry.inputs for entry in missing))
+            with moved_partial(places, vectors):
+                results = await embed_missing(call, clip, missing, convert, show_progress=show_progress)
             made = results.at(places)
             vectors.update(rows_by_index(made))
-            await remember(call, model, entries, rows_by_index(made))
-        made.unwrap()
+            await remember(call, model, clip, entries, rows_by_index(made))
+            made.unwrap()
     return [vectors[index] for index in range(len(entries))]
 
 
@@ -104,7 +104,7 @@ def rows_by_index(results: Results) -> dict[int, Embedding]:
 
 
 @contextmanager
-def events(model: JinaClipEmbedding, entries: Sequence[Entry], vectors: Mapping[int, Embedding]) -> Iterator[None]:
+def events(model: BaseEmbedding, entries: Sequence[Entry], vectors: Mapping[int, Embedding]) -> Iterator[None]:
     """A start and an end for those who watch; the end comes after errors too, with the vectors that were made."""
     payload = model.to_payload()
     dispatcher.event(EmbeddingStartEvent(model_dict=payload))
@@ -127,12 +127,12 @@ def list_vectors(entries: Sequence[Entry], vectors: Mapping[int, Embedding]) -> 
 # -- the cache of text vectors
 
 
-async def recall(call: Call, model: JinaClipEmbedding, entries: Sequence[Entry]) -> dict[int, Embedding]:
+async def recall(call: Call, model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry]) -> dict[int, Embedding]:
     """The vectors that `embeddings_cache` has, by index."""
     cache, found = model.embeddings_cache, dict[int, Embedding]()
     if cache is None:
         return found
-    names = collections(model.clip)
+    names = collections(clip)
     for index, entry in enumerate(entries):
         if entry.key is not None:
             held = await call(cache.get, cache.aget, key=entry.key, collection=names[entry.task])
@@ -142,13 +142,13 @@ async def recall(call: Call, model: JinaClipEmbedding, entries: Sequence[Entry])
 
 
 async def remember(
-    call: Call, model: JinaClipEmbedding, entries: Sequence[Entry], vectors: Mapping[int, Embedding]
+    call: Call, model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry], vectors: Mapping[int, Embedding]
 ) -> None:
     """Puts vectors of texts into `embeddings_cache`."""
     cache = model.embeddings_cache
     if cache is None:
         return
-    names = collections(model.clip)
+    names = collections(clip)
     for index, vector in vectors.items():
         entry = entries[index]
         if entry.key is not None:
@@ -169,7 +169,7 @@ def collections(clip: JinaClip) -> dict[Task, str]:
 # -- the rate limiter
 
 
-async def acquire(call: Call, model: JinaClipEmbedding, inputs: int) -> None:
+async def acquire(call: Call, model: BaseEmbedding, inputs: int) -> None:
     """Waits for a permit of `rate_limiter` for every `embed_batch_size` of so many texts and images."""
     limiter = model.rate_limiter
     if limiter is not None:

@@ -6,7 +6,7 @@ import logging
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, WithJsonSchema, field_validator
@@ -30,6 +30,7 @@ from llamaindex_jinaclip.nodes import node_entry, place_vectors, read_node
 from llamaindex_jinaclip.options import OPTIONS, Dump, clip_fields, config_errors, open_clip, wrap_secrets
 from llamaindex_jinaclip.twins import Call, call_async, call_sync, run, work
 
+T = TypeVar("T")
 Vectors = list[Embedding]
 HEADERS_SCHEMA = WithJsonSchema(
     {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "null"}]}
@@ -290,17 +291,17 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     async def _embed_query(self, call: Call, query: str) -> Embedding:
         entries = [text_entry(query, "query")]
-        return (await embed_entries(call, self, entries, self._clip.reader().text, {}))[0]
+        return (await embed_entries(call, self, self._clip, entries, self._clip.reader().text, {}))[0]
 
     async def _embed_texts(self, call: Call, texts: Iterable[str], *, show_progress: bool = False) -> Vectors:
-        entries = [text_entry(text) for text in await work(call, as_sequence, texts, "text")]
+        entries = [text_entry(text) for text in await list_items(call, texts, "text")]
         read = self._clip.reader().text
-        return await embed_entries(call, self, entries, read, {}, show_progress=show_progress)
+        return await embed_entries(call, self, self._clip, entries, read, {}, show_progress=show_progress)
 
     async def _embed_images(self, call: Call, images: Iterable[ImageLike], *, show_progress: bool = False) -> Vectors:
-        entries = [image_entry(image) for image in await work(call, as_sequence, images, "image")]
+        entries = [image_entry(image) for image in await list_items(call, images, "image")]
         read = self._clip.resolve_image
-        return await embed_entries(call, self, entries, read, {}, show_progress=show_progress)
+        return await embed_entries(call, self, self._clip, entries, read, {}, show_progress=show_progress)
 
     async def _embed_nodes(
         self, call: Call, nodes: Iterable[BaseNode], *, show_progress: bool = False
@@ -309,7 +310,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         read = partial(read_node, weight=self.fusion_weight, clip=self._clip)
         vectors: dict[int, Embedding] = {}
         try:
-            await embed_entries(call, self, entries, read, vectors, show_progress=show_progress)
+            await embed_entries(call, self, self._clip, entries, read, vectors, show_progress=show_progress)
         finally:
             place_vectors(entries, vectors)
         return listed
@@ -349,6 +350,13 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageLike]) -> Vectors:
         return (await self._clip.aembed_images(img_file_paths)).tolist()
+
+
+async def list_items(call: Call, items: Iterable[T], kind: str) -> Sequence[T]:
+    """The items; an iterator, which may take a while, is read in a thread for an async method. Raises InputError."""
+    if isinstance(items, Sequence):
+        return as_sequence(items, kind)
+    return await work(call, as_sequence, items, kind)
 
 
 def is_picklable(value: Any) -> bool:
