@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -281,6 +282,23 @@ async def test_worker_processes_give_the_same_vectors(embed, files, monkeypatch,
     done = await run(IngestionPipeline(transformations=[made], disable_cache=True), nodes=nodes, num_workers=2)
     assert [node.embedding for node in done] == expected
     assert made.clip.usage.requests == paid  # the work was done elsewhere
+
+
+def test_a_spawned_process_has_key_headers_and_options(embed, monkeypatch):
+    """It imports everything afresh, under the environment of another account."""
+    made = embed(headers={"X-Team": "shop"}, dimensions=64, timeout=20.0, fusion_weight=0.2)
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_of_another_account")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        vector, dump, key, headers = pool.apply(describe, (made,))
+    assert vector == made.get_text_embedding("red")
+    assert dump == made.to_dict()
+    assert (key, headers) == (made.api_key.get_secret_value(), {"X-Team": "shop"})
+
+
+def describe(made):
+    """What an embedding is and does in another process."""
+    config = made.clip.config
+    return made.get_text_embedding("red"), made.to_dict(), config.key.reveal(), config.extra_headers.reveal()
 
 
 async def test_worker_processes_load_a_local_model_of_their_own(catalogue, catalogue_checkpoint):
