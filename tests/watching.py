@@ -57,7 +57,7 @@ def numbers(one):
         if lane is None:
             return 0, 0
         scheduler = lane.scheduler
-        waiting = sum(line.items for queue in scheduler._queues.values() for line in queue._lines.values())
+        waiting = sum(queue.items for queue in scheduler._queues.values())
         return scheduler.in_flight, waiting + sum(len(departure.items) for departure in scheduler._again)
 
     return on_hub(count) or (0, 0)

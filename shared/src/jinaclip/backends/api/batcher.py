@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 
 from jinaclip import images
 from jinaclip.backends.api.wires import jina
@@ -28,6 +28,8 @@ BATCH_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
 FEW = 8
 """Consumers of a line that are asked what is still to come of them; many are small."""
+MANY = 64
+"""Lines that are counted to divide what waits, and consumers that are passed over for one whose `batch_size` fits."""
 SMALL = 32
 """Items below which a request is not divided over free slots while nothing is known of the service's times."""
 OVERHEAD_SHARE = 4
@@ -244,8 +246,8 @@ def share_of(waiting: int, slots: float, smallest: int) -> int:
 class Line:
     """Consumers of one object that wait, in the order of their turns."""
 
-    def __init__(self, bounds: Bounds, *, urgent: bool) -> None:
-        self.bounds, self.urgent = bounds, urgent
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
         self.consumers: OrderedDict[Consumer, deque[Item]] = OrderedDict()
         self.items = 0
 
@@ -278,43 +280,55 @@ class Line:
 
 
 class Queue:
-    """What waits for one route. Objects take turns, and the consumers of each; those that are urgent come first."""
+    """What waits for one route. Objects take turns, and the consumers of each; those that are urgent come first.
+
+    Picking a batch costs about the batch: of all else that waits, at most `MANY` lines and consumers are looked at.
+    """
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[Bounds, bool], Line] = {}
+        self._urgent: OrderedDict[Bounds, Line] = OrderedDict()
+        self._others: OrderedDict[Bounds, Line] = OrderedDict()
+        self.items = 0
+        """Number of those that wait."""
         self.latency = Latency()
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self.items)
 
     @property
     def is_urgent(self) -> bool:
         """Whether somebody waits for some of it."""
-        return any(line.urgent for line in self._lines.values())
+        return bool(self._urgent)
 
     def add(self, items: Sequence[Item]) -> None:
         """Lets items of one consumer wait."""
-        self._line(items[0].consumer).add(items)
+        consumer = items[0].consumer
+        lines = self._lines(consumer)
+        line = lines.get(consumer.bounds)
+        if line is None:
+            line = lines[consumer.bounds] = Line(consumer.bounds)
+        line.add(items)
+        self.items += len(items)
 
     def remove(self, consumer: Consumer) -> list[Item]:
         """Takes out what a consumer has waiting, and gives it back."""
-        items = self._line(consumer).remove(consumer)
-        self._forget_empty()
+        line = self._lines(consumer).get(consumer.bounds)
+        items = line.remove(consumer) if line is not None else []
+        self._note_taken(consumer, len(items))
         return items
 
     def take(self, batch: Sequence[Item]) -> None:
         """Takes out a batch that was selected; the next turn of its objects is after the others'."""
         for items in by_consumer(batch):
-            line = self._line(items[0].consumer)
-            line.take(items)
-            self._lines[line.bounds, line.urgent] = self._lines.pop((line.bounds, line.urgent))
-        self._forget_empty()
+            consumer = items[0].consumer
+            lines = self._lines(consumer)
+            lines[consumer.bounds].take(items)
+            lines.move_to_end(consumer.bounds)
+            self._note_taken(consumer, len(items))
 
-    def ready(self, room: Callable[[Bounds], float]) -> list[Line]:
-        """The lines whose object may send, urgent ones first."""
-        return sorted(
-            (line for line in self._lines.values() if room(line.bounds) >= 1), key=lambda line: not line.urgent
-        )
+    def ready(self, room: Callable[[Bounds], float]) -> Iterator[Line]:
+        """The lines whose object may send, urgent ones first. The others have requests in flight, so they are few."""
+        return (line for line in chain(self._urgent.values(), self._others.values()) if room(line.bounds) >= 1)
 
     def select(self, room: Callable[[Bounds], float], cap: float, *, due: int = 0, full: bool) -> list[Item]:
         """A batch, which stays in the queue until it is taken; empty while the rest of it is being handed in.
@@ -325,25 +339,34 @@ class Queue:
             due: slots that are about to be free.
             full: fill it to the cap, instead of spreading what waits over the free slots.
         """
-        ready = self.ready(room)
-        waiting = sum(line.items + line.to_come for line in ready)
-        slots = max((room(line.bounds) for line in ready), default=0)
-        batch = Batch(cap, None if full else share_of(waiting, slots + due, self.latency.smallest))
-        for consumer, items in ((consumer, items) for line in ready for consumer, items in line.consumers.items()):
-            if batch.is_full:
+        batch = Batch(cap, None if full else self._share(room, due))
+        passed = 0
+        for consumer, items in (pair for line in self.ready(room) for pair in line.consumers.items()):
+            passed += not batch.fill(consumer, items)
+            if batch.is_full or passed >= MANY:
                 break
-            batch.fill(consumer, items)
         if not batch.is_full and all(consumer.to_come for consumer in consumers_of(batch.items)):
             return []  # the rest is handed in at this moment
         return batch.items
 
-    def _line(self, consumer: Consumer) -> Line:
-        urgent = consumer.call.request.urgent
-        return self._lines.setdefault((consumer.bounds, urgent), Line(consumer.bounds, urgent=urgent))
+    def _share(self, room: Callable[[Bounds], float], due: int) -> int:
+        """Items of a request. Of more than `MANY` lines the others are taken to be ready."""
+        first = [*islice(chain(self._urgent.values(), self._others.values()), MANY)]
+        ready = [line for line in first if room(line.bounds) >= 1]
+        others = self.items - sum(line.items for line in first)
+        waiting = others + sum(line.items + line.to_come for line in ready)
+        slots = max((room(line.bounds) for line in ready), default=0)
+        return share_of(waiting, slots + due, self.latency.smallest)
 
-    def _forget_empty(self) -> None:
-        for key in [key for key, line in self._lines.items() if not line.items]:
-            del self._lines[key]
+    def _lines(self, consumer: Consumer) -> OrderedDict[Bounds, Line]:
+        return self._urgent if consumer.call.request.urgent else self._others
+
+    def _note_taken(self, consumer: Consumer, items: int) -> None:
+        self.items -= items
+        lines = self._lines(consumer)
+        line = lines.get(consumer.bounds)
+        if line is not None and not line.items:
+            del lines[consumer.bounds]
 
 
 class Batch:
@@ -361,17 +384,18 @@ class Batch:
         """Whether nothing more fits."""
         return self._has_to_go or len(self.items) >= self.most
 
-    def fill(self, consumer: Consumer, waiting: deque[Item]) -> None:
-        """Adds what a consumer has waiting, as far as it fits."""
+    def fill(self, consumer: Consumer, waiting: deque[Item]) -> bool:
+        """Adds what a consumer has waiting, as far as it fits; gives whether its `batch_size` allows any of it."""
         limit = min(self.most, consumer.config.batch_size or self._share or MAX_BATCH)
         if len(self.items) >= limit:
-            return
+            return False
         self.most = limit
         for item in waiting:
             self._has_to_go = not self._has_room(item)
             if self.is_full:
-                return
+                break
             self._add(item)
+        return True
 
     def _add(self, item: Item) -> None:
         self.items.append(item)

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
+from jinaclip import telemetry
 from jinaclip.backends.api.route import Endpoint
 
 Scope = Literal["requests", "tokens", "concurrency", "unknown"]
@@ -223,11 +224,36 @@ class BatchCap:
                 self.items, self._answers, self._has_grown = 2 * self.items, 0, True
 
 
-class RateLimits:
-    """Shared limits of one key at one base URL."""
+class Waits:
+    """Tells of waits, once for each: whoever waits at the same time for the same reason shares one."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, host: str, clock: Callable[[], float]) -> None:
+        self._host, self._clock = host, clock
+        self._told: dict[telemetry.WaitReason, tuple[float, float]] = {}  # until when, and what is still the same wait
+
+    def note(self, reason: telemetry.WaitReason, seconds: float) -> None:
+        """Somebody waits from now on. A wait that becomes a little longer, as a shared pause does, stays the same."""
+        now = self._clock()
+        until, same_until = self._told.get(reason, (-math.inf, -math.inf))
+        if now < until and now + seconds <= same_until:
+            self._told[reason] = max(until, now + seconds), same_until
+            return
+        self._told[reason] = now + seconds, now + LATEST * seconds
+        if telemetry.wants(telemetry.Waiting):
+            telemetry.emit(telemetry.Waiting(self._host, reason, seconds, now + seconds))
+
+
+class RateLimits:
+    """Shared limits of one key at one base URL.
+
+    Args:
+        clock: seconds.
+        host: of the service, for those who watch.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, host: str = "") -> None:
         self._clock = clock
+        self.host, self.waits = host, Waits(host, clock)
         self.slots = Slots()
         self.batch = BatchCap()
         self._probe: float | None = None  # slots after a gate: one, then twice as many with each answer
@@ -256,14 +282,25 @@ class RateLimits:
         now = self._clock()
         if now > self._wanted + IDLE:
             self._since = now
-        wait = max(
-            0.0,
-            self._gate - now,
-            self._requests.wait(1, min(per_minute[0], self._requests.learnt), now),
-            self._tokens.wait(tokens, min(per_minute[1], self._tokens.learnt), now),
-        )
+        own = self._window_wait(tokens, per_minute, now)
+        wait = max(0.0, self._gate - now, own, self._window_wait(tokens, self._learnt, now))
         self._wanted = max(self._wanted, now + wait)
         return wait
+
+    def reason(self, tokens: int, per_minute: tuple[float, float]) -> telemetry.WaitReason:
+        """Whose limit it is that `wait` waits for, of the same arguments: the caller's own, or the service's."""
+        now = self._clock()
+        own = self._window_wait(tokens, per_minute, now)
+        if own < max(self._gate - now, self._window_wait(tokens, self._learnt, now)):
+            return "rate limit of the service"
+        return "requests_per_minute" if self._requests.wait(1, per_minute[0], now) >= own else "tokens_per_minute"
+
+    @property
+    def _learnt(self) -> tuple[float, float]:
+        return self._requests.learnt, self._tokens.learnt
+
+    def _window_wait(self, tokens: int, per_minute: tuple[float, float], now: float) -> float:
+        return max(self._requests.wait(1, per_minute[0], now), self._tokens.wait(tokens, per_minute[1], now))
 
     def book(self, tokens: int) -> None:
         """Counts a request as sent now."""
@@ -344,7 +381,7 @@ def shared_limits(endpoint: Endpoint) -> RateLimits:
     with _shared_lock:
         limits = _shared.get(name)
         if limits is None:
-            limits = _shared[name] = RateLimits()
+            limits = _shared[name] = RateLimits(host=endpoint.host)
         return limits
 
 

@@ -7,6 +7,7 @@ again apart, by caller, so that nobody meets what another's item brought about.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -14,18 +15,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jinaclip import telemetry
 from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one, tokens_of
 from jinaclip.backends.api.limits import LONGEST_PAUSE, RateLimits
 from jinaclip.backends.api.route import Route
-from jinaclip.backends.api.steps import Branch, Flow, Outcome, Result, Send, Sleep, Step, Wait
+from jinaclip.backends.api.steps import Branch, Flow, Outcome, Reply, Result, Send, Sleep, Step, Wait
 from jinaclip.backends.api.verdicts import Case, Divide, Drop, Fatal, Limited, Retry, Verdict, judge, limit_pause
 from jinaclip.backends.api.wires import jina
 from jinaclip.backends.api.wires.jina import Answer
 from jinaclip.call.call import Stopped
 from jinaclip.errors import (
+    APIConnectionError,
     APIError,
     APITimeoutError,
     AuthenticationError,
+    BadResponseError,
     BudgetError,
     ItemError,
     JinaClipError,
@@ -37,6 +41,7 @@ NORM_SLACK = 2e-5
 """How far a squared length may be from 1 before the row is normalised again; float32 rounds to a tenth of it."""
 ASKS = 3
 """How often a row that comes back unusable is asked for in all."""
+_numbers = itertools.count(1)  # of requests, for those who watch
 DEAD_LEVELS = 3
 """A batch refused as a whole, in halves and in quarters, without one exception: no input is to blame."""
 
@@ -48,6 +53,11 @@ class Sending:
     route: Route
     limits: RateLimits
     clock: Callable[[], float] = time.monotonic
+
+    @property
+    def model(self) -> str:
+        """As the service is told it."""
+        return str(dict(self.route.settings)["model"])
 
     @property
     def normalized(self) -> bool:
@@ -72,10 +82,12 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
 
     A rate limit, and an item that the service names, do not part them.
     """
-    limits = 0
+    limits = attempts = 0
+    if telemetry.wants(telemetry.BatchMerged):
+        telemetry.emit(telemetry.BatchMerged(len(items), len(consumers_of(items))))
     while items:
-        outcome = yield from send(sending, items)
-        verdict = judge(sending.case_of(items), outcome.result)
+        attempts += 1
+        outcome, verdict = yield from send(sending, items, attempts)
         note(sending, outcome, verdict, items, again=False)
         match verdict:
             case Answer():
@@ -217,11 +229,10 @@ def attempt(
     failures = limits = attempts = 0
     if failed is not None:
         failures = attempts = 1
-        yield from back_off(sending, consumer, failed, failures, attempts)
+        yield from back_off(sending, batch, failed, failures, attempts)
     while True:
-        outcome = yield from send(sending, batch)
         attempts += 1
-        verdict = judge(sending.case_of(batch), outcome.result)
+        outcome, verdict = yield from send(sending, batch, attempts)
         note(sending, outcome, verdict, batch, again=attempts > 1 or isolated)
         match verdict:
             case Answer():
@@ -236,11 +247,13 @@ def attempt(
                 verdict.error.attempts = attempts
                 if not (yield from obey(sending, verdict, batch, limits, outcome)):
                     raise Stopped
-            case Retry() if not outcome.thawed:
+            case Retry() if outcome.thawed:
+                tell_retry(sending, batch, "the process stood still", 0.0)
+            case Retry():
                 failures += 1
                 if isolated and verdict.divide_after and len(batch) == 1 and failures > consumer.retries:
                     return Divide(verdict.error)
-                yield from back_off(sending, consumer, verdict, failures, attempts)
+                yield from back_off(sending, batch, verdict, failures, attempts)
                 if verdict.divide_after and failures >= verdict.divide_after and len(batch) > 1:
                     return Divide(verdict.error, verdict.error)
 
@@ -263,8 +276,13 @@ def release(items: Sequence[Item]) -> None:
         own[0].consumer.call.meter.release(tokens_of(own))
 
 
-def send(sending: Sending, items: list[Item]) -> Generator[Step, Result, Outcome]:
+def send(
+    sending: Sending, items: list[Item], attempt: int
+) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
     """One request, of what is still wanted of these items once there is a slot; the list keeps only that.
+
+    Returns:
+        what came of it, and what that means.
 
     Raises:
         Stopped: all who wait for it have gone, or cannot pay for it.
@@ -276,13 +294,71 @@ def send(sending: Sending, items: list[Item]) -> Generator[Step, Result, Outcome
     body = jina.write_request(dict(sending.route.settings), [item.input for item in items])
     most = jina.most_bytes(len(items), sending.route.dimensions)
     seconds = max(consumer.config.timeout for consumer in consumers_of(items))
+    number = next(_numbers)
+    tell_sent(sending, items, number, attempt)
     try:
         outcome = yield Send(tuple(items), body, most, tokens_of(items), seconds)
     finally:
         release(items)
     if outcome is None:
         raise Stopped
-    return outcome
+    verdict = judge(sending.case_of(items), outcome.result)
+    tell_answer(sending, items, number, outcome, verdict)
+    return outcome, verdict
+
+
+def tell_sent(sending: Sending, items: list[Item], number: int, attempt: int) -> None:
+    """Tells those who watch that a request goes out."""
+    if telemetry.wants(telemetry.RequestSent):
+        event = telemetry.RequestSent(
+            number=number,
+            host=sending.route.endpoint.host,
+            model=sending.model,
+            items=len(items),
+            callers=len(consumers_of(items)),
+            tokens=tokens_of(items),
+            attempt=attempt,
+        )
+        telemetry.emit(event)
+
+
+def tell_answer(sending: Sending, items: list[Item], number: int, outcome: Outcome, verdict: Verdict) -> None:
+    """Tells those who watch what came of a request."""
+    if telemetry.wants(telemetry.RequestAnswered):
+        event = telemetry.RequestAnswered(
+            number=number,
+            host=sending.route.endpoint.host,
+            model=sending.model,
+            items=len(items),
+            status=outcome.result.status if isinstance(outcome.result, Reply) else None,
+            tokens=verdict.tokens if isinstance(verdict, Answer) else 0,
+            seconds=sending.clock() - outcome.sent_at,
+            error=None if isinstance(verdict, Answer) else type(verdict.error).__name__,
+        )
+        telemetry.emit(event)
+
+
+def tell_retry(sending: Sending, batch: Sequence[Item], reason: str, seconds: float) -> None:
+    """Tells those who watch that a request is sent again after a pause."""
+    if telemetry.wants(telemetry.RequestRetried):
+        telemetry.emit(telemetry.RequestRetried(sending.route.endpoint.host, len(batch), reason, seconds))
+
+
+def reason_of(error: APIError) -> str:
+    """Why a request is sent again, in words of ours: those of the service may repeat an input."""
+    if isinstance(error, APITimeoutError):
+        return "no answer in time"
+    if isinstance(error, APIConnectionError):
+        return "the connection failed"
+    if isinstance(error, BadResponseError):
+        return "the answer does not hold"
+    return f"HTTP {error.status}"
+
+
+def pause(sending: Sending, reason: telemetry.WaitReason, seconds: float) -> Generator[Step, Result, None]:
+    """Waits, and tells those who watch."""
+    sending.limits.waits.note(reason, seconds)
+    yield Sleep(seconds)
 
 
 def note(sending: Sending, outcome: Outcome, verdict: Verdict, batch: list[Item], *, again: bool) -> None:
@@ -339,7 +415,7 @@ def obey(
             own[0].consumer.fail_all(limit_error(verdict.error, seconds))
     left = [item for item in batch if not item.consumer.ending]
     if left and verdict.scope == "concurrency" and not named:
-        yield Sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311
+        yield from pause(sending, "rate limit of the service", seconds * random.uniform(0.5, 1.5))  # noqa: S311
     return left
 
 
@@ -351,9 +427,10 @@ def limit_error(error: RateLimitError, seconds: float) -> RateLimitError:
 
 
 def back_off(
-    sending: Sending, consumer: Consumer, verdict: Retry, failures: int, attempts: int
+    sending: Sending, batch: Sequence[Item], verdict: Retry, failures: int, attempts: int
 ) -> Generator[Step, Result, None]:
-    """Waits before a retry, if one is left in the request, the account and the time of the call."""
+    """Waits before a caller's items go again, if a retry is left in the request, the account and the call's time."""
+    (consumer,) = consumers_of(batch)
     seconds = max(verdict.after, backoff(failures - 1))
     consumer.last_error = verdict.error
     if sending.clock() >= consumer.deadline_at:
@@ -361,7 +438,8 @@ def back_off(
     late = sending.clock() + seconds > consumer.gives_up_at
     if failures > consumer.retries or late or seconds > LONGEST_PAUSE or not sending.limits.may_retry():
         raise with_attempts(verdict.error, attempts)
-    yield Sleep(seconds)
+    tell_retry(sending, batch, reason_of(verdict.error), seconds)
+    yield from pause(sending, "retry", seconds)
 
 
 def deadline_error(consumer: Consumer) -> APITimeoutError:

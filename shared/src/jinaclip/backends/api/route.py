@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from jinaclip.config import EmbedderConfig
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
@@ -30,6 +31,11 @@ class Endpoint:
         for value in [*values, *(value.partition(" ")[2] for value in values)]:
             text = text.replace(value, "***") if value else text
         return KEY_SHAPE.sub("***", text).strip()
+
+    @property
+    def host(self) -> str:
+        """Name of the service's machine, and the port if the address has one."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
 
     @classmethod
     def of(cls, config: EmbedderConfig) -> Endpoint:

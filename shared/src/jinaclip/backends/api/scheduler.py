@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from jinaclip import telemetry
 from jinaclip.backends.api.batcher import Bounds, Consumer, Item, Queue, by_consumer, consumers_of, tokens_of
 from jinaclip.backends.api.limits import LATEST, LONGEST_PAUSE, RateLimits
 from jinaclip.backends.api.route import Route
@@ -74,6 +75,7 @@ class Scheduler:
         self._lasted = math.inf  # seconds of the last request that was answered
         self._rates: Counter[tuple[float, float]] = Counter()  # of those who ask
         self._consumers: set[Consumer] = set()
+        self._is_full = False  # whether items wait for a slot
 
     # -- who asks
 
@@ -136,7 +138,8 @@ class Scheduler:
         """Lets go whatever may go now."""
         while self.in_flight < self.limits.most_in_flight:
             if not (self._send_one_again() or self._send_new()):
-                return
+                break
+        self._note_full()
 
     def release(self, departure: Departure) -> None:
         """Takes back a slot, or a place in the queue; call `pump` once what the request taught is known."""
@@ -182,6 +185,19 @@ class Scheduler:
             return True
         return False
 
+    def _note_full(self) -> None:
+        """Tells, each time that it begins, that items wait because all slots are taken."""
+        was_full, self._is_full = self._is_full, self.is_wanted and not self._has_room
+        if self._is_full and not was_full and telemetry.wants(telemetry.Waiting):
+            telemetry.emit(telemetry.Waiting(self.limits.host, "slots"))
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether there is a slot for somebody who waits for the first time."""
+        if self.in_flight >= self.limits.most_in_flight:
+            return False
+        return any(True for route in self._turns for _ in self._queues[route].ready(self._room))
+
     def _due(self) -> int:
         """Requests in flight that should be answered about now: their slots are as good as free."""
         if self._lasted < WORTH_WAITING:
@@ -213,13 +229,13 @@ class Scheduler:
 
     def _may_go_now(self, items: Sequence[Item]) -> bool:
         """Whether the pace allows it; if not, somebody pumps when it does, and who cannot wait so long is told."""
-        seconds = self.limits.wait(tokens_of(items), self._per_minute())
+        tokens, per_minute = tokens_of(items), self._per_minute()
+        seconds = self.limits.wait(tokens, per_minute)
         if seconds > 0:
             self._wake(seconds)
-            for consumer in consumers_of(items):
-                if seconds > min(LATEST * LONGEST_PAUSE, consumer.patience):
-                    error = f"rate limit: the next request may go in {seconds:.0f} s"
-                    consumer.fail_all(RateLimitError(error, retry_after=seconds))
+            waiting = [consumer for consumer in consumers_of(items) if may_wait(consumer, seconds)]
+            if waiting:
+                self.limits.waits.note(self.limits.reason(tokens, per_minute), seconds)
         return seconds <= 0
 
     def _requests_are_few(self) -> bool:
@@ -236,6 +252,15 @@ class Scheduler:
             self._turns.remove(route)
             if len(self._queues) > MOST_ROUTES:
                 del self._queues[route]
+
+
+def may_wait(consumer: Consumer, seconds: float) -> bool:
+    """Whether a call has the time to wait so long; if not, it ends."""
+    if seconds <= min(LATEST * LONGEST_PAUSE, consumer.patience):
+        return True
+    error = f"rate limit: the next request may go in {seconds:.0f} s"
+    consumer.fail_all(RateLimitError(error, retry_after=seconds))
+    return False
 
 
 def rates_of(consumer: Consumer) -> tuple[float, float]:

@@ -1,0 +1,253 @@
+"""What the package tells those who watch it: events, and hooks that take them; by default they become log records.
+
+    from jinaclip import telemetry
+
+    telemetry.set_hooks(telemetry.log_event, lambda event: print(event))
+
+An event is a small frozen object of numbers and names. It never holds a text, an image, a key, the value of a header
+or anything that a service wrote. Its fields may grow; they are given by name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from jinaclip.errors import ConfigError
+
+logger = logging.getLogger("jinaclip")
+LONG_WAIT = 1.0
+"""Seconds above which a wait is worth a line at level INFO."""
+
+WaitReason = Literal["rate limit of the service", "requests_per_minute", "tokens_per_minute", "retry", "slots"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSent:
+    """A request has a slot and goes out.
+
+    Attributes:
+        number: of the request; its answer has the same.
+        host: of the service, with the port if the address names one.
+        model: as the service is told it.
+        items: texts and images in it.
+        callers: how many calls they are from.
+        tokens: what it is expected to be billed.
+        attempt: 1, or more for a batch that is sent again. Batches that were divided count anew.
+    """
+
+    number: int
+    host: str
+    model: str
+    items: int
+    callers: int
+    tokens: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request has come to its end, unless all its callers have gone: then it is broken off, and nothing is told.
+
+    Attributes:
+        number, host, model, items: of the `RequestSent`.
+        status: of HTTP; None if no answer came.
+        tokens: what it was billed, as far as the answer says so; else 0.
+        seconds: from sending.
+        error: name of the class of the error that it ended with; None for an answer that holds.
+    """
+
+    number: int
+    host: str
+    model: str
+    items: int
+    status: int | None
+    tokens: int
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRetried:
+    """A request failed and its items are sent again. Rate limits are no failures: see `Waiting`.
+
+    Attributes:
+        host: of the service.
+        items: that are sent again.
+        reason: what happened, in words of ours: "HTTP 503", "no answer in time".
+        seconds: the pause before it.
+    """
+
+    host: str
+    items: int
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Items wait before they may be sent. One event for each wait, however many calls and items share it.
+
+    Attributes:
+        host: of the service.
+        reason: whose limit it is. "retry" is the pause before a failed request is sent again, "slots" that as many
+            requests are in flight as may be.
+        seconds: how long; None for slots, as nobody knows.
+        until: the moment of `time.monotonic` at which it ends; None for slots.
+    """
+
+    host: str
+    reason: WaitReason
+    seconds: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMerged:
+    """Items of several calls go in one request."""
+
+    items: int
+    callers: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePass:
+    """The local model has embedded a batch.
+
+    Attributes:
+        kind: what was in it.
+        rows: vectors that came of it.
+        longest: tokens to which each text was filled up; 0 for images.
+        callers: how many calls they are for.
+        device: where it was computed.
+        seconds: how long it took.
+    """
+
+    kind: Literal["text", "image"]
+    rows: int
+    longest: int
+    callers: int
+    device: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesPrepared:
+    """Images were opened, fitted and encoded, or made the model's pixels.
+
+    Attributes:
+        images: how many.
+        pixels: that they had as they were opened.
+        seconds: of the thread that did it.
+    """
+
+    images: int
+    pixels: int
+    seconds: float
+
+
+Event = RequestSent | RequestAnswered | RequestRetried | Waiting | BatchMerged | EnginePass | ImagesPrepared
+Hook = Callable[[Event], object]
+"""Takes each event, in the thread where it happens, which waits meanwhile: it must be quick, and call nothing of
+this package. What it raises is logged, once, and hurts no call."""
+
+
+def set_hooks(*hooks: Hook | None) -> None:
+    """Replaces the hooks of the process, from the next event on.
+
+    Args:
+        hooks: called in this order. Not one: nobody is told anything. A single None: the default, `log_event`.
+
+    Raises:
+        ConfigError: one of them cannot be called.
+    """
+    global _hooks, _others
+    chosen = (log_event,) if hooks == (None,) else hooks
+    for place, hook in enumerate(chosen):
+        if not callable(hook):
+            raise ConfigError(f"hook {place} is of type {type(hook).__name__}; give functions that take an event")
+    _faulty.clear()
+    _hooks = tuple(hook for hook in chosen if hook is not None)
+    _others = any(hook is not log_event for hook in _hooks)
+
+
+def get_hooks() -> tuple[Hook, ...]:
+    """The hooks of the process. `set_hooks(*get_hooks(), mine)` adds one."""
+    return _hooks
+
+
+def wants(kind: type[Event]) -> bool:
+    """Whether anybody listens to events of this class, so that they are worth making. It costs less than a microsecond.
+
+    While only the default hook is there, that is up to the level of the logger.
+    """
+    if _others:
+        return True
+    return bool(_hooks) and logger.isEnabledFor(logging.INFO if kind is Waiting else logging.DEBUG)
+
+
+def emit(event: Event) -> None:
+    """Gives an event to all hooks. It raises nothing; call it in threads of the package, and ask `wants` before.
+
+    In a caller's thread a signal handler's exception could strike inside a hook, and would be taken for the hook's.
+    """
+    for hook in _hooks:
+        try:
+            hook(event)
+        except BaseException as error:  # noqa: BLE001  a cancelled error of the hook's own must not end our loop
+            _note_fault(hook, error)
+
+
+def log_event(event: Event) -> None:
+    """The default hook: a line of the logger `jinaclip`, at INFO for a wait of over a second, else at DEBUG."""
+    level = logging.INFO if isinstance(event, Waiting) and (event.seconds or 0) > LONG_WAIT else logging.DEBUG
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", describe(event))
+
+
+def describe(event: Event) -> str:
+    """An event as a sentence."""
+    match event:
+        case RequestSent():
+            again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+            items = number_of(event.items, "item")
+            return f"request {event.number} to {event.host}: {items}, about {event.tokens} tokens{again}"
+        case RequestAnswered():
+            came = "no answer" if event.status is None else f"HTTP {event.status}"
+            error = f", {event.error}" if event.error else ""
+            return f"request {event.number}: {came} after {event.seconds:.3f} s, {event.tokens} tokens billed{error}"
+        case RequestRetried():
+            items = number_of(event.items, "item")
+            return f"sending {items} to {event.host} again in {event.seconds:.1f} s: {event.reason}"
+        case Waiting(seconds=None):
+            return f"items for {event.host} wait: as many requests are in flight as may be"
+        case Waiting():
+            return f"waiting {event.seconds:.1f} s before the next request to {event.host}: {event.reason}"
+        case BatchMerged():
+            return f"{event.items} items of {event.callers} calls share a request"
+        case EnginePass():
+            tokens = f" of up to {event.longest} tokens" if event.kind == "text" else ""
+            return f"{event.device} embedded {number_of(event.rows, event.kind)}{tokens} in {event.seconds:.3f} s"
+        case ImagesPrepared():
+            images = number_of(event.images, "image")
+            return f"prepared {images} of {event.pixels / 1e6:.1f} megapixels in {event.seconds:.3f} s"
+
+
+def number_of(count: int, noun: str) -> str:
+    """A count with its noun: 1 item, 2 items."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _note_fault(hook: Hook, error: BaseException) -> None:
+    if any(hook is other for other in _faulty):
+        return
+    _faulty.append(hook)
+    name = getattr(hook, "__qualname__", type(hook).__qualname__)
+    logger.warning("the telemetry hook %s failed with %s; it is not reported again", name, type(error).__name__)
+
+
+_hooks: tuple[Hook, ...] = (log_event,)
+_others = False  # whether there is a hook beside the default
+_faulty: list[Hook] = []  # whose failure was logged
