@@ -162,6 +162,7 @@ def test_the_facade_loads_no_picture_and_no_model_library() -> None:
 
 TORCH_FREE = [
     "backend",
+    "batcher",
     "checkpoint_config",
     "model",
     "preprocess",

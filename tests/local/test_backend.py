@@ -19,7 +19,8 @@ import torch
 
 from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipError
 from jinaclip.backends.local import scheduler
-from jinaclip.backends.local.scheduler import Item, Worker
+from jinaclip.backends.local.batcher import Item
+from jinaclip.backends.local.scheduler import Worker
 from jinaclip.backends.local.towers.loader import Towers
 from jinaclip.backends.local.towers.runner import BATCH_TOKENS
 

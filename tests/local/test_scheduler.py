@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from jinaclip import ConfigError, JinaClipError
-from jinaclip.backends.local.scheduler import MAX_WAITING_IMAGES, Consumer, Item, Scheduler, Worker
+from jinaclip.backends.local.batcher import Consumer, Item
+from jinaclip.backends.local.scheduler import MAX_WAITING_IMAGES, Scheduler, Worker
 
 WAIT_S = 20
 
@@ -336,6 +337,7 @@ def test_what_waits_or_comes_when_the_worker_closes_hears_why() -> None:
     worker.submit(waiting.texts(4), block=True)
     worker.close()
     worker.submit(late.texts(4), block=True)
+    worker.run()
     for asker in (waiting, late):
         assert ["process is ending" in str(error) for error in asker.errors] == [True]
     assert worker.next_batch() is None

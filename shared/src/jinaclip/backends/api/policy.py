@@ -276,9 +276,7 @@ def release(items: Sequence[Item]) -> None:
         own[0].consumer.call.meter.release(tokens_of(own))
 
 
-def send(
-    sending: Sending, items: list[Item], attempt: int
-) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
+def send(sending: Sending, items: list[Item], attempt: int) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
     """One request, of what is still wanted of these items once there is a slot; the list keeps only that.
 
     Returns:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip import images
+from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_spec
 from jinaclip.backends.local.model import Model, identity, shared_model
 from jinaclip.backends.local.preprocess import preprocess
-from jinaclip.backends.local.scheduler import Consumer, Item
 from jinaclip.backends.local.source import Source
 from jinaclip.call.call import Call
 from jinaclip.call.prepare import prepare_images

@@ -11,56 +11,24 @@ import atexit
 import functools
 import os
 import threading
+import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jinaclip import telemetry
+from jinaclip.backends.local.batcher import Consumer, Item, Queue, consumers_of
 from jinaclip.backends.local.runner import Runner
 from jinaclip.errors import ConfigError, JinaClipError
+from jinaclip.process import Latch
 
-LENGTH_SLACK = 16
-"""Tokens by which the lengths of texts in one batch may always differ."""
-LENGTH_RATIO = 0.8
-"""Texts that differ by more share a batch only if the shorter one has this part of the longer one's tokens."""
 MAX_WAITING_TEXTS, MAX_WAITING_IMAGES = 4096, 32
 """Items that one consumer may have waiting, so that memory does not grow with its input."""
 EXIT_TIMEOUT_S = 10.0
 """How long the end of the process waits for the batch under way."""
-
-
-@dataclass(slots=True, eq=False)
-class Consumer:
-    """Who is asking."""
-
-    deliver: Callable[[list[Item], NDArray[np.float32]], None]
-    """Takes items of this consumer and their vectors (n, d). Runs in the scheduler's thread."""
-    fail: Callable[[Exception], None]
-    """Takes the error that ends the consumer's call. Runs in the scheduler's thread, or in the one that submits."""
-    batch_size: int
-    """Most items in a batch that begins with one of this consumer's."""
-    waiting: deque[Item] = field(default_factory=deque)
-    withdrawn: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One input on its way: a text as token ids, or an image as pixels."""
-
-    consumer: Consumer
-    index: int
-    """The consumer's own number of it."""
-    ids: Sequence[int] = ()
-    pixels: NDArray[np.float32] | None = None
-    """(3, S, S); None for a text."""
-
-    @property
-    def length(self) -> int:
-        """Number of tokens; 0 for an image."""
-        return len(self.ids)
 
 
 class Scheduler:
@@ -118,12 +86,14 @@ class Worker:
     """The queue of a scheduler and the thread that empties it.
 
     The thread holds the worker, and the worker does not know the scheduler, so that the scheduler can be collected.
+    Consumers and finalizers touch nothing but the inbox, whose `put` is one step in C: an exception of a signal handler
+    that strikes a caller's thread anywhere leaves no lock taken and nothing half done.
     """
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self._consumers: deque[Consumer] = deque()
-        self._changed = threading.Condition()
+        self._inbox: SimpleQueue[list[Item] | Consumer | None] = SimpleQueue()
+        self._queue = Queue(runner.max_batch_tokens, runner.max_batch_images)
         self._open = True
         self._pid = os.getpid()
 
@@ -136,85 +106,87 @@ class Worker:
         thread.start()
 
     def submit(self, items: list[Item], *, block: bool) -> None:
-        """Queues items of one consumer."""
+        """Hands in items of one consumer."""
         consumer = items[0].consumer
         limit = MAX_WAITING_TEXTS if items[0].pixels is None else MAX_WAITING_IMAGES
-        with self._changed:
-            while block and self._open and len(consumer.waiting) >= limit:
-                self._changed.wait()
-            if consumer.withdrawn:
-                return
-            if not self._open:
-                consumer.fail(closed_error())
-                return
-            if not consumer.waiting:
-                self._consumers.append(consumer)
-            consumer.waiting.extend(items)
-            self._changed.notify_all()
+        while block and self._must_wait(consumer, limit):
+            room = consumer.room = Latch()
+            if self._must_wait(consumer, limit):  # it may have got room before the latch could be seen
+                room.wait()
+        if consumer.withdrawn:
+            return
+        consumer.submitted += len(items)
+        self._inbox.put(items)
+        if not self._open:  # the thread may have looked for the last time
+            refuse(self._late())
+
+    def _must_wait(self, consumer: Consumer, limit: int) -> bool:
+        return self._open and not consumer.withdrawn and consumer.submitted - consumer.taken >= limit
 
     def withdraw(self, consumer: Consumer) -> None:
         """Forgets what a consumer has waiting."""
-        with self._changed:
-            consumer.withdrawn = True
-            consumer.waiting.clear()
-            if consumer in self._consumers:
-                self._consumers.remove(consumer)
-            self._changed.notify_all()
+        consumer.withdrawn = True
+        self._inbox.put(consumer)
+        make_room(consumer)
 
     def close(self) -> None:
-        """Lets the thread end after its batch; fails the consumers that still wait."""
+        """Lets the thread end after its batch; it then fails the consumers that still wait."""
         if self._pid != os.getpid():
-            return  # a forked child: the lock may be held by a thread that is not there
-        with self._changed:
-            self._open = False
-            consumers, self._consumers = list(self._consumers), deque()
-            self._changed.notify_all()
-        for consumer in consumers:
-            consumer.fail(closed_error())
+            return  # a forked child, where the thread is not
+        self._open = False
+        self._inbox.put(None)
 
     def run(self) -> None:
         """Runs batches until closed."""
-        while (batch := self.next_batch()) is not None:
-            self.run_batch(batch)
-            del batch  # not to hold pixels while waiting for the next
+        try:
+            while (batch := self.next_batch()) is not None:
+                self.run_batch(batch)
+                del batch  # not to hold pixels while waiting for the next
+        finally:
+            self._open = False
+            refuse([*self._queue.consumers(), *self._late()])
 
     def next_batch(self) -> list[Item] | None:
         """Waits for items and takes a batch of them off the queue; None when closed."""
-        with self._changed:
-            while self._open and not self._consumers:
-                self._changed.wait()
-            if not self._open:
-                return None
-            batch = self._take_batch(self._consumers[0])
-            self._consumers.rotate(-1)  # first, or the end of one consumer would cost the next one its turn
-            self._consumers = deque(consumer for consumer in self._consumers if consumer.waiting)
-            self._changed.notify_all()
-            return batch
+        while self._open:
+            self._empty_inbox(wait=not self._queue)
+            if self._open and self._queue:
+                return self._take_batch()
+        return None
 
-    def _take_batch(self, first: Consumer) -> list[Item]:
-        """The oldest item of the consumer whose turn it is, and from all consumers what fits beside it."""
-        oldest = first.waiting[0]
-        alike = [item for consumer in self._consumers for item in consumer.waiting if can_share_batch(item, oldest)]
-        alike.sort(key=lambda item: (item is not oldest, abs(item.length - oldest.length)))
-        batch = alike[: self._batch_limit(alike, first.batch_size)]
-        taken = set(map(id, batch))
+    def _empty_inbox(self, *, wait: bool) -> None:
+        """Does what consumers ask for, and before that waits for the first of them, if so wanted."""
+        with suppress(Empty):
+            while True:
+                errand = self._inbox.get(block=wait)
+                wait = False
+                if isinstance(errand, Consumer):
+                    self._queue.remove(errand)
+                elif errand is not None and not errand[0].consumer.withdrawn:
+                    for item in errand:
+                        self._queue.add(item)
+
+    def _take_batch(self) -> list[Item]:
+        batch = self._queue.take()
+        for item in batch:
+            item.consumer.taken += 1
         for consumer in consumers_of(batch):
-            consumer.waiting = deque(item for item in consumer.waiting if id(item) not in taken)
+            make_room(consumer)
         return batch
 
-    def _batch_limit(self, items: list[Item], batch_size: int) -> int:
-        """How many of the items, in this order, one batch may hold."""
-        if items[0].pixels is not None:
-            return min(batch_size, self.runner.max_batch_images)
-        longest, budget = 0, self.runner.max_batch_tokens
-        for count, item in enumerate(items[:batch_size]):
-            longest = max(longest, item.length)
-            if count and longest * (count + 1) > budget:
-                return count
-        return min(batch_size, len(items))
+    def _late(self) -> list[Consumer]:
+        """The consumers of what is in the inbox once it is closed; each is found by one thread alone."""
+        found = []
+        with suppress(Empty):
+            while True:
+                errand = self._inbox.get(block=False)
+                if isinstance(errand, list):
+                    found.append(errand[0].consumer)
+        return found
 
     def run_batch(self, batch: list[Item]) -> None:
         """Delivers the vectors of a batch; where the device has no room for it, of each half."""
+        begun = time.perf_counter()
         try:
             rows = self.embed(batch)
         except MemoryError:
@@ -223,6 +195,7 @@ class Worker:
             fail(batch, JinaClipError(f"the model failed: {type(error).__name__}: {str(error)[:300]}"))
             return
         if rows is not None:
+            self._tell_pass(batch, time.perf_counter() - begun)
             deliver(batch, rows)
         elif len(batch) == 1:
             device = self.runner.device
@@ -231,6 +204,18 @@ class Worker:
             middle = len(batch) // 2
             self.run_batch(batch[:middle])
             self.run_batch(batch[middle:])
+
+    def _tell_pass(self, batch: list[Item], seconds: float) -> None:
+        if telemetry.wants(telemetry.EnginePass):
+            event = telemetry.EnginePass(
+                kind="text" if batch[0].pixels is None else "image",
+                rows=len(batch),
+                longest=max(item.length for item in batch),
+                callers=len(consumers_of(batch)),
+                device=self.runner.device,
+                seconds=seconds,
+            )
+            telemetry.emit(event)
 
     def embed(self, batch: list[Item]) -> NDArray[np.float32]:
         """(B, d) vectors of a batch of texts, or of one of images."""
@@ -243,25 +228,14 @@ class Worker:
         return self.runner.text(ids, mask)
 
 
-def can_share_batch(item: Item, first: Item) -> bool:
-    """Whether an item may be in the batch of the first one: both images, or texts of like length."""
-    if (item.pixels is None) != (first.pixels is None):
-        return False
-    short, long = sorted((item.length, first.length))
-    return long - short <= LENGTH_SLACK or short >= LENGTH_RATIO * long
-
-
-def consumers_of(batch: list[Item]) -> list[Consumer]:
-    """The consumers of a batch's items, each of them once."""
-    return list({id(item.consumer): item.consumer for item in batch}.values())
-
-
 def deliver(batch: list[Item], rows: NDArray[np.float32]) -> None:
     """Gives each consumer its rows of a batch's vectors (B, d)."""
-    for consumer in consumers_of(batch):
-        own = [row for row, item in enumerate(batch) if item.consumer is consumer]
+    places: dict[Consumer, list[int]] = {}
+    for place, item in enumerate(batch):
+        places.setdefault(item.consumer, []).append(place)
+    for consumer, own in places.items():
         try:
-            consumer.deliver([batch[row] for row in own], rows[own])
+            consumer.deliver([batch[place] for place in own], rows[own])
         except Exception as error:  # noqa: BLE001  a progress bar, say: one consumer's trouble must not end the thread
             consumer.fail(error)
 
@@ -272,6 +246,20 @@ def fail(batch: list[Item], error: JinaClipError) -> None:
         consumer.fail(error)
 
 
+def refuse(consumers: list[Consumer]) -> None:
+    """Tells those who still wait, or come, when the thread has ended; each of them once."""
+    for consumer in dict.fromkeys(consumers):
+        consumer.fail(closed_error())
+        make_room(consumer)
+
+
+def make_room(consumer: Consumer) -> None:
+    """Lets a thread look again that waits to submit for a consumer."""
+    room = consumer.room
+    if room is not None:
+        room.set()
+
+
 def closed_error() -> JinaClipError:
-    """What consumers hear that wait, or come, when the thread has ended."""
+    """What consumers hear whose items the thread does not run any more."""
     return JinaClipError("the process is ending; nothing can be embedded any more")

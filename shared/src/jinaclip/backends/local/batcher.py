@@ -1,0 +1,211 @@
+"""What waits for the model, and which of it goes next: batches of texts of like length, or of images, whoever asked.
+
+Picking a batch costs about the batch, whatever else waits: items lie in buckets by length, and those beside the oldest
+one's are looked at, nearest first, until the batch is full.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jinaclip.process import Latch
+
+LENGTH_SLACK = 16
+"""Tokens by which the lengths of texts in one batch may always differ."""
+LENGTH_RATIO = 0.8
+"""Texts that differ by more share a batch only if the shorter one has this part of the longer one's tokens."""
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """Who is asking.
+
+    Attributes:
+        deliver: takes items of this consumer and their vectors (n, d). Runs in the scheduler's thread.
+        fail: takes the error that ends the consumer's call. Runs in the scheduler's thread, or in the one that submits.
+        batch_size: most items in a batch that begins with one of this consumer's.
+        waiting: its items in the queue, the oldest first. Of the scheduler's thread alone.
+        submitted: items that it has handed in. Written by the thread that submits.
+        taken: those of them that do not wait any more. Written by the scheduler's thread.
+        room: set once it may hand in more, where its thread waits for that.
+        withdrawn: whether it wants nothing any more.
+    """
+
+    deliver: Callable[[list[Item], NDArray[np.float32]], None]
+    fail: Callable[[Exception], None]
+    batch_size: int
+    waiting: OrderedDict[Item, None] = field(default_factory=OrderedDict)
+    submitted: int = 0
+    taken: int = 0
+    room: Latch | None = None
+    withdrawn: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One input on its way: a text as token ids, or an image as pixels."""
+
+    consumer: Consumer
+    index: int
+    """The consumer's own number of it."""
+    ids: Sequence[int] = ()
+    pixels: NDArray[np.float32] | None = None
+    """(3, S, S); None for a text."""
+
+    @property
+    def length(self) -> int:
+        """Number of tokens; 0 for an image."""
+        return len(self.ids)
+
+
+class Queue:
+    """What all consumers wait for. Lives in one thread.
+
+    Args:
+        max_tokens: of a batch of texts, padding included; a single text may have more.
+        max_images: of a batch of images.
+    """
+
+    def __init__(self, max_tokens: int, max_images: int) -> None:
+        self._max_tokens, self._max_images = max_tokens, max_images
+        self._turns: OrderedDict[Consumer, None] = OrderedDict()
+        self._texts, self._images = Buckets(), Buckets()
+
+    def __bool__(self) -> bool:
+        return bool(self._turns)
+
+    def consumers(self) -> list[Consumer]:
+        """Those that wait, in turn."""
+        return list(self._turns)
+
+    def add(self, item: Item) -> None:
+        """Lets an item wait."""
+        self._turns.setdefault(item.consumer)
+        item.consumer.waiting[item] = None
+        self._buckets_of(item).add(item)
+
+    def remove(self, consumer: Consumer) -> None:
+        """Forgets what a consumer has waiting."""
+        for item in consumer.waiting:
+            self._buckets_of(item).remove(consumer, item.length)
+        consumer.waiting.clear()
+        self._turns.pop(consumer, None)
+
+    def take(self) -> list[Item]:
+        """A batch: the oldest item of the consumer whose turn it is, and from all consumers what fits beside it.
+
+        Nearest in length comes first, of one length the consumer's own, then the others' in turn.
+        """
+        first = next(iter(self._turns))
+        batch = self._pick(first, next(iter(first.waiting)))
+        for item in batch:
+            del item.consumer.waiting[item]
+        self._turns.move_to_end(first)
+        for consumer in consumers_of(batch):
+            if not consumer.waiting:
+                del self._turns[consumer]
+        return batch
+
+    def _pick(self, first: Consumer, oldest: Item) -> list[Item]:
+        buckets, batch, longest = self._buckets_of(oldest), list[Item](), 0
+        for length in buckets.near(oldest.length):
+            longest = max(longest, length)
+            room = self._most(first, oldest, longest) - len(batch)
+            if room <= 0:
+                break
+            batch += buckets.take(length, first, room)
+        buckets.forget_empty(batch)
+        return batch
+
+    def _most(self, first: Consumer, oldest: Item, longest: int) -> int:
+        """How many items a batch may hold whose longest text has so many tokens."""
+        if oldest.pixels is not None:
+            return min(first.batch_size, self._max_images)
+        return max(1, min(first.batch_size, self._max_tokens // max(1, longest)))
+
+    def _buckets_of(self, item: Item) -> Buckets:
+        return self._texts if item.pixels is None else self._images
+
+
+class Buckets:
+    """Items of one kind by length: for each length the consumers in turn, for each of those its items by age."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, OrderedDict[Consumer, deque[Item]]] = {}
+        self._lengths: list[int] = []  # of the buckets, in order
+
+    def add(self, item: Item) -> None:
+        """Puts an item behind its consumer's others of this length."""
+        bucket = self._buckets.get(item.length)
+        if bucket is None:
+            bucket = self._buckets[item.length] = OrderedDict()
+            insort(self._lengths, item.length)
+        bucket.setdefault(item.consumer, deque()).append(item)
+
+    def remove(self, consumer: Consumer, length: int) -> None:
+        """Forgets what a consumer has of this length, if it has."""
+        bucket = self._buckets.get(length)
+        if bucket is not None:
+            bucket.pop(consumer, None)
+            self._forget_if_empty(length)
+
+    def near(self, length: int) -> Iterator[int]:
+        """Lengths of which there are items that may be in a batch with one of this length, nearest first."""
+        right = bisect_left(self._lengths, length)
+        left = right - 1
+        while True:
+            below, above = self._fitting(left, length), self._fitting(right, length)
+            if below is not None and (above is None or length - below <= above - length):
+                yield below
+                left -= 1
+            elif above is not None:
+                yield above
+                right += 1
+            else:
+                return
+
+    def _fitting(self, place: int, length: int) -> int | None:
+        """The length at this place of the order, if its items may be in a batch with one of that length."""
+        found = self._lengths[place] if 0 <= place < len(self._lengths) else None
+        return found if found is not None and can_share_batch(found, length) else None
+
+    def take(self, length: int, first: Consumer, most: int) -> list[Item]:
+        """Takes items of this length: a consumer's own, then those of the others, whose turns go on."""
+        bucket, taken = self._buckets[length], list[Item]()
+        while bucket and len(taken) < most:
+            consumer = first if first in bucket else next(iter(bucket))
+            waiting = bucket[consumer]
+            while waiting and len(taken) < most:
+                taken.append(waiting.popleft())
+            if waiting:
+                bucket.move_to_end(consumer)
+            else:
+                del bucket[consumer]
+        return taken
+
+    def forget_empty(self, taken: list[Item]) -> None:
+        """Drops the buckets that are empty without these items."""
+        for length in {item.length for item in taken}:
+            self._forget_if_empty(length)
+
+    def _forget_if_empty(self, length: int) -> None:
+        if not self._buckets[length]:
+            del self._buckets[length]
+            del self._lengths[bisect_left(self._lengths, length)]
+
+
+def can_share_batch(length: int, other: int) -> bool:
+    """Whether texts of these numbers of tokens may be in one batch."""
+    short, long = min(length, other), max(length, other)
+    return long - short <= LENGTH_SLACK or short >= LENGTH_RATIO * long
+
+
+def consumers_of(batch: list[Item]) -> list[Consumer]:
+    """The consumers of a batch's items, each of them once."""
+    return list({id(item.consumer): item.consumer for item in batch}.values())
