@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from jinaclip import ConfigError, JinaClipError
 from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.scheduler import MAX_WAITING_IMAGES, Scheduler, Worker
+from tests.steps import breaking_at
 
 WAIT_S = 20
 
@@ -341,3 +343,51 @@ def test_what_waits_or_comes_when_the_worker_closes_hears_why() -> None:
     for asker in (waiting, late):
         assert ["process is ending" in str(error) for error in asker.errors] == [True]
     assert worker.next_batch() is None
+
+
+# -- signals
+
+
+def withdrawal(worker: Worker) -> tuple[Asker, Callable[[], object]]:
+    asker = Asker()
+    worker.submit(asker.texts(4, 4), block=True)
+    return asker, lambda: worker.withdraw(asker.consumer)
+
+
+def submission(worker: Worker) -> tuple[Asker, Callable[[], object]]:
+    asker = Asker()
+    items = asker.texts(4, 4)
+    return asker, lambda: worker.submit(items, block=True)
+
+
+def wait_for_room(worker: Worker) -> tuple[Asker, Callable[[], object]]:
+    """Too much waits already, and the worker is about to make room."""
+    asker = Asker()
+    worker.submit([Item(asker.consumer, number, pixels=PICTURE) for number in range(MAX_WAITING_IMAGES)], block=True)
+    late = [Item(asker.consumer, MAX_WAITING_IMAGES, pixels=PICTURE)]
+    return asker, lambda: worker.submit(late, block=True)
+
+
+PICTURE = np.zeros((3, 2, 2), np.float32)
+
+
+@pytest.mark.parametrize("begin", [submission, withdrawal, wait_for_room])
+def test_a_signal_handler_s_exception_at_any_instruction_harms_nobody(
+    begin: Callable[[Worker], tuple[Asker, Callable[[], object]]],
+) -> None:
+    """It may strike a caller's thread anywhere: then the worker goes on, and its other consumers are served."""
+    worker = Worker(SumRunner())
+    worker.start()
+    try:
+        for number in itertools.count(1):
+            struck, act = begin(worker)
+            was_struck = breaking_at(number, act)
+            worker.withdraw(struck.consumer)
+            other = Asker()
+            worker.submit(other.texts(3), block=True)
+            other.wait(rows=1)
+            if not was_struck:
+                break
+        assert number > 20
+    finally:
+        worker.close()
