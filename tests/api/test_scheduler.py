@@ -2,11 +2,12 @@
 
 import math
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 
-from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Latency, share_of
+from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Latency, Queue, share_of
 from jinaclip.backends.api.limits import FIRST_SLOTS, LONGEST_HOLD, WINDOW, BatchCap, Window, shared_limits
 from jinaclip.backends.api.route import Endpoint
 from jinaclip.backends.api.steps import Failure
@@ -25,6 +26,7 @@ from tests.api.world import (
     refusal,
     results,
 )
+from tests.steps import steps_of
 
 # Slots: what the service takes at once
 
@@ -387,6 +389,60 @@ def test_a_thousand_queries_at_once_are_some_twenty_requests(latency):
     assert world.now - START < 3
     for text, query in zip(names(1_000), queries, strict=True):
         check(results(query).unwrap()[None] if results(query).vectors.ndim == 1 else results(query).unwrap(), [text])
+
+
+def one_call(world, count):
+    consumer = world.join(names(1))
+    return [item_of(consumer, number, "text") for number in range(count)]
+
+
+def calls_of_an_object(world, count):
+    return [item_of(world.join(names(1)), 0, "text") for _ in range(count)]
+
+
+def objects(world, count):
+    return [item_of(world.join(names(1), user=number, max_concurrency=1), 0, "text") for number in range(count)]
+
+
+def objects_beside_a_large_call(world, count):
+    large = world.join(names(1))
+    return [*[item_of(large, number, "text") for number in range(40)], *objects(world, count)]
+
+
+def calls_that_are_passed_over(world, count):
+    """Their own `batch_size` is reached, as a call that is not so bound comes first."""
+    large = world.join(names(1))
+    small = [item_of(world.join(names(1), batch_size=8), 0, "text") for _ in range(count)]
+    return [*[item_of(large, number, "text") for number in range(40)], *small]
+
+
+@pytest.mark.parametrize(
+    "fill", [one_call, calls_of_an_object, objects, objects_beside_a_large_call, calls_that_are_passed_over]
+)
+@pytest.mark.parametrize("full", [False, True])
+def test_picking_costs_about_the_batch_whatever_waits(fill, full):
+    def steps(count):
+        world, queue, found = World(), Queue(), 0
+        for item in fill(world, count):
+            queue.add(item)
+        for _ in range(3):
+            picked, batch = steps_of(partial(queue.select, lambda bounds: 1.0, 32, full=full))
+            taken, _ = steps_of(queue.take, batch)
+            assert 0 < len(batch) <= 32
+            found += picked + taken
+        return found
+
+    assert steps(5_000) <= 1.2 * steps(500)
+
+
+def test_who_leaves_costs_what_it_has_waiting():
+    def steps(count):
+        world, queue = World(), Queue()
+        for item in objects(world, count):
+            queue.add(item)
+        return steps_of(queue.remove, world.calls[count // 2])[0]
+
+    assert steps(5_000) == steps(500)
 
 
 def test_a_query_alone_goes_at_once():

@@ -1,0 +1,233 @@
+"""What hooks are told by real calls, what the logger says, and what hooks that fail do: nothing."""
+
+import asyncio
+import logging
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jinaclip import ConfigError, JinaClip, telemetry
+from jinaclip.telemetry import (
+    BatchMerged,
+    EnginePass,
+    ImagesPrepared,
+    RequestAnswered,
+    RequestRetried,
+    RequestSent,
+    Waiting,
+)
+from tests.tiny import make_checkpoint
+
+EVENTS = [
+    RequestSent(number=1, host="h", model="m", items=1, callers=1, tokens=5, attempt=1),
+    RequestSent(number=1, host="h", model="m", items=2, callers=1, tokens=5, attempt=2),
+    RequestAnswered(number=1, host="h", model="m", items=2, status=200, tokens=5, seconds=0.5, error=None),
+    RequestAnswered(number=1, host="h", model="m", items=2, status=None, tokens=0, seconds=9, error="APITimeoutError"),
+    RequestRetried(host="h", items=2, reason="HTTP 503", seconds=0.5),
+    Waiting(host="h", reason="retry", seconds=0.5, until=1.0),
+    Waiting(host="h", reason="rate limit of the service", seconds=61.0, until=99.0),
+    Waiting(host="h", reason="slots"),
+    BatchMerged(items=5, callers=2),
+    EnginePass(kind="text", rows=1, longest=7, callers=1, device="cpu", seconds=0.1),
+    EnginePass(kind="image", rows=2, longest=0, callers=1, device="cpu", seconds=0.1),
+    ImagesPrepared(images=2, pixels=3_000_000, seconds=0.1),
+]
+
+
+def of(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def lines(caplog, level=logging.INFO):
+    return [record.getMessage() for record in caplog.records if record.name == "jinaclip" and record.levelno >= level]
+
+
+# -- calls over the API
+
+
+def test_a_call_tells_of_each_request_and_its_bill(jinaclip_client, jinaclip_server, events):
+    clip = jinaclip_client(batch_size=10)
+    results = clip.embed([f"text {number}" for number in range(25)])
+    sent, answered = of(RequestSent, events), of(RequestAnswered, events)
+    assert sorted(event.items for event in sent) == sorted(event.items for event in answered) == [5, 10, 10]
+    assert [event.number for event in answered if event.status == 200] != []
+    assert {event.number for event in sent} == {event.number for event in answered}
+    assert len({event.number for event in sent}) == 3
+    assert {(event.host, event.model) for event in [*sent, *answered]} == {
+        (jinaclip_server.url.removeprefix("http://"), "jina-clip-v2")
+    }
+    assert sum(event.tokens for event in answered) == results.usage.tokens
+    assert all(event.seconds > 0 and event.error is None for event in answered)
+    assert all(event.callers == event.attempt == 1 for event in sent)
+
+
+def test_a_failed_request_tells_why_it_is_sent_again(jinaclip_client, jinaclip_server, events):
+    jinaclip_server.configure(script=["status_503", "reset_mid_body"])
+    clip = jinaclip_client(batch_size=10)
+    clip.embed_documents(["a", "b"])
+    assert [event.reason for event in of(RequestRetried, events)] == ["HTTP 503", "the connection failed"]
+    assert [event.attempt for event in of(RequestSent, events)] == [1, 2, 3]
+    assert [(event.status, event.error) for event in of(RequestAnswered, events)] == [
+        (503, "ServerError"),
+        (None, "APIConnectionError"),
+        (200, None),
+    ]
+    assert {event.reason for event in of(Waiting, events)} == {"retry"}
+
+
+async def test_calls_that_share_a_request_are_told_as_merged(jinaclip_client, events):
+    clip = jinaclip_client()
+    await asyncio.gather(*(clip.aembed_query(f"query {number}") for number in range(100)))
+    merged = of(BatchMerged, events)
+    assert merged
+    assert all(event.items == event.callers > 1 for event in merged)
+    assert sum(event.callers for event in of(RequestSent, events)) == 100
+
+
+def test_a_rate_limit_gives_one_line_for_each_wait(jinaclip_client, jinaclip_server, caplog):
+    """Not one for each request, call or item that waits."""
+    caplog.set_level(logging.INFO, "jinaclip")
+    jinaclip_server.configure(script=["retry_after_seconds"] * 4, retry_after=1.2)
+    clip = jinaclip_client(batch_size=10, max_concurrency=4)
+    threads = [
+        threading.Thread(target=clip.embed_documents, args=([f"text {name} {number}" for number in range(100)],))
+        for name in "abcd"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (line,) = lines(caplog)
+    assert line.startswith("waiting 1.")
+    assert line.endswith(f"to {jinaclip_server.url.removeprefix('http://')}: rate limit of the service")
+
+
+# -- calls on this machine
+
+
+def test_the_engine_tells_of_each_pass(tmp_path, events):
+    folder = make_checkpoint(tmp_path / "tiny", "v2")
+    with JinaClip(str(folder), backend="local", device="cpu") as clip:
+        clip.embed(["a text", "another text", Image.fromarray(np.zeros((8, 8, 3), np.uint8))])
+    passes = of(EnginePass, events)
+    assert {(event.kind, event.device) for event in passes} == {("text", "cpu"), ("image", "cpu")}
+    assert sum(event.rows for event in passes) == 3
+    assert all((event.longest > 0) == (event.kind == "text") for event in passes)
+    assert all(event.callers == 1 and event.seconds > 0 for event in passes)
+
+
+# -- hooks
+
+
+@pytest.mark.parametrize("error", [ValueError("on purpose"), asyncio.CancelledError(), SystemExit(3)], ids=repr)
+def test_a_hook_that_raises_is_logged_once_and_hurts_no_call(jinaclip_client, caplog, error):
+    seen = []
+
+    def broken(event):
+        raise error
+
+    telemetry.set_hooks(broken, seen.append)
+    clip = jinaclip_client()
+    for text in ("a", "b", "c"):
+        assert clip.embed_query(text).shape == (1024,)
+    assert len(of(RequestAnswered, seen)) == 3
+    (line,) = lines(caplog, logging.WARNING)
+    assert "broken failed with " + type(error).__name__ in line
+
+
+def test_hooks_that_are_swapped_while_calls_run_lose_no_call(jinaclip_client):
+    clip = jinaclip_client(batch_size=1)
+    done = threading.Event()
+
+    def swap():
+        while not done.is_set():
+            telemetry.set_hooks(lambda event: None)
+            telemetry.set_hooks()
+            telemetry.set_hooks(None)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for number in range(20):
+            assert clip.embed_documents([f"text {number} {part}" for part in range(10)]).shape == (10, 1024)
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_hooks_are_given_back_and_the_default_returns():
+    assert telemetry.get_hooks() == (telemetry.log_event,)
+    seen = []
+    telemetry.set_hooks(*telemetry.get_hooks(), seen.append)
+    assert telemetry.get_hooks() == (telemetry.log_event, seen.append)
+    assert telemetry.wants(RequestSent)
+    telemetry.set_hooks()
+    assert not telemetry.wants(Waiting)
+    telemetry.set_hooks(None)
+    assert telemetry.get_hooks() == (telemetry.log_event,)
+    with pytest.raises(ConfigError, match="hook 1 is of type str"):
+        telemetry.set_hooks(seen.append, "log")
+
+
+def test_while_nobody_listens_no_event_is_made(jinaclip_client, caplog, monkeypatch):
+    caplog.set_level(logging.WARNING, "jinaclip")
+    made = []
+    monkeypatch.setattr(telemetry, "emit", made.append)
+    jinaclip_client().embed_query("a")
+    assert made == []
+    caplog.set_level(logging.DEBUG, "jinaclip")
+    jinaclip_client().embed_query("b")
+    assert [type(event) for event in made] == [RequestSent, RequestAnswered]
+
+
+# -- the log
+
+
+def test_the_default_hook_writes_a_sentence_for_every_event(caplog):
+    caplog.set_level(logging.DEBUG, "jinaclip")
+    for event in EVENTS:
+        telemetry.emit(event)
+    assert [record.levelname for record in caplog.records] == [
+        "INFO" if isinstance(event, Waiting) and event.seconds == 61 else "DEBUG" for event in EVENTS
+    ]
+    assert lines(caplog, logging.DEBUG) == [
+        "request 1 to h: 1 item, about 5 tokens",
+        "request 1 to h: 2 items, about 5 tokens, attempt 2",
+        "request 1: HTTP 200 after 0.500 s, 5 tokens billed",
+        "request 1: no answer after 9.000 s, 0 tokens billed, APITimeoutError",
+        "sending 2 items to h again in 0.5 s: HTTP 503",
+        "waiting 0.5 s before the next request to h: retry",
+        "waiting 61.0 s before the next request to h: rate limit of the service",
+        "items for h wait: as many requests are in flight as may be",
+        "5 items of 2 calls share a request",
+        "cpu embedded 1 text of up to 7 tokens in 0.100 s",
+        "cpu embedded 2 images in 0.100 s",
+        "prepared 2 images of 3.0 megapixels in 0.100 s",
+    ]
+
+
+TEXT, KEY, HEADER = "canary of a text", "jina_test_canary0123456789CANARY", "canary of a header"
+
+
+ECHOES = ["bad_item_400", "reject_all_422", "too_many_422"]
+"""Refusals that repeat the inputs."""
+
+
+@pytest.mark.parametrize("fault", [*ECHOES, "status_500", "reset_mid_body", "retry_after_seconds"])
+def test_no_record_holds_a_text_a_key_or_the_value_of_a_header(jinaclip_server, caplog, fault):
+    caplog.set_level(logging.DEBUG)
+    heard = []
+    telemetry.set_hooks(telemetry.log_event, lambda event: heard.append(repr(event)))
+    jinaclip_server.configure(script=[fault] * 2, echo_key=True)
+    options = {"headers": {"X-Mine": HEADER}, "max_retries": 1, "deadline": 5}
+    with JinaClip(api_key=KEY + str(fault), base_url=jinaclip_server.url, **options) as clip:
+        clip.embed([TEXT, "b", f"{TEXT} 2"])
+    with JinaClip(api_key="wrong_" + KEY, base_url=jinaclip_server.url, **options) as clip:
+        clip.embed([TEXT])
+    assert heard
+    records = [f"{record.getMessage()} {record.args} {record.exc_text}" for record in caplog.records]
+    assert len(records) >= len(heard)
+    for line in [*heard, *records]:
+        assert "canary" not in line.lower(), line
