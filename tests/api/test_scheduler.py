@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Latency, Queue, share_of
+from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Bounds, Latency, Queue, share_of
 from jinaclip.backends.api.limits import FIRST_SLOTS, LONGEST_HOLD, WINDOW, BatchCap, Window, shared_limits
 from jinaclip.backends.api.route import Endpoint
+from jinaclip.backends.api.scheduler import Again, Departure
 from jinaclip.backends.api.steps import Failure
 from jinaclip.config import MAX_BATCH, EmbedderConfig
 from jinaclip.errors import RateLimitError
@@ -413,7 +414,7 @@ def calls_that_are_passed_over(world, count):
     """Their own `batch_size` is reached, as a call that is not so bound comes first."""
     large = world.join(names(1))
     small = [item_of(world.join(names(1), batch_size=8), 0, "text") for _ in range(count)]
-    return [*[item_of(large, number, "text") for number in range(40)], *small]
+    return [*[item_of(large, number, "text") for number in range(20)], *small]
 
 
 @pytest.mark.parametrize(
@@ -433,6 +434,22 @@ def test_picking_costs_about_the_batch_whatever_waits(fill, full):
         return found
 
     assert steps(5_000) <= 1.2 * steps(500)
+
+
+def test_so_does_picking_what_is_sent_again():
+    def steps(count):
+        world, waiting, full, free = World(), Again(), Bounds(), Bounds()
+        departures = [
+            Departure([item_of(world.join(names(1)), 0, "text")], 1, lambda: None, bounds=[full]) for _ in range(count)
+        ]
+        departures.append(Departure([], 1, lambda: None, bounds=[free]))
+        for departure in departures:
+            waiting.add(departure)
+        found, first = steps_of(waiting.first, lambda bounds: float(bounds is free))
+        assert first is departures[-1]
+        return found
+
+    assert steps(5_000) == steps(500)
 
 
 def test_who_leaves_costs_what_it_has_waiting():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -30,7 +30,7 @@ class Departure:
         items: what is in it.
         tokens: what it is expected to be billed.
         go: called once it has a slot.
-        bounds: of the objects whose items are in it, once it has a slot.
+        bounds: of the objects whose items are in it, once it waits or has a slot.
         has_slot: whether it has one.
     """
 
@@ -44,6 +44,43 @@ class Departure:
     def is_wanted(self) -> bool:
         """Whether anybody waits for one of its items."""
         return any(not item.consumer.ending and not item.done for item in self.items)
+
+
+class Again:
+    """Requests that wait to be sent again, by the objects whose bounds they need; objects take turns."""
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[tuple[Bounds, ...], OrderedDict[Departure, None]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def __iter__(self) -> Iterator[Departure]:
+        return (departure for line in self._lines.values() for departure in line)
+
+    def add(self, departure: Departure) -> None:
+        """Lets a request wait behind those of the same objects."""
+        self._lines.setdefault(tuple(departure.bounds), OrderedDict())[departure] = None
+
+    def first(self, room: Callable[[Bounds], float]) -> Departure | None:
+        """The next one all of whose objects have a slot. Those without are few: they have requests in flight.
+
+        Args:
+            room: slots that an object may still take.
+        """
+        lines = (line for key, line in self._lines.items() if all(room(bounds) >= 1 for bounds in key))
+        return next((next(iter(line)) for line in lines), None)
+
+    def remove(self, departure: Departure) -> None:
+        """Takes a request out, if it is there; the next turn of its objects is after the others'."""
+        key = tuple(departure.bounds)
+        line = self._lines.get(key)
+        if line is None or departure not in line:
+            return
+        del line[departure]
+        self._lines.move_to_end(key)
+        if not line:
+            del self._lines[key]
 
 
 class Scheduler:
@@ -70,7 +107,7 @@ class Scheduler:
         self._start, self._wake, self._clock = start, wake, clock
         self._queues: dict[Route, Queue] = {}
         self._turns: deque[Route] = deque()
-        self._again: deque[Departure] = deque()
+        self._again = Again()
         self._begun: dict[Departure, float] = {}  # when each request in flight went out
         self._lasted = math.inf  # seconds of the last request that was answered
         self._rates: Counter[tuple[float, float]] = Counter()  # of those who ask
@@ -122,7 +159,8 @@ class Scheduler:
 
     def send_again(self, departure: Departure) -> None:
         """Lets a request wait for a slot, before all that was not sent yet."""
-        self._again.append(departure)
+        departure.bounds = bounds_of(departure.items)
+        self._again.add(departure)
         self.pump()
 
     def note_latency(self, route: Route, items: int, seconds: float) -> None:
@@ -144,8 +182,7 @@ class Scheduler:
     def release(self, departure: Departure) -> None:
         """Takes back a slot, or a place in the queue; call `pump` once what the request taught is known."""
         if not departure.has_slot:
-            if departure in self._again:  # else it was told to go, and found nobody waiting
-                self._again.remove(departure)
+            self._again.remove(departure)  # unless it was told to go, and found nobody waiting
             return
         departure.has_slot = False
         del self._begun[departure]
@@ -154,17 +191,14 @@ class Scheduler:
             bounds.in_flight -= 1
 
     def _send_one_again(self) -> bool:
-        while self._again and not self._again[0].is_wanted:
-            self._again.popleft().go()  # which finds nobody waiting, and ends
-        for departure in self._again:
-            if all(self._room(bounds) >= 1 for bounds in self._bounds_of(departure.items)):
-                if not self._may_go_now(departure.items):
-                    return False
-                self._again.remove(departure)
-                self._occupy(departure)
-                departure.go()
-                return True
-        return False
+        departure = self._again.first(self._room)
+        if departure is None or (departure.is_wanted and not self._may_go_now(departure.items)):
+            return False
+        self._again.remove(departure)
+        if departure.is_wanted:
+            self._occupy(departure)
+        departure.go()  # without a slot it finds nobody waiting, and ends
+        return True
 
     def _send_new(self) -> bool:
         for route in self._routes():
@@ -216,11 +250,8 @@ class Scheduler:
         most = bounds.most if bounds.most is not None else self.limits.slots.growth.slots
         return min(most - bounds.in_flight, self.limits.most_in_flight - self.in_flight)
 
-    def _bounds_of(self, items: Sequence[Item]) -> list[Bounds]:
-        return list(dict.fromkeys(consumer.bounds for consumer in consumers_of(items)))
-
     def _occupy(self, departure: Departure) -> None:
-        departure.bounds, departure.has_slot = self._bounds_of(departure.items), True
+        departure.bounds, departure.has_slot = bounds_of(departure.items), True
         self._begun[departure] = self._clock()
         self.in_flight += 1
         for bounds in departure.bounds:
@@ -252,6 +283,11 @@ class Scheduler:
             self._turns.remove(route)
             if len(self._queues) > MOST_ROUTES:
                 del self._queues[route]
+
+
+def bounds_of(items: Sequence[Item]) -> list[Bounds]:
+    """The bounds of the objects that these items are from, each of them once."""
+    return list(dict.fromkeys(consumer.bounds for consumer in consumers_of(items)))
 
 
 def may_wait(consumer: Consumer, seconds: float) -> bool:
