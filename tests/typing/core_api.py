@@ -22,6 +22,7 @@ from jinaclip import (
     Results,
     Usage,
     fuse,
+    telemetry,
     truncate,
 )
 from jinaclip.errors import ClosedError, RateLimitError
@@ -133,3 +134,15 @@ def vectors(a: Vectors, b: Vectors) -> None:
     assert_type(fuse(a, b, 0.3), Vectors)
     assert_type(fuse([1.0, 0.0], [0.0, 1.0]), Vectors)
     assert_type(truncate(a, 256), Vectors)
+
+
+def watch(seen: list[telemetry.Event]) -> None:
+    def count(event: telemetry.Event) -> None:
+        if isinstance(event, telemetry.Waiting):
+            assert_type(event.seconds, float | None)
+
+    telemetry.set_hooks(telemetry.log_event, seen.append, count, lambda event: print(event))
+    telemetry.set_hooks()
+    telemetry.set_hooks(None)
+    telemetry.set_hooks(*telemetry.get_hooks(), count)
+    assert_type(telemetry.describe(telemetry.BatchMerged(5, 2)), str)
