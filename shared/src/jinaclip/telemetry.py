@@ -1,8 +1,8 @@
 """What the package tells those who watch it: events, and hooks that take them; by default they become log records.
 
-    from jinaclip import telemetry
+    from jinaclip.telemetry import log_event, set_hooks
 
-    telemetry.set_hooks(telemetry.log_event, lambda event: print(event))
+    set_hooks(log_event, lambda event: print(event))
 
 An event is a small frozen object of numbers and names. It never holds a text, an image, a key, the value of a header
 or anything that a service wrote. Its fields may grow; they are given by name.
