@@ -425,7 +425,7 @@ def test_picking_costs_about_the_batch_whatever_waits(fill, full):
     def steps(count):
         world, queue, found = World(), Queue(), 0
         for item in fill(world, count):
-            queue.add(item)
+            queue.add([item])
         for _ in range(3):
             picked, batch = steps_of(partial(queue.select, lambda bounds: 1.0, 32, full=full))
             taken, _ = steps_of(queue.take, batch)
@@ -456,7 +456,7 @@ def test_who_leaves_costs_what_it_has_waiting():
     def steps(count):
         world, queue = World(), Queue()
         for item in objects(world, count):
-            queue.add(item)
+            queue.add([item])
         return steps_of(queue.remove, world.calls[count // 2])[0]
 
     assert steps(5_000) == steps(500)
