@@ -853,6 +853,7 @@ def test_a_hub_that_falls_silent_is_noticed(fresh, server, monkeypatch):
     go.set()
     assert right_query(one.embed_query("c"), "c")
     one.close()
+    until(lambda: new_threads(fresh) == [])
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])

@@ -263,10 +263,11 @@ class Hub:
             self.rest()
 
     def rest(self) -> None:
-        """Ends the thread in a while, unless a call comes."""
+        """Ends the thread in a while, unless a call comes; none comes to one that was given up."""
         if self._rest is not None:
             self._rest.cancel()
-        self._rest = self.loop.call_later(IDLE_SECONDS, end_if_idle, self)
+        seconds = BEAT_SECONDS if self._has_died else IDLE_SECONDS
+        self._rest = self.loop.call_later(seconds, end_if_idle, self)
 
     def _expire(self, consumer: Consumer) -> None:
         consumer.stop(deadline_error(consumer))
