@@ -23,6 +23,7 @@ LAYERS = [
     ["errors"],
     ["secret", "specs", "telemetry", "vectors"],
     ["inputs", "config", "process"],
+    ["space"],
     ["images"],
     ["call"],
     ["backends", "backends.base"],

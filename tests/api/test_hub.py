@@ -605,9 +605,11 @@ def test_a_fork_inside_a_caller_s_generator(clip):
     assert os.waitpid(pids[0], 0)[1] == 0
 
 
-def test_a_spawned_process_embeds_with_a_pickled_object(clip, monkeypatch):
-    one = clip()
-    monkeypatch.setenv("JINA_API_KEY", one.config.key.reveal())
+@pytest.mark.parametrize("given", [True, False])
+def test_a_spawned_process_embeds_with_a_pickled_object(clip, monkeypatch, given):
+    """With the key that was given, whatever its environment says; else with that of its environment."""
+    one = clip() if given else clip(api_key=None)
+    monkeypatch.setenv("JINA_API_KEY", "refused_by_the_service" if given else "jina_test_spawned")
     right(one.embed_documents(["parent"]), ["parent"])
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:

@@ -175,13 +175,13 @@ def test_a_child_leaves_its_parent_s_connections_open(clip, server):
 # Copies
 
 
-def test_settings_travel_and_keys_do_not_through_pickle(clip, monkeypatch):
+def test_settings_and_a_given_key_travel_through_pickle(clip, monkeypatch):
     one = clip(dimensions=64, batch_size=7)
     one.embed_documents(["counted"])
-    monkeypatch.setenv("JINA_API_KEY", one.config.key.reveal())
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_another_account")
     two = pickle.loads(pickle.dumps(one))
-    assert not two.config.api_key
-    assert (two.dimensions, two.config.batch_size, two.fingerprint) == (64, 7, one.fingerprint)
+    assert two.config.key == one.config.key
+    assert (two.dimensions, two.config.batch_size, two.space, two.fingerprint) == (64, 7, one.space, one.fingerprint)
     assert two.usage.requests == 0
     np.testing.assert_array_equal(two.embed_documents(["same"]), one.embed_documents(["same"]))
     two.close()

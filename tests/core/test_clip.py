@@ -1,13 +1,10 @@
 """JinaClip against the test server: what goes over the wire, what comes back, and what it costs."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from jinaclip import BudgetError, ConfigError, ImagePolicy, InputError, JinaClip
+from jinaclip import BudgetError, ConfigError, InputError, JinaClip
 from jinaclip.errors import ItemError
 from jinaclip.testing.vectors import expected_vector
 
@@ -234,62 +231,7 @@ def test_check_with_half_of_it_failing(server, clip):
     assert (len(report.problems), report.text_norm, report.image_norm is None) == (1, None, False)
 
 
-# Fingerprints
-
-
-RELEVANT = [
-    {"model": "jina-clip-v1"},
-    {"dimensions": 512},
-    {"normalized": False},
-    {"image_resize": "pad"},
-    {"image_resize": "squash"},
-    {"image_resize": "none"},
-    {"image_quality": 90},
-    {"image_quality": 91},
-    {"url_mode": "forward"},
-    {"base_url": "https://eu.example"},
-    {"image_policy": ImagePolicy(orient=False)},
-    {"image_policy": ImagePolicy(background=(0, 0, 0))},
-    {"image_policy": ImagePolicy(frame=1)},
-]
-IRRELEVANT = [
-    {"dimensions": 1024},
-    {"model": "jinaai/jina-clip-v2"},
-    {"batch_size": 1},
-    {"max_concurrency": 1},
-    {"max_retries": 0},
-    {"timeout": 1},
-    {"api_key": "jina_x"},
-    {"requests_per_minute": 1},
-    {"tokens_per_minute": 1},
-    {"token_budget": 1},
-    {"show_progress": True},
-    {"base_url": "api.jina.ai"},
-    {"base_url": "https://api.jina.ai/v1/"},
-    {"image_policy": ImagePolicy(max_bytes=5, allowed_roots="any", ports=(1,))},
-]
-
-
-def test_fingerprints_change_with_what_changes_vectors():
-    found = [JinaClip(**options).fingerprint for options in [{}, *RELEVANT]]
-    assert len(set(found)) == len(found)
-    assert all(name.startswith(("jina-clip-v1-", "jina-clip-v2-")) for name in found)
-
-
-@pytest.mark.parametrize("options", IRRELEVANT, ids=repr)
-def test_fingerprints_do_not_change_with_the_rest(options):
-    assert JinaClip(**options).fingerprint == JinaClip().fingerprint
-
-
-def test_fingerprints_are_the_same_in_every_process():
-    script = "from jinaclip import JinaClip; print(JinaClip(dimensions=64, image_quality=80).fingerprint)"
-    seeds = [
-        subprocess.run(
-            [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for seed in ("1", "2")
-    ]
-    assert seeds == [JinaClip(dimensions=64, image_quality=80).fingerprint] * 2
+# What it says
 
 
 def test_what_an_object_says_about_itself():

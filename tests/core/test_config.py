@@ -12,6 +12,7 @@ import traceback
 import warnings
 from decimal import Decimal
 
+import cloudpickle
 import pytest
 
 from jinaclip import AuthenticationError, ConfigError, ImagePolicy, JinaClip
@@ -43,6 +44,7 @@ WRONG = {
     "image_policy": [None, {}, ImagePolicy],
     "image_resize": [None, "", "crop", True],
     "image_quality": [0, 101, 90.0, "90", True],
+    "space": ["", 3, "my-shop", "1shop", "s" * 49],
     "url_mode": [None, "download"],
     "show_progress": [None, 1],
 }
@@ -68,6 +70,7 @@ RIGHT = {
     "image_policy": [ImagePolicy(max_bytes=1)],
     "image_resize": ["model", "pad", "squash", "none"],
     "image_quality": [None, 1, 100],
+    "space": [None, "shop_2024", "jina_clip_v2_1024_0123456789ab"],
     "url_mode": ["fetch", "forward"],
     "show_progress": [True],
 }
@@ -201,6 +204,52 @@ def test_secrets_compare_by_content():
     assert Secret.wrap(Secret("a")) == Secret("a")
 
 
+def through_pickle(thing):
+    found = [pickle.loads(pickle.dumps(thing, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]
+    return found[-1]
+
+
+def through_cloudpickle(thing):
+    return pickle.loads(cloudpickle.dumps(thing))
+
+
+ROADS = [through_pickle, through_cloudpickle]
+
+
+@pytest.mark.parametrize("road", [*ROADS, copy.copy, copy.deepcopy], ids=lambda way: way.__qualname__)
+@pytest.mark.parametrize("variable", ["JINA_API_KEY", "JINAAI_API_KEY", None])
+def test_a_key_that_was_given_travels_and_the_environment_s_is_never_taken_for_it(road, variable, monkeypatch):
+    clip = JinaClip(api_key="jina_given")
+    if variable:
+        monkeypatch.setenv(variable, "jina_of_another_account")
+    for config in (road(clip).config, road(clip.config), EmbedderConfig(**road(clip.config.options()))):
+        assert config.key.reveal() == "jina_given"
+        assert "jina_given" not in repr(config) + repr(vars(config))
+
+
+@pytest.mark.parametrize("road", ROADS, ids=lambda way: way.__qualname__)
+def test_a_key_of_the_environment_stays_there_and_is_read_there(road, monkeypatch):
+    monkeypatch.setenv("JINA_API_KEY", "jina_of_the_environment")
+    clip = JinaClip()
+    _ = clip.config.key
+    there = road(clip)
+    assert there.config.key.reveal() == "jina_of_the_environment"
+    assert b"jina_of_the_environment" not in pickle.dumps(clip) + pickle.dumps(clip.config.key)
+    monkeypatch.setenv("JINA_API_KEY", "jina_of_the_other_process")
+    assert there.config.key.reveal() == "jina_of_the_other_process"
+    monkeypatch.delenv("JINA_API_KEY")
+    with pytest.raises(AuthenticationError, match="in each process"):
+        _ = there.config.key
+
+
+def test_a_secret_that_does_not_travel_is_copied_within_the_process(monkeypatch):
+    monkeypatch.setenv("JINA_API_KEY", "jina_of_the_environment")
+    found = Secret.from_environment("UNSET", "JINA_API_KEY")
+    assert copy.copy(found).reveal() == copy.deepcopy(found).reveal() == "jina_of_the_environment"
+    assert not through_pickle(found)
+    assert not Secret.from_environment("UNSET")
+
+
 # Headers and transport
 
 VALUE = "a-secret-value"
@@ -240,18 +289,17 @@ def test_values_of_headers_are_not_shown(show):
     assert "X-Team" in repr(config)
 
 
-def test_headers_are_copied_and_leave_their_values_out_of_pickles():
+@pytest.mark.parametrize("duplicate", [*ROADS, copy.copy, copy.deepcopy], ids=lambda way: way.__qualname__)
+def test_headers_travel(duplicate):
     config = EmbedderConfig(headers={**HEADERS, "Authorization": VALUE})
-    assert copy.copy(config.headers).reveal() == copy.deepcopy(config).extra_headers.reveal() != {}
-    for thing in (config, config.options(), JinaClip(headers=HEADERS), config.headers):
-        assert VALUE.encode() not in pickle.dumps(thing)
-    opened = pickle.loads(pickle.dumps(config))
-    assert list(opened.extra_headers) == ["X-Team", "X-Shop", "Authorization"]
-    with pytest.raises(ConfigError, match=r"'X-Team' did not travel in the pickle"):
-        opened.extra_headers.reveal()
-    with pytest.raises(AuthenticationError, match=r"'Authorization' did not travel in the pickle"):
-        _ = opened.authorization
-    assert opened.replace(headers=HEADERS).extra_headers.reveal() == HEADERS
+    for again in (
+        duplicate(config),
+        EmbedderConfig(**duplicate(config.options())),
+        duplicate(JinaClip(headers=config.headers)).config,
+    ):
+        assert again.extra_headers.reveal() == {**HEADERS, "Authorization": VALUE}
+        assert again.authorization.reveal() == VALUE
+        assert VALUE not in repr(again)
 
 
 BAD_HEADERS = [

@@ -62,9 +62,11 @@ def test_a_store_s_results_come_in_the_order_that_diversify_gives_their_pictures
 
 
 def test_nothing_in_gives_nothing_out_without_a_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("JINA_API_KEY", raising=False)
+    monkeypatch.setenv("JINA_API_KEY", "jina_test_here_alone")
+    of_the_environment = pickle.dumps(make(api_key=None))
+    monkeypatch.delenv("JINA_API_KEY")
     monkeypatch.delenv("JINAAI_API_KEY", raising=False)
-    keyless = pickle.loads(pickle.dumps(make()))
+    keyless = pickle.loads(of_the_environment)
     for method in KINDS:
         assert ordered(JinaClipDiversifier(embeddings=keyless, method=method), []) == []
 

@@ -227,7 +227,7 @@ def test_a_cache_gives_the_same_vectors_and_asks_once(make: Make, server: Server
     cached = CacheBackedEmbeddings.from_bytes_store(
         embeddings,
         documents,
-        namespace=embeddings.clip.fingerprint,
+        namespace=embeddings.clip.space,
         query_embedding_cache=asked,
         key_encoder="sha256",
     )
@@ -246,7 +246,7 @@ def test_a_cache_is_not_taken_for_that_of_other_settings(make: Make) -> None:
     for options in ({}, {"dimensions": 64}, {"model": "jina-clip-v1"}, {"normalized": False}):
         embeddings = make(**options)
         cached = CacheBackedEmbeddings.from_bytes_store(
-            embeddings, shared, namespace=embeddings.clip.fingerprint, key_encoder="sha256"
+            embeddings, shared, namespace=embeddings.clip.space, key_encoder="sha256"
         )
         assert cached.embed_documents(["a"]) == embeddings.embed_documents(["a"])
 

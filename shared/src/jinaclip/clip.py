@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import warnings
 from collections.abc import Iterable
 from functools import partial
@@ -23,11 +20,10 @@ from jinaclip.errors import ConfigError, InputError, MissingDependencyError, Not
 from jinaclip.inputs import Image, ImageLike, Pair, Text, iterate
 from jinaclip.process import check_not_ending, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
+from jinaclip.space import name_fingerprint, name_space
 from jinaclip.specs import ModelSpec, find_spec
 from jinaclip.vectors import Vectors, check_weight
 
-FINGERPRINT_SCHEMA = 1
-"""Raised whenever the same options come to mean other vectors."""
 TASKS = ("document", "query")
 
 
@@ -35,8 +31,8 @@ class JinaClip:
     """Texts and images as vectors in one space.
 
     Takes the options of `EmbedderConfig` as keywords; the model comes first. Safe to use from many threads and event
-    loops at once. Settings travel through pickle, deepcopy and fork; connections and weights do not, nor does the key
-    through pickle.
+    loops at once. Settings travel through pickle, deepcopy and fork; connections and weights do not. A pickle holds the
+    `api_key` and the values of `headers` that were given, and nothing that was read from the environment.
 
     Raises:
         ConfigError: an option is wrong, or does not fit the model.
@@ -76,24 +72,27 @@ class JinaClip:
         return self._meter.usage
 
     @property
+    def space(self) -> str:
+        """The name of the vector space: for collections, and for whatever keeps vectors.
+
+        Letters, digits and underscores, such as "jina_clip_v2_1024_0123456789ab", or the option `space` as it was
+        given. Model and weights, width, normalisation and picture settings decide it, and nothing else. It is the same
+        for Jina's hosted model and for the published weights on this machine. Nothing is loaded or sent; the files of a
+        folder are read once.
+
+        Raises:
+            CheckpointError: a file of the folder cannot be read, or was changed after it had been loaded.
+        """
+        return self.config.space or name_space(self._backend.weights, self.dimensions, self.config)
+
+    @property
     def fingerprint(self) -> str:
-        """A short string that is the same in every process and changes whenever the vectors would."""
-        policy = self.config.image_policy
-        facts = {
-            "schema": FINGERPRINT_SCHEMA,
-            "model": self.spec.name,
-            "backend": self.config.backend,
-            "dimensions": self.dimensions,
-            "normalized": self.config.normalized,
-            "resize": self.config.image_resize,
-            "quality": self.config.image_quality,
-            "url_mode": self.config.url_mode,
-            "picture": [policy.orient, policy.background, policy.frame],
-            **self._backend.identity,
-        }
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.spec.name)  # caches name files and collections after it
-        return f"{name}-{digest[:16]}"
+        """A name like `space` that tells apart even what only rounds differently: backend, dtype and engine.
+
+        Raises as `space`, and ConfigError if the device or the dtype is not there.
+        """
+        backend = self._backend
+        return name_fingerprint(backend.weights, self.dimensions, self.config, backend.rounding)
 
     def __repr__(self) -> str:
         if "_backend" not in vars(self):  # an error report shows the object that could not be made

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
@@ -20,6 +19,9 @@ from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
 API_URL = "https://api.jina.ai/v1/embeddings"
 KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
+SPACE_LENGTH = 48
+SPACE_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{SPACE_LENGTH - 1}}}")
+"""What every vector store takes as the name of a collection, with a word of the user's before or behind it."""
 MAX_BATCH = 512
 """Most items per request, as the service was seen to enforce."""
 
@@ -147,15 +149,19 @@ class EmbedderConfig:
     """Seconds the whole call may take, queue and pauses included; None is 30 for `embed_query` and `embed_queries`, and
     no limit for others. Loading weights does not count."""
     api_key: Secret | str | None = field(default=None, repr=False)
-    """None reads JINA_API_KEY, then JINAAI_API_KEY, when the first request is made."""
+    """None reads JINA_API_KEY, then JINAAI_API_KEY, when a request is made. A pickle holds a key that was given, as
+    workers need it, and never one of the environment."""
     base_url: str = API_URL
     """Host, prefix or full endpoint."""
     headers: Headers | Mapping[str, str] | None = None
-    """More HTTP headers of every request to the API. Their values are secrets: shown nowhere, and they do not travel in
-    pickles, so that an object that was pickled needs them again. An Authorization among them replaces the key."""
+    """More HTTP headers of every request to the API. Their values are secrets, as the key is: shown nowhere, in no
+    dump, held by pickles. An Authorization among them replaces the key."""
     transport: TransportFactory | None = field(default=None, repr=False)
     """Makes the transport that requests to the API go through; None is our own. A pickle needs one that can be pickled,
     such as a function of a module."""
+    space: str | None = None
+    """Name of the vector space, taken as it is: for an endpoint that is known to serve the weights of that space.
+    Choose another when the width, the normalisation or a picture setting changes. None: see `JinaClip.space`."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     token_budget: int | None = None
@@ -194,12 +200,11 @@ class EmbedderConfig:
         """
         if "Authorization" in self.extra_headers:
             return Secret(None)
-        given = Secret.wrap(self.api_key)
-        key = given or next((found for name in KEY_VARIABLES if (found := Secret.wrap(os.environ.get(name)))), None)
+        key = Secret.wrap(self.api_key) or Secret.from_environment(*KEY_VARIABLES)
         if not key:
             raise AuthenticationError(
-                f"no API key: pass api_key or set {KEY_VARIABLES[0]} (keys do not travel in pickles; "
-                "set the variable in the other process)"
+                f"no API key: pass api_key, or set {KEY_VARIABLES[0]} in each process (a pickle holds no key of the "
+                "environment)"
             )
         if not re.fullmatch(r"[\x21-\x7e]+", key.reveal()):
             raise AuthenticationError("the API key holds blanks or characters outside ASCII; it cannot be a key")
@@ -213,13 +218,7 @@ class EmbedderConfig:
             AuthenticationError: there is neither, or the key cannot be a key.
         """
         own = self.extra_headers.get("Authorization")
-        if own is None:
-            return Secret(f"Bearer {self.key.reveal()}")
-        if not own:
-            raise AuthenticationError(
-                "the value of the header 'Authorization' did not travel in the pickle; set it again"
-            )
-        return own
+        return Secret(f"Bearer {self.key.reveal()}") if own is None else own
 
     @property
     def extra_headers(self) -> Headers:
@@ -393,6 +392,11 @@ _CHECKS: dict[str, Check] = {
         None if value is None or callable(value) else "a function that makes an httpx.AsyncBaseTransport, or None"
     ),
     "base_url": _instance(str),
+    "space": lambda value: (
+        None
+        if value is None or (isinstance(value, str) and SPACE_NAME.fullmatch(value))
+        else f"a letter and up to {SPACE_LENGTH - 1} more letters, digits or underscores, or None"
+    ),
     "requests_per_minute": _integer(1, optional=True),
     "tokens_per_minute": _integer(1, optional=True),
     "token_budget": _integer(0, optional=True),

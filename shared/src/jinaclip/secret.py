@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jinaclip.errors import ConfigError
-
-KEY_SHAPE = re.compile(r"(jina_|Bearer\s+)[A-Za-z0-9_\-]{4,}")
-"""What a key looks like in other people's text."""
+KEY_SHAPE = re.compile(r"(jina_(?!clip_)|Bearer\s+)[A-Za-z0-9_\-]{4,}")
+"""What a key looks like in other people's text. The names of spaces, "jina_clip_v2_1024_...", are none."""
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 OWN_HEADERS = ("Host", "Content-Length", "Transfer-Encoding", "Connection", "Content-Type", "Accept-Encoding")
@@ -17,14 +16,20 @@ OWN_HEADERS = ("Host", "Content-Length", "Transfer-Encoding", "Connection", "Con
 
 
 class Secret:
-    """An API key, or the value of a header, that no repr, log, dump or pickle shows."""
+    """An API key, or the value of a header, that no repr, log or dump shows. A pickle holds what was given by a caller.
 
-    __slots__ = ("_value", "kind")
+    Args:
+        value: the text; None for none.
+        kind: type of what was given, for the check that refuses anything but a str.
+        travels: whether a pickle holds the value; False for what every process finds in its own environment.
+    """
 
-    def __init__(self, value: str | None, kind: str = "str") -> None:
+    __slots__ = ("_value", "kind", "travels")
+
+    def __init__(self, value: str | None, kind: str = "str", *, travels: bool = True) -> None:
         self._value = value
         self.kind = kind
-        """Type of what was given, for the check that refuses anything but a str."""
+        self.travels = travels
 
     def reveal(self) -> str:
         """The text itself, for the request header alone."""
@@ -42,8 +47,11 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
-    def __reduce__(self) -> tuple[type[Secret], tuple[None]]:
-        return Secret, (None,)  # keys do not travel: the other process reads its own environment
+    def __reduce__(self) -> tuple[type[Secret], tuple[str | None, str]]:
+        return Secret, (self._value if self.travels else None, self.kind)
+
+    def __copy__(self) -> Secret:
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
         return self
@@ -62,12 +70,15 @@ class Secret:
             return cls(None, type(value).__name__)
         return cls(value.strip() or None if value else None)
 
+    @classmethod
+    def from_environment(cls, *names: str) -> Secret:
+        """The first of these variables that is not blank; a Secret of none if all are. It does not travel."""
+        values = (os.environ.get(name, "").strip() for name in names)
+        return cls(next(filter(None, values), None), travels=False)
+
 
 class Headers(Mapping[str, Secret]):
-    """HTTP headers by name, in whatever case. Names are shown; values are Secrets, which do not travel in pickles.
-
-    A header that was pickled has a name and no value, and `reveal` says so.
-    """
+    """HTTP headers by name, in whatever case. Names are shown; values are Secrets, which a pickle holds."""
 
     __slots__ = ("_hash", "_headers", "problem")
 
@@ -89,14 +100,7 @@ class Headers(Mapping[str, Secret]):
         return headers if headers is None or isinstance(headers, Headers) else cls(headers)
 
     def reveal(self) -> dict[str, str]:
-        """Names and values, for the request alone.
-
-        Raises:
-            ConfigError: a value stayed behind when the headers were pickled.
-        """
-        for name, value in self._headers.values():
-            if not value:
-                raise ConfigError(f"the value of the header {name!r} did not travel in the pickle; set headers again")
+        """Names and values, for the request alone."""
         return {name: value.reveal() for name, value in self._headers.values()}
 
     def __getitem__(self, name: str) -> Secret:
@@ -156,10 +160,8 @@ def _find_problem_of(name: Any, value: Any) -> str | None:
         return "a mapping of names to str, and a name" + (f", {start[0]!r}...," if start else "") + " is no HTTP token"
     if name.lower() in map(str.lower, OWN_HEADERS):
         return f"a mapping without {', '.join(OWN_HEADERS)}, which jinaclip sets, and {name!r} is there"
-    if isinstance(value, Secret) and value.kind == "str":
-        text = value.reveal() or "left behind in a pickle"
-    else:
-        text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+    text = value.reveal() if isinstance(value, Secret) else value
+    text = text.get_secret_value() if hasattr(text, "get_secret_value") else text
     if not isinstance(text, str):
         return f"a mapping of names to str, and the value of {name!r} is of type {type(text).__name__}"
     if not text.strip() or not HEADER_VALUE.fullmatch(text):

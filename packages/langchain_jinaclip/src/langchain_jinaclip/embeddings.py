@@ -25,6 +25,7 @@ from jinaclip.hosts import (
     EmbedderConfig,
     Headers,
     ImageResize,
+    Secret,
     TransportFactory,
     UrlMode,
     check_weight,
@@ -47,6 +48,18 @@ def key_from_environment() -> SecretStr | None:
         return None  # the local backend needs no key; the API backend asks again and says what is wrong
 
 
+def hide_secrets(options: dict[str, Any], plain: set[str]) -> dict[str, Any]:
+    """The options with headers and all text wrapped that can be a secret, so that no later frame shows it.
+
+    Args:
+        options: by name.
+        plain: options that hold no secret. A str of any other name is wrapped: a misspelt `api_key` is a key too.
+    """
+    hidden = {name: SecretStr(value) for name, value in options.items() if isinstance(value, str) and name not in plain}
+    headers = {"headers": Headers.wrap(options["headers"])} if "headers" in options else {}
+    return {**options, **hidden, **headers}
+
+
 async def to_lists(vectors: Any) -> list[list[float]]:
     """Rows as Python floats, in a thread and one by one, so that the event loop gets its turn between them."""
     return await run_in_thread(lambda: [row.tolist() for row in vectors])
@@ -67,8 +80,11 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         api_key: for `backend="api"`; read from JINA_API_KEY, then JINAAI_API_KEY, when the object is made. A str
             becomes a SecretStr. Also by the name `jina_api_key`.
         headers: HTTP headers of every request by name, values as str or SecretStr. They become
-            `jinaclip.hosts.Headers`, whose values are in no dump and no pickle. An Authorization replaces the key.
+            `jinaclip.hosts.Headers`, whose values are in no dump. An Authorization replaces the key.
         transport: in no dump; in a pickle, if it can be pickled.
+
+    A pickle holds the `api_key` and the headers that were given, as worker processes need them. A key of the
+    environment is read again by the process that opens it.
 
     Raises:
         ValidationError: an option does not exist or is of the wrong type.
@@ -97,6 +113,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     transport: Annotated[TransportFactory | None, WithJsonSchema({"type": "null"})] = Field(
         default=None, exclude=True, repr=False
     )
+    space: str | None = EmbedderConfig.space
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
@@ -114,20 +131,22 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     if not TYPE_CHECKING:  # type checkers make the signature from the fields
 
         def __init__(self, **options: Any) -> None:
-            options = {name: Headers.wrap(value) if name == "headers" else value for name, value in options.items()}
-            plain = {*type(self).model_fields, "model_name"} - {"api_key"}
-            for name in [name for name, value in options.items() if isinstance(value, str) and name not in plain]:
-                options[name] = SecretStr(options[name])  # before anything can fail with the key among its variables
+            options = hide_secrets(options, {*type(self).model_fields, "model_name"} - {"api_key"})
             super().__init__(**options)
-            # the core checks what was given: pydantic makes a number of True and of "64"
-            given = {name: options.get(name, getattr(self, name)) for name in JinaClipEmbeddings.model_fields}
-            self._clip = JinaClip(**{**given, "image_policy": self.image_policy})
+            self._clip = JinaClip(**self._core_options(options))
             if self.backend == "api":
                 _ = self._clip.config.authorization  # a missing one is reported here, not by the first search
 
+    def _core_options(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The options of the core, as they were given: it checks them, while pydantic makes a number of "64"."""
+        options = {name: given.get(name, getattr(self, name)) for name in JinaClipEmbeddings.model_fields}
+        if "api_key" not in self.model_fields_set:
+            options["api_key"] = Secret(Secret.wrap(self.api_key).reveal() or None, travels=False)
+        return {**options, "image_policy": self.image_policy}
+
     @property
     def clip(self) -> JinaClip:
-        """The core's object, for `embed`, `usage`, `estimate`, `self_test`, `dimensions`, `close` and `fingerprint`."""
+        """The core's object, for `embed`, `usage`, `estimate`, `self_test`, `dimensions`, `close` and `space`."""
         return self._clip
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
@@ -202,9 +221,11 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         return await to_lists((await hosts.aembed(self._clip, pairs, convert, kind="pair", strict=True)).unwrap())
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Another object with some options changed, and checked."""
-        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})})
+        """Another object with some options changed, and checked. Without an `api_key`, it reads the environment."""
+        return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **(update or {})})
 
     def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()  # keys do not travel: the other process reads its own environment
-        return {**state, "__dict__": {**state["__dict__"], "api_key": None}}
+        state = super().__getstate__()
+        if "api_key" in self.model_fields_set:
+            return state
+        return {**state, "__dict__": {**state["__dict__"], "api_key": None}}  # the other process has an environment

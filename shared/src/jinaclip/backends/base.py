@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from jinaclip.call.call import Call
+from jinaclip.space import Weights
 from jinaclip.specs import ModelSpec
 
 
@@ -16,8 +17,12 @@ class Backend(Protocol):
         """Facts of the model."""
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What decides the vectors beside the options: JSON values, the same in every process."""
+    def weights(self) -> Weights:
+        """Which weights embed. Told without loading them, and without a network."""
+
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """What tells apart vectors of these weights that only round differently: JSON values."""
 
     @property
     def logit_scale(self) -> float | None:

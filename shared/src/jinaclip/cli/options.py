@@ -24,6 +24,7 @@ MEANINGS = {
     "timeout": "seconds for each attempt",
     "deadline": "seconds for each call as a whole",
     "base_url": "host, prefix or full endpoint",
+    "space": "name of the vector space, for an endpoint whose weights you know",
     "requests_per_minute": "of your tier, if you know it",
     "tokens_per_minute": "of your tier, if you know it",
     "token_budget": "tokens that may be spent; what would exceed them is not sent",

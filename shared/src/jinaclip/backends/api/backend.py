@@ -37,6 +37,7 @@ from jinaclip.process import (
     start_thread,
     wait_until_done,
 )
+from jinaclip.space import Weights, served_weights
 from jinaclip.specs import ModelSpec
 
 GATHER_SECONDS = 0.002
@@ -62,9 +63,14 @@ class ApiBackend:
         weakref.finalize(self, forget_last, self._users).atexit = False
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """The endpoint."""
-        return {"endpoint": self._config.base_url}
+    def weights(self) -> Weights:
+        """Those that answer at the endpoint."""
+        return served_weights(self.spec, self._config.base_url)
+
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """The service keeps it to itself."""
+        return {}
 
     @property
     def logit_scale(self) -> None:

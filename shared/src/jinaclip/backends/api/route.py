@@ -43,10 +43,7 @@ class Endpoint:
 
         Raises:
             AuthenticationError: there is no key.
-            ConfigError: the values of the headers stayed behind when they were pickled.
         """
-        if config.headers:
-            config.extra_headers.reveal()
         return cls(config.base_url, config.authorization, config.extra_headers, config.transport, id(config.transport))
 
 

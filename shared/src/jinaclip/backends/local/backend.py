@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from jinaclip import images
 from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_spec
-from jinaclip.backends.local.model import Model, identity, shared_model
+from jinaclip.backends.local.model import Model, shared_model
 from jinaclip.backends.local.preprocess import preprocess
 from jinaclip.backends.local.source import Source
+from jinaclip.backends.local.weights import find_weights
 from jinaclip.call.call import Call
 from jinaclip.call.prepare import prepare_images
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import DeadlineError, InputError
 from jinaclip.inputs import Image, Text
 from jinaclip.process import Latch, run_in_thread, start_thread, wait_until_done
+from jinaclip.space import Weights
 from jinaclip.vectors import Vectors
 
 BATCH_SIZE = 64
@@ -48,9 +50,19 @@ class LocalBackend:
         self.spec = replace(read_spec(self._source), tokens_per_tile=0)  # nobody bills images on this machine
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """Weights, preprocessing and arithmetic."""
-        return identity(self._source, self._config)
+    def weights(self) -> Weights:
+        """Those that are loaded; else those that would be, as the files are now."""
+        model = self._model
+        is_loaded = model is not None and model.pid == os.getpid()
+        return find_weights(self._source, model.files if model is not None and is_loaded else ())
+
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """Engine and type of numbers."""
+        from jinaclip.backends.local.towers.loader import resolve_device, resolve_dtype
+
+        dtype = resolve_dtype(self._config.dtype, resolve_device(self._config.device))
+        return {"engine": "torch", "dtype": str(dtype).removeprefix("torch.")}
 
     @property
     def logit_scale(self) -> float:

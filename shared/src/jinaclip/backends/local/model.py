@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jinaclip.backends.local.checkpoint_config import read_preprocessing
 from jinaclip.backends.local.scheduler import Scheduler
-from jinaclip.backends.local.source import FILES, Source, file_digest
+from jinaclip.backends.local.source import FileState, Source
 from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.config import EmbedderConfig
+from jinaclip.errors import CheckpointError
 from jinaclip.specs import SPECS, ModelSpec
 
 if TYPE_CHECKING:
@@ -38,24 +39,35 @@ class Model:
 
     Args:
         source: where the files are.
+        files: their state.
         device, dtype: where and in what to compute.
         spec: facts of the model.
 
     Raises:
-        CheckpointError: a file is missing, damaged, or not what it claims to be.
+        CheckpointError: a file is missing, damaged, not what it claims to be, or changed while it was loaded.
     """
 
-    def __init__(self, source: Source, device: torch.device, dtype: torch.dtype, spec: ModelSpec) -> None:
+    def __init__(
+        self,
+        source: Source,
+        files: tuple[FileState, ...],
+        device: torch.device,
+        dtype: torch.dtype,
+        spec: ModelSpec,
+    ) -> None:
         from jinaclip.backends.local.towers.loader import load_towers
         from jinaclip.backends.local.towers.runner import TorchRunner, self_test
 
-        folder = source.fetch()
+        folder = files[0].path.parent
         self.pid = os.getpid()
+        self.files = files
         self.spec = spec
         self.runner = TorchRunner(load_towers(folder, device=device, dtype=dtype))
         self.tokenizer = Tokenizer(folder, vocab_size=self.runner.vocab_size, max_tokens=spec.max_tokens)
         self.preprocessing = read_preprocessing(source, spec)
         self_test(self.runner.towers, self_test_ids(self.tokenizer), folder / "model.safetensors")
+        if any(file.is_past for file in files):
+            raise CheckpointError(f"files of {folder} were changed while they were loaded; load them again")
         self.scheduler = Scheduler(self.runner)
         published = next((s for s in SPECS.values() if s.weights_bytes == weights_bytes(folder)), None)
         if published is not None and not published.commercial:
@@ -95,16 +107,13 @@ def shared_model(source: Source, config: EmbedderConfig, spec: ModelSpec) -> Mod
 
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    weights = source.fetch() / "model.safetensors"
+    files = source.files()
+    states = tuple((file.facts, file.status_time) for file in files)  # a link leads to the same files
+    key = (os.getpid(), states, str(device), dtype)
     with _load_lock:  # one load at a time: two at once would only compete for the disk
-        try:
-            path, changed = os.path.realpath(weights), weights.stat().st_mtime_ns
-        except OSError:
-            path, changed = str(weights), 0  # the loader says what is wrong with it
-        key = (os.getpid(), path, changed, str(device), dtype)
         model = _models.get(key)
         if model is None:
-            model = _models[key] = run_in_thread(lambda: Model(source, device, dtype, spec))
+            model = _models[key] = run_in_thread(lambda: Model(source, files, device, dtype, spec))
         return model
 
 
@@ -134,13 +143,3 @@ def _replace_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_replace_lock)
-
-
-def identity(source: Source, config: EmbedderConfig) -> dict[str, Any]:
-    """What decides the vectors beside the options: weights, tokenizer, preprocessing, dtype."""
-    from jinaclip.backends.local.towers.loader import resolve_device, resolve_dtype
-
-    folder = source.fetch()
-    dtype = resolve_dtype(config.dtype, resolve_device(config.device))
-    files = {name: file_digest(folder / name) for name in FILES}
-    return {"files": files, "dtype": str(dtype), "revision": source.pinned_revision}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
+import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from jinaclip.specs import SPECS
 
 FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
 """All that is ever read; no code, no pickles."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SETTLED_NS = 100_000_000
+"""A file that was changed a shorter time ago may change again without another time: file systems count in steps."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 
 
@@ -60,9 +64,18 @@ class Source:
             verify(paths[-1], spec.sha256)
         return paths[0].parent
 
+    def files(self) -> tuple[FileState, ...]:
+        """The files as they are now, in the order of `FILES`; fetched if need be.
+
+        Raises:
+            CheckpointError: one cannot be had, or is not the published one.
+        """
+        folder = self.fetch()
+        return tuple(FileState.now(folder / name) for name in FILES)
+
     @property
     def name(self) -> str:
-        """Short name for people and fingerprints."""
+        """Short name for people."""
         folder = self.folder
         return folder.resolve().name if folder is not None else self.model.rpartition("/")[2]
 
@@ -78,6 +91,67 @@ class Source:
         spec = SPECS.get(self.model.removeprefix("jinaai/"))
         return self.revision or (spec.revision if spec is not None else None)
 
+    @property
+    def commit(self) -> str:
+        """The commit of a repository at the hub, without asking there.
+
+        Raises:
+            CheckpointError: a branch or tag is asked for, and nothing of it was downloaded yet.
+        """
+        revision = self.pinned_revision or "main"
+        return revision if COMMIT.fullmatch(revision) else _find_commit(self.hub_id, revision)
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as it was at one moment. A file that is in the same state has the same content.
+
+    Attributes:
+        path: of the file.
+        facts: device, inode, size in bytes and time of the last change in ns; none if there is no such file.
+        status_time: when the file system last changed its record of the file, in ns. Tells a change even where the
+            other time was set back, but changes with permissions and links as well.
+    """
+
+    path: Path
+    facts: tuple[int, ...]
+    status_time: int = 0
+
+    @classmethod
+    def now(cls, path: Path) -> FileState:
+        """The present state of a file, links followed."""
+        try:
+            found = path.stat()
+        except OSError:
+            return cls(path, ())
+        return cls(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns), found.st_ctime_ns)
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the file was changed since."""
+        return FileState.now(self.path).facts != self.facts
+
+    def digest(self) -> str:
+        """SHA-256 of the file in this state, in hexadecimal digits; read once.
+
+        Raises:
+            CheckpointError: it cannot be read, or was changed since.
+        """
+        known = _digests.get(self)
+        if known is None:
+            known = _read_digest(self.path)
+            if self.is_past:
+                raise CheckpointError(
+                    f"{self.path} was changed after it had been loaded; close() this JinaClip, so that it loads the "
+                    "file as it is now"
+                )
+            if time.time_ns() - max(self.facts[-1], self.status_time) > SETTLED_NS:
+                _digests[self] = known
+        return known
+
+
+_digests: dict[FileState, str] = {}
+
 
 def verify(path: Path, sha256: str) -> None:
     """Compares a file with what was published.
@@ -85,7 +159,7 @@ def verify(path: Path, sha256: str) -> None:
     Raises:
         CheckpointError: it is another file.
     """
-    found = file_digest(path)
+    found = FileState.now(path).digest()
     if found != sha256:
         raise CheckpointError(
             f"{path} is not the published file (SHA-256 {found[:12]}..., expected {sha256[:12]}...); delete it and "
@@ -93,19 +167,27 @@ def verify(path: Path, sha256: str) -> None:
         )
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, remembered for as long as its size and time of change stay the same."""
+def _read_digest(path: Path) -> str:
     try:
-        facts = path.stat()
-        return _digest(path, facts.st_size, facts.st_mtime_ns)
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
+            raise CheckpointError(f"{path} is no regular file; fetch the checkpoint again")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); fetch the checkpoint again") from None
 
 
-@functools.lru_cache(maxsize=64)
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _find_commit(repo: str, revision: str) -> str:
+    """The commit that a branch or tag stood for when its config.json was downloaded."""
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(repo, "config.json", revision=revision)
+    if not isinstance(found, str):
+        raise CheckpointError(
+            f"nobody can tell yet which commit the revision {revision!r} of {repo!r} is; load() it first, or name the "
+            "commit as revision"
+        )
+    return Path(found).parent.name  # snapshots/<commit>/config.json
 
 
 def _download(repo: str, name: str, revision: str | None) -> Path:
