@@ -75,7 +75,7 @@ def main() -> None:
         results = clip.embed(["a text", dress("gold"), "  "])  # mixed, and outcomes as values
         print(f"mixed: {results!r}, {[str(failure) for failure in results.errors.values()]}")
         report = clip.self_test()
-        print(f"fingerprint of these vectors: {clip.fingerprint}")
+        print(f"space of these vectors, to name collections by: {clip.space}")
         print(f"self-test: {'nothing wrong' if report.ok else report.problems}")
 
 

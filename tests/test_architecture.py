@@ -172,6 +172,7 @@ TORCH_FREE = [
     "source",
     "tokenizer",
     "weight_file",
+    "weights",
 ]
 
 

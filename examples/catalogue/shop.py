@@ -50,7 +50,7 @@ class Shop:
     def __init__(self, folder: Path, clip: JinaClip, *, count: int = COUNT) -> None:
         self.folder, self.clip = folder, clip
         self.products = products("test", count)
-        self.name = f"products-{count}-fused-{clip.fingerprint}"
+        self.name = f"products-{count}-fused-{clip.space}"
         folder.mkdir(parents=True, exist_ok=True)
         self.client = QdrantClient(path=str(folder / "qdrant"))
 

@@ -47,7 +47,7 @@ class Store(ABC):
     """Embeds products and queries; a subclass keeps the vectors of one database.
 
     Args:
-        clip: embeds. Vectors made with other settings lie under another `name`, so the two never mix.
+        clip: embeds. Vectors of another space lie under another `name`, so the two never mix.
     """
 
     def __init__(self, clip: JinaClip) -> None:
@@ -55,8 +55,8 @@ class Store(ABC):
 
     @property
     def name(self) -> str:
-        """Of the collection or table: letters, digits and an underscore, so that every store accepts it."""
-        return f"products_{self.clip.fingerprint[-16:]}"
+        """Of the collection or table: letters, digits and underscores, so that every store accepts it."""
+        return f"products_{self.clip.space}"
 
     def index(self, products: Iterable[Product]) -> None:
         """Embeds and keeps products; one whose id is there already is replaced."""

@@ -44,7 +44,7 @@ WRONG = {
     "image_policy": [None, {}, ImagePolicy],
     "image_resize": [None, "", "crop", True],
     "image_quality": [0, 101, 90.0, "90", True],
-    "space": ["", 3, "my-shop", "1shop", "s" * 49],
+    "space": ["", 3, "my-shop", "1shop", "s" * 37],
     "url_mode": [None, "download"],
     "show_progress": [None, 1],
 }

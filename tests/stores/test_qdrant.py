@@ -44,7 +44,7 @@ def test_a_server_gets_three_named_vectors_quantised_as_told(model, catalogue, q
     create, index = (one for one in asked_by(model, quantisation, []) if one.method == "PUT")
     assert index.path.startswith(f"{create.path}/index")
     assert index.body == {"field_name": "category", "field_schema": "keyword"}
-    assert create.path == f"/collections/products_{model.fingerprint[-16:]}"
+    assert create.path == f"/collections/products_{model.space}"
     assert create.body["vectors"].keys() == set(KINDS)
     for params in create.body["vectors"].values():
         assert (params["size"], params["distance"]) == (model.dimensions, "Cosine")

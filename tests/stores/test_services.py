@@ -14,7 +14,7 @@ def test_pinecone_gets_one_index_made_once(pinecone, pinecone_service, model):
         pinecone(model).close()
     (create,) = [asked for asked in pinecone_service.asked if asked.method == "POST"]
     (field,) = create.body["schema"]["fields"].values()
-    assert create.body["name"] == f"products-{model.fingerprint[-16:]}"
+    assert create.body["name"] == f"products-{model.space}".replace("_", "-")
     assert (field["type"], field["dimension"], field["metric"]) == ("dense_vector", model.dimensions, "cosine")
     assert create.body["deployment"] == {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"}
 
@@ -59,7 +59,7 @@ def test_weaviate_gets_one_collection_with_three_vectors_of_our_own(weaviate, we
     for _ in range(2):
         weaviate(model).close()
     (create,) = [asked for asked in weaviate_service.asked if asked.method == "POST"]
-    assert (create.path, create.body["class"]) == ("/v1/schema", f"Products_{model.fingerprint[-16:]}")
+    assert (create.path, create.body["class"]) == ("/v1/schema", f"Products_{model.space}")
     assert create.body["vectorConfig"].keys() == set(KINDS)
     for settings in create.body["vectorConfig"].values():
         assert settings["vectorizer"].keys() == {"none"}
@@ -93,7 +93,7 @@ def test_weaviate_is_asked_in_the_vectors_of_the_kind(weaviate, weaviate_service
         store.by_text(TEXT, using="image", limit=7, category="skirt")
     (search,) = weaviate_service.searches
     (vectors,) = search.near_vector.vectors
-    assert (search.collection, search.limit) == (f"Products_{model.fingerprint[-16:]}", 7)
+    assert (search.collection, search.limit) == (f"Products_{model.space}", 7)
     assert list(search.near_vector.targets.target_vectors) == ["image"]
     assert search.metadata.distance
     assert (search.filters.target.property, search.filters.value_text) == ("category", "skirt")

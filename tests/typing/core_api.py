@@ -22,10 +22,12 @@ from jinaclip import (
     Results,
     Usage,
     fuse,
+    hosts,
     telemetry,
     truncate,
 )
 from jinaclip.errors import ClosedError, RateLimitError
+from jinaclip.retrieval import Classification, Diversifier, aclassify, classify, diversify
 
 Vectors = npt.NDArray[np.float32]
 
@@ -37,6 +39,7 @@ def make() -> None:
     JinaClip(model="./folder", backend="local", device="cuda", dtype="bfloat16")
     JinaClip(image_policy=ImagePolicy(allowed_roots="any", formats=("PNG",)), image_resize="pad", url_mode="forward")
     JinaClip(batch_size=None, max_concurrency=None, headers={"X-Team": "shop"}, transport=httpx.AsyncHTTPTransport)
+    JinaClip(base_url="http://gpu-box:8000", space="jina_clip_v2_1024_0123456789ab")
     JinaClip(batch_size=64, max_concurrency=8, headers=None, transport=lambda: httpx.AsyncHTTPTransport(proxy="..."))
     with JinaClip() as clip:
         assert_type(clip, JinaClip)
@@ -105,7 +108,10 @@ async def asynchronous(clip: JinaClip) -> None:
 
 def around(clip: JinaClip) -> None:
     assert_type(clip.dimensions, int)
+    assert_type(clip.space, str)
     assert_type(clip.fingerprint, str)
+    assert_type(clip.logit_scale, float | None)
+    clip.check_budget(1_000)
     assert_type(clip.usage.tokens, int)
     assert_type(clip.estimate(["a", Path("a.jpg")]).tokens, int)
     clip.validate(["a", Image.from_bytes(b"...")])
@@ -128,6 +134,27 @@ def errors(clip: JinaClip) -> Iterator[Any]:
     except APIError as error:
         assert_type(error.status, int | None)
         yield error.partial
+
+
+async def for_authors_of_adapters(clip: JinaClip, rows: list[dict[str, str]]) -> None:
+    def convert(row: dict[str, str]) -> Image:
+        return Image.from_path(row["image"])
+
+    assert_type(hosts.embed(clip, rows, convert, kind="image", strict=True), Results)
+    assert_type(await hosts.aembed(clip, rows, convert, name=lambda index, row: f"row {index}"), Results)
+    assert_type(hosts.embed_query(clip, "a red dress"), Results)
+    assert_type(await hosts.aembed_query(clip, rows[0], convert), Results)
+    assert_type(hosts.EmbedderConfig(api_key="...", space="shop_2024").replace(timeout=5), hosts.EmbedderConfig)
+
+
+async def retrieve(clip: JinaClip, rows: Vectors) -> None:
+    assert_type(diversify(rows, 10, clusters=3, relevance=[0.3, 0.2], method="mmr"), list[int])
+    diversify([rows[0], None], k=2)
+    assert_type(Diversifier(k=5).order(clip, [rows[0], None], [None, Path("a.jpg")]), list[int])
+    assert_type(await Diversifier(method="mmr").aorder(clip, [rows[0]], [None], [0.9]), list[int])
+    assert_type(classify(clip, [Path("a.jpg"), "a red dress"], ["dress", "coat"]), Classification)
+    assert_type(await aclassify(clip, [b"..."], ("dress", "coat"), template="a {}", temperature=0.01), Classification)
+    assert_type(classify(clip, [b"..."], ["dress", "coat"]).best, list[str])
 
 
 def vectors(a: Vectors, b: Vectors) -> None:

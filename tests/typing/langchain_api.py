@@ -43,6 +43,7 @@ JinaClipEmbeddings(
     base_url="https://api.jina.ai",
     headers={"X-Team": "shop"},
     transport=httpx.AsyncHTTPTransport,
+    space="shop_2024",
     requests_per_minute=500,
     tokens_per_minute=1_000_000,
     token_budget=10_000,
@@ -54,7 +55,15 @@ JinaClipEmbeddings(
 )
 
 
-JinaClipEmbeddings(batch_size=None, max_concurrency=None, headers=None, transport=None)
+JinaClipEmbeddings(batch_size=None, max_concurrency=None, headers=None, transport=None, space=None)
+
+
+def wrong() -> None:
+    JinaClipEmbeddings(colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JinaClipEmbeddings(backend="cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    JinaClipEmbeddings(dimensions="64")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    JinaClipEmbeddings(_clip=JinaClip())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JinaClipEmbeddings("jina-clip-v2")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 class Tagged(JinaClipEmbeddings):
@@ -67,6 +76,8 @@ Tagged(tag="shop", api_key="jina_...")
 
 ours = JinaClipEmbeddings()
 assert_type(ours.clip, JinaClip)
+assert_type(ours.clip.space, str)
+assert_type(ours.space, str | None)
 assert_type(ours.model, str)
 assert_type(ours.dimensions, int | None)
 assert_type(ours.batch_size, int | None)

@@ -19,9 +19,9 @@ from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
 API_URL = "https://api.jina.ai/v1/embeddings"
 KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
-SPACE_LENGTH = 48
+SPACE_LENGTH = 36
 SPACE_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{SPACE_LENGTH - 1}}}")
-"""What every vector store takes as the name of a collection, with a word of the user's before or behind it."""
+"""What every vector store takes as the name of a collection, also with a short word before it: Pinecone's have 45."""
 MAX_BATCH = 512
 """Most items per request, as the service was seen to enforce."""
 
