@@ -302,6 +302,20 @@ def test_headers_travel(duplicate):
         assert VALUE not in repr(again)
 
 
+def test_a_header_without_a_value_is_not_sent(monkeypatch):
+    """A host may resolve it later; and what was found in the environment does not leave the process."""
+    monkeypatch.setenv("TEAM", VALUE)
+    names = {"X-Team": Secret(None), "Authorization": Secret(None)}
+    found = {name: Secret.from_environment("TEAM") for name in names}
+    for config in (EmbedderConfig(headers=names), through_pickle(EmbedderConfig(headers=found))):
+        assert list(config.extra_headers) == list(names)
+        with pytest.raises(ConfigError, match="'X-Team' has no value"):
+            config.extra_headers.reveal()
+        with pytest.raises(AuthenticationError, match="'Authorization' has no value"):
+            _ = config.authorization
+    assert EmbedderConfig(headers=found).extra_headers.reveal() == dict.fromkeys(names, VALUE)
+
+
 BAD_HEADERS = [
     ({"X-Team": f"{VALUE}\r\nX-Other: 1"}, "X-Team"),
     ({"X-Team": f"{VALUE}\n"}, "X-Team"),

@@ -218,7 +218,11 @@ class EmbedderConfig:
             AuthenticationError: there is neither, or the key cannot be a key.
         """
         own = self.extra_headers.get("Authorization")
-        return Secret(f"Bearer {self.key.reveal()}") if own is None else own
+        if own is None:
+            return Secret(f"Bearer {self.key.reveal()}")
+        if not own:
+            raise AuthenticationError("the header 'Authorization' has no value in this process; set headers again")
+        return own
 
     @property
     def extra_headers(self) -> Headers:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jinaclip.errors import ConfigError
+
 KEY_SHAPE = re.compile(r"(jina_(?!clip_)|Bearer\s+)[A-Za-z0-9_\-]{4,}")
 """What a key looks like in other people's text. The names of spaces, "jina_clip_v2_1024_...", are none."""
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -78,7 +80,10 @@ class Secret:
 
 
 class Headers(Mapping[str, Secret]):
-    """HTTP headers by name, in whatever case. Names are shown; values are Secrets, which a pickle holds."""
+    """HTTP headers by name, in whatever case. Names are shown; values are Secrets, which a pickle holds if they travel.
+
+    A Secret without a value is one that has to be resolved yet, or that stayed in another process; `reveal` says so.
+    """
 
     __slots__ = ("_hash", "_headers", "problem")
 
@@ -100,7 +105,14 @@ class Headers(Mapping[str, Secret]):
         return headers if headers is None or isinstance(headers, Headers) else cls(headers)
 
     def reveal(self) -> dict[str, str]:
-        """Names and values, for the request alone."""
+        """Names and values, for the request alone.
+
+        Raises:
+            ConfigError: a value is not there.
+        """
+        for name, value in self._headers.values():
+            if not value:
+                raise ConfigError(f"the header {name!r} has no value in this process; set headers again")
         return {name: value.reveal() for name, value in self._headers.values()}
 
     def __getitem__(self, name: str) -> Secret:
@@ -160,8 +172,10 @@ def _find_problem_of(name: Any, value: Any) -> str | None:
         return "a mapping of names to str, and a name" + (f", {start[0]!r}...," if start else "") + " is no HTTP token"
     if name.lower() in map(str.lower, OWN_HEADERS):
         return f"a mapping without {', '.join(OWN_HEADERS)}, which jinaclip sets, and {name!r} is there"
-    text = value.reveal() if isinstance(value, Secret) else value
-    text = text.get_secret_value() if hasattr(text, "get_secret_value") else text
+    if isinstance(value, Secret) and value.kind == "str":
+        text = value.reveal() or "not there yet"
+    else:
+        text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     if not isinstance(text, str):
         return f"a mapping of names to str, and the value of {name!r} is of type {type(text).__name__}"
     if not text.strip() or not HEADER_VALUE.fullmatch(text):

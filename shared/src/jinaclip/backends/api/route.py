@@ -43,7 +43,10 @@ class Endpoint:
 
         Raises:
             AuthenticationError: there is no key.
+            ConfigError: the value of a header is not there.
         """
+        if config.headers:
+            config.extra_headers.reveal()
         return cls(config.base_url, config.authorization, config.extra_headers, config.transport, id(config.transport))
 
 
