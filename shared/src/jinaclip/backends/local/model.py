@@ -108,7 +108,7 @@ def shared_model(source: Source, config: EmbedderConfig, spec: ModelSpec) -> Mod
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
     files = source.files()
-    states = tuple((file.facts, file.status_time) for file in files)  # a link leads to the same files
+    states = tuple(file.facts for file in files)  # a link leads to the same files
     key = (os.getpid(), states, str(device), dtype)
     with _load_lock:  # one load at a time: two at once would only compete for the disk
         model = _models.get(key)

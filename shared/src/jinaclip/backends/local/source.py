@@ -108,14 +108,12 @@ class FileState:
 
     Attributes:
         path: of the file.
-        facts: device, inode, size in bytes and time of the last change in ns; none if there is no such file.
-        status_time: when the file system last changed its record of the file, in ns. Tells a change even where the
-            other time was set back, but changes with permissions and links as well.
+        facts: device, inode, size in bytes, and in ns the times of the last change of content and of the file system's
+            record of it; none if there is no such file. The last tells a change even where the other was set back.
     """
 
     path: Path
     facts: tuple[int, ...]
-    status_time: int = 0
 
     @classmethod
     def now(cls, path: Path) -> FileState:
@@ -124,12 +122,12 @@ class FileState:
             found = path.stat()
         except OSError:
             return cls(path, ())
-        return cls(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns), found.st_ctime_ns)
+        return cls(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
     @property
     def is_past(self) -> bool:
         """Whether the file was changed since."""
-        return FileState.now(self.path).facts != self.facts
+        return FileState.now(self.path) != self
 
     def digest(self) -> str:
         """SHA-256 of the file in this state, in hexadecimal digits; read once.
@@ -145,7 +143,7 @@ class FileState:
                     f"{self.path} was changed after it had been loaded; close() this JinaClip, so that it loads the "
                     "file as it is now"
                 )
-            if time.time_ns() - max(self.facts[-1], self.status_time) > SETTLED_NS:
+            if time.time_ns() - max(self.facts[-2:]) > SETTLED_NS:
                 _digests[self] = known
         return known
 
