@@ -58,6 +58,7 @@ CHANGED = {
     "deadline": 20.0,
     "headers": {"X-Team": Secret.from_env_var("MY_TEAM", strict=False)},
     "transport": dict,
+    "space": "ours",
     "base_url": "https://example.org/v1/embeddings",
     "requests_per_minute": 10,
     "tokens_per_minute": 1000,
@@ -260,7 +261,7 @@ def test_a_header_whose_variable_is_not_set_is_a_value_error(unset, monkeypatch)
 
 @pytest.mark.parametrize("kind", ALL)
 def test_values_of_headers_are_never_saved_nor_shown(kind, monkeypatch) -> None:
-    """A str is left out of pickles too; Haystack's own Secret travels as it does everywhere."""
+    """A pickle holds them, for worker processes: a str as Haystack's own Secret."""
     for value in (TEAM, Secret.from_token(TEAM)):
         made = kind(headers={"X-Team": value})
         with pytest.raises(ValueError, match="Cannot serialize"):
@@ -269,9 +270,7 @@ def test_values_of_headers_are_never_saved_nor_shown(kind, monkeypatch) -> None:
         assert not [text for text in seen if TEAM in text]
     monkeypatch.setenv("JINA_API_KEY", "jina_x")
     made = kind(headers={"X-Team": TEAM})
-    assert TEAM.encode() not in pickle.dumps(made)
-    with pytest.raises(ConfigError, match=r"X-Team.* did not travel"):
-        pickle.loads(pickle.dumps(made)).handle.get().config.extra_headers.reveal()
+    assert pickle.loads(pickle.dumps(made)).handle.get().config.extra_headers.reveal()["X-Team"] == TEAM
     for headers in ({"X-Team": f"{TEAM}\n"}, TEAM, {"Host": TEAM}, {"X Team": Secret.from_token(TEAM)}, {1: TEAM}):
         with pytest.raises(ConfigError, match="headers") as caught:
             kind(headers=headers)

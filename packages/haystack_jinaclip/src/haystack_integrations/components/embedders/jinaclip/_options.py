@@ -45,7 +45,7 @@ class ClipOptions:
     Args:
         api_key: resolved at warm-up, and never for the local backend or where `headers` have an Authorization.
         headers: HTTP headers of every request, by name. Values are Secrets, resolved at warm-up, or str, which are
-            refused by `to_dict` and left out of pickles.
+            refused by `to_dict`; a pickle holds those.
         transport: not part of what is saved.
         token_budget: tokens this component may spend; `close` does not fill it up again.
         device: for the local backend, saved as given; None takes the best there is when the weights are loaded.
@@ -68,6 +68,7 @@ class ClipOptions:
     base_url: str = EmbedderConfig.base_url
     headers: Mapping[str, Secret | str] | None = None
     transport: TransportFactory | None = None
+    space: str | None = EmbedderConfig.space
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
