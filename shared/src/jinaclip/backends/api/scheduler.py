@@ -125,8 +125,10 @@ class Scheduler:
         """Drops what a call has waiting, if it is still there."""
         if consumer in self._consumers:
             self._consumers.remove(consumer)
-            self._rates[rates_of(consumer)] -= 1
-            self._rates += Counter()  # without those that nobody has any more
+            rates = rates_of(consumer)
+            self._rates[rates] -= 1
+            if not self._rates[rates]:
+                del self._rates[rates]
         self.withdraw(consumer)
         self.pump()
 
@@ -174,7 +176,7 @@ class Scheduler:
 
     def pump(self) -> None:
         """Lets go whatever may go now."""
-        while self.in_flight < self.limits.most_in_flight:
+        while self.is_wanted and self.in_flight < self.limits.most_in_flight:
             if not (self._send_one_again() or self._send_new()):
                 break
         self._note_full()
