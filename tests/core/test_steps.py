@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import linecache
+import sys
 import threading
+import weakref
 
 import pytest
 
@@ -106,3 +110,70 @@ def test_closing_a_coroutine_ends_the_procedure() -> None:
     coroutine.send(None)
     coroutine.close()
     assert ended == [GeneratorExit]
+
+
+def strike_at(number: int):
+    """A tracer that raises a Limit at the line of that number that `run_steps` comes to, as a signal handler may.
+
+    Not at a `try:`, which CPython puts under no handler, and where it runs no signal handler either.
+    """
+    numbers = itertools.count()
+
+    def trace(frame, event, _):
+        if frame.f_code is not run_steps.__code__:
+            return None
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and line != "try:" and next(numbers) == number:
+            raise Limit
+        return trace
+
+    return trace
+
+
+def take_struck(number: int, begun: list, ended: list) -> bool:
+    """Takes steps, and is struck at a line; gives whether it came to that line."""
+
+    def wait() -> Steps[None]:
+        begun.append(number)
+        try:
+            for _ in range(2):
+                yield from wait_for(double, double_async, 2)
+        finally:
+            ended.append(number)
+
+    steps, tracer = wait(), sys.gettrace()
+    sys.settrace(strike_at(number))
+    try:
+        run_steps(steps)
+    except Limit as error:
+        assert begun == ended, error  # while the traceback holds all frames
+        return True
+    finally:
+        sys.settrace(tracer)
+    return False
+
+
+def test_an_exception_that_strikes_anywhere_ends_the_procedure() -> None:
+    """Also between two steps, where no call of the procedure's is at fault."""
+    begun: list[int] = []
+    ended: list[int] = []
+    lines = next(number for number in itertools.count() if not take_struck(number, begun, ended))
+    assert lines > 8
+    assert begun == ended
+    assert len(begun) > lines / 2
+
+
+def test_an_error_goes_when_nobody_holds_it_any_more() -> None:
+    """At once, with all that its frames hold, and not when the garbage collector comes by."""
+
+    def strike() -> None:
+        raise Limit
+
+    def wait() -> Steps[None]:
+        yield from wait_for_thread(strike)
+
+    try:
+        run_steps(wait())
+    except Limit as error:
+        left = weakref.ref(error)
+    assert left() is None

@@ -14,6 +14,7 @@ raised at that place. It does no input or output itself:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -57,28 +58,34 @@ def wait_for_thread(function: Callable[P, T], /, *args: P.args, **options: P.kwa
 
 
 def run_steps(steps: Steps[T]) -> T:
-    """Takes the steps and blocks at each."""
-    resume: Callable[[], Step] = partial(next, steps)
-    while True:
+    """Takes the steps and blocks at each. What ends it, be it the exception of a signal handler, ends the steps too."""
+    with closing(steps):
         try:
-            step = resume()
+            step = next(steps)
+            while True:
+                try:
+                    outcome = step.call()
+                except BaseException as error:  # noqa: BLE001  raised again where the step was asked for
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(outcome)
         except StopIteration as end:
-            return end.value
-        try:
-            resume = partial(steps.send, step.call())
-        except BaseException as error:  # noqa: BLE001  raised again where the step was asked for
-            resume = partial(steps.throw, error)
+            result: T = end.value
+            return result
 
 
 async def arun_steps(steps: Steps[T]) -> T:
-    """Takes the steps and awaits each."""
-    resume: Callable[[], Step] = partial(next, steps)
-    while True:
+    """Takes the steps and awaits each. What ends it ends the steps too."""
+    with closing(steps):
         try:
-            step = resume()
+            step = next(steps)
+            while True:
+                try:
+                    outcome = await step.acall()
+                except BaseException as error:  # noqa: BLE001  raised again where the step was asked for
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(outcome)
         except StopIteration as end:
-            return end.value
-        try:
-            resume = partial(steps.send, await step.acall())
-        except BaseException as error:  # noqa: BLE001  raised again where the step was asked for
-            resume = partial(steps.throw, error)
+            result: T = end.value
+            return result
