@@ -22,7 +22,8 @@ from llama_index.core.callbacks import (
     TokenCountingHandler,
 )
 from llama_index.core.embeddings import MultiModalEmbedding, resolve_embed_model
-from llama_index.core.schema import ImageNode, TextNode
+from llama_index.core.postprocessor import SentenceEmbeddingOptimizer
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
 from PIL import Image as Pillow
 
@@ -33,15 +34,46 @@ from tests.llamaindex.conftest import Turnstile
 
 
 def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
-    """All abstract methods are there, and so are the batch hooks and the native async ones."""
+    """All abstract methods are there, natively async where they are async."""
     made = embed()
     assert isinstance(made, MultiModalEmbedding)
     assert resolve_embed_model(made) is made
-    for kind in ("text", "image"):
-        for name in (f"_get_{kind}_embedding", f"_get_{kind}_embeddings"):
-            for method in (name, name.replace("_get", "_aget")):
-                assert method in vars(JinaClipEmbedding), method
-    assert inspect.iscoroutinefunction(inspect.unwrap(JinaClipEmbedding._aget_query_embedding))
+    for kind in ("query", "text", "image"):
+        assert f"_get_{kind}_embedding" in vars(JinaClipEmbedding)
+        assert inspect.iscoroutinefunction(inspect.unwrap(vars(JinaClipEmbedding)[f"_aget_{kind}_embedding"]))
+
+
+def test_sentences_of_a_node_are_embedded_in_one_request(embed, server):
+    """By LlamaIndex's SentenceEmbeddingOptimizer, which calls a method of its base class that is none of the public."""
+    node = NodeWithScore(node=TextNode(text="a red dress|a blue sky|a red skirt"))
+    chosen = SentenceEmbeddingOptimizer(embed_model=embed(), percentile_cutoff=0.4, tokenizer_fn=lambda t: t.split("|"))
+    chosen.postprocess_nodes([node], query_str="a red dress")
+    books = server.ledger()
+    assert (books["requests"], books["texts"]) == (2, 4)  # the query, and the sentences
+
+
+class Word(str):
+    """A text that remembers which threads read it."""
+
+    __slots__ = ("threads",)
+
+    def __new__(cls, text):
+        word = super().__new__(cls, text)
+        word.threads = set()
+        return word
+
+    def strip(self, *chars):
+        self.threads.add(threading.current_thread())
+        return super().strip(*chars)
+
+
+async def test_async_calls_for_texts_start_no_thread_to_read_them(embed):
+    """One for each of a thousand calls at once would cost more than the reading."""
+    made, texts = embed(), [Word(f"text {i}") for i in range(4)]
+    await made.aget_query_embedding(texts[0])
+    await made.aget_text_embedding(texts[1])
+    await made.aget_text_embedding_batch(texts[2:])
+    assert [text.threads for text in texts] == [{threading.current_thread()}] * 4
 
 
 class Limit(BaseException):

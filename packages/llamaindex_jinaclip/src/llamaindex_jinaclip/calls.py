@@ -5,41 +5,33 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks import CBEventType, EventPayload
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # not said to be public
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
+from llama_index_instrumentation import get_dispatcher
 
 from jinaclip import JinaClip, Results, hosts
-from jinaclip.hosts import Task
+from jinaclip.hosts import Steps, Task, wait_for
 from llamaindex_jinaclip.entries import Entry
-from llamaindex_jinaclip.twins import Call
 
+Embed: TypeAlias = Callable[[list[Any]], Steps[Results]]
+"""A call of the core for items."""
 dispatcher = get_dispatcher(__name__)
 
 
-async def embed_entries(
-    call: Call,
-    model: BaseEmbedding,
-    clip: JinaClip,
-    entries: Sequence[Entry],
-    convert: Callable[[Any], Any],
-    vectors: dict[int, Embedding],
-    *,
-    show_progress: bool = False,
-) -> list[Embedding]:
+def embed_entries(
+    embed: Embed, model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry], vectors: dict[int, Embedding]
+) -> Steps[list[Embedding]]:
     """Embeds all entries in one call of the core, which makes the batches and sends several at once.
 
     Args:
-        call: whether to block, see `twins`.
+        embed: calls the core for the items of entries that no cache holds.
         model: whose events, cache and rate limiter these are.
         clip: its core object.
         entries: what to embed; without any, nothing happens.
-        convert: gives what the core takes for the item of an entry.
         vectors: filled, by index, so that whoever catches an error has what was made until then.
-        show_progress: draw a bar, whatever the option says.
 
     Raises:
         JinaClipError: an entry has no vector; `.index` and `.partial` count in `entries`.
@@ -47,38 +39,40 @@ async def embed_entries(
     if not entries:
         return []
     with events(model, entries, vectors):
-        vectors.update(await recall(call, model, clip, entries))
+        vectors.update((yield from recall(model, clip, entries)))
         places = [index for index in range(len(entries)) if index not in vectors]
         missing = [entries[index] for index in places]
         if missing:
-            await acquire(call, model, sum(entry.inputs for entry in missing))
+            yield from acquire(model, sum(entry.inputs for entry in missing))
             with moved_partial(places, vectors):
-                results = await embed_missing(call, clip, missing, convert, show_progress=show_progress)
+                results = yield from embed([entry.item for entry in missing])
             made = results.at(places)
-            vectors.update(rows_by_index(made))
-            await remember(call, model, clip, entries, rows_by_index(made))
+            rows = rows_by_index(made)
+            vectors.update(rows)
+            yield from remember(model, clip, entries, rows)
             made.unwrap()
     return [vectors[index] for index in range(len(entries))]
 
 
-async def embed_missing(
-    call: Call, clip: JinaClip, entries: Sequence[Entry], convert: Callable[[Any], Any], *, show_progress: bool
-) -> Results:
-    """What comes of entries that no cache holds: a query alone, as somebody waits for it, or many documents."""
-    if [entry.task for entry in entries] == ["query"]:
-        query: Results = await call(hosts.embed_query, hosts.aembed_query, clip, entries[0].item, convert)
-        return query
-    results: Results = await call(
-        hosts.embed,
-        hosts.aembed,
-        clip,
-        entries,
-        lambda entry: convert(entry.item),
-        name=lambda _, entry: entry.name,
-        strict=True,
-        show_progress=show_progress or None,
+def embed_query(clip: JinaClip, items: list[Any]) -> Steps[Results]:
+    """A call for a text to search with, the only item: somebody waits."""
+    return wait_for(hosts.embed_query, hosts.aembed_query, clip, items[0], kind="text")
+
+
+def embed_items(
+    clip: JinaClip,
+    items: list[Any],
+    convert: hosts.Convert | None = None,
+    *,
+    kind: hosts.Kind = "item",
+    name: hosts.Name | None = None,
+    show_progress: bool,
+) -> Steps[Results]:
+    """A call for several items, whose results are to be unwrapped; `show_progress` draws a bar, whatever the option."""
+    bar = show_progress or None
+    return wait_for(
+        hosts.embed, hosts.aembed, clip, items, convert, kind=kind, name=name, strict=True, show_progress=bar
     )
-    return results
 
 
 @contextmanager
@@ -87,11 +81,16 @@ def moved_partial(places: Sequence[int], vectors: dict[int, Embedding]) -> Itera
     try:
         yield
     except BaseException as error:
-        partial = getattr(error, "partial", None)
-        if isinstance(partial, Results):
-            error.partial = partial.at(places)  # type: ignore[attr-defined]
-            vectors.update(rows_by_index(partial.at(places)))
+        move_partial(error, places, vectors)
         raise
+
+
+def move_partial(error: Any, places: Sequence[int], vectors: dict[int, Embedding]) -> None:
+    """Numbers the `.partial` of an exception anew, if it has one; any class of exception may be given one."""
+    partial = getattr(error, "partial", None)
+    if isinstance(partial, Results):
+        error.partial = partial.at(places)
+        vectors.update(rows_by_index(error.partial))
 
 
 def rows_by_index(results: Results) -> dict[int, Embedding]:
@@ -127,7 +126,7 @@ def list_vectors(entries: Sequence[Entry], vectors: Mapping[int, Embedding]) -> 
 # -- the cache of text vectors
 
 
-async def recall(call: Call, model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry]) -> dict[int, Embedding]:
+def recall(model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry]) -> Steps[dict[int, Embedding]]:
     """The vectors that `embeddings_cache` has, by index."""
     cache, found = model.embeddings_cache, dict[int, Embedding]()
     if cache is None:
@@ -135,15 +134,15 @@ async def recall(call: Call, model: BaseEmbedding, clip: JinaClip, entries: Sequ
     names = collections(clip)
     for index, entry in enumerate(entries):
         if entry.key is not None:
-            held = await call(cache.get, cache.aget, key=entry.key, collection=names[entry.task])
+            held = yield from wait_for(cache.get, cache.aget, key=entry.key, collection=names[entry.task])
             if held:
                 found[index] = next(iter(held.values()))
     return found
 
 
-async def remember(
-    call: Call, model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry], vectors: Mapping[int, Embedding]
-) -> None:
+def remember(
+    model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry], vectors: Mapping[int, Embedding]
+) -> Steps[None]:
     """Puts vectors of texts into `embeddings_cache`."""
     cache = model.embeddings_cache
     if cache is None:
@@ -153,7 +152,7 @@ async def remember(
         entry = entries[index]
         if entry.key is not None:
             value = {str(uuid.uuid4()): vector}
-            await call(cache.put, cache.aput, key=entry.key, val=value, collection=names[entry.task])
+            yield from wait_for(cache.put, cache.aput, key=entry.key, val=value, collection=names[entry.task])
 
 
 def collections(clip: JinaClip) -> dict[Task, str]:
@@ -169,9 +168,9 @@ def collections(clip: JinaClip) -> dict[Task, str]:
 # -- the rate limiter
 
 
-async def acquire(call: Call, model: BaseEmbedding, inputs: int) -> None:
+def acquire(model: BaseEmbedding, inputs: int) -> Steps[None]:
     """Waits for a permit of `rate_limiter` for every `embed_batch_size` of so many texts and images."""
     limiter = model.rate_limiter
     if limiter is not None:
         for _ in range(0, inputs, model.embed_batch_size):
-            await call(limiter.acquire, limiter.async_acquire)
+            yield from wait_for(limiter.acquire, limiter.async_acquire)

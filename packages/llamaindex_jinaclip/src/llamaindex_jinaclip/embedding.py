@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, WithJsonSchema, field_validator
-from llama_index.core.embeddings import MultiModalEmbedding
+from llama_index.core.bridge.pydantic import Field, SecretStr, WithJsonSchema, field_validator
 from llama_index.core.schema import BaseNode
 
-from jinaclip import ConfigError, ImagePolicy, JinaClip
+from jinaclip import ImagePolicy
 from jinaclip.hosts import (
     MAX_BATCH,
     Backend,
@@ -21,14 +18,18 @@ from jinaclip.hosts import (
     Headers,
     ImageLike,
     ImageResize,
+    Steps,
     TransportFactory,
     UrlMode,
+    arun_steps,
+    run_steps,
+    wait_for_thread,
 )
-from llamaindex_jinaclip.calls import embed_entries
+from llamaindex_jinaclip.calls import embed_entries, embed_items, embed_query
 from llamaindex_jinaclip.entries import Entry, as_sequence, image_entry, text_entry
-from llamaindex_jinaclip.nodes import node_entry, place_vectors, read_node
-from llamaindex_jinaclip.options import OPTIONS, Dump, clip_fields, config_errors, open_clip, wrap_secrets
-from llamaindex_jinaclip.twins import Call, call_async, call_sync, run, work
+from llamaindex_jinaclip.holder import ClipHolder
+from llamaindex_jinaclip.nodes import name_node, node_entry, place_vectors, read_node
+from llamaindex_jinaclip.options import Dump
 
 T = TypeVar("T")
 Vectors = list[Embedding]
@@ -37,12 +38,9 @@ HEADERS_SCHEMA = WithJsonSchema(
 )
 PAYLOAD = ("backend", "dimensions", "normalized", "image_resize", "fusion_weight")
 """Fields that say something about the vectors and can hold no secret."""
-SERVICES = ("callback_manager", "rate_limiter", "embeddings_cache")
-"""Fields of LlamaIndex's that hold no setting, but something that is used."""
-logger = logging.getLogger("jinaclip")
 
 
-class JinaClipEmbedding(MultiModalEmbedding):
+class JinaClipEmbedding(ClipHolder):
     """Texts, images and nodes as vectors of jina-clip-v1 or jina-clip-v2: lists of d floats, by default of length 1.
 
     Takes the options of `jinaclip.hosts.EmbedderConfig` under the same names, except that LlamaIndex's own words win:
@@ -64,8 +62,6 @@ class JinaClipEmbedding(MultiModalEmbedding):
         ConfigError: an option is wrong or unknown.
         MissingDependencyError: `backend="local"` without `jinaclip[local]`.
     """
-
-    model_config = ConfigDict(validate_assignment=True)
 
     model_name: str = EmbedderConfig.model
     backend: Backend = EmbedderConfig.backend
@@ -108,43 +104,12 @@ class JinaClipEmbedding(MultiModalEmbedding):
     num_workers: int | None = Field(default=None, ge=0)
     """LlamaIndex's; changes nothing here, where `max_concurrency` bounds the requests in flight."""
 
-    _clip: JinaClip = PrivateAttr()
-    if not TYPE_CHECKING:  # type checkers take the signature from the fields
-
-        def __init__(self, **options: Any) -> None:
-            options = wrap_secrets(options)
-            options.pop("class_name", None)  # from a dump inside another's
-            own = {name: options.pop(name) for name in type(self).model_fields if name in options.keys() - OPTIONS}
-            clip = open_clip(options)
-            with config_errors():
-                super().__init__(**own, **clip_fields(clip))
-            self._clip = clip
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        clip = self._open_with(name, value) if name in OPTIONS else None
-        with config_errors():
-            super().__setattr__(name, clip_fields(clip)[name] if clip else value)
-        if clip is not None:
-            self._clip = clip  # the connections of the one before close when nobody holds it any more
-
-    def _open_with(self, name: str, value: Any) -> JinaClip:
-        """A core object with one option changed."""
-        clip = open_clip(wrap_secrets({**{option: getattr(self, option) for option in OPTIONS}, name: value}))
-        if self.token_budget is not None and self._clip.usage.tokens and name != "token_budget":
-            raise ConfigError(f"{name} cannot be set while part of token_budget is spent; set token_budget anew first")
-        return clip
-
-    @property
-    def clip(self) -> JinaClip:
-        """The core object: `clip.usage`, `clip.space`, `clip.self_test()`, `clip.close()`."""
-        return self._clip
-
     @field_validator("headers", mode="plain")
     @classmethod
     def _wrap_headers(cls, headers: Any) -> Headers | None:
         return Headers.wrap(headers)
 
-    # -- dumps, pickles and copies
+    # -- dumps
 
     @classmethod
     def class_name(cls) -> str:
@@ -166,30 +131,6 @@ class JinaClipEmbedding(MultiModalEmbedding):
     def _identify(self) -> str:
         return f"{self.class_name()} {self._clip.space} truncate={self.truncate} fusion_weight={self.fusion_weight}"
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields, with key and headers where they were given; LlamaIndex's services only if they can be pickled."""
-        state = {name: getattr(self, name) for name in type(self).model_fields}
-        headers = {name: SecretStr(value) for name, value in self._clip.config.extra_headers.reveal().items()}
-        for name in SERVICES:
-            if not is_picklable(state[name]):
-                logger.warning("%s cannot be pickled and stays behind in this process", name)
-                del state[name]
-        return {**state, "headers": headers or None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        shared = (self._clip, self.transport, *(getattr(self, name) for name in SERVICES))  # one budget, one store
-        return super().__deepcopy__({**(memo or {}), **{id(service): service for service in shared}})
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, with some fields changed."""
-        copied = super().model_copy(deep=deep)
-        for name, value in (update or {}).items():
-            setattr(copied, name, value)
-        return copied
-
     # -- texts
 
     def get_query_embedding(self, query: str) -> Embedding:
@@ -199,19 +140,19 @@ class JinaClipEmbedding(MultiModalEmbedding):
             InputError: it cannot be embedded.
             JinaClipError: the backend failed.
         """
-        return run(self._embed_query(call_sync, query))
+        return run_steps(self._embed_query(query))
 
     async def aget_query_embedding(self, query: str) -> Embedding:
         """`get_query_embedding` without blocking the event loop."""
-        return await self._embed_query(call_async, query)
+        return await arun_steps(self._embed_query(query))
 
     def get_text_embedding(self, text: str) -> Embedding:
         """A text as a vector. Raises as `get_query_embedding`."""
-        return run(self._embed_texts(call_sync, [text]))[0]
+        return run_steps(self._embed_texts([text]))[0]
 
     async def aget_text_embedding(self, text: str) -> Embedding:
         """`get_text_embedding` without blocking the event loop."""
-        return (await self._embed_texts(call_async, [text]))[0]
+        return (await arun_steps(self._embed_texts([text])))[0]
 
     def get_text_embedding_batch(self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any) -> Vectors:
         """Texts as vectors in their order.
@@ -225,13 +166,13 @@ class JinaClipEmbedding(MultiModalEmbedding):
             InputError: a text cannot be embedded; `.index` says which. Nothing is sent if that is known beforehand.
             JinaClipError: the backend failed. `.partial`, a `jinaclip.Results`, has the vectors of the others.
         """
-        return run(self._embed_texts(call_sync, texts, show_progress=show_progress))
+        return run_steps(self._embed_texts(texts, show_progress=show_progress))
 
     async def aget_text_embedding_batch(
         self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
     ) -> Vectors:
         """`get_text_embedding_batch` without blocking the event loop."""
-        return await self._embed_texts(call_async, texts, show_progress=show_progress)
+        return await arun_steps(self._embed_texts(texts, show_progress=show_progress))
 
     # -- images
 
@@ -242,21 +183,21 @@ class JinaClipEmbedding(MultiModalEmbedding):
             InputError: it cannot be opened, or `image_policy` does not allow it.
             JinaClipError: the backend failed.
         """
-        return run(self._embed_images(call_sync, [img_file_path]))[0]
+        return run_steps(self._embed_images([img_file_path]))[0]
 
     async def aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
         """`get_image_embedding` without blocking the event loop."""
-        return (await self._embed_images(call_async, [img_file_path]))[0]
+        return (await arun_steps(self._embed_images([img_file_path])))[0]
 
     def get_image_embedding_batch(self, img_file_paths: Iterable[ImageLike], show_progress: bool = False) -> Vectors:
         """Images as vectors in their order; for arguments and errors see `get_text_embedding_batch`."""
-        return run(self._embed_images(call_sync, img_file_paths, show_progress=show_progress))
+        return run_steps(self._embed_images(img_file_paths, show_progress=show_progress))
 
     async def aget_image_embedding_batch(
         self, img_file_paths: Iterable[ImageLike], show_progress: bool = False
     ) -> Vectors:
         """`get_image_embedding_batch` without blocking the event loop."""
-        return await self._embed_images(call_async, img_file_paths, show_progress=show_progress)
+        return await arun_steps(self._embed_images(img_file_paths, show_progress=show_progress))
 
     # -- nodes
 
@@ -281,36 +222,35 @@ class JinaClipEmbedding(MultiModalEmbedding):
                 `.index` says which, and the message names its id.
             JinaClipError: the backend failed. `.partial`, a `jinaclip.Results`, says what came of each node.
         """
-        return run(self._embed_nodes(call_sync, nodes, show_progress=show_progress))
+        return run_steps(self._embed_nodes(nodes, show_progress=show_progress))
 
     async def acall(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
-        return await self._embed_nodes(call_async, nodes, show_progress=show_progress)
+        return await arun_steps(self._embed_nodes(nodes, show_progress=show_progress))
 
     # -- the same for sync and async
 
-    async def _embed_query(self, call: Call, query: str) -> Embedding:
-        entries = [text_entry(query, "query")]
-        return (await embed_entries(call, self, self._clip, entries, self._clip.reader().text, {}))[0]
+    def _embed_query(self, query: str) -> Steps[Embedding]:
+        embed = partial(embed_query, self._clip)
+        return (yield from embed_entries(embed, self, self._clip, [text_entry(query, "query")], {}))[0]
 
-    async def _embed_texts(self, call: Call, texts: Iterable[str], *, show_progress: bool = False) -> Vectors:
-        entries = [text_entry(text) for text in await list_items(call, texts, "text")]
-        read = self._clip.reader().text
-        return await embed_entries(call, self, self._clip, entries, read, {}, show_progress=show_progress)
+    def _embed_texts(self, texts: Iterable[str], *, show_progress: bool = False) -> Steps[Vectors]:
+        listed = yield from list_items(texts, "text")
+        embed = partial(embed_items, self._clip, kind="text", show_progress=show_progress)
+        return (yield from embed_entries(embed, self, self._clip, [text_entry(text) for text in listed], {}))
 
-    async def _embed_images(self, call: Call, images: Iterable[ImageLike], *, show_progress: bool = False) -> Vectors:
-        entries = [image_entry(image) for image in await list_items(call, images, "image")]
-        read = self._clip.resolve_image
-        return await embed_entries(call, self, self._clip, entries, read, {}, show_progress=show_progress)
+    def _embed_images(self, images: Iterable[ImageLike], *, show_progress: bool = False) -> Steps[Vectors]:
+        listed = yield from list_items(images, "image")
+        embed = partial(embed_items, self._clip, kind="image", show_progress=show_progress)
+        return (yield from embed_entries(embed, self, self._clip, [image_entry(image) for image in listed], {}))
 
-    async def _embed_nodes(
-        self, call: Call, nodes: Iterable[BaseNode], *, show_progress: bool = False
-    ) -> Sequence[BaseNode]:
-        listed, entries = await work(call, self._read_nodes, nodes)
+    def _embed_nodes(self, nodes: Iterable[BaseNode], *, show_progress: bool = False) -> Steps[Sequence[BaseNode]]:
+        listed, entries = yield from wait_for_thread(self._read_nodes, nodes)
         read = partial(read_node, weight=self.fusion_weight, clip=self._clip)
+        embed = partial(embed_items, self._clip, convert=read, name=name_node, show_progress=show_progress)
         vectors: dict[int, Embedding] = {}
         try:
-            await embed_entries(call, self, self._clip, entries, read, vectors, show_progress=show_progress)
+            yield from embed_entries(embed, self, self._clip, entries, vectors)
         finally:
             place_vectors(entries, vectors)
         return listed
@@ -319,7 +259,8 @@ class JinaClipEmbedding(MultiModalEmbedding):
         listed = as_sequence(nodes, "node")
         return listed, [node_entry(node, self.fusion_weight) for node in listed]
 
-    # -- what LlamaIndex's classes want of an embedding: the core alone, without events, cache and limiter
+    # -- the core alone, without events, cache and limiter: abstract in LlamaIndex's classes, or called by others of its
+    # classes, which else would block the event loop (_aget_text_embedding) or send a request for each text
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return self._clip.embed_query(query).tolist()
@@ -331,13 +272,10 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return self._get_text_embeddings([text])[0]
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return (await self._aget_text_embeddings([text]))[0]
+        return (await self._clip.aembed_documents([text]))[0].tolist()
 
     def _get_text_embeddings(self, texts: list[str]) -> Vectors:
         return self._clip.embed_documents(texts).tolist()
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> Vectors:
-        return (await self._clip.aembed_documents(texts)).tolist()
 
     def _get_image_embedding(self, img_file_path: ImageLike) -> Embedding:
         return self._clip.embed_image(img_file_path).tolist()
@@ -345,24 +283,9 @@ class JinaClipEmbedding(MultiModalEmbedding):
     async def _aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
         return (await self._clip.aembed_image(img_file_path)).tolist()
 
-    def _get_image_embeddings(self, img_file_paths: Sequence[ImageLike]) -> Vectors:
-        return self._clip.embed_images(img_file_paths).tolist()
 
-    async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageLike]) -> Vectors:
-        return (await self._clip.aembed_images(img_file_paths)).tolist()
-
-
-async def list_items(call: Call, items: Iterable[T], kind: str) -> Sequence[T]:
+def list_items(items: Iterable[T], kind: str) -> Steps[Sequence[T]]:
     """The items; an iterator, which may take a while, is read in a thread for an async method. Raises InputError."""
     if isinstance(items, Sequence):
         return as_sequence(items, kind)
-    return await work(call, as_sequence, items, kind)
-
-
-def is_picklable(value: Any) -> bool:
-    """Whether a pickle can be made of it."""
-    try:
-        pickle.dumps(value)
-    except Exception:  # noqa: BLE001  objects of others raise what they like
-        return False
-    return True
+    return (yield from wait_for_thread(as_sequence, items, kind))

@@ -24,7 +24,6 @@ class Entry:
 
     Attributes:
         item: the text, image or node.
-        name: what error messages call it; "text" and "image" get their index from the core.
         chunk: what events say of it: the text, or where the image is; never an image's bytes or a secret.
         key: the text under which `embeddings_cache` keeps its vector; None if it is not cached.
         inputs: how many texts and images are embedded for it.
@@ -32,7 +31,6 @@ class Entry:
     """
 
     item: Any
-    name: str
     chunk: str
     key: str | None = None
     inputs: int = 1
@@ -42,14 +40,14 @@ class Entry:
 def text_entry(text: Any, task: Task = "document") -> Entry:
     """An entry for a text, or for what should have been one."""
     if not isinstance(text, str):
-        return Entry(text, "text", "")
+        return Entry(text, "")
     words = str.__str__(text)  # the text itself, whatever an enum, say, prints
-    return Entry(text, "text", words, words, task=task)
+    return Entry(text, words, words, task=task)
 
 
 def image_entry(image: Any) -> Entry:
     """An entry for an image in any form."""
-    return Entry(image, "image", image_name(image))
+    return Entry(image, image_name(image))
 
 
 def image_name(image: Any) -> str:

@@ -55,12 +55,16 @@ def takes_image(node: BaseNode, weight: float) -> bool:
     return image_source(node) is not None and not (weight == 1 and has_words(node))
 
 
+def name_node(_: int, node: BaseNode) -> str:
+    """What error messages call a node."""
+    return f"node {node.node_id}"
+
+
 def node_entry(node: BaseNode, weight: float) -> Entry:
     """An entry for a node."""
     text, with_image = text_of(node, weight), takes_image(node, weight)
     return Entry(
         item=node,
-        name=f"node {node.node_id}",
         chunk="\n".join(part for part in (text, image_place(node) if with_image else None) if part),
         key=None if with_image else text,
         inputs=(text is not None) + with_image,

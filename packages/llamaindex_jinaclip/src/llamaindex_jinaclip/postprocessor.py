@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # not said to be public
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
+from llama_index_instrumentation import get_dispatcher
 
 from jinaclip import Image, InputError
+from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.retrieval import Diversifier
 from llamaindex_jinaclip.calls import acquire
 from llamaindex_jinaclip.embedding import JinaClipEmbedding
 from llamaindex_jinaclip.nodes import image_of
 from llamaindex_jinaclip.options import config_errors
-from llamaindex_jinaclip.twins import Call, call_async, call_sync, run, work
 
 dispatcher = get_dispatcher(__name__)
 Nodes = list[NodeWithScore]
@@ -66,29 +66,28 @@ class JinaClipDiversifier(BaseNodePostprocessor):
         return Diversifier(self.top_n, self.clusters, self.method, self.lambda_mult, self.seed)
 
     def _postprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
-        return run(self._choose(call_sync, nodes, query_bundle))
+        return run_steps(self._choose(nodes, query_bundle))
 
     async def _apostprocess_nodes(self, nodes: Nodes, query_bundle: QueryBundle | None = None) -> Nodes:
-        return await self._choose(call_async, nodes, query_bundle)
+        return await arun_steps(self._choose(nodes, query_bundle))
 
-    async def _choose(self, call: Call, nodes: Nodes, query: QueryBundle | None) -> Nodes:
+    def _choose(self, nodes: Nodes, query: QueryBundle | None) -> Steps[Nodes]:
         """The results to show, in order, with LlamaIndex's events before and after."""
         top_n = len(nodes) if self.top_n is None else self.top_n
         name = self.embed_model.model_name
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=name))
-        chosen = [nodes[place] for place in await self._order(call, nodes)]
+        order = yield from self._order(nodes)
+        chosen = [nodes[place] for place in order]
         dispatcher.event(ReRankEndEvent(nodes=chosen))
         return chosen
 
-    async def _order(self, call: Call, nodes: Nodes) -> list[int]:
+    def _order(self, nodes: Nodes) -> Steps[list[int]]:
         """Indices of the results to show. Takes the rate limiter's permits for the images that have to be embedded."""
-        vectors, images, scores = await work(call, parts_of, nodes)
+        vectors, images, scores = yield from wait_for_thread(parts_of, nodes)
         missing = sum(vector is None and image is not None for vector, image in zip(vectors, images, strict=True))
-        await acquire(call, self.embed_model, missing)
-        diversifier = self._diversifier()
-        clip = self.embed_model.clip
-        order: list[int] = await call(diversifier.order, diversifier.aorder, clip, vectors, images, scores)
-        return order
+        yield from acquire(self.embed_model, missing)
+        diversifier, clip = self._diversifier(), self.embed_model.clip
+        return (yield from wait_for(diversifier.order, diversifier.aorder, clip, vectors, images, scores))
 
 
 def parts_of(nodes: Nodes) -> tuple[list[Any], list[Image | str | None], list[float] | None]:

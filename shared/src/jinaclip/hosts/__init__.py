@@ -5,7 +5,7 @@ between is here: one call for any list, errors under the host's own index and na
 for what a host has as a sync and as an async method.
 """
 
-from jinaclip.call.request import Task
+from jinaclip.call.request import Name, Task
 from jinaclip.config import (
     API_URL,
     MAX_BATCH,
@@ -18,7 +18,7 @@ from jinaclip.config import (
     configured,
     hide_key,
 )
-from jinaclip.hosts.embedding import aembed, aembed_query, embed, embed_query
+from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.inputs import ImageLike, is_data_uri, remove_images
 from jinaclip.process import run_in_thread
@@ -31,12 +31,15 @@ __all__ = [
     "MAX_BATCH",
     "SPECS",
     "Backend",
+    "Convert",
     "EmbedderConfig",
     "Headers",
     "ImageLike",
     "ImagePolicy",
     "ImageResize",
+    "Kind",
     "ModelSpec",
+    "Name",
     "Secret",
     "Steps",
     "Task",

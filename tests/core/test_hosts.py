@@ -1,0 +1,101 @@
+"""What adapters call: how a host's items are read, and where."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from jinaclip import Image, InputError, hosts
+
+
+class Word(str):
+    """A text that remembers which threads read it."""
+
+    __slots__ = ("threads",)
+
+    def __new__(cls, text):
+        word = super().__new__(cls, text)
+        word.threads = set()
+        return word
+
+    def strip(self, *chars):
+        self.threads.add(threading.current_thread())
+        return super().strip(*chars)
+
+
+class Place(os.PathLike):
+    """A path that remembers which threads asked for it."""
+
+    def __init__(self, path):
+        self.path, self.threads = path, set()
+
+    def __fspath__(self):
+        self.threads.add(threading.current_thread())
+        return self.path
+
+
+@pytest.fixture
+def picture(tmp_path, monkeypatch):
+    """The name of a picture in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Pillow.fromarray(np.zeros((4, 4, 3), np.uint8)).save("a.png")
+    return "a.png"
+
+
+@pytest.mark.parametrize("call", ["several", "query", "query of a kind"])
+async def test_texts_as_they_stand_need_no_thread(clip, call):
+    """One for each of a thousand calls at once would cost more than the reading."""
+    one, text = clip(), Word("red")
+    if call == "several":
+        results = await hosts.aembed(one, [text], kind="text")
+    else:
+        results = await hosts.aembed_query(one, text, **({"kind": "text"} if call == "query of a kind" else {}))
+    assert results.ok.all()
+    assert text.threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("call", ["several", "query", "converted"])
+async def test_what_may_look_at_a_file_runs_in_a_thread(clip, picture, call):
+    """Paths, and whatever an adapter's `convert` does, of a str too: it may be a path."""
+    one, place, name, threads = clip(), Place(picture), Word(picture), set()
+
+    def convert(item):
+        threads.add(threading.current_thread())
+        return Image.from_path(item)
+
+    if call == "several":
+        results = await hosts.aembed(one, [place], kind="image")
+    elif call == "query":
+        results = await hosts.aembed_query(one, place)
+    else:
+        results = await hosts.aembed_query(one, name, convert)
+    assert results.ok.all()
+    assert (threads | place.threads).isdisjoint({threading.current_thread()})
+    assert threads | place.threads
+
+
+@pytest.mark.parametrize("query", [False, True])
+async def test_the_kind_says_what_a_str_is(clip, server, picture, query):
+    """As one of several texts it is a text, as one of several images the path of one; sync and async alike."""
+    one = clip()
+
+    async def embed(item, kind):
+        if query:
+            found = hosts.embed_query(one, item, kind=kind), await hosts.aembed_query(one, item, kind=kind)
+        else:
+            found = hosts.embed(one, [item], kind=kind), await hosts.aembed(one, [item], kind=kind)
+        assert np.array_equal(*(results.vectors for results in found), equal_nan=True)
+        return found[1]
+
+    text, image = await embed(picture, "text"), await embed(picture, "image")
+    assert (server.ledger()["texts"], server.ledger()["images"]) == (2, 2)
+    assert not np.array_equal(text.vectors, image.vectors)
+    refused = await embed(Path(picture), "text")
+    with pytest.raises(InputError, match=r"text( 0)?: must be a str"):
+        refused.unwrap()
+    assert server.ledger()["texts"] == 2
