@@ -259,7 +259,7 @@ def test_what_others_share_goes_on(clip, server):
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_deadline_ends_a_call_whose_image_is_still_prepared(clip, server, monkeypatch, way):
     go = threading.Event()
-    monkeypatch.setattr("jinaclip.images.upload", lambda *_, **__: go.wait(60))
+    monkeypatch.setattr("jinaclip.images.open_tile", lambda *_, **__: go.wait(60))
     one = clip(deadline=0.3)
     since = time.monotonic()
     results = one.embed([png()]) if way == "sync" else asyncio.run(one.aembed([png()]))

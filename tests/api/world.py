@@ -23,7 +23,7 @@ from jinaclip.backends.api.route import Endpoint, Route
 from jinaclip.backends.api.steps import Failure, Reply
 from jinaclip.backends.api.wires import jina as wire
 from jinaclip.call.call import Call
-from jinaclip.call.request import read_many, read_one
+from jinaclip.call.request import draft_many, draft_one
 from jinaclip.call.usage import CallMeter, Meter
 from jinaclip.config import EmbedderConfig
 from jinaclip.inputs import as_text
@@ -152,9 +152,9 @@ class World:
         """A call that has handed in nothing yet. `user` is the object that makes it."""
         config = self.config.replace(**options)
         if query:
-            request = read_one(texts[0], as_text, "text", "query", urgent=True)
+            request = draft_one(texts[0], as_text, "text", "query", urgent=True).request()
         else:
-            request = read_many(texts, as_text, "text", urgent=urgent)
+            request = draft_many(texts, as_text, "text", urgent=urgent).request()
         call = Call(request, WIDTH, CallMeter(meter or self.meter), deadline=config.deadline)
         consumer = Consumer(call, config, clock=self.loop.time)
         self.hub.join(consumer, self.endpoint, self.limits, self.users[user], None)

@@ -291,16 +291,6 @@ def test_size_reads_the_head_of_a_large_file_only(tmp_path, monkeypatch):
     assert size(Image.from_path(path), POLICY) == (1500, 1600)
 
 
-def test_a_snapshot_copies_what_its_owner_can_change_and_decodes_nothing():
-    unread = PIL.Image.open(BytesIO(encoded(colours(), "PNG")))
-    assert Image.from_pil(unread).snapshot().source is unread
-    unread.load()
-    assert Image.from_pil(unread).snapshot().source is not unread
-    unread.close()
-    with pytest.raises(InputError, match="PIL image cannot be read"):
-        Image.from_pil(unread).snapshot()
-
-
 def test_an_upload_shows_no_bytes_in_its_repr():
     assert repr(Upload(b"secret", 1, 2)) == "Upload(6 bytes, 1 x 2)"
 

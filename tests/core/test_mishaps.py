@@ -49,20 +49,20 @@ def test_threads_may_embed_one_unread_picture_at_once(clip):
 async def test_unread_pictures_are_not_decoded_before_they_are_needed(clip):
     pictures = [lazy_picture(seed) for seed in range(3)]
     assert all(picture.tile for picture in pictures)
-    from jinaclip.call.request import Reader, read_many
+    from jinaclip.call.request import Reader, draft_many
 
-    planned = read_many(pictures, Reader(ImagePolicy(), snapshot=True).image, "image")
+    planned = draft_many(pictures, Reader(ImagePolicy()).image, "image").request()
     assert all(picture.tile for picture in pictures)
     assert planned.total == 3
 
 
-async def test_a_broken_picture_of_an_async_list_is_named(clip):
+async def test_a_closed_picture_of_a_list_is_named_before_anything_is_sent(clip, server, run):
     broken = lazy_picture(1)
     broken.fp.close()
-    with pytest.raises(InputError, match="image 1") as caught:
-        await clip().aembed_images([lazy_picture(0), broken, lazy_picture(2)])
+    with pytest.raises(InputError, match="image 1.*closed") as caught:
+        await run(clip(), "embed_images", [lazy_picture(0), broken, lazy_picture(2)])
     assert caught.value.index == 1
-    assert caught.value.partial.successes()[0].tolist() == [0, 2]
+    assert server.ledger()["requests"] == 0
 
 
 class Colour(str, enum.Enum):  # noqa: UP042  as people write it

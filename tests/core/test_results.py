@@ -12,7 +12,7 @@ from PIL import Image
 
 from jinaclip import ImagePolicy, InputError, ItemFailure, JinaClip, Pair, Results, Usage, errors, fuse, truncate
 from jinaclip.call.call import Call
-from jinaclip.call.request import Reader, read_many
+from jinaclip.call.request import Reader, draft_many
 from jinaclip.call.usage import CallMeter, Meter
 from jinaclip.errors import AuthenticationError, DeadlineError, ItemError, NotSentError, ServerError
 from jinaclip.inputs import Text
@@ -309,7 +309,7 @@ async def test_a_call_that_stops_between_the_halves_of_a_pair_keeps_its_results(
 
 def test_a_call_that_was_concluded_gives_out_nothing_more():
     """Threads may still read and send for a caller that has left with what there was."""
-    request = read_many(iter(["one", "two", Pair("three", PIXELS)]), Reader(ImagePolicy()).item, "item")
+    request = draft_many(iter(["one", "two", Pair("three", PIXELS)]), Reader(ImagePolicy()).item, "item").request()
     call = Call(request, 3, CallMeter(Meter()))
     inputs = call.inputs()
     assert next(inputs)[0] == 0

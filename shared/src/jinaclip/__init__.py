@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jinaclip.call.pool import configure
     from jinaclip.call.results import ItemFailure, Results
     from jinaclip.call.usage import Usage
     from jinaclip.clip import JinaClip
@@ -44,11 +45,13 @@ __all__ = [
     "Pair",
     "Results",
     "Usage",
+    "configure",
     "fuse",
     "truncate",
 ]
 
 _HOMES = {
+    "call.pool": ("configure",),
     "call.results": ("ItemFailure", "Results"),
     "call.usage": ("Usage",),
     "clip": ("JinaClip",),

@@ -3,28 +3,64 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from functools import partial
-from typing import Any, Self
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 
 from jinaclip.backends.base import Backend
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import Estimate, image_tokens
-from jinaclip.call.request import Reader, Request, Task, read_many, read_one
-from jinaclip.call.results import ItemFailure, Results
+from jinaclip.call.request import Draft, Held, Reader, Request, Task, draft_many, draft_one, read_now, read_soon
+from jinaclip.call.results import ItemFailure, Results, without_frames
 from jinaclip.call.usage import CallMeter, Meter, Usage
 from jinaclip.config import EmbedderConfig, configured
-from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
-from jinaclip.inputs import Image, ImageLike, Pair, Text, iterate
-from jinaclip.process import check_not_ending, run_in_thread
+from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError, NotSentError
+from jinaclip.inputs import Image, ImageLike, Pair, Text, is_held, iterate
+from jinaclip.process import check_not_ending, mark_coroutine_function, run_apart, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
 from jinaclip.space import name_fingerprint, name_space
 from jinaclip.specs import ModelSpec, find_spec
 from jinaclip.vectors import Vectors, check_weight
 
 TASKS = ("document", "query")
+J = TypeVar("J")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def without_arguments(method: Callable[Concatenate[J, P], R]) -> Callable[Concatenate[J, P], R]:
+    """Errors of ours that leave the method keep none of its arguments alive: a caller may keep many, images are large.
+
+    They would be in the frames of the traceback, and nobody needs those: the message says what is wrong.
+    """
+
+    @wraps(method)
+    def call(self: J, /, *args: P.args, **options: P.kwargs) -> R:
+        try:
+            return method(self, *args, **options)
+        except JinaClipError as error:
+            problem = without_frames(error)
+        del args, options
+        try:
+            raise problem
+        finally:
+            del problem  # the error holds this frame: a cycle
+
+    return call
+
+
+async def await_without_arguments(coroutine: Coroutine[Any, Any, R]) -> R:
+    """What a coroutine gives; as `without_arguments` for errors of ours."""
+    try:
+        return await coroutine
+    except JinaClipError as error:
+        problem = without_frames(error)
+    try:
+        raise problem
+    finally:
+        del problem
 
 
 class JinaClip:
@@ -101,13 +137,15 @@ class JinaClip:
 
     # -- embed, with outcomes as values
 
+    @without_arguments
     def embed(self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document") -> Results:
         """Texts, images and pairs of both, mixed and in order; an item that fails costs only its own row.
 
         Args:
             items: a str is a text, never a path or an address; an image is whatever else `embed_image` takes, such as
-                a Path, bytes, an array or a `jinaclip.Image`; a `Pair` is a text and an image fused. A generator is
-                read as it is needed.
+                a Path, bytes, an array or a `jinaclip.Image`; a `Pair` is a text and an image fused. Those of a list
+                are taken as they are at the call: arrays, buffers and PIL images are copied. A generator is read as
+                it is needed, and each of its items taken as it is when it is given; large sets belong there.
             task: "document" or "query", for texts; images and pairs are the same for both.
 
         Returns:
@@ -121,11 +159,14 @@ class JinaClip:
             BudgetError: a list would exceed `token_budget`; nothing was sent.
             Exception: whatever the caller's own iterator raises; its `.partial` holds the results.
         """
-        return self.run(self._read_items(items, task, snapshot=False))
+        return self.run(read_now(self._draft_items(items, task)))
 
-    async def aembed(self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document") -> Results:
-        """`embed` without blocking the event loop."""
-        return await self.arun(await run_in_thread(self._read_items, items, task, snapshot=True))
+    @mark_coroutine_function
+    def aembed(
+        self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document"
+    ) -> Coroutine[Any, Any, Results]:
+        """`embed` without blocking the event loop. Items are taken at the call, before anything is awaited."""
+        return await_without_arguments(self._aembed(self._draft_items(items, task), strict=False))
 
     def run(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
         """Embeds what a request asks for; see `jinaclip.hosts`, for authors of adapters.
@@ -157,25 +198,26 @@ class JinaClip:
                 await self._backend.aembed(call)
         return call.conclude()
 
-    def _read_items(self, items: Iterable[Any], task: Task, *, snapshot: bool) -> Request:
+    def _draft_items(self, items: Iterable[Any], task: Task) -> Draft:
         if task not in TASKS:
             raise ConfigError(f"task={task!r} must be 'document' or 'query'")
-        return read_many(items, self.reader(snapshot=snapshot).item, "item", task)
+        return draft_many(items, self.reader(early=is_held(items)).item, "item", task)
 
-    def reader(self, *, snapshot: bool = False) -> Reader:
-        """What reads items under this object's image policy; for authors of adapters."""
-        return Reader(self.config.image_policy, snapshot=snapshot)
+    def reader(self, *, early: bool = True) -> Reader:
+        """What reads items under this object's image policy; for authors of adapters. See `Reader` for `early`."""
+        return Reader(self.config.image_policy, early=early)
 
     def _call(self, request: Request, show_progress: bool | None) -> Call:
         check_not_ending()
         if self.config.token_budget is not None and request.total is not None:
-            self.check_budget(sum(self._costs(request)[0]))
+            self.check_budget(sum(run_apart(self._costs, request)[0]))
         progress = self.config.show_progress if show_progress is None else show_progress
         meter = CallMeter(self._meter)
         return Call(request, self.dimensions, meter, deadline=self.config.deadline, progress=progress)
 
     # -- embed, or raise
 
+    @without_arguments
     def embed_query(self, text: str) -> Vectors:
         """A query as a vector, float32 of shape (d,). On v2 the model's instruction for queries goes before it.
 
@@ -183,23 +225,27 @@ class JinaClip:
             InputError: the text is no str, blank, or too long.
             JinaClipError: the backend failed, or `deadline` (here 30 s by default) passed; see `jinaclip.errors`.
         """
-        return self._embed(read_one(text, self.reader().text, "text", "query", urgent=True))[0]
+        return self._embed(draft_one(text, self.reader().text, "text", "query", urgent=True))[0]
 
-    async def aembed_query(self, text: str) -> Vectors:
+    @mark_coroutine_function
+    def aembed_query(self, text: str) -> Coroutine[Any, Any, Vectors]:
         """`embed_query` without blocking the event loop."""
-        return (await self._aembed(read_one(text, self.reader().text, "text", "query", urgent=True)))[0]
+        return self._row(draft_one(text, self.reader().text, "text", "query", urgent=True))
 
+    @without_arguments
     def embed_queries(self, texts: Iterable[str]) -> Vectors:
         """Queries as vectors, float32 of shape (n, d), rows in input order; many go into one request.
 
         Raises as `embed_documents`; `deadline` is 30 s by default.
         """
-        return self._embed(read_many(texts, self.reader().text, "text", "query", urgent=True))
+        return self._embed(draft_many(texts, self.reader().text, "text", "query", urgent=True))
 
-    async def aembed_queries(self, texts: Iterable[str]) -> Vectors:
+    @mark_coroutine_function
+    def aembed_queries(self, texts: Iterable[str]) -> Coroutine[Any, Any, Vectors]:
         """`embed_queries` without blocking the event loop."""
-        return await self._aembed(read_many(texts, self.reader().text, "text", "query", urgent=True))
+        return self._rows(draft_many(texts, self.reader().text, "text", "query", urgent=True))
 
+    @without_arguments
     def embed_documents(self, texts: Iterable[str]) -> Vectors:
         """Texts as vectors, float32 of shape (n, d), rows in input order; no texts give (0, d) and no request.
 
@@ -209,12 +255,14 @@ class JinaClip:
             InputError: an item is no text; `.index` says which, `.partial` holds what the others became.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
-        return self._embed(read_many(texts, self.reader().text, "text"))
+        return self._embed(draft_many(texts, self.reader().text, "text"))
 
-    async def aembed_documents(self, texts: Iterable[str]) -> Vectors:
+    @mark_coroutine_function
+    def aembed_documents(self, texts: Iterable[str]) -> Coroutine[Any, Any, Vectors]:
         """`embed_documents` without blocking the event loop."""
-        return await self._aembed(read_many(texts, self.reader().text, "text"))
+        return self._rows(draft_many(texts, self.reader().text, "text"))
 
+    @without_arguments
     def embed_image(self, image: ImageLike) -> Vectors:
         """An image as a vector, float32 of shape (d,).
 
@@ -225,13 +273,14 @@ class JinaClip:
             InputError: it cannot be opened, or `image_policy` does not allow it.
             JinaClipError: the backend failed.
         """
-        return self._embed(read_one(image, self.reader().image, "image"))[0]
+        return self._embed(draft_one(image, self.reader().image, "image"))[0]
 
-    async def aembed_image(self, image: ImageLike) -> Vectors:
+    @mark_coroutine_function
+    def aembed_image(self, image: ImageLike) -> Coroutine[Any, Any, Vectors]:
         """`embed_image` without blocking the event loop."""
-        request = await run_in_thread(read_one, image, self.reader(snapshot=True).image, "image")
-        return (await self._aembed(request))[0]
+        return self._row(draft_one(image, self.reader().image, "image"))
 
+    @without_arguments
     def embed_images(self, images: Iterable[ImageLike]) -> Vectors:
         """Images as vectors, float32 of shape (n, d), rows in input order.
 
@@ -242,12 +291,14 @@ class JinaClip:
             InputError: an item is no usable image; `.index` says which, `.partial` holds the vectors of the others.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
-        return self._embed(read_many(images, self.reader().image, "image"))
+        return self._embed(draft_many(images, self.reader(early=is_held(images)).image, "image"))
 
-    async def aembed_images(self, images: Iterable[ImageLike]) -> Vectors:
+    @mark_coroutine_function
+    def aembed_images(self, images: Iterable[ImageLike]) -> Coroutine[Any, Any, Vectors]:
         """`embed_images` without blocking the event loop."""
-        return await self._aembed(await run_in_thread(read_many, images, self.reader(snapshot=True).image, "image"))
+        return self._rows(draft_many(images, self.reader(early=is_held(images)).image, "image"))
 
+    @without_arguments
     def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
         """The text and the image of each pair as one vector, float32 of shape (n, d), always at length 1.
 
@@ -260,19 +311,30 @@ class JinaClip:
             InputError: an item is no pair, or half of it is unusable; `.partial` holds the other pairs' vectors.
             JinaClipError: the backend failed; `.partial` holds the pairs already embedded.
         """
-        read = partial(self.reader().pair, weight=check_weight(weight))
-        return self._embed(read_many(pairs, read, "pair"))
+        return self._embed(self._draft_pairs(pairs, weight))
 
-    async def aembed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
+    @mark_coroutine_function
+    def aembed_pairs(
+        self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5
+    ) -> Coroutine[Any, Any, Vectors]:
         """`embed_pairs` without blocking the event loop."""
-        read = partial(self.reader(snapshot=True).pair, weight=check_weight(weight))
-        return await self._aembed(await run_in_thread(read_many, pairs, read, "pair"))
+        return self._rows(self._draft_pairs(pairs, weight))
 
-    def _embed(self, request: Request) -> Vectors:
-        return self.run(request, strict=True).unwrap()
+    def _draft_pairs(self, pairs: Iterable[Any], weight: float) -> Draft:
+        read = partial(self.reader(early=is_held(pairs)).pair, weight=check_weight(weight))
+        return draft_many(pairs, read, "pair")
 
-    async def _aembed(self, request: Request) -> Vectors:
-        return (await self.arun(request, strict=True)).unwrap()
+    def _embed(self, draft: Draft) -> Vectors:
+        return self.run(read_now(draft), strict=True).unwrap()
+
+    async def _aembed(self, draft: Draft, *, strict: bool) -> Results:
+        return await self.arun(await read_soon(draft), strict=strict)
+
+    def _rows(self, draft: Draft) -> Coroutine[Any, Any, Vectors]:
+        return await_without_arguments(unwrap(self._aembed(draft, strict=True)))
+
+    def _row(self, draft: Draft) -> Coroutine[Any, Any, Vectors]:
+        return await_without_arguments(unwrap_row(self._aembed(draft, strict=True)))
 
     def _refusal(self, request: Request) -> Results:
         """Results of a call of which nothing was sent, because some of its items are unusable."""
@@ -294,7 +356,7 @@ class JinaClip:
         """
         from jinaclip import images
 
-        return images.preview(self.resolve_image(image), policy=self.config.image_policy, side=side)
+        return run_apart(lambda: images.preview(self.reader().image(image), policy=self.config.image_policy, side=side))
 
     def resolve_image(self, image: ImageLike) -> Image:
         """The image, if `image_policy` allows it as far as can be told without opening or fetching it.
@@ -302,7 +364,7 @@ class JinaClip:
         Raises:
             InputError: it does not, or it is no image.
         """
-        return self.reader().image(image)
+        return run_apart(self.reader().image, image)
 
     def validate(self, items: Iterable[str | ImageLike | Pair]) -> None:
         """Refuses what `embed` would fail before it sends anything.
@@ -336,7 +398,7 @@ class JinaClip:
             InputError: an item is unusable; `.index` says which.
         """
         request = self._read_whole(items)
-        costs, failures = self._costs(request)
+        costs, failures = run_apart(self._costs, request)
         if failures:
             raise failures[0].error()
         return Estimate(self._backend.requests_for(request.hint or 0, sum(costs)), sum(costs))
@@ -353,7 +415,8 @@ class JinaClip:
         return costs, failures
 
     def _read_whole(self, items: Iterable[Any]) -> Request:
-        request = self._read_items([*iterate(items, "items", "[item]")], "document", snapshot=False)
+        held = [*iterate(items, "items", "[item]")]
+        request = run_apart(lambda: Draft(Held(held), self.reader().item, "item").request())
         if request.failures():
             self._refusal(request).unwrap()
         return request
@@ -414,6 +477,16 @@ class JinaClip:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.config = state["config"]
         self._open()
+
+
+async def unwrap(results: Coroutine[Any, Any, Results]) -> Vectors:
+    """The vectors of a call, (n, d). Raises as `Results.unwrap`."""
+    return (await results).unwrap()
+
+
+async def unwrap_row(results: Coroutine[Any, Any, Results]) -> Vectors:
+    """The vector of a call for one item, (d,). Raises as `Results.unwrap`."""
+    return (await unwrap(results))[0]
 
 
 def open_backend(config: EmbedderConfig) -> Backend:

@@ -23,7 +23,7 @@ from jinaclip.vectors import check_weight
 if TYPE_CHECKING:
     import PIL.Image
 
-ImageKind = Literal["path", "url", "bytes", "pil", "array"]
+ImageKind = Literal["path", "url", "bytes", "pil", "array", "drawable"]
 DATA_HEADER = 256
 """Longest header of a data: URI; longer ones are not headers."""
 LONGEST_SHOWN = 200
@@ -52,10 +52,14 @@ T = TypeVar("T")
 
 
 class Drawable(Protocol):
-    """Draws itself as an image when its turn comes, as a page of a document does."""
+    """Draws itself as an image when its turn comes, as a page of a document does.
+
+    It may also have `measure(max_pixels)`, which gives the width and height of what `render` will draw, in pixels;
+    without it room is kept for the most that it may draw.
+    """
 
     def render(self, max_pixels: int) -> PIL.Image.Image:
-        """The image, of at most so many pixels."""
+        """The image, of at most so many pixels. Runs in a thread."""
 
 
 ImageLike: TypeAlias = Union[
@@ -84,7 +88,11 @@ class Image:
 
     def __post_init__(self) -> None:
         expected = {"path": Path, "url": str, "bytes": bytes, "array": np.ndarray}.get(self.kind)
-        fits = _is_pil(self.source) if self.kind == "pil" else expected and isinstance(self.source, expected)
+        fits = bool(expected) and isinstance(self.source, expected or ())
+        if self.kind == "pil":
+            fits = is_pil(self.source) or isinstance(self.source, Unread)
+        if self.kind == "drawable":
+            fits = is_drawable(self.source)
         if not fits:
             raise InputError(f"{type(self.source).__name__} is no {self.kind} of an image")
 
@@ -155,21 +163,24 @@ class Image:
             )
         return cls("array", values)
 
-    def snapshot(self) -> Image:
-        """The same image, safe from what its owner does to it later.
 
-        Raises:
-            InputError: a Pillow image that was never decoded, and cannot be now.
-        """
-        unread = self.kind == "pil" and getattr(self.source, "tile", None)  # still in its file, so nobody changed it
-        if self.kind not in ("pil", "array") or unread:
-            return self
-        try:
-            return Image(self.kind, self.source.copy())
-        except Exception as error:  # noqa: BLE001 - copying decodes, and Pillow's plugins raise anything
-            raise InputError(
-                f"the PIL image cannot be read ({type(error).__name__}); is its file closed, or damaged?"
-            ) from None
+@dataclass(frozen=True, slots=True, eq=False)
+class Unread:
+    """A PIL image whose pixels were still in its file when it was passed, to be opened again from there.
+
+    Attributes:
+        file: its path, or its content.
+        size: width and height.
+        mode: Pillow's.
+        frame: from 0.
+        info: what its owner had in `info`.
+    """
+
+    file: Path | bytes
+    size: tuple[int, int]
+    mode: str
+    frame: int
+    info: Mapping[Any, Any]
 
 
 @contextmanager
@@ -265,8 +276,10 @@ def as_image(value: Any) -> Image:
         return Image.from_bytes(value)
     if isinstance(value, np.ndarray):
         return Image.from_array(value)
-    if _is_pil(value):
+    if is_pil(value):
         return Image.from_pil(value)
+    if is_drawable(value):
+        return Image("drawable", value)
     raise InputError(
         f"{type(value).__name__} is no image; pass a path, https or data: URL, bytes, BytesIO, PIL image, "
         "uint8 array or jinaclip.Image"
@@ -305,11 +318,17 @@ def remove_images(text: str, instead: str = "[image]") -> str:
 
 def is_image_like(value: Any) -> bool:
     """Whether a value that is no text can only be meant as one image."""
-    return isinstance(value, Image | bytes | bytearray | memoryview | BytesIO | os.PathLike) or _is_pil(value)
+    return isinstance(value, Image | bytes | bytearray | memoryview | BytesIO | os.PathLike) or is_pil(value)
 
 
-def _is_pil(value: Any) -> bool:
+def is_pil(value: Any) -> bool:
+    """Whether a value is a PIL image; loads no Pillow to find out."""
     return any(cls.__module__ == "PIL.Image" and cls.__name__ == "Image" for cls in type(value).__mro__)
+
+
+def is_drawable(value: Any) -> bool:
+    """Whether a value draws itself: see `Drawable`."""
+    return not isinstance(value, type) and callable(getattr(value, "render", None))
 
 
 def iterate(values: Iterable[T], what: str, single: str) -> Iterator[T]:

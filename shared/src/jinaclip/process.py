@@ -1,17 +1,20 @@
-"""What belongs to the process: threads of our own, beside those of the caller's event loop."""
+"""What belongs to the process: threads of our own beside those of the caller's event loop, and the CPUs it may use."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import math
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Generic, ParamSpec, TypeVar
 
 from jinaclip.errors import JinaClipError
 
@@ -67,6 +70,44 @@ class Latch:
         return self.done()
 
 
+class Task(Generic[R]):
+    """A function that runs once, in a thread, and what came of it.
+
+    Attributes:
+        done: set once it has run.
+    """
+
+    def __init__(self, function: Callable[[], R]) -> None:
+        self.done = Latch()
+        self._function: Callable[[], R] | None = function
+        self._outcome: list[R] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Runs it; whatever it raises goes to whoever asks for the result."""
+        function, self._function = self._function, None  # what it holds is let go with it
+        try:
+            if function is not None:
+                self._outcome.append(function())
+        except BaseException as error:  # noqa: BLE001  it goes to whoever waits
+            self._error = error
+        del function
+        self.done.set()
+
+    def result(self) -> R:
+        """What the function gave. Raises what it raised."""
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._outcome[0]
+        finally:
+            del self  # the frame is part of the error's traceback: a cycle
+
+
+class OwnThread(threading.Thread):
+    """A thread of ours. Signal handlers, and what they raise, run in the main thread and so never in one of these."""
+
+
 def start_thread(name: str, function: Callable[P, object], *args: P.args, **options: P.kwargs) -> threading.Thread:
     """Runs a function in a daemon thread with the caller's context, so that nothing holds up the end of the program.
 
@@ -79,7 +120,7 @@ def start_thread(name: str, function: Callable[P, object], *args: P.args, **opti
         with suppress(asyncio.CancelledError):  # of the caller's own code; whoever waits is told, and no loop runs here
             context.run(function, *args, **options)
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread = OwnThread(target=run, name=name, daemon=True)
     start(thread)
     return thread
 
@@ -107,20 +148,33 @@ def check_not_ending() -> None:
         raise JinaClipError(ENDING)
 
 
+def mark_coroutine_function(function: Callable[P, R]) -> Callable[P, R]:
+    """For a function that works at the call and gives a coroutine: inspect takes it for `async def`, from 3.12 on."""
+    mark: Callable[[Callable[P, R]], Callable[P, R]] | None = getattr(inspect, "markcoroutinefunction", None)
+    return function if mark is None else mark(function)
+
+
 async def run_in_thread(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
     """What the function gives, without blocking the event loop or taking a thread of its executor."""
-    done, outcome = Latch(), Future[R]()
+    task = Task(partial(function, *args, **options))
+    start_thread("jinaclip-work", task.run)
+    await wait_until_done(task.done)
+    return task.result()
 
-    def run() -> None:
-        try:
-            outcome.set_result(function(*args, **options))
-        except BaseException as error:  # noqa: BLE001  it goes to whoever waits
-            outcome.set_exception(error)
-        done.set()
 
-    start_thread("jinaclip-work", run)
-    await wait_until_done(done)
-    return outcome.result()
+def run_apart(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+    """What the function gives, run in a thread of ours while this one waits.
+
+    For calls into libraries whose exceptions we convert. What a signal handler raises in the main thread, or a task
+    queue puts into a thread (Ctrl-C, a time limit), strikes anywhere and may be of any class, so no `except` can tell
+    it from the library's own. Here it ends the waiting alone and comes through as it is; the function runs to its end.
+    """
+    if isinstance(threading.current_thread(), OwnThread):
+        return function(*args, **options)
+    task = Task(partial(function, *args, **options))
+    start_thread("jinaclip-work", task.run)
+    task.done.wait()
+    return task.result()
 
 
 async def wait_until_done(latch: Latch) -> None:
@@ -159,3 +213,60 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "the async methods need a running asyncio event loop; under trio call the sync ones in a thread "
             "(trio.to_thread.run_sync)"
         ) from None
+
+
+def available_cpus(root: Path = Path("/")) -> int:
+    """CPUs that this process may use: those it may run on, and no more than its cgroups grant; at least 1.
+
+    Args:
+        root: where `/proc` and `/sys` are.
+    """
+    granted = min(_cgroup_quotas(root), default=math.inf)
+    return int(max(1, min(_usable_cpus(), math.ceil(granted) if granted < math.inf else math.inf)))
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cgroup_quotas(root: Path) -> Iterator[float]:
+    """CPUs that each group of this process grants, its own and those around it; version 1 and version 2."""
+    for line in _read_text(root / "proc/self/cgroup").splitlines():
+        number, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if number == "0" and not controllers:
+            yield from (_quota_v2(folder) for folder in _groups(root / "sys/fs/cgroup", group))
+        elif "cpu" in controllers.split(","):
+            for mount in {"cpu", controllers}:
+                yield from (_quota_v1(folder) for folder in _groups(root / "sys/fs/cgroup" / mount, group))
+
+
+def _groups(mount: Path, group: str) -> Iterator[Path]:
+    """Folders of a group and of those around it. Inside a container the mount may itself be the group."""
+    path = PurePosixPath("/", *(part for part in group.split("/") if part not in ("", "..")))
+    for one in (path, *path.parents):
+        yield mount / one.relative_to("/")
+
+
+def _quota_v2(folder: Path) -> float:
+    return _quota(*[*_read_text(folder / "cpu.max").split(), "", ""][:2])
+
+
+def _quota_v1(folder: Path) -> float:
+    return _quota(*(_read_text(folder / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")))
+
+
+def _quota(quota: str, period: str) -> float:
+    """CPUs that so many microseconds of each period amount to; infinite where there is no limit."""
+    if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
+        return int(quota) / int(period)
+    return math.inf
+
+
+def _read_text(path: Path) -> str:
+    """The content of a file of the kernel; empty if there is none."""
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""

@@ -1,97 +1,202 @@
-"""Images are prepared in threads, a few ahead of whoever needs them."""
+"""Images are opened, fitted and told apart in the threads of the process: once, by one road, for both backends."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import closing
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from typing import Generic, TypeVar
 
+from jinaclip import images
+from jinaclip.call.call import Call
+from jinaclip.call.pool import FETCHES, Dropped, Lane, preparation
+from jinaclip.config import ImagePolicy, ImageResize
+from jinaclip.errors import InputError, JinaClipError
+from jinaclip.images import Fit, Reserve, Tile
 from jinaclip.inputs import Image, Text
-from jinaclip.process import Latch
+from jinaclip.process import LOOK_SECONDS, Task, check_not_ending
 
-LOOK_SECONDS = 0.05
-"""Between two looks whether the call was stopped, while an image is prepared."""
 AHEAD = 4
-"""Images ahead, per core."""
+"""Images of one call that are ready or being prepared, for each thread of the pool."""
 
 R = TypeVar("R")
-Work = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
-def prepare_images(
-    items: Iterator[tuple[int, Text | Image]], prepare: Callable[[int, Image], R], stopped: Latch
-) -> Iterator[tuple[int, Text | R]]:
-    """The items in order, each image replaced by what `prepare` makes of it; texts pass as they are.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image as a backend embeds it.
 
-    Memory holds a few images per core, however many there are. What `prepare` raises is raised here. It ends early,
-    without waiting for the images that are being prepared, once `stopped` is done.
-    """
-    waiting: deque[tuple[int, Text | Future[R]]] = deque()
-    with closing(Threads()) as threads:
-        for index, item in items:
-            if isinstance(item, Text) and not waiting:
-                yield index, item
-                continue
-            waiting.append((index, item if isinstance(item, Text) else threads.submit(prepare, index, item)))
-            while waiting and (len(waiting) > AHEAD * threads.cores or isinstance(waiting[0][1], Text)):
-                if not _wait_for(waiting[0][1], stopped):
-                    return
-                yield _take(waiting.popleft())
-        while waiting and _wait_for(waiting[0][1], stopped):
-            yield _take(waiting.popleft())
-
-
-def _wait_for(item: Text | Future[Any], stopped: Latch) -> bool:
-    """Waits for an item; False if the call was stopped first."""
-    if isinstance(item, Text):
-        return True
-    while not (item.done() or stopped.done()):
-        wait([item], timeout=LOOK_SECONDS)
-    return item.done()
-
-
-def _take(waiting: tuple[int, Text | Future[R]]) -> tuple[int, Any]:
-    index, item = waiting
-    return index, (item.result() if isinstance(item, Future) else item)
-
-
-class Threads:
-    """A thread per core, from the first work on.
-
-    Daemons, unlike those of concurrent.futures: an image whose server hangs must not hold up the end of the program.
+    Attributes:
+        digest: of what the model will see; equal for equal pixels, whatever file, array or backend they come to.
+        tile: its pixels, its file as it is, or the address that the service is to fetch it from.
     """
 
-    def __init__(self) -> None:
-        self.cores = 0
-        self._work: SimpleQueue[Work | None] = SimpleQueue()
+    digest: bytes
+    tile: Tile | str
 
-    def submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
-        """Runs a function in one of the threads."""
-        if not self.cores:
-            self.cores = os.cpu_count() or 1  # reads files, so not for texts
-            for _ in range(self.cores):
-                threading.Thread(target=self._serve, name="jinaclip-images", daemon=True).start()
-        future: Future[R] = Future()
-        self._work.put((future, function, arguments))
-        return future
+
+@dataclass(frozen=True, slots=True)
+class Recipe(Generic[R]):
+    """What becomes of the images of a call.
+
+    Attributes:
+        policy: which images are accepted.
+        fit: resizes the pixels of an image.
+        side: of the square that the model sees.
+        mode: `image_resize`, by which the pixels that `fit` needs are counted.
+        finish: makes what the backend needs of a prepared image, given its number. Runs in a thread of the pool.
+        quality: `image_quality`; None keeps pixels as they are.
+        keep_files: whether a file that every reader sees alike stays as it is.
+        forward: whether URLs are handed on, and not fetched.
+    """
+
+    policy: ImagePolicy
+    fit: Fit
+    side: int
+    mode: ImageResize
+    finish: Callable[[int, Prepared], R]
+    quality: int | None = None
+    keep_files: bool = False
+    forward: bool = False
+
+    def prepare(self, image: Image, reserve: Callable[[int], None]) -> Prepared:
+        """Opens and fits an image. Blocks.
+
+        Args:
+            image: of any kind.
+            reserve: waits until so many pixels may be decoded.
+
+        Raises:
+            InputError: it cannot be opened, or the policy refuses it.
+        """
+        if self.forward and image.kind == "url":
+            images.check(image, self.policy)
+            return Prepared(digest_of(b"url", image.source.encode()), image.source)
+        tile = images.open_tile(image, self.policy, self.fit, self._reserve(reserve), keep_file=self.keep_files)
+        return Prepared(self._digest(tile), tile)
+
+    def _reserve(self, reserve: Callable[[int], None]) -> Reserve:
+        def reserve_all(width: int, height: int) -> None:
+            reserve(width * height + images.count_fitted((width, height), self.mode, self.side, self.policy))
+
+        return reserve_all
+
+    def _digest(self, tile: Tile) -> bytes:
+        if isinstance(tile.content, bytes):
+            return digest_of(b"file", tile.content)
+        head = f"pixels {tile.width} {tile.height} {self.quality}"
+        return digest_of(head.encode(), tile.content.tobytes())
+
+
+def digest_of(kind: bytes, content: bytes) -> bytes:
+    """32 bytes that tell contents of one kind apart."""
+    state = blake2b(digest_size=32)
+    state.update(len(kind).to_bytes(8, "little") + kind)
+    state.update(content)
+    return state.digest()
+
+
+def prepare_inputs(call: Call, recipe: Recipe[R]) -> Iterator[tuple[int, Text | R]]:
+    """What is left to embed of a call, in order, with its number: texts as they are, images as the recipe makes them.
+
+    An image that cannot be used fails its item; one that is a copy of another is left out. Images are prepared in the
+    pool of the process, a few ahead, by turns with those of other calls. What else is raised there is raised here. It
+    ends at once when the call is stopped, and drops what it had waiting.
+    """
+    with closing(Window(call, recipe)) as window:
+        for number, item in call.inputs():
+            window.add(number, item)
+            while window.is_full and window.wait():
+                yield from window.take()
+        while window.wait():
+            yield from window.take()
+
+
+class Window(Generic[R]):
+    """The items of a call from the one that is asked for next to the last that was handed in."""
+
+    def __init__(self, call: Call, recipe: Recipe[R]) -> None:
+        self._call, self._recipe = call, recipe
+        self._preparation = preparation()
+        self._lane, self._fetch_lane = Lane(), Lane(FETCHES)
+        self._items: deque[tuple[int, Text | Task[R | None]]] = deque()
+        call.stopped.add_callback(self.close)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its first item is to be taken before another is added. Texts wait for nothing but their turn."""
+        if not self._items:
+            return False
+        return isinstance(self._items[0][1], Text) or len(self._items) > AHEAD * self._preparation.images.size
+
+    def add(self, number: int, item: Text | Image) -> None:
+        """Adds an item; an image is handed to the pool."""
+        self._items.append((number, item if isinstance(item, Text) else self._start(number, item)))
+
+    def wait(self) -> bool:
+        """Waits for the first item; False if there is none, or the call was stopped first.
+
+        Raises:
+            JinaClipError: the process was forked in the middle of the call, or is ending.
+        """
+        while self._items and not self._call.stopped.done():
+            item = self._items[0][1]
+            if isinstance(item, Text) or item.done.wait(LOOK_SECONDS):
+                return not self._call.stopped.done()
+            self._look()
+        return False
+
+    def take(self) -> Iterator[tuple[int, Text | R]]:
+        """Takes out the first item; nothing if it failed, or is a copy. Raises what its preparation raised."""
+        number, item = self._items.popleft()
+        value = item if isinstance(item, Text) else item.result()
+        if value is not None:
+            yield number, value
 
     def close(self) -> None:
-        """Drops what has not begun; the threads end with what they are at."""
-        while not self._work.empty():
-            self._work.get()
-        for _ in range(self.cores):
-            self._work.put(None)
+        """Drops what has not begun, and wakes who waits for it."""
+        self._lane.close()
+        self._fetch_lane.close()
+        for _, item in list(self._items):
+            if isinstance(item, Task):
+                item.done.set()
 
-    def _serve(self) -> None:
-        while (work := self._work.get()) is not None:
-            future, function, arguments = work
-            try:
-                future.set_result(function(*arguments))
-            except BaseException as error:  # noqa: BLE001  for whoever waits
-                future.set_exception(error)
-            del work, future, arguments  # not to hold an image while waiting for the next
+    def _look(self) -> None:
+        check_not_ending()
+        if self._preparation is not preparation():
+            raise JinaClipError("the process was forked in the middle of a call; make calls before or after the fork")
+        self._preparation.images.ensure()
+
+    def _start(self, number: int, image: Image) -> Task[R | None]:
+        if image.kind == "url" and not self._recipe.forward:
+            fetch = Task(partial(images.download, image, self._recipe.policy))
+            task = Task(partial(self._prepare, number, fetch.result))
+            self._preparation.fetches.submit(self._fetch_lane, Task(partial(self._fetch, fetch, task)))
+        else:
+            task = Task(partial(self._prepare, number, lambda: image))
+            self._preparation.images.submit(self._lane, task)
+        return task
+
+    def _fetch(self, fetch: Task[Image], task: Task[R | None]) -> None:
+        """Downloads a file, and holds its place among the downloads of this call for as long as the file is there."""
+        fetch.run()
+        self._preparation.images.submit(self._lane, task)
+        while not task.done.wait(LOOK_SECONDS) and not self._lane.closed:
+            pass
+
+    def _prepare(self, number: int, get_image: Callable[[], Image]) -> R | None:
+        """Runs in a thread of the pool."""
+        try:
+            with self._preparation.reservation(self._lane) as reservation:
+                prepared = self._recipe.prepare(get_image(), reservation.reserve)
+                if not self._call.is_new(number, prepared.digest):
+                    return None
+                return self._recipe.finish(number, prepared)
+        except InputError as error:
+            self._call.fail(number, error, "image")
+        except Dropped:
+            pass
+        return None

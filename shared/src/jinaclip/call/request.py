@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import length_hint
 from typing import Any, Literal
 
 from jinaclip import images
-from jinaclip.call.results import ItemFailure
+from jinaclip.call.results import ItemFailure, without_frames
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
-from jinaclip.inputs import Image, Pair, Text, as_image, as_text, is_held, is_image_array, is_image_like, iterate
+from jinaclip.inputs import (
+    Image,
+    Pair,
+    Text,
+    as_image,
+    as_text,
+    is_drawable,
+    is_held,
+    is_image_array,
+    is_image_like,
+    iterate,
+)
+from jinaclip.process import run_apart, run_in_thread
 
 Task = Literal["document", "query"]
 Entry = Text | Image | Pair | ItemFailure
@@ -55,16 +67,141 @@ class Request:
         return {i: item for i, item in enumerate(self.items) if isinstance(item, ItemFailure)}
 
 
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """What could not be taken as it was when it was passed, and why."""
+
+    value: Any
+    error: InputError
+
+
+class Held(list[Any]):
+    """What a caller holds, as it was when it was passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request in the making: what was passed, taken at once, and how it is to be read, which may look at files.
+
+    Attributes:
+        values: items that were taken, or an iterator, whose items are taken as it gives them.
+        read: makes an input of one.
+        kind, task, name, urgent, single: as for `Request` and `draft_many`.
+    """
+
+    values: Held | Iterator[Any]
+    read: Read
+    kind: str
+    task: Task = "document"
+    name: Name | None = None
+    urgent: bool = False
+    single: bool = False
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether reading takes next to nothing: there are texts alone, or all is still to come."""
+        return not isinstance(self.values, Held) or all(isinstance(value, str | Text) for value in self.values)
+
+    def request(self) -> Request:
+        """The request, read here."""
+        names: dict[int, str] = {}
+        if not isinstance(self.values, Held):
+            hint = length_hint(self.values) * (2 if self.kind == "pair" else 1) or None
+            entries = (self._entry(index, grab(value), names) for index, value in enumerate(self.values))
+            return Request(entries, None, self.kind, self.task, urgent=self.urgent, hint=hint, names=names)
+        items = [self._entry(index, value, names) for index, value in enumerate(self.values)]
+        return Request(
+            items,
+            len(items),
+            self._kind_of(self.values[0]) if self.single else self.kind,
+            self.task,
+            urgent=self.urgent,
+            single=self.single,
+            quick=all(isinstance(item, Text) for item in items),
+            hint=sum(len(item.halves) if isinstance(item, Pair) else 1 for item in items),
+            names=names,
+        )
+
+    def _entry(self, index: int, value: Any, names: dict[int, str]) -> Entry:
+        passed = value.value if isinstance(value, Unusable) else value
+        if self.name is not None:
+            names[index] = self.name(index, passed)
+        try:
+            if isinstance(value, Unusable):
+                raise value.error
+            return self.read(value)
+        except InputError as error:
+            return ItemFailure(error, None if self.single else index, names.get(index) or self._kind_of(passed))
+
+    def _kind_of(self, value: Any) -> str:
+        """What messages call an item; those of a mixed list by what they are."""
+        if self.kind != "item":
+            return self.kind
+        if isinstance(value, str | Text):
+            return "text"
+        return "pair" if isinstance(value, Pair) else "image" if is_image_like(value) else "item"
+
+
+def draft_one(value: Any, read: Read, kind: str, task: Task = "document", *, urgent: bool = False) -> Draft:
+    """A draft for a single item, which is taken as it is now."""
+    return Draft(Held([grab(value)]), read, kind, task, urgent=urgent, single=True)
+
+
+def draft_many(
+    values: Iterable[Any],
+    read: Read,
+    kind: str,
+    task: Task = "document",
+    *,
+    name: Name | None = None,
+    urgent: bool = False,
+) -> Draft:
+    """A draft for several items. Those of a list are taken as they are now, those of an iterator as it gives them.
+
+    Args:
+        values: the items; of a list all are read at once, of an iterator each when its turn comes.
+        read: makes an input of one.
+        kind: what an item is called: "text", "image", "pair" or "item".
+        task: whether texts are documents or queries.
+        name: what messages call an item, where it has a name of its own.
+        urgent: somebody waits for this.
+
+    Raises:
+        InputError: it is one item and not several.
+    """
+    iterator = iterate(values, f"{kind}s", f"[{kind}]")
+    held = Held(iterator if kind == "text" else map(grab, iterator)) if is_held(values) else iterator
+    return Draft(held, read, kind, task, name=name, urgent=urgent)
+
+
+def grab(value: Any) -> Any:
+    """The value as it is now, or why it cannot be used."""
+    try:
+        return images.take(value)
+    except InputError as error:
+        return Unusable(value, without_frames(error))
+
+
+def read_now(draft: Draft) -> Request:
+    """The request of a draft, while this thread waits: files are looked at in a thread of ours."""
+    return draft.request() if draft.is_quick else run_apart(draft.request)
+
+
+async def read_soon(draft: Draft) -> Request:
+    """The request of a draft, without blocking the event loop."""
+    return draft.request() if draft.is_quick else await run_in_thread(draft.request)
+
+
 class Reader:
     """Reads what callers pass, under an image policy.
 
     Args:
         policy: what images may be.
-        snapshot: copy what its owner could change while the call waits.
+        early: refuse now what could be found out later: that there is no such file, say.
     """
 
-    def __init__(self, policy: ImagePolicy, *, snapshot: bool = False) -> None:
-        self._policy, self._snapshot = policy, snapshot
+    def __init__(self, policy: ImagePolicy, *, early: bool = True) -> None:
+        self._policy, self._early = policy, early
 
     def text(self, value: Any) -> Text:
         """A text. Raises InputError if it is none."""
@@ -72,20 +209,10 @@ class Reader:
 
     def image(self, value: Any) -> Image:
         """An image that the policy allows, as far as that can be told without opening it. Raises InputError."""
-        image = as_image(self._draw(value))
-        images.check(image, self._policy)
-        return image.snapshot() if self._snapshot else image
-
-    def _draw(self, value: Any) -> Any:
-        """What draws itself, drawn; anything else as it is."""
-        try:
-            render = getattr(value, "render", None)
-            return render(self._policy.max_pixels) if callable(render) else value
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001  it is the caller's own code
-            name = type(value).__name__
-            raise InputError(f"{name} cannot be drawn ({type(error).__name__}: {str(error)[:200]})") from None
+        image = as_image(value)
+        if self._early:
+            images.check(image, self._policy)
+        return image
 
     def pair(self, value: Any, weight: float = 0.5) -> Pair:
         """A pair of (text, image). Raises InputError if a half is unusable."""
@@ -103,70 +230,9 @@ class Reader:
             return self.text(value)
         if isinstance(value, Pair):
             return self.pair(value)
-        if not is_image_like(value) and not is_image_array(value) and not callable(getattr(value, "render", None)):
+        if not is_image_like(value) and not is_image_array(value) and not is_drawable(value):
             raise InputError(
                 f"{type(value).__name__} is neither a text nor an image; pass a str, a Path, bytes, a PIL image, "
                 "a uint8 array, Image.from_url(...) or a Pair(text, image)"
             )
         return self.image(value)
-
-
-def read_one(value: Any, read: Read, kind: str, task: Task = "document", *, urgent: bool = False) -> Request:
-    """A request for a single item."""
-    kind = _kind_of(value) if kind == "item" else kind
-    entry = _read(value, read, None, kind)
-    return Request([entry], 1, kind, task, urgent=urgent, single=True, quick=isinstance(entry, Text))
-
-
-def read_many(
-    values: Iterable[Any],
-    read: Read,
-    kind: str,
-    task: Task = "document",
-    *,
-    name: Name | None = None,
-    urgent: bool = False,
-) -> Request:
-    """A request for several items.
-
-    Args:
-        values: the items; of a list all are read at once, of an iterator each when its turn comes.
-        read: makes an input of one.
-        kind: what an item is called: "text", "image", "pair" or "item".
-        task: whether texts are documents or queries.
-        name: what messages call an item, where it has a name of its own.
-        urgent: somebody waits for this.
-
-    Raises:
-        InputError: it is one item and not several.
-    """
-    iterator = iterate(values, f"{kind}s", f"[{kind}]")
-    names: dict[int, str] = {}
-
-    def read_next(index: int, value: Any) -> Entry:
-        if name is not None:
-            names[index] = name(index, value)
-        return _read(value, read, index, names.get(index) or (_kind_of(value) if kind == "item" else kind))
-
-    entries = (read_next(index, value) for index, value in enumerate(iterator))
-    if not is_held(values):
-        hint = length_hint(iterator) * (2 if kind == "pair" else 1) or None
-        return Request(entries, None, kind, task, urgent=urgent, hint=hint, names=names)
-    items = list(entries)
-    quick = all(isinstance(item, Text) for item in items)
-    hint = sum(len(item.halves) if isinstance(item, Pair) else 1 for item in items)
-    return Request(items, len(items), kind, task, urgent=urgent, quick=quick, hint=hint, names=names)
-
-
-def _read(value: Any, read: Read, index: int | None, name: str) -> Entry:
-    try:
-        return read(value)
-    except InputError as error:
-        return ItemFailure(error, index, name)
-
-
-def _kind_of(value: Any) -> str:
-    """What messages call an item of a mixed list."""
-    if isinstance(value, str | Text):
-        return "text"
-    return "pair" if isinstance(value, Pair) else "image" if is_image_like(value) else "item"

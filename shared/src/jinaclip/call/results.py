@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from jinaclip.call.usage import Usage
 from jinaclip.errors import JinaClipError, NotSentError
 from jinaclip.vectors import Vectors
 
+E = TypeVar("E", bound=BaseException)
 Places = NDArray[np.intp]
 KINDS = frozenset({"text", "image", "pair", "item"})
 """Names that say what an item is but not which, so that its index goes with them."""
@@ -46,7 +48,7 @@ class ItemFailure:
         return error
 
 
-def without_frames(error: JinaClipError) -> JinaClipError:
+def without_frames(error: E) -> E:
     """The error itself, without the frames that would keep images alive for as long as anybody keeps it."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal
 
-from jinaclip.call.request import Name, Read, Request, Task, read_many, read_one
+from jinaclip.call.request import Draft, Name, Read, Task, draft_many, draft_one, read_now, read_soon
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
-from jinaclip.inputs import Text
-from jinaclip.process import run_in_thread
+from jinaclip.inputs import is_held
+from jinaclip.process import mark_coroutine_function
 
 Convert = Callable[[Any], Any]
 """Gives what `JinaClip.embed` takes for an item of the host's, or raises an InputError that says why there is none."""
@@ -32,7 +32,8 @@ def embed(
 
     Args:
         clip: embeds them.
-        items: of a list all are converted at once, of an iterator each when its turn comes.
+        items: of a list all are converted at once, of an iterator each when its turn comes. Arrays, buffers and PIL
+            images are copied at once, what else they hold is the caller's: see `JinaClip.embed`.
         convert: gives a str or Text, a Pair, or an image for an item; the InputError that it raises fails that item.
             None where the items are what `JinaClip` takes for their kind.
         task: whether texts are documents or queries.
@@ -49,11 +50,12 @@ def embed(
         BudgetError: a list would exceed `token_budget`.
         Exception: whatever the caller's own iterator raises.
     """
-    request = _request(clip, items, convert, task, kind, name, snapshot=False)
-    return clip.run(request, strict=strict, show_progress=show_progress)
+    draft = _draft(clip, items, convert, task, kind, name)
+    return clip.run(read_now(draft), strict=strict, show_progress=show_progress)
 
 
-async def aembed(
+@mark_coroutine_function
+def aembed(
     clip: JinaClip,
     items: Iterable[Any],
     convert: Convert | None = None,
@@ -63,13 +65,9 @@ async def aembed(
     name: Name | None = None,
     strict: bool = False,
     show_progress: bool | None = None,
-) -> Results:
-    """`embed` without blocking the event loop: items are read in a thread, unless they are texts as they stand."""
-    if convert is None and kind == "text":
-        request = _request(clip, items, convert, task, kind, name, snapshot=True)
-    else:
-        request = await run_in_thread(_request, clip, items, convert, task, kind, name, snapshot=True)
-    return await clip.arun(request, strict=strict, show_progress=show_progress)
+) -> Coroutine[Any, Any, Results]:
+    """`embed` without blocking the event loop: items are taken at the call, and converted in a thread."""
+    return _arun(clip, _draft(clip, items, convert, task, kind, name), strict=strict, show_progress=show_progress)
 
 
 def embed_query(clip: JinaClip, item: Any, convert: Convert | None = None, *, kind: Kind = "item") -> Results:
@@ -84,37 +82,35 @@ def embed_query(clip: JinaClip, item: Any, convert: Convert | None = None, *, ki
     Returns:
         Results of one row. Its error, if it has one, has no index.
     """
-    return clip.run(_query_request(clip, item, convert, kind, snapshot=False), strict=True)
+    return clip.run(read_now(_draft_query(clip, item, convert, kind)), strict=True)
 
 
-async def aembed_query(clip: JinaClip, item: Any, convert: Convert | None = None, *, kind: Kind = "item") -> Results:
-    """`embed_query` without blocking the event loop: the item is read in a thread, unless it is a text as it stands."""
-    if convert is None and (kind == "text" or isinstance(item, str | Text)):
-        request = _query_request(clip, item, convert, kind, snapshot=True)
-    else:
-        request = await run_in_thread(_query_request, clip, item, convert, kind, snapshot=True)
-    return await clip.arun(request, strict=True)
+@mark_coroutine_function
+def aembed_query(
+    clip: JinaClip, item: Any, convert: Convert | None = None, *, kind: Kind = "item"
+) -> Coroutine[Any, Any, Results]:
+    """`embed_query` without blocking the event loop: what is no text is read in a thread."""
+    return _arun(clip, _draft_query(clip, item, convert, kind), strict=True)
 
 
-def _query_request(clip: JinaClip, item: Any, convert: Convert | None, kind: Kind, *, snapshot: bool) -> Request:
-    return read_one(item, _reading(clip, convert, kind, snapshot=snapshot), kind, "query", urgent=True)
+async def _arun(clip: JinaClip, draft: Draft, *, strict: bool, show_progress: bool | None = None) -> Results:
+    return await clip.arun(await read_soon(draft), strict=strict, show_progress=show_progress)
 
 
-def _request(
-    clip: JinaClip,
-    items: Iterable[Any],
-    convert: Convert | None,
-    task: Task,
-    kind: Kind,
-    name: Name | None,
-    *,
-    snapshot: bool,
-) -> Request:
-    return read_many(items, _reading(clip, convert, kind, snapshot=snapshot), kind, task, name=name)
+def _draft(
+    clip: JinaClip, items: Iterable[Any], convert: Convert | None, task: Task, kind: Kind, name: Name | None
+) -> Draft:
+    read = _reading(clip, convert, kind, early=is_held(items))
+    return draft_many(items, read, kind, task, name=name, converts=convert is not None)
 
 
-def _reading(clip: JinaClip, convert: Convert | None, kind: Kind, *, snapshot: bool) -> Read:
-    reader = clip.reader(snapshot=snapshot)
+def _draft_query(clip: JinaClip, item: Any, convert: Convert | None, kind: Kind) -> Draft:
+    read = _reading(clip, convert, kind)
+    return draft_one(item, read, kind, "query", urgent=True, converts=convert is not None)
+
+
+def _reading(clip: JinaClip, convert: Convert | None, kind: Kind, *, early: bool = True) -> Read:
+    reader = clip.reader(early=early)
     if convert is not None:
         return lambda item: reader.item(convert(item))
     readings: dict[Kind, Read] = {

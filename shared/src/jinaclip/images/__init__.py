@@ -4,8 +4,28 @@ Importing this package loads neither Pillow nor httpx.
 """
 
 from jinaclip.images.documents import Page, Pages
-from jinaclip.images.opening import check, open_image, size
-from jinaclip.images.resize import fit
-from jinaclip.images.sending import Upload, preview, upload
+from jinaclip.images.opening import Reserve, check, download, open_image, size
+from jinaclip.images.resize import count_fitted, fit
+from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
+from jinaclip.images.snapshots import take
 
-__all__ = ["Page", "Pages", "Upload", "check", "fit", "open_image", "preview", "size", "upload"]
+__all__ = [
+    "Fit",
+    "Page",
+    "Pages",
+    "Reserve",
+    "Tile",
+    "Upload",
+    "check",
+    "count_fitted",
+    "download",
+    "encode_tile",
+    "fit",
+    "keeps_files",
+    "open_image",
+    "open_tile",
+    "preview",
+    "size",
+    "take",
+    "upload",
+]

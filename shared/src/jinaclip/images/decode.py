@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images import containers
+from jinaclip.inputs import Unread
 
 READERS: dict[str, type[ImageFile.ImageFile]] = {
     # not PIL.Image.open: it checks sizes, and warns, by a global that other libraries may have changed
@@ -47,6 +49,15 @@ _strict_load: Callable[[ImageFile.ImageFile], Any] = FunctionType(
 _DECODE_LOCKS = [threading.Lock() for _ in range(64)]
 
 
+def _renew_locks() -> None:
+    """In a forked child: threads of the parent may have held them."""
+    _DECODE_LOCKS[:] = [threading.Lock() for _ in _DECODE_LOCKS]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 def _decode_lock(opened: PIL.Image.Image) -> threading.Lock:
     """The lock to hold while Pillow decodes this image: it does so on first use, and not safely in two threads."""
     return _DECODE_LOCKS[hash(id(opened)) // 16 % len(_DECODE_LOCKS)]
@@ -56,7 +67,8 @@ def _decode_lock(opened: PIL.Image.Image) -> threading.Lock:
 def translate_errors(message: str) -> Iterator[None]:
     """Turns any error of Pillow, whose plugins raise all kinds, into an InputError with this message.
 
-    Pillow's own message is left out, as it may quote bytes of the image. An InputError passes unchanged.
+    Pillow's own message is left out, as it may quote bytes of the image. An InputError passes unchanged. To be used in
+    threads of ours alone, where no exception of a signal handler can be taken for one of Pillow's.
     """
     try:
         yield
@@ -66,8 +78,12 @@ def translate_errors(message: str) -> Iterator[None]:
         raise InputError(f"{message} ({type(error).__name__})") from None
 
 
-def open_data(data: bytes, policy: ImagePolicy) -> tuple[ImageFile.ImageFile, int]:
+def open_data(
+    data: bytes, policy: ImagePolicy, reserve: Callable[[int, int], None] | None = None
+) -> tuple[ImageFile.ImageFile, int]:
     """Opens an image file: reads its header, decodes nothing. Returns it with its EXIF orientation.
+
+    `reserve` is told its width and height before memory is taken for them, which for WebP is here already.
 
     Raises:
         InputError: its format is not accepted, or it is damaged or larger than `max_pixels`.
@@ -77,8 +93,10 @@ def open_data(data: bytes, policy: ImagePolicy) -> tuple[ImageFile.ImageFile, in
     if form not in accepted and not set(accepted) - set(READERS):
         problem = f"{form}, which is not among image_policy.formats={accepted}" if form else f"none of {accepted}"
         raise InputError(f"the image is {problem}, going by its content; convert it first")
+    reserve = reserve or (lambda width, height: None)
     if form == "WEBP":
         check_pixels(containers.webp_size(data), policy)
+        reserve(*containers.webp_size(data))
     stripped, exif = containers.strip(data, form if policy.frame == 0 else None, truncated=policy.truncated)
     with translate_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
         if form in READERS:
@@ -86,6 +104,8 @@ def open_data(data: bytes, policy: ImagePolicy) -> tuple[ImageFile.ImageFile, in
         else:
             opened = PIL.Image.open(BytesIO(data), formats=accepted)
     check_pixels(opened.size, policy)
+    if form != "WEBP":  # a later frame of a GIF may enlarge the canvas
+        reserve(*((policy.max_pixels, 1) if policy.frame else opened.size))
     return opened, containers.orientation(exif) if exif else read_orientation(opened)
 
 
@@ -130,6 +150,35 @@ def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:
                 raise
             opened.tile = []  # keeps the rows decoded so far
             opened.load()
+
+
+def copy(opened: PIL.Image.Image) -> PIL.Image.Image:
+    """A copy of a PIL image, decoded if it is not yet.
+
+    Raises:
+        InputError: its file is closed, or damaged.
+    """
+    with translate_errors("the PIL image cannot be read; is its file closed, or damaged?"), _decode_lock(opened):
+        opened.load()
+        return opened.copy()
+
+
+def reopen(unread: Unread) -> PIL.Image.Image:
+    """A PIL image that its owner had not decoded yet, opened again from the same file at the same frame.
+
+    Raises:
+        InputError: the file is gone, or is another one by now.
+    """
+    with translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"):
+        opened = PIL.Image.open(BytesIO(unread.file) if isinstance(unread.file, bytes) else unread.file)
+        if unread.frame:
+            opened.seek(unread.frame)
+        if opened.size != unread.size or opened.mode != unread.mode:
+            opened.draft(unread.mode, unread.size)
+    if opened.size != unread.size or opened.mode != unread.mode:
+        raise InputError("the file of the PIL image is another one now; load the image before its file changes")
+    opened.info = {**unread.info}
+    return opened
 
 
 def from_array(array: NDArray[np.uint8]) -> PIL.Image.Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,20 @@ from typing import Any, Self
 
 from jinaclip.errors import ConversionError, InputError, MissingDependencyError
 from jinaclip.inputs import Image
+from jinaclip.process import run_apart
 
 DPI = 300
 _pdfium = threading.Lock()
 """PDFium works for one thread at a time."""
+
+
+def _renew_lock() -> None:
+    global _pdfium
+    _pdfium = threading.Lock()  # in a forked child: a thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +47,15 @@ class Page:
         Raises:
             ConversionError: PDFium cannot render it.
         """
-        with self.pages.open_file(self) as file:
-            return draw(file, self.number, max_pixels)
+        return run_apart(self.pages.draw, self, max_pixels)
+
+    def measure(self, max_pixels: int) -> tuple[int, int]:
+        """Width and height of what `render` gives, about.
+
+        Raises:
+            ConversionError: PDFium cannot open it.
+        """
+        return run_apart(self.pages.measure, self, max_pixels)
 
 
 class Pages:
@@ -65,14 +84,31 @@ class Pages:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"page_number={number!r} of a page of a PDF must be a whole number from 1")
         page = Page(pdf.source, number, self)
-        with self.open_file(page) as file:
-            if number > len(file):
-                raise IndexError(f"the last page is {len(file)}")
+        run_apart(self._check, page)
         return page
+
+    def _check(self, page: Page) -> None:
+        with self.open_file(page) as file:
+            if page.number > len(file):
+                raise IndexError(f"the last page is {len(file)}")
+
+    def draw(self, page: Page, max_pixels: int) -> Any:
+        """A page as a PIL image; see `Page.render`. Runs in a thread of ours."""
+        with self.open_file(page) as file:
+            return draw(file, page.number, max_pixels)
+
+    def measure(self, page: Page, max_pixels: int) -> tuple[int, int]:
+        """Width and height of a page as it will be drawn. Runs in a thread of ours."""
+        with self.open_file(page) as file:
+            width, height = file.get_page_size(page.number - 1)
+        return tuple(math.ceil(scale_of((width, height), max_pixels) * side) for side in (width, height))
 
     @contextmanager
     def open_file(self, page: Page) -> Iterator[Any]:
-        """Opens the file of a page. No other thread uses PDFium meanwhile, and any error becomes a ConversionError."""
+        """Opens the file of a page. No other thread uses PDFium meanwhile, and any error becomes a ConversionError.
+
+        To be used in a thread of ours, where every error is PDFium's, and not one that a signal handler raises.
+        """
         try:
             from pypdfium2 import PdfDocument  # type: ignore[import-untyped]
         except ModuleNotFoundError:
@@ -105,4 +141,9 @@ class Pages:
 def draw(pdf: Any, number: int, max_pixels: int) -> Any:
     """Renders a page as a PIL image. PDFium's page is freed on return, while the caller still holds the lock."""
     page = pdf[number - 1]
-    return page.render(scale=min(DPI / 72, (0.9 * max_pixels / prod(page.get_size())) ** 0.5)).to_pil()
+    return page.render(scale=scale_of(page.get_size(), max_pixels)).to_pil()
+
+
+def scale_of(size: tuple[float, float], max_pixels: int) -> float:
+    """Pixels per point: 300 dpi where a page of this size, in points, then has at most so many pixels."""
+    return float(min(DPI / 72, (0.9 * max_pixels / prod(size)) ** 0.5))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.files import check_file, check_size, read_file
 from jinaclip.images.urls import parse
-from jinaclip.inputs import Image
+from jinaclip.inputs import Image, Unread, is_pil
 
 if TYPE_CHECKING:
     import PIL.Image
 
+Reserve = Callable[[int, int], None]
+"""Is told the width and height of an image before it is decoded; may wait until there is room for it."""
 HEAD = 2**18
 """Bytes at the start of a file that hold the whole header, for most files."""
 
@@ -31,25 +34,93 @@ def check(image: Image, policy: ImagePolicy) -> None:
         parse(image.source, policy)
     elif image.kind == "bytes":
         check_size(len(image.source), policy)
-    else:
+    elif image.kind != "drawable":
         _check_pixels(image, policy)
 
 
-def open_image(image: Image, policy: ImagePolicy) -> PIL.Image.Image:
+def reserve_nothing(width: int, height: int) -> None:
+    """For whoever opens one image at a time."""
+
+
+def open_image(image: Image, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> PIL.Image.Image:
     """Opens an image: its pixels, upright, RGB, 8 bits a channel. Blocks: it fetches, reads and decodes.
 
     Raises:
         InputError: the image cannot be fetched, read or decoded, or the policy refuses it.
     """
+    if image.kind in ("pil", "array", "drawable"):
+        return _open_pixels(image, policy, reserve)
+    return open_file(read(image, policy), policy, reserve)
+
+
+def open_file(data: bytes, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.Image:
+    """Opens an image file that was read already; as `open_image`."""
     from jinaclip.images import decode
 
-    if image.kind in ("pil", "array"):
-        _check_pixels(image, policy)
-        opened = decode.from_array(image.source) if image.kind == "array" else image.source
-        return decode.to_upright_rgb(opened, decode.read_orientation(opened), policy)
-    file, orientation = decode.open_data(read(image, policy), policy)
+    file, orientation = decode.open_data(data, policy, reserve)
     decode.load(file, policy)
     return decode.to_upright_rgb(file, orientation, policy)
+
+
+def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.Image:
+    """Opens what holds its pixels, or draws them."""
+    from jinaclip.images import decode
+
+    if image.kind == "drawable":
+        reserve(*_measure(image.source, policy))
+        image = Image("pil", draw(image.source, policy))
+        _check_pixels(image, policy)
+    else:
+        _check_pixels(image, policy)
+        reserve(*_size_of_pixels(image))
+    opened = decode.from_array(image.source) if image.kind == "array" else image.source
+    if isinstance(opened, Unread):
+        opened = decode.reopen(opened)
+    return decode.to_upright_rgb(opened, decode.read_orientation(opened), policy)
+
+
+def draw(source: Any, policy: ImagePolicy) -> Any:
+    """The PIL image of what draws itself.
+
+    Raises:
+        InputError: it cannot, or gives something else.
+    """
+    name = type(source).__name__
+    try:
+        drawn = source.render(policy.max_pixels)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  it is the caller's own code, and this a thread of ours
+        raise InputError(f"{name} cannot be drawn ({type(error).__name__}: {str(error)[:200]})") from None
+    if not is_pil(drawn):
+        raise InputError(f"{name} cannot be drawn: it gave a {type(drawn).__name__}, not a PIL image")
+    return drawn
+
+
+def _measure(source: Any, policy: ImagePolicy) -> tuple[int, int]:
+    """Width and height of what will be drawn, or of the largest that may be."""
+    measure = getattr(source, "measure", None)
+    if not callable(measure):
+        return policy.max_pixels, 1
+    width, height = measure(policy.max_pixels)
+    return int(width), int(height)
+
+
+def _size_of_pixels(image: Image) -> tuple[int, int]:
+    """Width and height of an array or a PIL image, as it lies there."""
+    if image.kind == "array":
+        return image.source.shape[1], image.source.shape[0]
+    width, height = image.source.size
+    return width, height
+
+
+def download(image: Image, policy: ImagePolicy) -> Image:
+    """The file of an image that is a path or a URL, read or fetched.
+
+    Raises:
+        InputError: it cannot be had, or the policy refuses it.
+    """
+    return Image("bytes", read(image, policy))
 
 
 def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
@@ -60,9 +131,10 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
     """
     from jinaclip.images import decode
 
+    if image.kind == "drawable":
+        image = Image("pil", draw(image.source, policy))
     if image.kind == "array":
-        height, width = image.source.shape[:2]
-        return width, height
+        return _size_of_pixels(image)
     if image.kind == "pil":
         width, height = image.source.size
         orientation = decode.read_orientation(image.source)
@@ -101,5 +173,4 @@ def _open_header(image: Image, policy: ImagePolicy) -> tuple[PIL.Image.Image, in
 def _check_pixels(image: Image, policy: ImagePolicy) -> None:
     from jinaclip.images import decode
 
-    height, width = image.source.shape[:2] if image.kind == "array" else image.source.size[::-1]
-    decode.check_pixels((width, height), policy)
+    decode.check_pixels(_size_of_pixels(image), policy)

@@ -34,6 +34,15 @@ def fit(pixels: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePoli
     return (resize_pad if mode == "pad" else resize_crop)(pixels, side, max_pixels=policy.max_pixels)
 
 
+def count_fitted(size: tuple[int, int], mode: ImageResize, side: int, policy: ImagePolicy) -> int:
+    """Pixels that `fit` needs beside the image itself; a very oblong one grows before it is cropped."""
+    if mode == "none":
+        return 0
+    if mode in ("pad", "squash"):
+        return side * side
+    return min(policy.max_pixels, side * side * max(size) // max(1, min(size)))
+
+
 def resize_crop(
     pixels: PIL.Image.Image, side: int, resample: int = BICUBIC, *, max_pixels: float = inf
 ) -> PIL.Image.Image:

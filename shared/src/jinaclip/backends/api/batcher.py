@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 from itertools import chain, islice
 
 from jinaclip import images
 from jinaclip.backends.api.wires import jina
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
-from jinaclip.call.prepare import prepare_images
+from jinaclip.call.prepare import Prepared, Recipe, prepare_inputs
 from jinaclip.config import MAX_BATCH, EmbedderConfig
-from jinaclip.errors import InputError, JinaClipError
-from jinaclip.inputs import Image, Text
+from jinaclip.errors import JinaClipError
+from jinaclip.inputs import Text
 from jinaclip.process import Latch
 from jinaclip.specs import ModelSpec
 from jinaclip.vectors import Vectors
@@ -409,22 +408,28 @@ class Batch:
 
 def make_items(consumer: Consumer, spec: ModelSpec) -> Iterator[Item]:
     """The inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
-    call = consumer.call
-    for number, item in prepare_images(call.inputs(), partial(new_image_item, consumer, spec), call.stopped):
+    call, recipe = consumer.call, recipe_of(consumer, spec)
+    for number, item in prepare_inputs(call, recipe):
         if isinstance(item, Text):
             yield text_item(consumer, number, item, query=call.request.task == "query")
-        elif item is not None:
+        else:
             yield item
 
 
-def new_image_item(consumer: Consumer, spec: ModelSpec, number: int, image: Image) -> Item | None:
-    """An image as an item; None if it cannot be one, or is the same as an earlier one. Runs in a thread."""
-    try:
-        item, key = image_item(consumer, spec, number, image)
-    except InputError as error:
-        consumer.call.fail(number, error, "image")
-        return None
-    return item if consumer.call.is_new(number, key) else None
+def recipe_of(consumer: Consumer, spec: ModelSpec) -> Recipe[Item]:
+    """How images become items: resized to the one tile that is billed, unless the options say otherwise."""
+    config = consumer.config
+    mode, side, policy = config.image_resize, spec.image_size, config.image_policy
+    return Recipe(
+        policy=policy,
+        fit=lambda pixels: images.fit(pixels, mode, side, policy),
+        side=side,
+        mode=mode,
+        finish=partial(image_item, consumer, spec),
+        quality=config.image_quality,
+        keep_files=images.keeps_files(mode, config.image_quality),
+        forward=config.url_mode == "forward",
+    )
 
 
 def text_item(consumer: Consumer, number: int, text: Text, *, query: bool) -> Item:
@@ -433,19 +438,13 @@ def text_item(consumer: Consumer, number: int, text: Text, *, query: bool) -> It
     return Item(consumer, number, "text", jina.text_input(text.value), size, text_tokens(text.value, size), query)
 
 
-def image_item(consumer: Consumer, spec: ModelSpec, number: int, image: Image) -> tuple[Item, Hashable]:
-    """An image as an item, and what tells it from other images."""
-    config = consumer.config
-    if image.kind == "url" and config.url_mode == "forward":
-        url = image.source
-        return Item(consumer, number, "image", jina.url_input(url), len(url), spec.tokens_per_tile), ("url", url)
-    upload = images.upload(
-        image,
-        policy=config.image_policy,
-        mode=config.image_resize,
-        side=spec.image_size,
-        quality=config.image_quality,
+def image_item(consumer: Consumer, spec: ModelSpec, number: int, image: Prepared) -> Item:
+    """An image as an item, encoded; or the address of one that the service is to fetch."""
+    config, tile = consumer.config, image.tile
+    if isinstance(tile, str):
+        return Item(consumer, number, "image", jina.url_input(tile), len(tile), spec.tokens_per_tile)
+    upload = images.encode_tile(
+        tile, policy=config.image_policy, mode=config.image_resize, quality=config.image_quality
     )
     tokens = image_tokens(upload.width, upload.height, spec.name)
-    item = Item(consumer, number, "image", jina.image_input(upload.data), len(upload.data) * 4 // 3, tokens)
-    return item, ("image", blake2b(upload.data, digest_size=32).digest())
+    return Item(consumer, number, "image", jina.image_input(upload.data), len(upload.data) * 4 // 3, tokens)

@@ -9,9 +9,9 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from hashlib import blake2b
+from functools import partial
 from itertools import groupby, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,20 @@ from jinaclip import images
 from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_spec
 from jinaclip.backends.local.model import Model, shared_model
-from jinaclip.backends.local.preprocess import preprocess
+from jinaclip.backends.local.preprocess import PreprocessConfig, resize, to_floats
 from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.weights import find_weights
 from jinaclip.call.call import Call
-from jinaclip.call.prepare import prepare_images
+from jinaclip.call.prepare import Prepared, Recipe, prepare_inputs
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import DeadlineError, InputError
-from jinaclip.inputs import Image, Text
-from jinaclip.process import Latch, run_in_thread, start_thread, wait_until_done
+from jinaclip.inputs import Text
+from jinaclip.process import Latch, run_apart, run_in_thread, start_thread, wait_until_done
 from jinaclip.space import Weights
 from jinaclip.vectors import Vectors
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 BATCH_SIZE = 64
 """Most items in one pass, unless `batch_size` says otherwise."""
@@ -47,14 +50,16 @@ class LocalBackend:
         self._config = config
         self._source = Source(config.model, config.revision)
         self._model: Model | None = None
-        self.spec = replace(read_spec(self._source), tokens_per_tile=0)  # nobody bills images on this machine
+        self.spec = replace(
+            run_apart(read_spec, self._source), tokens_per_tile=0
+        )  # nobody bills images on this machine
 
     @property
     def weights(self) -> Weights:
         """Those that are loaded; else those that would be, as the files are now."""
         model = self._model
         is_loaded = model is not None and model.pid == os.getpid()
-        return find_weights(self._source, model.files if model is not None and is_loaded else ())
+        return run_apart(find_weights, self._source, model.files if model is not None and is_loaded else ())
 
     @property
     def rounding(self) -> dict[str, Any]:
@@ -71,7 +76,7 @@ class LocalBackend:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, special ones included."""
-        return self._loaded().tokenizer.count(text)
+        return run_apart(self._loaded().tokenizer.count, text)
 
     def requests_for(self, inputs: int, tokens: int) -> int:
         """Nothing is sent."""
@@ -82,10 +87,13 @@ class LocalBackend:
         self._loaded()
 
     def embed(self, call: Call) -> None:
-        """Answers the call, feeding the scheduler from this thread."""
+        """Answers the call. Only an iterator, which is the caller's own code, runs in this thread."""
         session = Session(call, self._loaded(), self._config)
         with session:
-            session.feed()
+            if call.request.total is None:
+                session.feed()
+            else:
+                start_thread("jinaclip-feed", session.feed)
             session.over.wait(session.seconds_left)
             session.check_deadline()
 
@@ -117,7 +125,7 @@ class LocalBackend:
     def _loaded(self) -> Model:
         model = self._model
         if model is None or model.pid != os.getpid():
-            model = self._model = shared_model(self._source, self._config, self.spec)
+            model = self._model = run_apart(shared_model, self._source, self._config, self.spec)
         return model
 
 
@@ -159,7 +167,7 @@ class Session:
     def feed(self, *, patient: bool = True) -> None:
         """Hands in the items until there are no more or the call is stopped."""
         with self._call.ending():
-            items = prepare_images(self._call.inputs(), self._pixels, self._call.stopped)
+            items = prepare_inputs(self._call, self._recipe())
             for is_text, run in groupby(items, key=lambda item: isinstance(item[1], Text)):
                 while inputs := list(islice(run, TEXTS_AT_ONCE if is_text else 1)):
                     self.check_deadline()
@@ -178,7 +186,7 @@ class Session:
         """Token ids; the instruction of the model goes before a query."""
         prefix = self._model.spec.query_instruction if self._call.request.task == "query" else ""
         texts = [prefix + text.value for _, text in inputs]
-        encoded = self._model.tokenizer.encode(texts, truncate=self._config.truncate)
+        encoded = run_apart(self._model.tokenizer.encode, texts, truncate=self._config.truncate)
         items = []
         for (index, _), ids in zip(inputs, encoded, strict=True):
             if isinstance(ids, InputError):
@@ -192,22 +200,25 @@ class Session:
         return items
 
     def _images(self, inputs: list[tuple[int, Any]]) -> list[Item]:
-        return [Item(self._consumer, index, pixels=pixels) for index, pixels in inputs if pixels is not None]
+        return [Item(self._consumer, index, pixels=pixels) for index, pixels in inputs]
 
-    def _pixels(self, index: int, image: Image) -> NDArray[np.float32] | None:
-        """Runs in a thread. None for an image that was seen before or cannot be used."""
-        config = self._config
-        try:
-            opened = images.open_image(image, config.image_policy)
-            if config.image_resize in ("pad", "squash"):
-                side = self._model.spec.image_size
-                opened = images.fit(opened, config.image_resize, side, config.image_policy)
-            pixels = preprocess(opened, self._model.preprocessing, max_pixels=config.image_policy.max_pixels)
-        except InputError as error:
-            self._call.fail(index, error, "image")
-            return None
-        key = ("image", blake2b(pixels.tobytes(), digest_size=32).digest())
-        return pixels if self._call.is_new(index, key) else None
+    def _recipe(self) -> Recipe[NDArray[np.float32]]:
+        """How images become pixels: resized as the options say, then as the checkpoint does."""
+        config, settings = self._config, PreprocessConfig.from_config(self._model.preprocessing)
+        policy, mode, side = config.image_policy, config.image_resize, self._model.spec.image_size
+
+        def fit(pixels: PIL.Image.Image) -> PIL.Image.Image:
+            if mode in ("pad", "squash"):
+                pixels = images.fit(pixels, mode, side, policy)
+            return resize(pixels, settings, policy.max_pixels)
+
+        return Recipe(
+            policy=policy,
+            fit=fit,
+            side=side,
+            mode="model" if mode == "none" else mode,
+            finish=partial(floats_of, settings),
+        )
 
     def _deliver(self, items: list[Item], rows: Vectors) -> None:
         """Cuts and normalises what the scheduler gives, and looks at it."""
@@ -241,6 +252,13 @@ class Session:
             finished = self._pending == 0
         if finished:
             self.done.set()
+
+
+def floats_of(settings: PreprocessConfig, _number: int, image: Prepared) -> NDArray[np.float32]:
+    """What the towers take of a prepared image, which on this backend is pixels always."""
+    if isinstance(image.tile, str) or isinstance(image.tile.content, bytes):
+        raise TypeError("the local backend needs pixels")
+    return to_floats(image.tile.content, settings)
 
 
 NO_VECTOR = "the model gave no finite vector for it; float16 may be too narrow, use bfloat16 or float32"

@@ -11,10 +11,8 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from jinaclip.backends.local.checkpoint_config import read_preprocessing
 from jinaclip.backends.local.scheduler import Scheduler
@@ -22,6 +20,7 @@ from jinaclip.backends.local.source import FileState, Source
 from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import CheckpointError
+from jinaclip.process import run_apart
 from jinaclip.specs import SPECS, ModelSpec
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("PyTorch is not installed", name="torch")  # now, and not when the first item waits
 
 logger = logging.getLogger("jinaclip")
-T = TypeVar("T")
 
 
 class Model:
@@ -113,27 +111,10 @@ def shared_model(source: Source, config: EmbedderConfig, spec: ModelSpec) -> Mod
     with _load_lock:  # one load at a time: two at once would only compete for the disk
         model = _models.get(key)
         if model is None:
-            model = _models[key] = run_in_thread(lambda: Model(source, files, device, dtype, spec))
+            # apart: OpenMP keeps a team of threads for each thread that computed, and a forked child that inherits the
+            # one of the forking thread would wait for its members for ever
+            model = _models[key] = run_apart(Model, source, files, device, dtype, spec)
         return model
-
-
-def run_in_thread(build: Callable[[], T]) -> T:
-    """Runs a function in a thread of its own and waits for it.
-
-    OpenMP keeps a team of threads for each thread that computed. A forked child inherits the one of the forking thread
-    without its members, and would wait for them for ever.
-    """
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(build())
-        except BaseException as error:  # noqa: BLE001  raised again below
-            outcome.set_exception(error)
-
-    thread = threading.Thread(target=run, name="jinaclip-load", daemon=True)
-    thread.start()
-    return outcome.result()
 
 
 def _replace_lock() -> None:

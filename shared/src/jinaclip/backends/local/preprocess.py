@@ -123,7 +123,11 @@ def preprocess(
         CheckpointError: the config cannot be used.
     """
     settings = PreprocessConfig.from_config(config)
-    square = resize(to_rgb(image), settings, max_pixels)
+    return to_floats(resize(to_rgb(image), settings, max_pixels), settings)
+
+
+def to_floats(square: PIL.Image.Image, settings: PreprocessConfig) -> NDArray[np.float32]:
+    """(3, S, S) float32 of S x S RGB pixels, normalised with the mean and spread of the checkpoint."""
     pixels = np.asarray(square).transpose(2, 0, 1)  # (3, S, S) uint8
     table = _table(settings.mean, settings.std)
     return np.stack([np.take(table[channel], pixels[channel]) for channel in range(3)])

@@ -194,8 +194,19 @@ def _download(repo: str, name: str, revision: str | None) -> Path:
 
     try:
         return Path(huggingface_hub.hf_hub_download(repo, name, revision=revision))
-    except Exception as error:  # noqa: BLE001  httpx, OS and hub errors alike
+    except Exception as error:  # noqa: BLE001  httpx, OS and hub errors alike; in a thread of ours, so none of a host's
         raise CheckpointError(
-            f"{name} of {repo!r} cannot be had from the hub ({type(error).__name__}: {str(error)[:200]}); "
+            f"{name} of {repo!r}{at(revision)} cannot be had from the hub ({type(error).__name__}: "
+            f"{str(error)[:200]}); fetch it where there is a network with `{download_command(repo, revision)}`, "
             "name an existing folder or hub id, check the network, or unset HF_HUB_OFFLINE"
         ) from None
+
+
+def at(revision: str | None) -> str:
+    """Which revision is wanted, for messages; a cache that was filled from another one does not hold it."""
+    return f" at revision {revision}" if revision else ""
+
+
+def download_command(repo: str, revision: str | None) -> str:
+    """What fills the cache with the files that are read."""
+    return f"hf download {repo} {' '.join(FILES)}" + (f" --revision {revision}" if revision else "")

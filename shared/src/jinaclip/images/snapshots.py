@@ -1,0 +1,77 @@
+"""Takes what callers pass as it is at that moment, so that they may change or refill it afterwards."""
+
+from __future__ import annotations
+
+import os
+from io import BufferedReader, BytesIO, FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jinaclip.errors import InputError
+from jinaclip.inputs import Image, Pair, Text, Unread, is_pil
+from jinaclip.process import run_apart
+
+
+def take(value: Any) -> Any:
+    """The value, or a copy of it where its owner could change it: arrays, buffers, PIL images, alone or in a pair.
+
+    Reads and decodes nothing, but for a PIL image whose file cannot be opened again, or that does not tell whether it
+    is decoded (WebP).
+    What else there is, such as an object of a host's, comes back as it is.
+
+    Raises:
+        InputError: it cannot be copied: a PIL image whose file was closed, a buffer that was released.
+    """
+    if isinstance(value, str | bytes | Text | os.PathLike):
+        return value
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, bytearray | memoryview | BytesIO):
+        return Image.from_bytes(value).source
+    if isinstance(value, Image):
+        return _take_image(value)
+    if is_pil(value):
+        return _take_pil(value)
+    if isinstance(value, Pair):
+        return Pair(value.text, take(value.image), value.weight)
+    if type(value) in (tuple, list) and len(value) == 2:
+        return type(value)(map(take, value))
+    return value
+
+
+def _take_image(image: Image) -> Image:
+    if image.kind not in ("pil", "array") or isinstance(image.source, Unread):
+        return image
+    source = take(image.source)
+    return source if isinstance(source, Image) else Image(image.kind, source)
+
+
+def _take_pil(image: Any) -> Any:
+    """A copy of a PIL image, or where to find its pixels if they are still in its file, so that nobody changed them."""
+    file = _file_of(image) if getattr(image, "tile", None) else None
+    if file is not None:
+        return Image("pil", Unread(file, image.size, image.mode, image.tell(), dict(image.info)))
+    if hasattr(image, "fp"):  # opened from a file; whether it is decoded, not every format tells
+        return run_apart(_decode, image)
+    try:
+        return image.copy()
+    except (ValueError, AttributeError) as error:  # not even an interrupt raises one of these
+        raise InputError(f"the PIL image cannot be read ({type(error).__name__}); was it closed?") from None
+
+
+def _decode(image: Any) -> Any:
+    from jinaclip.images import decode
+
+    return decode.copy(image)
+
+
+def _file_of(image: Any) -> Path | bytes | None:
+    """The path or the content of the file that a PIL image was opened from, if it can be opened again."""
+    file, path = getattr(image, "fp", None), getattr(image, "filename", None)
+    if type(file) is BytesIO:
+        return None if file.closed else file.getvalue()
+    if type(file) is BufferedReader and isinstance(file.raw, FileIO):  # and no member of an archive, which has a name
+        path = path or file.name
+    return Path(path).absolute() if path and isinstance(path, str | Path) else None
