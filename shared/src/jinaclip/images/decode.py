@@ -164,19 +164,20 @@ def copy(opened: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def reopen(unread: Unread) -> PIL.Image.Image:
-    """A PIL image that its owner had not decoded yet, opened again from the same file at the same frame.
+    """A PIL image that its owner had not decoded yet, decoded from the same file at the same frame.
 
     Raises:
-        InputError: the file is gone, or is another one by now.
+        InputError: the file is gone, is damaged, or is another one by now.
     """
     with translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"):
-        opened = PIL.Image.open(BytesIO(unread.file) if isinstance(unread.file, bytes) else unread.file)
-        if unread.frame:
+        with BytesIO(unread.file) if isinstance(unread.file, bytes) else unread.file.open("rb") as file:
+            opened = PIL.Image.open(file)
             opened.seek(unread.frame)
-        if opened.size != unread.size or opened.mode != unread.mode:
-            opened.draft(unread.mode, unread.size)
-    if opened.size != unread.size or opened.mode != unread.mode:
-        raise InputError("the file of the PIL image is another one now; load the image before its file changes")
+            if (opened.size, opened.mode) != (unread.size, unread.mode):
+                opened.draft(unread.mode, unread.size)
+            if (opened.size, opened.mode) != (unread.size, unread.mode):
+                raise InputError("the file of the PIL image is another one now; load an image before its file changes")
+            opened.load()
     opened.info = {**unread.info}
     return opened
 
