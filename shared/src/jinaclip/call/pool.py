@@ -73,7 +73,7 @@ class Pool:
         self._name, self._size = name, size
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        self._first: threading.Thread | None = None  # started by a caller, and not among the threads yet
+        self._first: threading.Thread | None = None  # started by a caller, not among the threads yet
         self._idle = 0
         self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each time that somebody should look for work
         self._arrivals: deque[Lane] = deque()  # lanes that got work
@@ -104,9 +104,11 @@ class Pool:
         self.ensure()
 
     def ensure(self) -> None:
-        """Starts a thread if there is none; it starts the others."""
+        """Starts a thread if none is idle and there may be more."""
+        if self._idle or len(self._threads) >= self.size:
+            return
         first = self._first
-        if not self._threads and not (first is not None and first.is_alive()):
+        if first is None or not first.is_alive():
             self._first = thread = self._new_thread()
             start(thread)
 

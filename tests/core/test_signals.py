@@ -1,0 +1,150 @@
+"""A host's own exceptions come through, wherever they strike: the time limit of a task queue, Ctrl-C, a test's timeout."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.needs import skip_without
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no setitimer on this system")
+
+PROGRAM = """
+import random, signal, sys, time
+from io import BytesIO
+import numpy as np
+
+KINDS = {"timeout": TimeoutError, "value": ValueError, "own": type("SoftTimeLimitExceeded", (Exception,), {}),
+         "interrupt": KeyboardInterrupt}
+kind, subject, where, moments = KINDS[sys.argv[1]], sys.argv[2], sys.argv[3], 50
+
+def strike(number, frame):
+    raise kind("the host's own")
+
+signal.signal(signal.SIGALRM, strike)
+SUBJECT
+
+def measure():
+    since = time.perf_counter()
+    call()
+    return time.perf_counter() - since
+
+call()
+usual, rng, struck, tries = measure(), random.Random(kind.__name__), 0, 0
+while struck < moments and tries < 6 * moments:
+    tries += 1
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(1e-5, rng.uniform(0, 0.9) * usual))
+        call()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except kind as error:
+        assert type(error) is kind and str(error) == "the host's own", repr(error)
+        struck += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    usual = min(usual, measure())
+assert struck == moments, f"only {struck} of {tries} calls were struck"
+print("all the host's")
+"""
+
+IMAGES = """
+from PIL import Image
+import jinaclip
+pixels = np.random.default_rng(1).integers(0, 256, (700, 900, 3), np.uint8)
+buffer = BytesIO()
+Image.fromarray(pixels).save(buffer, "JPEG")
+clip = jinaclip.JinaClip(api_key="jina_test_signals", base_url=where)
+numbers = iter(range(10**9))
+def call():
+    image = Image.open(BytesIO(buffer.getvalue())) if subject == "lazy" else buffer.getvalue()
+    assert clip.embed_images([image, pixels]).shape == (2, 1024)
+"""
+
+PAGES = """
+import pypdfium2, jinaclip
+from jinaclip.images import Pages
+pdf = pypdfium2.PdfDocument.new()
+for _ in range(3):
+    pdf.new_page(300, 400)
+buffer = BytesIO()
+pdf.save(buffer)
+data = jinaclip.Image.from_bytes(buffer.getvalue())
+clip = jinaclip.JinaClip(api_key="jina_test_signals", base_url=where)
+def call():
+    with Pages() as pages:
+        found = [pages.find(data, number) for number in (1, 2, 3)]
+        assert clip.embed_images(found).shape == (3, 1024)
+"""
+
+TOKENIZER = """
+import jinaclip
+clip = jinaclip.JinaClip(where, backend="local", device="cpu", truncate=True)
+texts = ["some words to be tokenized " * 20] * 10
+def call():
+    if subject == "count":
+        assert clip.estimate(texts).tokens > 100
+    else:
+        assert clip.embed_documents(texts).shape[0] == 10
+"""
+
+LOADER = """
+import jinaclip
+def call():
+    clip = jinaclip.JinaClip(where, backend="local", device="cpu")
+    clip.load()
+    clip.close()
+"""
+
+SELF_TEST = """
+import jinaclip
+clip = jinaclip.JinaClip(api_key="jina_test_signals", base_url=where)
+def call():
+    assert clip.self_test().problems == ()
+"""
+
+
+def run(program, kind, subject, where):
+    """The program ends in time, and nothing but the host's exception ever came out of a call."""
+    command = [sys.executable, "-c", PROGRAM.replace("SUBJECT", program), kind, subject, str(where)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stdout) == (0, "all the host's\n"), done.stderr
+
+
+KINDS = ["timeout", "value", "own", "interrupt"]
+"""Of 50 moments each, 200 together."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("subject", ["file", "lazy"])
+def test_the_decoder(server, kind, subject):
+    run(IMAGES, kind, subject, server.url)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pages_of_a_document(server, kind):
+    skip_without("pypdfium2")
+    run(PAGES, kind, "pages", server.url)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_self_test(server, kind):
+    run(SELF_TEST, kind, "self_test", server.url)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A tiny checkpoint."""
+    from tests.tiny import make_checkpoint
+
+    return make_checkpoint(tmp_path_factory.mktemp("signals") / "tiny", "v2")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("subject", ["embed", "count"])
+def test_the_tokenizer(tiny, kind, subject):
+    run(TOKENIZER, kind, subject, tiny)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loader(tiny, kind):
+    run(LOADER, kind, "load", tiny)
