@@ -59,7 +59,7 @@ async def test_unread_pictures_are_not_decoded_before_they_are_needed(clip):
 async def test_a_closed_picture_of_a_list_is_named_before_anything_is_sent(clip, server, run):
     broken = lazy_picture(1)
     broken.fp.close()
-    with pytest.raises(InputError, match="image 1.*closed") as caught:
+    with pytest.raises(InputError, match=r"image 1.*closed") as caught:
         await run(clip(), "embed_images", [lazy_picture(0), broken, lazy_picture(2)])
     assert caught.value.index == 1
     assert server.ledger()["requests"] == 0

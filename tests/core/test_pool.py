@@ -464,17 +464,15 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 import jinaclip
-from jinaclip.call.pool import preparation
 
-jinaclip.configure(prepare_threads=4, pixel_budget=40_000_000)
+jinaclip.configure(prepare_threads=int(sys.argv[3]), pixel_budget=int(sys.argv[4]))
 clip = jinaclip.JinaClip(api_key="jina_test_memory", base_url=sys.argv[1])
-form = sys.argv[2]
+form, side = sys.argv[2], int(sys.argv[5])
 
 def make(number):
     buffer = BytesIO()
-    side = 3_950  # a little below the cap of this test
     options = {"JPEG": {"progressive": True, "quality": 30}, "WEBP": {"lossless": True, "method": 0}}.get(form, {})
-    mode = "RGBA" if form == "PNG" else "RGB"
+    mode = "RGB" if form == "JPEG" else "RGBA"
     image = Image.new(mode, (side, side), (number, 0, 0, 100)[:len(mode)])
     image.save(buffer, form, **options)
     return buffer.getvalue()
@@ -495,7 +493,7 @@ watcher = threading.Thread(target=watch)
 watcher.start()
 rows = [None] * 16
 def call(number):
-    rows[number] = clip.embed_images([files[number]] * 1)
+    rows[number] = clip.embed_images([files[number]])
 callers = [threading.Thread(target=call, args=(number,)) for number in range(16)]
 [caller.start() for caller in callers]
 [caller.join() for caller in callers]
@@ -510,9 +508,10 @@ print(peak[0] - before)
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_sixteen_callers_stay_under_the_formula(server, form):
     """Images of 15.6 megapixels, of the kinds that take most a pixel, with a budget that holds two of them."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, server.url, form], capture_output=True, text=True, timeout=300, check=False
-    )
+    threads, side = 4, 3_950
+    budget = 2 * (side * side + 512 * 512)
+    command = [sys.executable, "-c", MEMORY, server.url, form, *map(str, (threads, budget, side))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    bound = 24 * 40_000_000 + 16 * 64 * 2**10
+    bound = 24 * budget + 8 * threads * side * side
     assert int(done.stdout) < bound, f"{int(done.stdout) / 2**20:.0f} MiB of {bound / 2**20:.0f}"

@@ -1,4 +1,4 @@
-"""A host's own exceptions come through, wherever they strike: the time limit of a task queue, Ctrl-C, a test's timeout."""
+"""A host's own exceptions come through wherever they strike: the time limit of a task queue, Ctrl-C, a timeout."""
 
 import subprocess
 import sys

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from jinaclip import ConfigError, JinaClip, MissingDependencyError, specs
 from jinaclip.backends.local import model as model_module
+from jinaclip.backends.local.source import FILES
 from jinaclip.errors import CheckpointError
 from tests.tiny import GOLDEN, byte_tokenizer
 
@@ -142,6 +143,14 @@ def test_offline_without_the_files_says_so(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = load_in_process("jina-clip-v1", environment)
     assert "CheckpointError" in done.stdout and "HF_HUB_OFFLINE" in done.stdout
+
+
+def test_a_cache_filled_from_another_revision_says_which_one_is_wanted(own_folder: Path, tmp_path: Path) -> None:
+    environment = hub_cache(tmp_path, "jinaai/jina-clip-v2", "b" * 40, own_folder)
+    done = load_in_process("jina-clip-v2", environment)
+    wanted = specs.JINA_CLIP_V2.revision
+    assert f"at revision {wanted}" in done.stdout
+    assert f"hf download jinaai/jina-clip-v2 {' '.join(FILES)} --revision {wanted}" in done.stdout
 
 
 def test_the_licence_of_v2_is_told_once(own_folder: Path, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -169,15 +169,17 @@ def reopen(unread: Unread) -> PIL.Image.Image:
     Raises:
         InputError: the file is gone, is damaged, or is another one by now.
     """
-    with translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"):
-        with BytesIO(unread.file) if isinstance(unread.file, bytes) else unread.file.open("rb") as file:
-            opened = PIL.Image.open(file)
-            opened.seek(unread.frame)
-            if (opened.size, opened.mode) != (unread.size, unread.mode):
-                opened.draft(unread.mode, unread.size)
-            if (opened.size, opened.mode) != (unread.size, unread.mode):
-                raise InputError("the file of the PIL image is another one now; load an image before its file changes")
-            opened.load()
+    with (
+        translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"),
+        BytesIO(unread.file) if isinstance(unread.file, bytes) else unread.file.open("rb") as file,
+    ):
+        opened = PIL.Image.open(file)
+        opened.seek(unread.frame)
+        if (opened.size, opened.mode) != (unread.size, unread.mode):
+            opened.draft(unread.mode, unread.size)
+        if (opened.size, opened.mode) != (unread.size, unread.mode):
+            raise InputError("the file of the PIL image is another one now; load an image before its file changes")
+        opened.load()
     opened.info = {**unread.info}
     return opened
 
