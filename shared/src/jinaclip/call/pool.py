@@ -313,7 +313,7 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
 
     Memory that preparing takes is bounded, whatever the number of callers, by the sum of
     - 24 bytes * `pixel_budget`, or * the pixels of the largest image, if that is more,
-    - 8 bytes * `prepare_threads` * the pixels of the largest image, which glibc keeps for each thread after it was freed
+    - 8 bytes * `prepare_threads` * the pixels of the largest image, which glibc keeps for each thread once it was freed
       (nothing with MALLOC_MMAP_THRESHOLD_=1000000 in the environment of the process),
     - 2 * `prepare_threads` * `image_policy.max_bytes`,
     and for each call under way what it has ready: 4 * `prepare_threads` images as they are sent, or of 12 bytes a pixel
