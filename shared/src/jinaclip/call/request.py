@@ -100,7 +100,9 @@ class Draft:
     @property
     def is_quick(self) -> bool:
         """Whether reading takes next to nothing: there are texts alone, or all is still to come."""
-        return not isinstance(self.values, Held) or all(isinstance(value, str | Text) for value in self.values)
+        if not isinstance(self.values, Held):
+            return True
+        return self.kind in ("text", "item") and all(isinstance(value, str | Text) for value in self.values)
 
     def request(self) -> Request:
         """The request, read here."""
