@@ -482,7 +482,7 @@ async def test_events_of_async_images(embed, recorder, files):
 
 def image_forms(files):
     data = content(files[0])
-    return [files[0], Path(files[0]), data_uri(data), data, BytesIO(data), Pillow.open(files[0])]
+    return [files[0], Path(files[0]), data_uri(data), data, BytesIO(data), Pillow.open(BytesIO(data))]
 
 
 async def test_handlers_of_the_callback_manager_get_text_alone(embed, files):

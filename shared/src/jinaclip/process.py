@@ -216,7 +216,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """CPUs that this process may use: those it may run on, and no more than its cgroups grant; at least 1.
+    """CPUs that this process may use: those it may run on, and no more than its cgroups grant, rounded up.
 
     Args:
         root: where `/proc` and `/sys` are.
