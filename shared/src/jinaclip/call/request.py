@@ -86,7 +86,7 @@ class Draft:
     Attributes:
         values: items that were taken, or an iterator, whose items are taken as it gives them.
         read: makes an input of one.
-        kind, task, name, urgent, single: as for `Request` and `draft_many`.
+        kind, task, name, urgent, single, converts: as for `Request` and `draft_many`.
     """
 
     values: Held | Iterator[Any]
@@ -96,13 +96,15 @@ class Draft:
     name: Name | None = None
     urgent: bool = False
     single: bool = False
+    converts: bool = False
 
     @property
     def is_quick(self) -> bool:
         """Whether reading takes next to nothing: there are texts alone, or all is still to come."""
         if not isinstance(self.values, Held):
             return True
-        return self.kind in ("text", "item") and all(isinstance(value, str | Text) for value in self.values)
+        texts = self.kind in ("text", "item") and all(isinstance(value, str | Text) for value in self.values)
+        return texts and not self.converts
 
     def request(self) -> Request:
         """The request, read here."""
@@ -144,9 +146,11 @@ class Draft:
         return "pair" if isinstance(value, Pair) else "image" if is_image_like(value) else "item"
 
 
-def draft_one(value: Any, read: Read, kind: str, task: Task = "document", *, urgent: bool = False) -> Draft:
-    """A draft for a single item, which is taken as it is now."""
-    return Draft(Held([grab(value)]), read, kind, task, urgent=urgent, single=True)
+def draft_one(
+    value: Any, read: Read, kind: str, task: Task = "document", *, urgent: bool = False, converts: bool = False
+) -> Draft:
+    """A draft for a single item, which is taken as it is now. Arguments as of `draft_many`."""
+    return Draft(Held([grab(value)]), read, kind, task, urgent=urgent, single=True, converts=converts)
 
 
 def draft_many(
@@ -157,6 +161,7 @@ def draft_many(
     *,
     name: Name | None = None,
     urgent: bool = False,
+    converts: bool = False,
 ) -> Draft:
     """A draft for several items. Those of a list are taken as they are now, those of an iterator as it gives them.
 
@@ -167,13 +172,14 @@ def draft_many(
         task: whether texts are documents or queries.
         name: what messages call an item, where it has a name of its own.
         urgent: somebody waits for this.
+        converts: reading an item takes a function of a host's, which may look at files.
 
     Raises:
         InputError: it is one item and not several.
     """
     iterator = iterate(values, f"{kind}s", f"[{kind}]")
     held = Held(iterator if kind == "text" else map(grab, iterator)) if is_held(values) else iterator
-    return Draft(held, read, kind, task, name=name, urgent=urgent)
+    return Draft(held, read, kind, task, name=name, urgent=urgent, converts=converts)
 
 
 def grab(value: Any) -> Any:
