@@ -104,6 +104,14 @@ def test_a_rate_limit_gives_one_line_for_each_wait(jinaclip_client, jinaclip_ser
     assert line.endswith(f"to {jinaclip_server.url.removeprefix('http://')}: rate limit of the service")
 
 
+def test_a_call_tells_of_each_image(jinaclip_client, events):
+    pictures = [Image.new("RGB", (640, 480), color) for color in ("red", "green", "blue")]
+    jinaclip_client().embed_images(pictures)
+    prepared = of(ImagesPrepared, events)
+    assert [event.images for event in prepared] == [1, 1, 1]
+    assert all(event.pixels >= 640 * 480 and event.seconds > 0 for event in prepared)
+
+
 # -- calls on this machine
 
 
@@ -116,6 +124,7 @@ def test_the_engine_tells_of_each_pass(tmp_path, events):
     assert sum(event.rows for event in passes) == 3
     assert all((event.longest > 0) == (event.kind == "text") for event in passes)
     assert all(event.callers == 1 and event.seconds > 0 for event in passes)
+    assert [event.images for event in of(ImagesPrepared, events)] == [1]
 
 
 # -- hooks

@@ -135,12 +135,12 @@ class EnginePass:
 
 @dataclass(frozen=True, slots=True)
 class ImagesPrepared:
-    """Images were opened, fitted and encoded, or made the model's pixels.
+    """Images were opened and fitted to the model.
 
     Attributes:
         images: how many.
-        pixels: that they had as they were opened.
-        seconds: of the thread that did it.
+        pixels: that they took of the budget: decoded and fitted. 0 for a URL that is handed on.
+        seconds: since a thread took it up, waiting for pixels included.
     """
 
     images: int

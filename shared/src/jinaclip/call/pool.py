@@ -255,6 +255,11 @@ class Reservation:
         self._budget, self._lane = budget, lane
         self._place: Place | None = None
 
+    @property
+    def pixels(self) -> int:
+        """That it holds."""
+        return self._place.pixels if self._place is not None else 0
+
     def reserve(self, pixels: int) -> None:
         """Waits for so many pixels. Raises Dropped if nobody wants the image any more."""
         if self._place is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,7 +11,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
-from jinaclip import images
+from jinaclip import images, telemetry
 from jinaclip.call.call import Call
 from jinaclip.call.pool import FETCHES, Dropped, Lane, preparation
 from jinaclip.config import ImagePolicy, ImageResize
@@ -99,6 +100,12 @@ def digest_of(kind: bytes, content: bytes) -> bytes:
     return state.digest()
 
 
+def tell_prepared(pixels: int, seconds: float) -> None:
+    """Tells those who watch that an image was prepared."""
+    if telemetry.wants(telemetry.ImagesPrepared):
+        telemetry.emit(telemetry.ImagesPrepared(images=1, pixels=pixels, seconds=seconds))
+
+
 def prepare_inputs(call: Call, recipe: Recipe[R]) -> Iterator[tuple[int, Text | R]]:
     """What is left to embed of a call, in order, with its number: texts as they are, images as the recipe makes them.
 
@@ -108,6 +115,9 @@ def prepare_inputs(call: Call, recipe: Recipe[R]) -> Iterator[tuple[int, Text | 
     """
     with closing(Window(call, recipe)) as window:
         for number, item in call.inputs():
+            if isinstance(item, Text) and window.is_empty:
+                yield number, item
+                continue
             window.add(number, item)
             while window.is_full and window.wait():
                 yield from window.take()
@@ -124,6 +134,11 @@ class Window(Generic[R]):
         self._lane, self._fetch_lane = Lane(), Lane(FETCHES)
         self._items: deque[tuple[int, Text | Task[R | None]]] = deque()
         call.stopped.add_callback(self.close)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for its turn."""
+        return not self._items
 
     @property
     def is_full(self) -> bool:
@@ -189,9 +204,11 @@ class Window(Generic[R]):
 
     def _prepare(self, number: int, get_image: Callable[[], Image]) -> R | None:
         """Runs in a thread of the pool."""
+        began_at = time.perf_counter()
         try:
             with self._preparation.reservation(self._lane) as reservation:
                 prepared = self._recipe.prepare(get_image(), reservation.reserve)
+                tell_prepared(reservation.pixels, time.perf_counter() - began_at)
                 if not self._call.is_new(number, prepared.digest):
                     return None
                 return self._recipe.finish(number, prepared)
