@@ -80,8 +80,13 @@ TOKENIZER = """
 import jinaclip
 clip = jinaclip.JinaClip(where, backend="local", device="cpu", truncate=True)
 texts = ["some words to be tokenized " * 20] * 10
+from pathlib import Path
+from jinaclip.backends.local.tokenizer import Tokenizer
+direct = Tokenizer(Path(where), vocab_size=10**6, max_tokens=8192)
 def call():
-    if subject == "count":
+    if subject == "in the caller's thread":
+        assert len(direct.encode(texts * 10, truncate=True)) == 100
+    elif subject == "count":
         assert clip.estimate(texts).tokens > 100
     else:
         assert clip.embed_documents(texts).shape[0] == 10
@@ -140,7 +145,7 @@ def tiny(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("subject", ["embed", "count"])
+@pytest.mark.parametrize("subject", ["embed", "count", "in the caller's thread"])
 def test_the_tokenizer(tiny, kind, subject):
     run(TOKENIZER, kind, subject, tiny)
 

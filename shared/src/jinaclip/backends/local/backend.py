@@ -173,7 +173,8 @@ class Session:
                     self.check_deadline()
                     if self._call.stopped.done():
                         return
-                    self._submit(self._texts(inputs) if is_text else self._images(inputs), patient=patient)
+                    own = self._texts(inputs, apart=patient) if is_text else self._images(inputs)
+                    self._submit(own, patient=patient)
         self._advance(1)
 
     def _submit(self, items: list[Item], *, patient: bool) -> None:
@@ -182,11 +183,12 @@ class Session:
                 self._pending += len(items)
             self._model.scheduler.submit(items, block=patient)
 
-    def _texts(self, inputs: list[tuple[int, Any]]) -> list[Item]:
-        """Token ids; the instruction of the model goes before a query."""
+    def _texts(self, inputs: list[tuple[int, Any]], *, apart: bool) -> list[Item]:
+        """Token ids; the instruction of the model goes before a query. A few are made here: a thread takes longer."""
         prefix = self._model.spec.query_instruction if self._call.request.task == "query" else ""
         texts = [prefix + text.value for _, text in inputs]
-        encoded = run_apart(self._model.tokenizer.encode, texts, truncate=self._config.truncate)
+        encode = partial(self._model.tokenizer.encode, texts, truncate=self._config.truncate)
+        encoded = run_apart(encode) if apart else encode()
         items = []
         for (index, _), ids in zip(inputs, encoded, strict=True):
             if isinstance(ids, InputError):

@@ -57,7 +57,9 @@ class Tokenizer:
             return self._tokenizer.encode_batch(texts)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001  no token for what it does not know, say
+        except BaseException as error:  # no token for what it does not know, say
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise  # of a signal handler, which has a frame of its own; the library has none in Python
             raise CheckpointError(f"{self._path} cannot tokenize a text: {str(error)[:200]}") from None
 
     def _fit(self, ids: list[int], *, truncate: bool) -> list[int] | InputError:
