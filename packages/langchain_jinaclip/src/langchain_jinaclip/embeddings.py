@@ -199,7 +199,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         """`embed_image` without blocking the event loop; ends at once when cancelled."""
         if not is_single(uris):
             return await self.aembed_images(uris)
-        return (await self._clip.aembed_image(await run_in_thread(unwrap_block, uris))).tolist()
+        image = await run_in_thread(unwrap_block, hosts.take(uris))
+        return (await self._clip.aembed_image(image)).tolist()
 
     def embed_pairs(self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5) -> list[list[float]]:
         """The text and the image of each pair as one vector at length 1.

@@ -12,7 +12,7 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, model_validator
 
 from jinaclip import ConfigError, Image, fuse
-from jinaclip.hosts import check_weight, run_in_thread
+from jinaclip.hosts import check_weight, run_in_thread, take
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import Query, check_text, is_blank, is_image_data, split_query
 from langchain_jinaclip.tool import JinaClipTool
@@ -79,7 +79,8 @@ class JinaClipRetriever(BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         """`invoke` without blocking the event loop."""
-        label, parts = await run_in_thread(self._read_query, input)
+        taken = {name: take(value) for name, value in input.items()} if isinstance(input, dict) else take(input)
+        label, parts = await run_in_thread(self._read_query, taken)
         return await super().ainvoke(label, config, **parts, **kwargs)
 
     def _read_query(self, query: Query) -> tuple[str, dict[str, Any]]:

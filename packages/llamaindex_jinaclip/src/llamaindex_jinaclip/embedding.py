@@ -26,7 +26,7 @@ from jinaclip.hosts import (
     wait_for_thread,
 )
 from llamaindex_jinaclip.calls import embed_entries, embed_items, embed_query
-from llamaindex_jinaclip.entries import Entry, as_sequence, image_entry, text_entry
+from llamaindex_jinaclip.entries import Entry, as_list, image_entry, text_entry
 from llamaindex_jinaclip.holder import ClipHolder
 from llamaindex_jinaclip.nodes import name_node, node_entry, place_vectors, read_node
 from llamaindex_jinaclip.options import Dump
@@ -245,7 +245,8 @@ class JinaClipEmbedding(ClipHolder):
         return (yield from embed_entries(embed, self, self._clip, [image_entry(image) for image in listed], {}))
 
     def _embed_nodes(self, nodes: Iterable[BaseNode], *, show_progress: bool = False) -> Steps[Sequence[BaseNode]]:
-        listed, entries = yield from wait_for_thread(self._read_nodes, nodes)
+        listed = yield from list_items(nodes, "node")
+        entries = yield from wait_for_thread(self._read_nodes, listed)
         read = partial(read_node, weight=self.fusion_weight, clip=self._clip)
         embed = partial(embed_items, self._clip, convert=read, name=name_node, show_progress=show_progress)
         vectors: dict[int, Embedding] = {}
@@ -253,11 +254,10 @@ class JinaClipEmbedding(ClipHolder):
             yield from embed_entries(embed, self, self._clip, entries, vectors)
         finally:
             place_vectors(entries, vectors)
-        return listed
+        return nodes if isinstance(nodes, Sequence) else listed
 
-    def _read_nodes(self, nodes: Iterable[BaseNode]) -> tuple[Sequence[BaseNode], list[Entry]]:
-        listed = as_sequence(nodes, "node")
-        return listed, [node_entry(node, self.fusion_weight) for node in listed]
+    def _read_nodes(self, nodes: Sequence[BaseNode]) -> list[Entry]:
+        return [node_entry(node, self.fusion_weight) for node in nodes]
 
     # -- the core alone, without events, cache and limiter: abstract in LlamaIndex's classes, or called by others of its
     # classes, which else would block the event loop (_aget_text_embedding) or send a request for each text
@@ -284,8 +284,12 @@ class JinaClipEmbedding(ClipHolder):
         return (await self._clip.aembed_image(img_file_path)).tolist()
 
 
-def list_items(items: Iterable[T], kind: str) -> Steps[Sequence[T]]:
-    """The items; an iterator, which may take a while, is read in a thread for an async method. Raises InputError."""
+def list_items(items: Iterable[T], kind: str) -> Steps[list[T]]:
+    """The items as they are now; an iterator, which may take a while, is read in a thread for an async method.
+
+    Raises:
+        InputError: it is one item and not several.
+    """
     if isinstance(items, Sequence):
-        return as_sequence(items, kind)
-    return (yield from wait_for_thread(as_sequence, items, kind))
+        return as_list(items, kind)
+    return (yield from wait_for_thread(as_list, items, kind))

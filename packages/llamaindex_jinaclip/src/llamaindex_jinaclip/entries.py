@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from llama_index.core.schema import BaseNode
 
 from jinaclip import Image, InputError
-from jinaclip.hosts import Task
+from jinaclip.hosts import Task, take
 
 T = TypeVar("T")
 LONE = (str, bytes, bytearray, memoryview, BytesIO, os.PathLike, Image, BaseNode, Mapping)
@@ -62,8 +62,8 @@ def public_name(name: str) -> str:
     return str(Image.from_url(name)) if "://" in name else name
 
 
-def as_sequence(items: Iterable[T], kind: str) -> Sequence[T]:
-    """The items, of which there may be any number but not a lone one.
+def as_list(items: Iterable[T], kind: str) -> list[T]:
+    """The items, each as it is when it is given, of which there may be any number but not a lone one.
 
     Raises:
         InputError: it is one item, or nothing that can be iterated.
@@ -71,4 +71,4 @@ def as_sequence(items: Iterable[T], kind: str) -> Sequence[T]:
     pixels = getattr(items, "ndim", 1) != 1
     if pixels or isinstance(items, LONE) or not isinstance(items, Iterable):
         raise InputError(f"{kind}s must be several, not one {type(items).__name__}; pass [{kind}]")
-    return items if isinstance(items, Sequence) else list(items)
+    return [take(item) for item in items]

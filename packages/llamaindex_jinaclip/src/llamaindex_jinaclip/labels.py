@@ -11,7 +11,7 @@ from typing import TypeVar
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
 
 from jinaclip import InputError
-from llamaindex_jinaclip.entries import as_sequence, public_name
+from llamaindex_jinaclip.entries import as_list, public_name
 
 N = TypeVar("N", bound=BaseNode)
 LABEL = "jinaclip_image"
@@ -40,7 +40,7 @@ def label_images(nodes: Iterable[N]) -> list[N]:
     Raises:
         InputError: it is one node and not several.
     """
-    listed = list(as_sequence(nodes, "node"))
+    listed = as_list(nodes, "node")
     for node in listed:
         if image_source(node) is not None:
             put_label(node)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal
 
+from jinaclip import images
 from jinaclip.call.request import Draft, Name, Read, Task, draft_many, draft_one, read_now, read_soon
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
+from jinaclip.errors import InputError
 from jinaclip.inputs import is_held
 from jinaclip.process import mark_coroutine_function
 
@@ -15,6 +17,18 @@ Convert = Callable[[Any], Any]
 """Gives what `JinaClip.embed` takes for an item of the host's, or raises an InputError that says why there is none."""
 Kind = Literal["text", "image", "pair", "item"]
 """What a host's items are; an "item" may be any of the others."""
+
+
+def take(item: Any) -> Any:
+    """An item as it is now: a copy of an array, a buffer or a PIL image, whose owner may change or refill it.
+
+    `embed` and `aembed` do this at the call; it is for adapters that wait for something before they call them. What
+    cannot be copied comes back as it is, and fails where it is embedded.
+    """
+    try:
+        return images.take(item)
+    except InputError:
+        return item
 
 
 def embed(
