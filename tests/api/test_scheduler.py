@@ -462,6 +462,24 @@ def test_who_leaves_costs_what_it_has_waiting():
     assert steps(5_000) == steps(500)
 
 
+def test_the_first_requests_of_a_large_job_are_small_so_that_slots_grow_sooner():
+    world = World(latency=lambda items: 0.1 + 0.001 * items)
+    world.embed(names(10_000))
+    first = [len(texts) for moment, texts in world.sent if moment == START]
+    assert first == [256] * 8
+    assert max(world.sizes) == 512
+    assert world.most_in_flight > 8
+
+
+def test_a_job_that_fits_the_first_slots_goes_at_once():
+    world = World(latency=1)
+    world.embed(names(4_096))
+    assert world.sizes == [512] * 8
+    bound = World(latency=1, max_concurrency=8)
+    bound.embed(names(10_000))
+    assert bound.sizes[:8] == [512] * 8
+
+
 def test_a_query_alone_goes_at_once():
     world = World()
     for text in names(5):
@@ -650,7 +668,7 @@ def test_a_query_waits_for_a_pace_that_lets_it_go_in_time():
 
 def test_requests_that_never_went_out_give_their_pace_back():
     world = World(requests_per_minute=3, max_retries=10, batch_size=1)
-    world.service = lambda texts, world: honest(texts) if len(world.sent) > 8 else Failure("connect", "refused")
+    world.service = lambda texts, world: honest(texts) if len(world.sent) > 5 else Failure("connect", "refused")
     check(world.embed(["a"]), ["a"])
     assert world.now - START < 60
     world.embed(names(2))

@@ -329,7 +329,9 @@ class Queue:
         """The lines whose object may send, urgent ones first. The others have requests in flight, so they are few."""
         return (line for line in chain(self._urgent.values(), self._others.values()) if room(line.bounds) >= 1)
 
-    def select(self, room: Callable[[Bounds], float], cap: float, *, due: int = 0, full: bool) -> list[Item]:
+    def select(
+        self, room: Callable[[Bounds], float], cap: float, *, due: int = 0, full: bool, new: bool = False
+    ) -> list[Item]:
         """A batch, which stays in the queue until it is taken; empty while the rest of it is being handed in.
 
         Args:
@@ -337,8 +339,9 @@ class Queue:
             cap: most items.
             due: slots that are about to be free.
             full: fill it to the cap, instead of spreading what waits over the free slots.
+            new: nothing is known yet of how many slots the service has.
         """
-        batch = Batch(cap, None if full else self._share(room, due))
+        batch = Batch(cap, None if full else self._share(room, due, new=new))
         passed = 0
         for consumer, items in (pair for line in self.ready(room) for pair in line.consumers.items()):
             passed += not batch.fill(consumer, items)
@@ -348,13 +351,19 @@ class Queue:
             return []  # the rest is handed in at this moment
         return batch.items
 
-    def _share(self, room: Callable[[Bounds], float], due: int) -> int:
-        """Items of a request. Of more than `MANY` lines the others are taken to be ready."""
+    def _share(self, room: Callable[[Bounds], float], due: int, *, new: bool) -> int:
+        """Items of a request. Of more than `MANY` lines the others are taken to be ready.
+
+        The first requests of a job that takes several rounds are small, if the slots are left open: their answers come
+        sooner, and with each of them another slot.
+        """
         first = [*islice(chain(self._urgent.values(), self._others.values()), MANY)]
         ready = [line for line in first if room(line.bounds) >= 1]
         others = self.items - sum(line.items for line in first)
         waiting = others + sum(line.items + line.to_come for line in ready)
         slots = max((room(line.bounds) for line in ready), default=0)
+        if new and waiting > slots * MAX_BATCH and all(line.bounds.most is None for line in ready):
+            return MAX_BATCH // 2
         return share_of(waiting, slots + due, self.latency.smallest)
 
     def _lines(self, consumer: Consumer) -> OrderedDict[Bounds, Line]:

@@ -154,6 +154,11 @@ class Growth:
         self._began_at: float | None = None
         self._answers = self._items = 0
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is known yet of what the service takes."""
+        return self._stage == "grow" and self.slots == FIRST_SLOTS and not self._answers
+
     def answer(self, items: int, sent_at: float, now: float) -> None:
         """Learns from an answer to a request of so many items, while somebody waits for a slot."""
         self._began_at = sent_at if self._began_at is None else self._began_at

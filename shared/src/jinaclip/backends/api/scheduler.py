@@ -205,8 +205,8 @@ class Scheduler:
     def _send_new(self) -> bool:
         for route in self._routes():
             queue = self._queues[route]
-            full = self._requests_are_few()
-            batch = queue.select(self._room, self.limits.batch.items, due=self._due(), full=full)
+            full, new = self._requests_are_few(), self.limits.slots.growth.is_new
+            batch = queue.select(self._room, self.limits.batch.items, due=self._due(), full=full, new=new)
             if not batch:
                 continue
             if not self._may_go_now(batch):
