@@ -146,7 +146,7 @@ class Flight:
     def leave(self, consumer: Consumer) -> None:
         """Notes that a call has gone; when there is nobody left, the flow is broken off."""
         self._count_as_lost(consumer)
-        if self.task is not None and all(one.gone for one in self.consumers):
+        if self.task is not None and all(one.gone for one in reversed(self.consumers)):
             self.task.cancel()
 
     def _count_as_lost(self, consumer: Consumer) -> list[Item]:
