@@ -357,5 +357,6 @@ async def test_certificates_that_cannot_be_read_are_named(clip, run, monkeypatch
     path = str(tmp_path / "none.pem")
     monkeypatch.setenv("SSL_CERT_FILE", path)
     with pytest.raises(ConfigError, match="SSL_CERT_FILE") as caught:
-        await run(clip(), "embed_query", "one")
+        await run(clip(base_url="https://localhost:1"), "embed_query", "one")
     assert path in str(caught.value)
+    assert (await run(clip(), "embed_query", "one")).shape == (1024,)  # without TLS they are not needed

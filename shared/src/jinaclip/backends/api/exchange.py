@@ -116,7 +116,8 @@ def open_transport(endpoint: Endpoint) -> httpx.AsyncBaseTransport:
     """The transport of an endpoint: the caller's own, or ours with the proxy and certificates of the environment."""
     if endpoint.transport is None:
         _, proxy = proxy_for(endpoint.url)
-        return Transport(ssl_context=tls_context(), proxy=proxy)
+        is_secure = any(url.lower().startswith("https:") for url in (endpoint.url, proxy or ""))
+        return Transport(ssl_context=tls_context() if is_secure else None, proxy=proxy)
     try:
         made: Any = endpoint.transport()
     except Exception as error:  # noqa: BLE001  it is the caller's own code
