@@ -205,8 +205,9 @@ class Scheduler:
     def _send_new(self) -> bool:
         for route in self._routes():
             queue = self._queues[route]
-            full, new = self._requests_are_few(), self.limits.slots.growth.is_new
-            batch = queue.select(self._room, self.limits.batch.items, due=self._due(), full=full, new=new)
+            full, due = self._requests_are_few(), self._due()
+            new = self.limits.slots.growth.is_new and not due  # else the first answers are coming in
+            batch = queue.select(self._room, self.limits.batch.items, due=due, full=full, new=new)
             if not batch:
                 continue
             if not self._may_go_now(batch):
