@@ -86,7 +86,11 @@ class Call:
                 self._items = index + 1
                 self._keep_failure(index, item)
                 continue
-            for number, part in self._number_inputs(index, item):
+            parts = item.halves if isinstance(item, Pair) else (item,)
+            first = self._number_inputs(index, item, len(parts))
+            if first is None:
+                return
+            for number, part in enumerate(parts, first):
                 if isinstance(part, Image) or self.is_new(number, _key(part.value)):
                     yield number, part
 
@@ -100,19 +104,18 @@ class Call:
             self._own_error = error
             raise
 
-    def _number_inputs(self, index: int, item: Entry) -> list[tuple[int, Any]]:
-        """The inputs of an item and their numbers, given all at once; not one once the caller has gone."""
-        parts = item.halves if isinstance(item, Pair) else (item,)
+    def _number_inputs(self, index: int, item: Entry, count: int) -> int | None:
+        """Numbers the inputs of an item, all at once, and gives the first number; None once the caller has gone."""
         with self._lock:
             if self._over:
-                return []
+                return None
             first = len(self._owners)
-            numbers = [*range(first, first + len(parts))]
             self._items = index + 1
-            self._owners.extend([index] * len(parts))
+            for _ in range(count):
+                self._owners.append(index)
             if isinstance(item, Pair):
-                self._pairs[index] = numbers, item.weight
-        return list(zip(numbers, parts, strict=True))
+                self._pairs[index] = [*range(first, first + count)], item.weight
+        return first
 
     def is_new(self, number: int, key: Hashable) -> bool:
         """Whether no earlier input has this content; if one has, its vector will serve for this one too.
