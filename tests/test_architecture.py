@@ -55,7 +55,7 @@ HOMES = {
     "pyarrow": {"evaluation/records"},
     "mteb": {"mteb"},
     "httpx": {"backends/api", "images", "testing"},
-    "httpcore": {"backends/api", "images"},
+    "httpcore": {"images"},
     "h11": {"backends/api"},
     "starlette": {"testing"},
     "uvicorn": {"testing"},

@@ -5,6 +5,7 @@ import contextvars
 import gc
 import itertools
 import os
+import selectors
 import socket
 import ssl
 import struct
@@ -12,17 +13,14 @@ import sys
 import threading
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
-import httpcore
 import httpx
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jinaclip.backends.api.transport import AnswerEnd, TooLarge, Transport, follower_of, gather
+from jinaclip.backends.api.connect import open_socket
+from jinaclip.backends.api.transport import TooLarge, Transport, gather
 
 PATIENCE = 10.0
 """Seconds that nothing here takes, unless it hangs."""
@@ -174,51 +172,6 @@ async def test_bytes_after_an_answer_harm_nobody(wrong):
             assert (await post(transport, port, body)) in [(200, body), (200, body[:4])]
 
 
-FIELDS = st.sampled_from(
-    [
-        b"Content-Type: application/json",
-        b"content-length: 5",
-        b"Content-Length:5",
-        b"Content-Length: 7 ",
-        b"Content-Length: 5, 5",
-        b"Content-Length: 0",
-        b"Content-Length: x",
-        b"Content-Length : 5",
-        b"Transfer-Encoding: chunked",
-        b"X-Content-Length: 9",
-        b"X: Content-Length: 3",
-        b" folded: 5",
-    ]
-)
-STATUS = st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.1 204 None", b"HTTP/1.1 100 Continue", b"HTTP/1.0 200 OK"])
-
-
-@given(STATUS, st.lists(FIELDS, max_size=4), st.sampled_from([b"", b"12345", b"5\r\n12345\r\n0\r\n\r\n"]), st.data())
-def test_the_end_of_an_answer_is_where_h11_finds_it(status, fields, body, data):
-    """However it is cut into pieces: a whole answer of either kind, one that is cut off, or one with surplus bytes."""
-    raw = b"\r\n".join([status, *fields]) + b"\r\n\r\n" + body + data.draw(st.sampled_from([b"", b"HTTP/1.1 200"]))
-    raw = raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=4)))
-    pieces = [raw[a:b] for a, b in pairwise([0, *cuts, len(raw)]) if a < b]
-    assert end_by(AnswerEnd(b"POST"), pieces) == end_by(ByH11(), pieces)
-
-
-class ByH11(AnswerEnd):
-    """Follows every answer by h11."""
-
-    def __init__(self):
-        super().__init__(b"POST")
-        self._parser = follower_of(b"POST")
-
-
-def end_by(end, pieces):
-    """The number of the piece in which the answer ends, and the bytes after it, in this piece and the next."""
-    for number, piece in enumerate(pieces):
-        if end.follow(piece):
-            return number, end.surplus + sum(map(len, pieces[number + 1 :]))
-    return None
-
-
 async def test_bytes_that_come_while_a_connection_is_idle_end_it():
     go = asyncio.Event()
     ports = []
@@ -257,16 +210,13 @@ async def test_bytes_that_the_loop_has_not_seen_make_a_connection_unfit():
                 second.recv(2**16)
                 second.sendall(answer(b"second"))
 
-    async def trace(name, info):
-        if name == "http11.send_request_headers.started" and not go.is_set():
-            go.set()
-            sent.wait(PATIENCE)  # as a loop that is busy with something else
-
     server = threading.Thread(target=late, daemon=True)
     server.start()
     async with client() as transport:
         assert await post(transport, listener.getsockname()[1]) == (200, b"first")
-        assert await post(transport, listener.getsockname()[1], trace=trace) == (200, b"second")
+        go.set()
+        sent.wait(PATIENCE)  # as a loop that is busy with something else
+        assert await post(transport, listener.getsockname()[1]) == (200, b"second")
     server.join(PATIENCE)
 
 
@@ -629,20 +579,24 @@ async def test_a_new_connection_that_closes_at_once_is_an_error():
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_connection_that_closes_before_the_request_is_an_error_of_connecting(scheme, authority):
+async def test_a_connection_that_closes_before_the_request_is_an_error_of_connecting(scheme, authority, monkeypatch):
     gone = asyncio.Event()
 
     async def shut(reader, writer):
         gone.set()
 
-    async def trace(name, info):
-        if name == "connection.connect_tcp.complete":
-            await gone.wait()
-            await settle(lambda: info["return_value"].get_extra_info("is_readable"))
+    async def open_late(host, port):
+        opened = await open_socket(host, port)
+        await gone.wait()
+        with selectors.DefaultSelector() as selector:
+            selector.register(opened, selectors.EVENT_READ)
+            await settle(lambda: selector.select(0))
+        return opened
 
+    monkeypatch.setattr("jinaclip.backends.api.transport.open_socket", open_late)
     async with nothing_left(), serve(shut) as port, client(authority[0]) as transport:
         with pytest.raises(httpx.ConnectError):
-            await post(transport, f"{scheme}://localhost:{port}/", trace=trace)
+            await post(transport, f"{scheme}://localhost:{port}/")
         assert connections(transport) == (0, 0)
 
 
@@ -764,16 +718,6 @@ async def test_what_cannot_be_sent_is_an_error_of_httpx(url, headers, kind):
         assert connections(transport) == (0, 0)
 
 
-def test_every_error_of_httpcore_has_one_of_httpx():
-    from jinaclip.backends.api.transport import translated
-
-    kinds = [getattr(httpcore, name) for name in httpcore.__all__]
-    errors = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(errors) > 10
-    for kind in errors:
-        assert isinstance(translated(kind("said")), httpx.TransportError)
-
-
 # -- TLS and proxies
 
 
@@ -844,6 +788,70 @@ async def test_a_proxy_forwards_and_tunnels(behind_tls, proxy_tls, authority):
             assert await post(transport, f"{scheme}://localhost:{port}/", b"%d" % i) == (200, b"%d" % i)
         assert len(asked) == 1
         assert b"Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n" in asked[0]
+
+
+async def socks(reader, writer, asked):
+    """A SOCKS5 proxy that knows one user, or nobody if there is none to know (RFC 1928, RFC 1929)."""
+    _, count = await reader.readexactly(2)
+    method = 2 if 2 in await reader.readexactly(count) else 0
+    writer.write(bytes([5, method]))
+    if method == 2:
+        user = (await reader.readexactly((await reader.readexactly(2))[1])).decode()
+        word = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
+        writer.write(bytes([1, (user, word) != ("user", "word")]))
+    _, _, _, kind = await reader.readexactly(4)
+    host = await reader.readexactly((await reader.readexactly(1))[0] if kind == 3 else 4)
+    port = int.from_bytes(await reader.readexactly(2))
+    asked.append((kind, host))
+    writer.write(bytes([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
+    behind, ahead = await asyncio.open_connection("127.0.0.1", port)
+    pumps = [asyncio.create_task(pump(*way)) for way in ((reader, ahead), (behind, writer))]
+    try:
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in pumps:
+            task.cancel()
+        ahead.close()
+
+
+@pytest.mark.parametrize("behind_tls", [False, True])
+@pytest.mark.parametrize("user", ["", "user:word@"])
+async def test_a_socks_proxy_opens_the_way(behind_tls, user, authority):
+    context, server = authority
+    asked = []
+    scheme = "https" if behind_tls else "http"
+    async with (
+        nothing_left(),
+        serve(echo, ssl=server if behind_tls else None) as port,
+        serve(partial(socks, asked=asked)) as via,
+        client(context, f"socks5://{user}localhost:{via}") as transport,
+    ):
+        for i in range(3):
+            assert await post(transport, f"{scheme}://localhost:{port}/", b"%d" % i) == (200, b"%d" % i)
+        assert asked == [(3, b"localhost")]
+        await cancel_at_every_step(transport, f"{scheme}://localhost:{port}/")
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([bytes([5, 255])], "user"),
+        ([bytes([5, 2]), bytes([1, 1])], "refuses"),
+        ([bytes([5, 2]), bytes([1, 0]), bytes([5, 5, 0, 1, 0, 0, 0, 0, 0, 0])], "CONNECTION_REFUSED"),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "no SOCKS5 proxy"),
+        ([b""], "no SOCKS5 proxy"),
+    ],
+)
+async def test_a_socks_proxy_that_refuses_is_an_error(answers, words):
+    async def refuse(reader, writer):
+        for data in answers:
+            await reader.read(2**16)
+            writer.write(data)
+
+    async with nothing_left(), serve(refuse) as via, client(proxy=f"socks5://user:word@localhost:{via}") as transport:
+        with pytest.raises(httpx.ProxyError, match=words):
+            await post(transport, "https://localhost:1/")
+        assert connections(transport) == (0, 0)
 
 
 async def test_cancelling_a_tunnel_leaves_nothing(authority):
