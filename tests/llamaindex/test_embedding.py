@@ -260,12 +260,13 @@ async def test_known_texts_take_no_permit(embed, turnstile, batch):
 
 async def test_a_picture_may_come_in_any_form(embed, files):
     """Str, Path, data: URI, bytes, BytesIO, PIL and jinaclip.Image give one vector."""
-    made, data, picture = embed(), content(files[0]), Pillow.open(files[0])
-    forms = [files[0], Path(files[0]), data_uri(data), data, BytesIO(data), picture, jinaclip.Image.from_bytes(data)]
+    made, data = embed(), content(files[0])
     expected = made.get_image_embedding(files[0])
-    assert made.get_image_embedding_batch(forms) == [expected] * len(forms)
-    assert await made.aget_image_embedding_batch(forms) == [expected] * len(forms)
-    assert [made.get_image_embedding(form) for form in forms] == [expected] * len(forms)
+    with Pillow.open(files[0]) as pillow:  # which stays open until its owner closes it
+        forms = [files[0], Path(files[0]), data_uri(data), data, BytesIO(data), pillow, jinaclip.Image.from_bytes(data)]
+        assert made.get_image_embedding_batch(forms) == [expected] * len(forms)
+        assert await made.aget_image_embedding_batch(forms) == [expected] * len(forms)
+        assert [made.get_image_embedding(form) for form in forms] == [expected] * len(forms)
 
 
 def content(name):
@@ -464,7 +465,7 @@ def test_events_tell_of_images_as_of_texts(embed, recorder, files):
     made.get_text_embedding_batch(["a", "b"])
     made.get_image_embedding_batch([*files[:4], Path(files[4]), BytesIO(Path(files[5]).read_bytes())])
     starts, ends = recorder.named("EmbeddingStartEvent"), recorder.named("EmbeddingEndEvent")
-    assert [end.chunks for end in ends] == [["a", "b"], [*files[:5], "BytesIO"]]
+    assert [end.chunks for end in ends] == [["a", "b"], [*files[:5], "bytes"]]
     assert [len(end.embeddings) for end in ends] == [2, 6]
     assert [start.model_dict for start in starts] == [made.to_payload()] * 2
     assert "jina_test_secret" not in str(recorder.events)
@@ -498,7 +499,7 @@ async def test_handlers_of_the_callback_manager_get_text_alone(embed, files):
     nodes = [TextNode(text="red"), ImageNode(image=encoded), ImageNode(text="both", image_path=files[1])]
     made(label_images(nodes))
     prompts = [event.prompt for event in counter.embedding_token_counts]
-    assert prompts[:6] == [files[0], files[0], "str", "bytes", "BytesIO", "PngImageFile"]
+    assert prompts[:6] == [files[0], files[0], "str", "bytes", "bytes", "pil"]
     assert prompts[-3:] == ["red", "image", f"both\n{files[1]}"]
     assert len(prompts) == 4 * 6 + 3
 
