@@ -446,6 +446,13 @@ def test_labels_leave_the_users_metadata_and_nodes_without_picture_as_they_are(f
         label_images(given[0])
 
 
+def test_what_is_no_node_is_refused_by_name(embed):
+    for refuses in (embed(), label_images):
+        with pytest.raises(InputError, match=r"^node 1: must be a node of LlamaIndex, not str$") as caught:
+            refuses([TextNode(text="red"), "dress.jpg"])
+        assert caught.value.index == 1
+
+
 def test_an_array_or_a_dict_is_no_list_of_pictures_or_texts(embed):
     for call, items in (
         (embed().get_image_embedding_batch, np.zeros((4, 4, 3))),

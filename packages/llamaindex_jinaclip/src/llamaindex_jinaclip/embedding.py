@@ -26,7 +26,7 @@ from jinaclip.hosts import (
     wait_for_thread,
 )
 from llamaindex_jinaclip.calls import embed_entries, embed_items, embed_query
-from llamaindex_jinaclip.entries import Entry, as_list, image_entry, text_entry
+from llamaindex_jinaclip.entries import Entry, as_list, check_nodes, image_entry, text_entry
 from llamaindex_jinaclip.holder import ClipHolder
 from llamaindex_jinaclip.nodes import name_node, node_entry, place_vectors, read_node
 from llamaindex_jinaclip.options import Dump
@@ -246,6 +246,7 @@ class JinaClipEmbedding(ClipHolder):
 
     def _embed_nodes(self, nodes: Iterable[BaseNode], *, show_progress: bool = False) -> Steps[Sequence[BaseNode]]:
         listed = yield from list_items(nodes, "node")
+        check_nodes(listed)
         entries = yield from wait_for_thread(self._read_nodes, listed)
         read = partial(read_node, weight=self.fusion_weight, clip=self._clip)
         embed = partial(embed_items, self._clip, convert=read, name=name_node, show_progress=show_progress)

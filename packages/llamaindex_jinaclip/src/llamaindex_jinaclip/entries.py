@@ -51,7 +51,7 @@ def image_entry(image: Any) -> Entry:
 
 
 def image_name(image: Any) -> str:
-    """Where an image is, without what may be a secret; its type where it is in memory."""
+    """Where an image is, without what may be a secret; what it is, "bytes" say, where it is in memory."""
     if isinstance(image, os.PathLike | Image):
         return str(image)
     return public_name(image) if isinstance(image, str) and "data:" not in image[:99] else type(image).__name__
@@ -72,3 +72,12 @@ def as_list(items: Iterable[T], kind: str) -> list[T]:
     if pixels or isinstance(items, LONE) or not isinstance(items, Iterable):
         raise InputError(f"{kind}s must be several, not one {type(items).__name__}; pass [{kind}]")
     return [take(item) for item in items]
+
+
+def check_nodes(nodes: Iterable[Any]) -> None:
+    """Whether all of these are nodes. Raises InputError, whose `.index` says which is none."""
+    for index, node in enumerate(nodes):
+        if not isinstance(node, BaseNode):
+            error = InputError(f"node {index}: must be a node of LlamaIndex, not {type(node).__name__}")
+            error.index = index
+            raise error

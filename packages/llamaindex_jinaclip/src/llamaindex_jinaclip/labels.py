@@ -11,7 +11,7 @@ from typing import TypeVar
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
 
 from jinaclip import InputError
-from llamaindex_jinaclip.entries import as_list, public_name
+from llamaindex_jinaclip.entries import as_list, check_nodes, public_name
 
 N = TypeVar("N", bound=BaseNode)
 LABEL = "jinaclip_image"
@@ -38,9 +38,10 @@ def label_images(nodes: Iterable[N]) -> list[N]:
         The same nodes.
 
     Raises:
-        InputError: it is one node and not several.
+        InputError: it is one node and not several, or an item is no node.
     """
     listed = as_list(nodes, "node")
+    check_nodes(listed)
     for node in listed:
         if image_source(node) is not None:
             put_label(node)
