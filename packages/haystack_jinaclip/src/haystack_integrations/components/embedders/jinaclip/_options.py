@@ -258,6 +258,10 @@ def _is_fields(value: Any) -> bool:
     return value is None or (isinstance(value, dict) and all(map(_is_str, value)))
 
 
+def _is_count(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+
+
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prefix": (_is_str, "a str"),
     "suffix": (_is_str, "a str"),
@@ -268,6 +272,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_policy": (_is_fields, "a dict of fields of jinaclip.ImagePolicy by name, or None"),
     "progress_bar": (_is_bool, "a bool"),
     "raise_on_failure": (_is_bool, "a bool"),
+    "top_k": (_is_count, "a whole number of at least 1, or None"),
 }
 """Of options that the core does not have, or not in this form."""
 

@@ -10,16 +10,19 @@ from haystack.dataclasses import ByteStream, ImageContent
 
 from haystack_integrations.components.embedders.jinaclip._documents import usage_meta
 from jinaclip import Image, JinaClip
-from jinaclip.hosts import Steps, aembed_query, embed_query, wait_for
+from jinaclip.hosts import Kind, Steps, aembed_query, embed_query, wait_for
 
 
-def embed_one(clip: JinaClip, item: Any, convert: Callable[[Any], Any] | None = None) -> Steps[dict[str, Any]]:
+def embed_one(
+    clip: JinaClip, item: Any, convert: Callable[[Any], Any] | None = None, *, kind: Kind
+) -> Steps[dict[str, Any]]:
     """Embeds one item to search with.
 
     Args:
         clip: embeds it.
         item: a text, or what `convert` makes an image of.
         convert: None for a text.
+        kind: what messages call it.
 
     Returns:
         `embedding`, a list of floats, and `meta` with the model and the tokens used.
@@ -28,7 +31,7 @@ def embed_one(clip: JinaClip, item: Any, convert: Callable[[Any], Any] | None = 
         InputError: it cannot be embedded.
         JinaClipError: the backend failed.
     """
-    results = yield from wait_for(embed_query, aembed_query, clip, item, convert)
+    results = yield from wait_for(embed_query, aembed_query, clip, item, convert, kind=kind)
     return {"embedding": results.unwrap()[0].tolist(), "meta": usage_meta(clip, results)}
 
 

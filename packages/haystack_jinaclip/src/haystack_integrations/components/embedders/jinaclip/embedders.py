@@ -71,7 +71,7 @@ class JinaClipTextEmbedder:
             others = "Documents go to JinaClipDocumentEmbedder, an image to JinaClipImageEmbedder"
             raise TypeError(f"JinaClipTextEmbedder takes a str, not {type(text).__name__}; {others}")
         clip = yield from self.handle.wait()
-        return (yield from embed_one(clip, self.options.prefix + text + self.options.suffix))
+        return (yield from embed_one(clip, self.options.prefix + text + self.options.suffix, kind="text"))
 
     def to_dict(self) -> dict[str, Any]:
         """The component as a saved pipeline holds it, without `transport`.
@@ -152,7 +152,7 @@ class JinaClipImageEmbedder:
     def _embed(self, image: Any) -> Steps[dict[str, Any]]:
         check_image(image)
         clip = yield from self.handle.wait()
-        return (yield from embed_one(clip, image, partial(as_image, clip=clip)))
+        return (yield from embed_one(clip, image, partial(as_image, clip=clip), kind="image"))
 
     def to_dict(self) -> dict[str, Any]:
         """The component as a saved pipeline holds it, without `transport`.

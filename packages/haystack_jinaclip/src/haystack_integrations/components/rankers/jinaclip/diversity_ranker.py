@@ -9,7 +9,11 @@ from haystack import Document, component, default_from_dict, default_to_dict
 
 from haystack_integrations.components.embedders.jinaclip._documents import check_documents, embed_documents
 from haystack_integrations.components.embedders.jinaclip._handle import ClipHandle
-from haystack_integrations.components.embedders.jinaclip._options import ImageDocumentOptions, take_options
+from haystack_integrations.components.embedders.jinaclip._options import (
+    ImageDocumentOptions,
+    check_options,
+    take_options,
+)
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource
 from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for_thread
 from jinaclip.retrieval import Diversifier, diversify
@@ -143,6 +147,7 @@ class JinaClipDiversityRanker:
         """The documents to show, in order."""
         options = self.options
         k = top_k if top_k is not None else options.top_k
+        check_options({"top_k": k})
         by_image = options.method == "kmeans"
         rows = [None if by_image and not self._has_image(document) else vectors[document.id] for document in documents]
         scores = [document.score for document in documents if document.score is not None]
