@@ -208,7 +208,6 @@ async def test_a_missing_key_is_a_value_error(secret, run, monkeypatch) -> None:
 
 
 def test_the_local_backend_asks_for_no_key(tiny, monkeypatch) -> None:
-    """H4"""
     monkeypatch.delenv("JINAAI_API_KEY", raising=False)
     monkeypatch.delenv("JINA_API_KEY", raising=False)
     made = JinaClipTextEmbedder(model=str(tiny), backend="local", device="cpu")
@@ -217,7 +216,6 @@ def test_the_local_backend_asks_for_no_key(tiny, monkeypatch) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_token_is_never_saved_and_a_bare_str_never_taken(kind) -> None:
-    """H6"""
     with pytest.raises(ValueError, match="Cannot serialize token-based secret"):
         kind(api_key=Secret.from_token("jina_abcdefgh")).to_dict()
     for value in ("jina_abcdefgh", {"type": "token", "token": "jina_abcdefgh"}, None):
@@ -403,7 +401,6 @@ async def test_closing_fills_no_budget_up_again(hosted, server, run) -> None:
 
 
 async def test_an_embedder_works_without_being_warmed_up(make, run) -> None:
-    """H8"""
     assert len((await run(make(JinaClipTextEmbedder), "a red dress"))["embedding"]) in (64, 1024)
 
 
@@ -476,7 +473,6 @@ def test_a_device_is_saved_as_given_and_resolved_late(device, saved, used) -> No
 
 
 def test_several_devices_are_refused() -> None:
-    """H23"""
     several = ComponentDevice.from_multiple(DeviceMap({"": Device.from_str("cpu")}))
     with pytest.raises(ValueError, match="single device"):
         JinaClipTextEmbedder(backend="local", device=several)

@@ -124,7 +124,6 @@ async def test_documents_are_not_touched(make, kind, run) -> None:
 
 
 async def test_documents_with_one_id_keep_their_places(make, run) -> None:
-    """H21"""
     twins = [Document(id="same", content=content) for content in ("red", "green", "red", "blue")]
     got = (await run(make(JinaClipDocumentEmbedder), twins))["documents"]
     alone = [(await run(make(JinaClipDocumentEmbedder), [twin]))["documents"][0] for twin in twins]
@@ -158,7 +157,6 @@ async def test_a_document_without_text_is_refused(hosted, server, run, content) 
 
 
 async def test_requests_hold_as_many_items_as_batch_size_says(hosted, server, run) -> None:
-    """H14"""
     await run(quiet(hosted, batch_size=4, max_concurrency=1), texts(*map(str, range(10))))
     ledger = server.ledger()
     assert (ledger["requests"], ledger["texts"], ledger["last"]["items"]) == (3, 10, 2)
@@ -283,7 +281,6 @@ async def test_a_lenient_embedder_hides_no_missing_weights(tmp_path, run) -> Non
 
 
 async def test_a_lenient_embedder_still_wants_documents(hosted, run) -> None:
-    """H9"""
     with pytest.raises(TypeError):
         await run(quiet(hosted, raise_on_failure=False), ["a text"])
 

@@ -175,7 +175,6 @@ async def test_pictures_and_pages_keep_their_places(make, folder, run) -> None:
 
 
 async def test_each_file_is_opened_once(make, folder, run, monkeypatch) -> None:
-    """H16"""
     opened = []
 
     class Counted(pypdfium2.PdfDocument):

@@ -135,7 +135,6 @@ def test_a_super_component_is_saved_with_what_it_holds(tiny, fresh) -> None:
 
 
 def test_the_error_of_the_core_is_the_cause(hosted, server) -> None:
-    """H22"""
     pipe = Pipeline()
     pipe.add_component("embedder", JinaClipTextEmbedder(**hosted))
     with pytest.raises(PipelineRuntimeError, match="blank") as caught:

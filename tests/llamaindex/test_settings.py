@@ -85,7 +85,7 @@ def test_every_option_of_the_core_is_a_field_of_the_same_name_type_and_default()
 
 
 def test_it_names_itself_and_its_model():
-    """I2 and I3: nobody else's name, and never "unknown"."""
+    """Nobody else's name, and never "unknown"."""
     assert JinaClipEmbedding.class_name() == JinaClipEmbedding().to_dict()["class_name"] == "JinaClipEmbedding"
     assert JinaClipEmbedding().model_name == "jina-clip-v2"
     assert JinaClipEmbedding(model="jina-clip-v1").model_name == "jina-clip-v1"
