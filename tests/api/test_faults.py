@@ -304,6 +304,13 @@ async def test_a_bad_certificate_is_a_matter_of_configuration(clip, run):
         assert (len(met), caught.value.attempts) == (1, 1)
 
 
+async def test_https_to_a_server_of_plain_http_names_the_remedy(clip, run, server):
+    """As from base_url="localhost:8000", for which https is assumed."""
+    with pytest.raises(ConfigError, match="write http://") as caught:
+        await run(clip(base_url=server.url.replace("http:", "https:")), "embed_query", "one")
+    assert caught.value.attempts == 1
+
+
 async def test_tls_that_ends_early_is_tried_again(clip, run):
     with listening(lambda connection: connection.recv(1)) as port:
         with pytest.raises(APIConnectionError) as caught:

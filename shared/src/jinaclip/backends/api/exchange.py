@@ -154,6 +154,8 @@ def explain(error: Exception) -> Failure:
     if isinstance(error, httpx.TimeoutException):
         return Failure("connect" if isinstance(error, httpx.ConnectTimeout) else "timeout", type(error).__name__)
     causes = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in causes):
+        return Failure("setup", f"{text}: what answers there speaks no TLS; for a server of plain HTTP write http://")
     unknown_host = any(isinstance(c, socket.gaierror) and c.errno != socket.EAI_AGAIN for c in causes)
     if unknown_host or any(isinstance(c, ssl.SSLCertVerificationError) for c in causes):
         return Failure("setup", text)
