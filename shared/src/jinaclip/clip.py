@@ -112,7 +112,7 @@ class JinaClip:
         """The name of the vector space: for collections, and for whatever keeps vectors.
 
         Letters, digits and underscores, such as "jina_clip_v2_1024_0123456789ab", or the option `space` as it was
-        given. Model and weights, width, normalisation and picture settings decide it, and nothing else. It is the same
+        given. Model and weights, width, normalisation and image settings decide it, and nothing else. It is the same
         for Jina's hosted model and for the published weights on this machine. Nothing is loaded or sent; the files of a
         folder are read once.
 

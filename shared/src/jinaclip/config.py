@@ -161,7 +161,7 @@ class EmbedderConfig:
     such as a function of a module."""
     space: str | None = None
     """Name of the vector space, taken as it is: for an endpoint that is known to serve the weights of that space.
-    Choose another when the width, the normalisation or a picture setting changes. None: see `JinaClip.space`."""
+    Choose another when the width, the normalisation or an image setting changes. None: see `JinaClip.space`."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     token_budget: int | None = None
@@ -407,7 +407,9 @@ _CHECKS: dict[str, Check] = {
     "device": _instance(str),
     "dtype": _instance(str, optional=True),
     "revision": _instance(str, optional=True),
-    "image_policy": _instance(ImagePolicy),
+    "image_policy": lambda value: (
+        None if isinstance(value, ImagePolicy) else "an ImagePolicy, such as ImagePolicy(max_pixels=10_000_000)"
+    ),
     "image_resize": _choice("model", "pad", "squash", "none"),
     "image_quality": _integer(1, 100, optional=True),
     "url_mode": _choice("fetch", "forward"),

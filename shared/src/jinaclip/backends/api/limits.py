@@ -1,6 +1,6 @@
 """What the service allows one key, learnt from its answers and refusals: slots, rates and retries.
 
-Limits belong to the account, so all JinaClips of a process with the same key and base URL share one `RateLimits`. It is
+Limits belong to the key, so all JinaClips of a process with the same key and base URL share one `RateLimits`. It is
 arithmetic on the hub's thread: it waits for nothing and knows nothing of requests but their number, cost and times.
 """
 
@@ -25,7 +25,7 @@ WINDOW = 61.0
 """Seconds over which the service counts requests and tokens, with one to spare for clocks and latency."""
 RETRY_TOKENS = 500
 RETRY_COST = 5
-"""A retry takes this from the account's reserve, an answer gives it back: half of all attempts may fail for ever, but
+"""A retry takes this from the key's reserve, an answer gives it back: half of all attempts may fail for ever, but
 of an outage only the first hundred retries are spent."""
 IDLE = 5.0
 """Seconds without anybody who wants to send, after which what was accepted before says nothing about a limit."""

@@ -1,8 +1,8 @@
 """How a batch gets its vectors, with no I/O: retries, rate limits, division, deadlines.
 
-Every function here is a generator that yields steps (send, sleep, branch) and is sent what came of them; the hub drives
-it. A batch may hold items of several callers. If anything but a rate limit befalls such a batch, its items are sent
-again apart, by caller, so that nobody meets what another's item brought about.
+Every function here is a generator that yields steps (wait, send, sleep, branch) and is sent what came of them;
+`lane.py` drives it. A batch may hold items of several callers. If anything but a rate limit befalls such a batch, its
+items are sent again apart, by caller, so that nobody meets what another's item brought about.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ NORM_SLACK = 2e-5
 """How far a squared length may be from 1 before the row is normalised again; float32 rounds to a tenth of it."""
 ASKS = 3
 """How often a row that comes back unusable is asked for in all."""
-_numbers = itertools.count(1)  # of requests, for those who watch
 DEAD_LEVELS = 3
 """A batch refused as a whole, in halves and in quarters, without one exception: no input is to blame."""
+_numbers = itertools.count(1)  # of requests, for those who watch
 
 
 @dataclass(slots=True)
@@ -360,7 +360,7 @@ def pause(sending: Sending, reason: telemetry.WaitReason, seconds: float) -> Gen
 
 
 def note(sending: Sending, outcome: Outcome, verdict: Verdict, batch: list[Item], *, again: bool) -> None:
-    """Counts a request and what it cost, for each caller its share; teaches the account what it says about sizes."""
+    """Counts a request and what it cost, for each caller its share; teaches the limits what it says about sizes."""
     if isinstance(verdict, Answer):
         sending.limits.answered(len(batch), outcome.sent_at, wanted=outcome.wanted)
     elif len(batch) > 1 and outcome.took_too_long:
@@ -403,7 +403,7 @@ def split_bill(bill: int, weights: Sequence[int]) -> list[int]:
 def obey(
     sending: Sending, verdict: Limited, batch: list[Item], limits: int, outcome: Outcome
 ) -> Generator[Step, Result, list[Item]]:
-    """Teaches the account a rate limit and waits. Gives back the items of those who wait; the others are told."""
+    """Notes a rate limit of the key, and waits. Gives back the items of those who wait; the others get an error."""
     known = limit_pause(verdict, limits)
     seconds = known if known is not None else backoff(limits)
     named = verdict.seconds is not None
@@ -427,7 +427,7 @@ def limit_error(error: RateLimitError, seconds: float) -> RateLimitError:
 def back_off(
     sending: Sending, batch: Sequence[Item], verdict: Retry, failures: int, attempts: int
 ) -> Generator[Step, Result, None]:
-    """Waits before a caller's items go again, if a retry is left in the request, the account and the call's time."""
+    """Waits before a caller's items go again, if the request, the key and the call's time leave a retry."""
     (consumer,) = consumers_of(batch)
     seconds = max(verdict.after, backoff(failures - 1))
     consumer.last_error = verdict.error
