@@ -12,7 +12,7 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, model_validator
 
 from jinaclip import ConfigError, Image, fuse
-from jinaclip.hosts import check_weight, run_in_thread, take
+from jinaclip.hosts import Steps, arun_steps, check_weight, run_in_thread, run_steps, take, wait_for
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import Query, check_text, is_blank, is_image_data, split_query
 from langchain_jinaclip.tool import JinaClipTool
@@ -93,38 +93,35 @@ class JinaClipRetriever(BaseRetriever):
             label = f"{label} [image: {image}]".lstrip()
         return label, {"text": text, "image": image}
 
-    def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: Any,
-        text: str | None = None,
-        image: Image | None = None,
-        k: int | None = None,
-        weight: float | None = None,
-        filter: Any = None,  # noqa: A002
-    ) -> list[Document]:
-        share, options = self._search_options(k=k, weight=weight, filter=filter)
-        of_image = None if image is None else self.embeddings.embed_image(image)  # first: it may be broken
-        of_text = None if text is None else self._text_embeddings.embed_query(text)
-        found = self.vectorstore.similarity_search_by_vector(_fuse(of_text, of_image, share), **options)
-        return [self._without_image_data(document) for document in found]
+    def _get_relevant_documents(self, query: str, *, run_manager: Any, **options: Any) -> list[Document]:
+        return run_steps(self._search(**options))
 
-    async def _aget_relevant_documents(
+    async def _aget_relevant_documents(self, query: str, *, run_manager: Any, **options: Any) -> list[Document]:
+        return await arun_steps(self._search(**options))
+
+    def _search(
         self,
-        query: str,
         *,
-        run_manager: Any,
         text: str | None = None,
         image: Image | None = None,
         k: int | None = None,
         weight: float | None = None,
         filter: Any = None,  # noqa: A002
-    ) -> list[Document]:
+    ) -> Steps[list[Document]]:
+        """The documents nearest to a text, an image or both, of which at least one is there."""
         share, options = self._search_options(k=k, weight=weight, filter=filter)
-        of_image = None if image is None else await self.embeddings.aembed_image(image)
-        of_text = None if text is None else await self._text_embeddings.aembed_query(text)
-        found = await self.vectorstore.asimilarity_search_by_vector(_fuse(of_text, of_image, share), **options)
+        clip, texts, store = self.embeddings.clip, self._text_embeddings, self.vectorstore
+        of_image = of_text = None
+        if image is not None:  # first: it may be broken
+            of_image = (yield from wait_for(clip.embed_image, clip.aembed_image, image)).tolist()
+        if text is not None:
+            of_text = yield from wait_for(texts.embed_query, texts.aembed_query, text)
+        found = yield from wait_for(
+            store.similarity_search_by_vector,
+            store.asimilarity_search_by_vector,
+            _fuse(of_text, of_image, share),
+            **options,
+        )
         return [self._without_image_data(document) for document in found]
 
     @property
