@@ -52,20 +52,20 @@ def numbers(one):
     """Requests in flight and items waiting under the key of a JinaClip."""
 
     def count(hub):
-        way = one._backend._way  # None before its first call
-        lane = hub._lanes.get(way.limits) if way is not None else None
+        destination = one._backend._destination  # None before its first call
+        lane = hub._lanes.get(destination.limits) if destination is not None else None
         if lane is None:
             return 0, 0
         scheduler = lane.scheduler
         waiting = sum(queue.items for queue in scheduler._queues.values())
-        return scheduler.in_flight, waiting + sum(len(departure.items) for departure in scheduler._again)
+        return scheduler.in_flight, waiting + sum(len(departure.items) for departure in scheduler._retries)
 
     return on_hub(count) or (0, 0)
 
 
 def calls():
     """Calls that the hub knows of."""
-    return on_hub(lambda hub: len(hub._guests)) or 0
+    return on_hub(lambda hub: len(hub._calls)) or 0
 
 
 def tasks():

@@ -194,7 +194,7 @@ def test_copies_work_on_their_own(clip, duplicate):
     two = duplicate(one)
     assert right(two.embed_documents(["second"]), ["second"])
     assert (one.usage.requests, two.usage.requests) == (1, 1)
-    assert two._backend._way.limits is one._backend._way.limits
+    assert two._backend._destination.limits is one._backend._destination.limits
     one.close()
     assert right(two.embed_documents(["third"]), ["third"])
     two.close()
@@ -205,7 +205,7 @@ def test_copies_work_on_their_own(clip, duplicate):
 
 def connections(one):
     """Open connections of an object's key."""
-    lane = hubs._hub and hubs._hub._lanes.get(one._backend._way.limits)
+    lane = hubs._hub and hubs._hub._lanes.get(one._backend._destination.limits)
     return sum(len(exchange._transport._idle) for exchange in lane._exchanges.values()) if lane else 0
 
 
@@ -300,10 +300,10 @@ def test_limits_outlive_calls_and_not_their_owners(clip, server):
     key = "jina_test_owner"
     one, two = (JinaClip(base_url=server.url, api_key=key) for _ in range(2))
     one.embed_documents(["a"])
-    limits = weakref.ref(one._backend._way.limits)
+    limits = weakref.ref(one._backend._destination.limits)
     gc.collect()
     two.embed_documents(["b"])
-    assert two._backend._way.limits is limits() is shared_limits(Endpoint.of(one.config))
+    assert two._backend._destination.limits is limits() is shared_limits(Endpoint.of(one.config))
     one.close()
     two.close()
     del one, two

@@ -10,7 +10,7 @@ import pytest
 from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Bounds, Latency, Queue, share_of
 from jinaclip.backends.api.limits import FIRST_SLOTS, LONGEST_HOLD, WINDOW, BatchCap, Window, shared_limits
 from jinaclip.backends.api.route import Endpoint
-from jinaclip.backends.api.scheduler import Again, Departure
+from jinaclip.backends.api.scheduler import Departure, RetryQueue
 from jinaclip.backends.api.steps import Failure
 from jinaclip.config import MAX_BATCH, EmbedderConfig
 from jinaclip.errors import RateLimitError
@@ -438,7 +438,7 @@ def test_picking_costs_about_the_batch_whatever_waits(fill, full):
 
 def test_so_does_picking_what_is_sent_again():
     def steps(count):
-        world, waiting, full, free = World(), Again(), Bounds(), Bounds()
+        world, waiting, full, free = World(), RetryQueue(), Bounds(), Bounds()
         departures = [
             Departure([item_of(world.join(names(1)), 0, "text")], 1, lambda: None, bounds=[full]) for _ in range(count)
         ]

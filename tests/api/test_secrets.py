@@ -234,7 +234,7 @@ async def test_what_objects_show(make):
         one.self_test(),
         one.estimate(["a"]),
         one._backend,
-        one._backend._way.limits,
+        one._backend._destination.limits,
     ]
     objects += [vars(one), vars(one.config), vars(one._backend), *hub_objects()]
     objects += [one.config.options(), dataclasses.asdict(one.config), one.config.replace(batch_size=3)]

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 import jinaclip
 from jinaclip import ConfigError, InputError, JinaClipError
 from jinaclip.call import pool as pools
-from jinaclip.call.pool import Budget, Dropped, Lane, Pool, Preparation, configure, preparation
+from jinaclip.call.pool import Budget, CallQueue, Dropped, Pool, Preparation, configure, preparation
 from jinaclip.process import Latch, Task, available_cpus
 from tests.watching import threads, until
 
@@ -95,10 +95,10 @@ def test_the_affinity_counts_where_nothing_is_granted(tmp_path):
 @pytest.mark.usefixtures("big_machine")
 def test_a_quota_of_two_gives_two_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(pools, "available_cpus", partial(available_cpus, tree(tmp_path, ["0::/"], **CGROUPS["v2"][1])))
-    pool, lane, go = Pool("jinaclip-test"), Lane(), threading.Event()
+    pool, queue, go = Pool("jinaclip-test"), CallQueue(), threading.Event()
     tasks = [Task(go.wait) for _ in range(9)]
     for task in tasks:
-        pool.submit(lane, task)
+        pool.submit(queue, task)
     until(lambda: len(threads("jinaclip-test")) == 2)
     go.set()
     assert all(task.done.wait(10) for task in tasks)
@@ -116,15 +116,15 @@ def test_a_wrong_setting_is_refused_and_changes_nothing(name, value):
 
 
 def test_threads_come_and_go_with_the_setting_while_they_work():
-    pool, lane = Pool("jinaclip-test", 1), Lane()
+    pool, queue = Pool("jinaclip-test", 1), CallQueue()
     gates = [threading.Event() for _ in range(40)]
     tasks = [Task(gate.wait) for gate in gates]
     for task in tasks:
-        pool.submit(lane, task)
-    until(lambda: lane.running == 1)
+        pool.submit(queue, task)
+    until(lambda: queue.running == 1)
     pool.resize(4)
     gates[0].set()
-    until(lambda: lane.running == 4)
+    until(lambda: queue.running == 4)
     assert len(threads("jinaclip-test")) == 4
     pool.resize(2)
     for gate in gates[1:5]:
@@ -137,7 +137,7 @@ def test_threads_come_and_go_with_the_setting_while_they_work():
 
 def test_lanes_take_turns():
     """One image of the second caller comes after one more of the first, however many the first has waiting."""
-    pool, first, second, order = Pool("jinaclip-test", 1), Lane(), Lane(), []
+    pool, first, second, order = Pool("jinaclip-test", 1), CallQueue(), CallQueue(), []
     go = threading.Event()
     pool.submit(first, Task(go.wait))
     until(lambda: first.running == 1)
@@ -153,7 +153,7 @@ def test_lanes_take_turns():
 
 
 def test_a_lane_keeps_to_its_limit_and_others_pass():
-    pool, slow, quick, go = Pool("jinaclip-test", 8), Lane(limit=2), Lane(), threading.Event()
+    pool, slow, quick, go = Pool("jinaclip-test", 8), CallQueue(limit=2), CallQueue(), threading.Event()
     waiting = [Task(go.wait) for _ in range(20)]
     for task in waiting:
         pool.submit(slow, task)
@@ -167,22 +167,22 @@ def test_a_lane_keeps_to_its_limit_and_others_pass():
 
 
 def test_a_closed_lane_runs_nothing_more():
-    pool, lane, go, ran = Pool("jinaclip-test", 1), Lane(), threading.Event(), []
-    pool.submit(lane, Task(go.wait))
-    until(lambda: lane.running == 1)
+    pool, queue, go, ran = Pool("jinaclip-test", 1), CallQueue(), threading.Event(), []
+    pool.submit(queue, Task(go.wait))
+    until(lambda: queue.running == 1)
     for number in range(9):
-        pool.submit(lane, Task(partial(ran.append, number)))
-    lane.close()
+        pool.submit(queue, Task(partial(ran.append, number)))
+    queue.close()
     go.set()
     until(lambda: threads("jinaclip-test") == [])
     assert ran == []
 
 
 def test_an_error_of_a_task_goes_to_whoever_asks_and_the_thread_lives_on():
-    pool, lane = Pool("jinaclip-test", 1), Lane()
+    pool, queue = Pool("jinaclip-test", 1), CallQueue()
     bad, good = Task(lambda: 1 / 0), Task(lambda: 5)
-    pool.submit(lane, bad)
-    pool.submit(lane, good)
+    pool.submit(queue, bad)
+    pool.submit(queue, good)
     assert good.done.wait(10) and good.result() == 5
     with pytest.raises(ZeroDivisionError):
         bad.result()
@@ -191,27 +191,27 @@ def test_an_error_of_a_task_goes_to_whoever_asks_and_the_thread_lives_on():
 class Asker:
     """Reserves pixels in a thread of its own."""
 
-    def __init__(self, budget, pixels, lane=None):
-        self.lane, self.place, self.error = lane or Lane(), None, None
+    def __init__(self, budget, pixels, queue=None):
+        self.queue, self.place, self.error = queue or CallQueue(), None, None
         self._budget, self._pixels = budget, pixels
         self.thread = threading.Thread(target=self._reserve, daemon=True)
         self.thread.start()
 
     def _reserve(self):
         try:
-            self.place = self._budget.reserve(self._pixels, self.lane)
+            self.place = self._budget.reserve(self._pixels, self.queue)
         except Dropped as error:
             self.error = error
 
 
 def test_pixels_are_granted_in_the_order_in_which_they_are_asked_for():
     budget = Budget(100)
-    held = budget.reserve(70, Lane())
+    held = budget.reserve(70, CallQueue())
     large = Asker(budget, 60)
-    until(lambda: len(budget._places) == 1)
+    until(lambda: len(budget._claims) == 1)
     small = Asker(budget, 10)
-    until(lambda: len(budget._places) == 2)
-    small.thread.join(3 * pools.LOOK_SECONDS)
+    until(lambda: len(budget._claims) == 2)
+    small.thread.join(3 * pools.CHECK_SECONDS)
     assert small.place is None, "it would fit, but the large one came first"
     budget.release(held)
     until(lambda: large.place and small.place)
@@ -219,23 +219,23 @@ def test_pixels_are_granted_in_the_order_in_which_they_are_asked_for():
 
 def test_what_is_larger_than_the_budget_goes_alone():
     budget = Budget(100)
-    held = budget.reserve(1, Lane())
+    held = budget.reserve(1, CallQueue())
     huge = Asker(budget, 10**9)
-    until(lambda: len(budget._places) == 1)
+    until(lambda: len(budget._claims) == 1)
     budget.release(held)
     until(lambda: huge.place)
     other = Asker(budget, 1)
-    until(lambda: len(budget._places) == 1)
+    until(lambda: len(budget._claims) == 1)
     budget.release(huge.place)
     until(lambda: other.place)
 
 
 def test_one_whose_call_ends_leaves_the_queue_to_the_next():
     budget = Budget(100)
-    held, first = budget.reserve(70, Lane()), Asker(budget, 90)
-    until(lambda: len(budget._places) == 1)
+    held, first = budget.reserve(70, CallQueue()), Asker(budget, 90)
+    until(lambda: len(budget._claims) == 1)
     second = Asker(budget, 30)
-    first.lane.close()
+    first.queue.close()
     until(lambda: second.place)
     until(lambda: isinstance(first.error, Dropped))
     budget.release(held)
@@ -243,9 +243,9 @@ def test_one_whose_call_ends_leaves_the_queue_to_the_next():
 
 def test_a_larger_budget_helps_those_who_wait():
     budget = Budget(100)
-    budget.reserve(70, Lane())
+    budget.reserve(70, CallQueue())
     asker = Asker(budget, 60)
-    until(lambda: len(budget._places) == 1)
+    until(lambda: len(budget._claims) == 1)
     budget.resize(200)
     until(lambda: asker.place)
 
@@ -270,7 +270,7 @@ async def test_a_tiny_budget_and_a_single_thread_give_the_same_vectors(clip, run
 def test_an_image_reserves_the_pixels_of_its_header_and_gives_them_back(clip, monkeypatch, make):
     asked, reserve = [], Budget.reserve
     monkeypatch.setattr(
-        Budget, "reserve", lambda self, pixels, lane: asked.append(pixels) or reserve(self, pixels, lane)
+        Budget, "reserve", lambda self, pixels, queue: asked.append(pixels) or reserve(self, pixels, queue)
     )
     clip().embed_image(make((300, 200)))
     assert asked == [300 * 200 + 512 * 512 * 300 // 200]
@@ -291,7 +291,7 @@ async def test_nothing_is_left_of_cancelled_calls(clip, server):
     await asyncio.gather(*tasks, return_exceptions=True)
     one.close()
     await asyncio.to_thread(until, lambda: preparation().budget._taken == 0 and not threads("jinaclip-images"))
-    assert not preparation().budget._places
+    assert not preparation().budget._claims
 
 
 def test_a_call_goes_on_after_the_threads_have_ended(clip):

@@ -22,7 +22,7 @@ R = TypeVar("R")
 PIXEL_BUDGET = 120_000_000
 IDLE_SECONDS = 2.0
 """After which a thread without work ends."""
-LOOK_SECONDS = 0.05
+CHECK_SECONDS = 0.05
 """How often one who waits for pixels looks whether anybody still wants them."""
 FETCH_THREADS = 64
 """Downloads of the process at a time: they wait for others' servers, not for a CPU."""
@@ -34,7 +34,7 @@ class Dropped(Exception):
     """Nobody wants this image any more."""
 
 
-class Lane:
+class CallQueue:
     """What one call has waiting at a pool. Its turn comes after those of the others.
 
     Args:
@@ -62,7 +62,7 @@ class Lane:
 
 
 class Pool:
-    """Daemon threads that run tasks: one of each lane in turn. They start when there is work and end when idle.
+    """Daemon threads that run tasks: one of each queue in turn. They start when there is work and end when idle.
 
     Args:
         name: of the threads.
@@ -76,8 +76,8 @@ class Pool:
         self._first: threading.Thread | None = None  # started by a caller, not among the threads yet
         self._idle = 0
         self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each time that somebody should look for work
-        self._arrivals: deque[Lane] = deque()  # lanes that got work
-        self._turns: deque[Lane] = deque()
+        self._arrivals: deque[CallQueue] = deque()  # queues that got work
+        self._turns: deque[CallQueue] = deque()
 
     @property
     def size(self) -> int:
@@ -92,14 +92,14 @@ class Pool:
         for _ in range(max(size, len(self._threads))):
             self._tokens.put(None)
 
-    def submit(self, lane: Lane, task: Task[Any]) -> None:
-        """Lets a task wait for the turn of its lane.
+    def submit(self, queue: CallQueue, task: Task[Any]) -> None:
+        """Lets a task wait for the turn of its queue.
 
         Raises:
             JinaClipError: the process is ending, or may start no threads.
         """
-        lane.tasks.append(task)
-        self._arrivals.append(lane)
+        queue.tasks.append(task)
+        self._arrivals.append(queue)
         self._tokens.put(None)
         self.ensure()
 
@@ -121,12 +121,12 @@ class Pool:
             self._threads.add(own)
             self._first = None
         while self._await_token() and not self._is_surplus():
-            lane, task = self._take()
-            if lane is not None and task is not None:
+            queue, task = self._take()
+            if queue is not None and task is not None:
                 self._grow()
                 task.run()
-                self._note_end(lane)
-            del lane, task  # not to hold an image while waiting for the next
+                self._note_end(queue)
+            del queue, task  # not to hold an image while waiting for the next
         with self._lock:
             self._threads.discard(own)
         if not self._tokens.empty():  # it came while this thread left, and whoever put it there saw this thread
@@ -153,32 +153,32 @@ class Pool:
         self._tokens.put(None)
         return True
 
-    def _take(self) -> tuple[Lane, Task[Any]] | tuple[None, None]:
-        """The next task of the lane whose turn it is; not one if somebody dropped it."""
+    def _take(self) -> tuple[CallQueue, Task[Any]] | tuple[None, None]:
+        """The next task of the queue whose turn it is; not one if somebody dropped it."""
         with self._lock:
             while self._arrivals:
                 self._enlist(self._arrivals.popleft())
             while self._turns:
-                lane = self._turns.popleft()
-                lane.in_turn = False
-                if lane.ready:
+                queue = self._turns.popleft()
+                queue.in_turn = False
+                if queue.ready:
                     with suppress(IndexError):  # closed at this moment
-                        task = lane.tasks.popleft()
-                        lane.running += 1
-                        self._enlist(lane)
-                        return lane, task
+                        task = queue.tasks.popleft()
+                        queue.running += 1
+                        self._enlist(queue)
+                        return queue, task
         return None, None
 
-    def _enlist(self, lane: Lane) -> None:
-        if lane.ready and not lane.in_turn:
-            lane.in_turn = True
-            self._turns.append(lane)
+    def _enlist(self, queue: CallQueue) -> None:
+        if queue.ready and not queue.in_turn:
+            queue.in_turn = True
+            self._turns.append(queue)
 
-    def _note_end(self, lane: Lane) -> None:
+    def _note_end(self, queue: CallQueue) -> None:
         with self._lock:
-            lane.running -= 1
-            self._enlist(lane)
-        if lane.ready:
+            queue.running -= 1
+            self._enlist(queue)
+        if queue.ready:
             self._tokens.put(None)  # that of its next task may have been spent while it was at its limit
 
     def _grow(self) -> None:
@@ -195,7 +195,7 @@ class Pool:
                 self._threads.discard(thread)
 
 
-class Place:
+class PixelClaim:
     """One image that waits for pixels, or holds them."""
 
     def __init__(self, pixels: int) -> None:
@@ -208,68 +208,68 @@ class Budget:
     def __init__(self, size: int = PIXEL_BUDGET) -> None:
         self._size, self._taken = size, 0
         self._lock = threading.Lock()
-        self._places: deque[Place] = deque()
+        self._claims: deque[PixelClaim] = deque()
 
     def resize(self, size: int) -> None:
         """Allows so many pixels from now on; who waits sees it at the next look."""
         self._size = size
 
-    def reserve(self, pixels: int, lane: Lane) -> Place:
+    def reserve(self, pixels: int, queue: CallQueue) -> PixelClaim:
         """Waits for so many pixels. More than the whole budget are granted once nobody else has any.
 
         Raises:
-            Dropped: the lane was closed meanwhile.
+            Dropped: the queue was closed meanwhile.
         """
-        place = Place(pixels)
+        claim = PixelClaim(pixels)
         with self._lock:
-            self._places.append(place)
+            self._claims.append(claim)
             self._admit()
-        while not place.granted.wait(LOOK_SECONDS):
-            if lane.closed:
-                self.release(place)
+        while not claim.granted.wait(CHECK_SECONDS):
+            if queue.closed:
+                self.release(claim)
                 raise Dropped
             with self._lock:
                 self._admit()
-        return place
+        return claim
 
-    def release(self, place: Place) -> None:
-        """Gives back what a place holds, or the place itself if it still waits."""
+    def release(self, claim: PixelClaim) -> None:
+        """Gives back what a claim holds, or the claim itself if it still waits."""
         with self._lock:
-            if place.granted.done():
-                self._taken -= place.pixels
+            if claim.granted.done():
+                self._taken -= claim.pixels
             else:
-                self._places.remove(place)
+                self._claims.remove(claim)
             self._admit()
 
     def _admit(self) -> None:
-        while self._places and (not self._taken or self._taken + self._places[0].pixels <= self._size):
-            place = self._places.popleft()
-            self._taken += place.pixels
-            place.granted.set()
+        while self._claims and (not self._taken or self._taken + self._claims[0].pixels <= self._size):
+            claim = self._claims.popleft()
+            self._taken += claim.pixels
+            claim.granted.set()
 
 
 class Reservation:
     """The pixels of one image, reserved once their number is known and given back at the end."""
 
-    def __init__(self, budget: Budget, lane: Lane) -> None:
-        self._budget, self._lane = budget, lane
-        self._place: Place | None = None
+    def __init__(self, budget: Budget, queue: CallQueue) -> None:
+        self._budget, self._queue = budget, queue
+        self._claim: PixelClaim | None = None
 
     @property
     def pixels(self) -> int:
         """That it holds."""
-        return self._place.pixels if self._place is not None else 0
+        return self._claim.pixels if self._claim is not None else 0
 
     def reserve(self, pixels: int) -> None:
         """Waits for so many pixels. Raises Dropped if nobody wants the image any more."""
-        if self._place is None:
-            self._place = self._budget.reserve(pixels, self._lane)
+        if self._claim is None:
+            self._claim = self._budget.reserve(pixels, self._queue)
 
     def release(self) -> None:
         """Gives them back."""
-        if self._place is not None:
-            self._budget.release(self._place)
-            self._place = None
+        if self._claim is not None:
+            self._budget.release(self._claim)
+            self._claim = None
 
 
 class Preparation:
@@ -281,9 +281,9 @@ class Preparation:
         self.budget = Budget(pixels)
 
     @contextmanager
-    def reservation(self, lane: Lane) -> Iterator[Reservation]:
+    def reservation(self, queue: CallQueue) -> Iterator[Reservation]:
         """A reservation that ends with the context."""
-        reservation = Reservation(self.budget, lane)
+        reservation = Reservation(self.budget, queue)
         try:
             yield reservation
         finally:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from jinaclip import images, telemetry
 from jinaclip.call.call import Call
-from jinaclip.call.pool import FETCHES, Dropped, Lane, preparation
+from jinaclip.call.pool import FETCHES, CallQueue, Dropped, preparation
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError, JinaClipError
 from jinaclip.images import Fit, Reserve, Tile
@@ -135,7 +135,7 @@ class Window(Generic[R]):
     def __init__(self, call: Call, recipe: Recipe[R]) -> None:
         self._call, self._recipe = call, recipe
         self._preparation = preparation()
-        self._lane, self._fetch_lane = Lane(), Lane(FETCHES)
+        self._queue, self._fetch_queue = CallQueue(), CallQueue(FETCHES)
         self._items: deque[tuple[int, Text | Task[R | None]]] = deque()
         call.stopped.add_callback(self.close)
 
@@ -177,8 +177,8 @@ class Window(Generic[R]):
 
     def close(self) -> None:
         """Drops what has not begun, and wakes who waits for it."""
-        self._lane.close()
-        self._fetch_lane.close()
+        self._queue.close()
+        self._fetch_queue.close()
         for _, item in list(self._items):
             if isinstance(item, Task):
                 item.done.set()
@@ -193,24 +193,24 @@ class Window(Generic[R]):
         if image.kind == "url" and not self._recipe.forward:
             fetch = Task(partial(images.download, image, self._recipe.policy))
             task = Task(partial(self._prepare, number, fetch.result))
-            self._preparation.fetches.submit(self._fetch_lane, Task(partial(self._fetch, fetch, task)))
+            self._preparation.fetches.submit(self._fetch_queue, Task(partial(self._fetch, fetch, task)))
         else:
             task = Task(partial(self._prepare, number, lambda: image))
-            self._preparation.images.submit(self._lane, task)
+            self._preparation.images.submit(self._queue, task)
         return task
 
     def _fetch(self, fetch: Task[Image], task: Task[R | None]) -> None:
         """Downloads a file, and holds its place among the downloads of this call for as long as the file is there."""
         fetch.run()
-        self._preparation.images.submit(self._lane, task)
-        while not task.done.wait(LOOK_SECONDS) and not self._lane.closed:
+        self._preparation.images.submit(self._queue, task)
+        while not task.done.wait(LOOK_SECONDS) and not self._queue.closed:
             pass
 
     def _prepare(self, number: int, get_image: Callable[[], Image]) -> R | None:
         """Runs in a thread of the pool."""
         began_at = time.perf_counter()
         try:
-            with self._preparation.reservation(self._lane) as reservation:
+            with self._preparation.reservation(self._queue) as reservation:
                 prepared = self._recipe.prepare(get_image(), reservation.reserve)
                 tell_prepared(reservation.pixels, time.perf_counter() - began_at)
                 if not self._call.is_new(number, prepared.digest):

@@ -18,7 +18,7 @@ from typing import Any
 
 from jinaclip.backends.api import hub as hubs
 from jinaclip.backends.api.batcher import BATCH_TOKENS, Consumer, Item, make_items
-from jinaclip.backends.api.hub import Errand, Hub, User
+from jinaclip.backends.api.hub import Action, Hub, User
 from jinaclip.backends.api.limits import RateLimits, shared_limits
 from jinaclip.backends.api.route import Endpoint, Route
 from jinaclip.backends.api.wires import jina
@@ -58,7 +58,7 @@ class ApiBackend:
     def __init__(self, config: EmbedderConfig, spec: ModelSpec) -> None:
         self.spec = spec
         self._config = config
-        self._way: Way | None = None
+        self._destination: Destination | None = None
         self._users = [User()]  # the present one, for the finalizer too
         weakref.finalize(self, forget_last, self._users).atexit = False
 
@@ -129,10 +129,10 @@ class ApiBackend:
 
     def _session(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> Session:
         endpoint = Endpoint.of(self._config)
-        if self._way is None or self._way.endpoint != endpoint or self._way.pid != os.getpid():
+        if self._destination is None or self._destination.endpoint != endpoint or self._destination.pid != os.getpid():
             routes = {query: self._route(endpoint, query=query) for query in (False, True)}
-            self._way = Way(endpoint, shared_limits(endpoint), routes, os.getpid())
-        return Session(call, self._config, self.spec, self._way, self._users[0], loop)
+            self._destination = Destination(endpoint, shared_limits(endpoint), routes, os.getpid())
+        return Session(call, self._config, self.spec, self._destination, self._users[0], loop)
 
     def _route(self, endpoint: Endpoint, *, query: bool) -> Route:
         settings = jina.settings(self._config, self.spec, query=query)
@@ -140,7 +140,7 @@ class ApiBackend:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Destination:
     """How requests of an object go, as long as its key stays the same; what the key's limits are outlives the calls.
 
     Attributes:
@@ -164,11 +164,11 @@ class Session:
         call: Call,
         config: EmbedderConfig,
         spec: ModelSpec,
-        way: Way,
+        destination: Destination,
         user: User,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self._call, self._spec, self._routes, self._loop = call, spec, way.routes, loop
+        self._call, self._spec, self._routes, self._loop = call, spec, destination.routes, loop
         self.consumer = Consumer(call, config, to_come=call.request.hint or 0 if call.request.quick else 0)
         self.is_small = is_small(call)
         self._ticket = weakref.ref(self)
@@ -178,8 +178,8 @@ class Session:
         self._handed = self._handed_bytes = 0
         self._beats, self._silent = 0, 0
         self._timer: asyncio.TimerHandle | None = None
-        join = partial(self._hub.join, self.consumer, way.endpoint, way.limits, user, loop)
-        self._errands: list[Errand] = [join]
+        join = partial(self._hub.join, self.consumer, destination.endpoint, destination.limits, user, loop)
+        self._actions: list[Action] = [join]
         if not self.is_small:
             self._submit()
         call.stopped.add_callback(self._let_go)
@@ -206,13 +206,13 @@ class Session:
                 self._feed_list(items)
             else:
                 self._feed_one_by_one(items)
-            self._errands.append(partial(self._hub.finish, self.consumer))
+            self._actions.append(partial(self._hub.finish, self.consumer))
             self._submit()
 
     def _feed_list(self, items: Iterator[Item]) -> None:
         """Hands in texts that the caller holds, many at once."""
         while (group := list(islice(items, AT_ONCE))) and self._wait_for_room(group):
-            self._errands.append(partial(self._hub.hand_in, self.consumer, self._by_route(group)))
+            self._actions.append(partial(self._hub.hand_in, self.consumer, self._by_route(group)))
             if not self.is_small:
                 self._submit()
                 time.sleep(0)  # lets the hub's thread run, which else waits for the interpreter until all is handed in
@@ -226,7 +226,7 @@ class Session:
             if not self._announced:
                 self._announced = True
                 self._hub.submit(partial(self._take_in_soon, self.consumer))
-        self._errands.append(partial(self._take_in, self.consumer))
+        self._actions.append(partial(self._take_in, self.consumer))
 
     def _take_in_soon(self, consumer: Consumer) -> None:
         """On the hub: takes in what came, at once after a pause; what comes in quick succession, some at a time."""
@@ -247,12 +247,12 @@ class Session:
         return [(route, own) for route, own in groups if own]
 
     def _submit(self) -> None:
-        """Does the errands at the hub; few of them, as each costs time."""
-        errands, self._errands = self._errands, []
+        """Hands what is to be done to the hub, all at once: waking it takes time."""
+        actions, self._actions = self._actions, []
         if self.is_small and self._loop is not None:
-            self._hub.submit_from(self._loop, *errands)
+            self._hub.submit_from(self._loop, *actions)
         else:
-            self._hub.submit(*errands)
+            self._hub.submit(*actions)
 
     def _wait_for_room(self, items: list[Item]) -> bool:
         """Waits until the hub holds little enough of this call for these too; False once the call is stopped."""

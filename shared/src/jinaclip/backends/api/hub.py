@@ -30,7 +30,7 @@ from jinaclip.process import Latch, settle, start
 
 IDLE_SECONDS = 30.0
 """How long the thread, and its connections, outlive the last call."""
-Errand = Callable[[], object]
+Action = Callable[[], object]
 """Something to do on the hub's loop: a partial with the consumer that it is about, whose call ends if it fails."""
 BEAT_SECONDS = 0.25
 """Between two looks at the callers' loops, and at the clock."""
@@ -59,7 +59,7 @@ class User:
 
 
 @dataclass(slots=True, eq=False)
-class Guest:
+class ActiveCall:
     """A call at the hub.
 
     Attributes:
@@ -94,9 +94,9 @@ class Hub:
         self.sessions: set[weakref.ref[Any]] = set()
         self.leaving = self.has_ended = self._has_died = False  # `Thread.is_alive` errs once a signal interrupts it
         self.closings: set[Latch] = set()
-        self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Errand]] = WeakKeyDictionary()
+        self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Action]] = WeakKeyDictionary()
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        self._guests: dict[Consumer, Guest] = {}
+        self._calls: dict[Consumer, ActiveCall] = {}
         self._lanes: dict[RateLimits, Lane] = {}
         self._turned_at: dict[asyncio.AbstractEventLoop, float] = {}  # when each caller's loop was last seen to run
         self._touched: set[Lane] = set()  # where there is something new to send
@@ -106,26 +106,26 @@ class Hub:
         self._beating: asyncio.TimerHandle | None = None
         self.thread = threading.Thread(target=self._run, name="jinaclip-hub", daemon=True)
 
-    def submit(self, *errands: Errand) -> None:
+    def submit(self, *actions: Action) -> None:
         """Runs functions on the loop, then sends what may go; nothing once it is closed. For any thread and finalizer.
 
         Nothing in a forked child either: the loop and its sockets are the parent's.
         """
         if self.pid == os.getpid():
             with suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self.do, errands)
+                self.loop.call_soon_threadsafe(self.do, actions)
 
-    def submit_from(self, loop: asyncio.AbstractEventLoop, *errands: Errand) -> None:
+    def submit_from(self, loop: asyncio.AbstractEventLoop, *actions: Action) -> None:
         """The same from a coroutine. What comes up in one turn of its loop goes together, and shares requests."""
         outbox = self._outboxes.setdefault(loop, [])
         if not outbox:
             loop.call_soon(self._send_off, outbox)
-        outbox.extend(errands)
+        outbox.extend(actions)
 
-    def _send_off(self, outbox: list[Errand]) -> None:
-        errands = tuple(outbox)
+    def _send_off(self, outbox: list[Action]) -> None:
+        actions = tuple(outbox)
         outbox.clear()
-        self.submit(*errands)
+        self.submit(*actions)
 
     def wake(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None]) -> None:
         """Wakes a coroutine of a caller's loop; those that are woken in one turn of the hub are woken together."""
@@ -139,20 +139,20 @@ class Hub:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle_all, waiters)
 
-    def do(self, errands: Sequence[Errand]) -> None:
+    def do(self, actions: Sequence[Action]) -> None:
         """Runs functions, then sends what may go."""
-        for errand in errands:
+        for action in actions:
             try:
-                errand()
-            except Exception as error:  # noqa: BLE001  a fault of ours must not cost the others their errands
-                self._fail(errand, error)
+                action()
+            except Exception as error:  # noqa: BLE001  a fault of ours must not cost the others their actions
+                self._fail(action, error)
         lanes, self._touched = self._touched, set()
         for lane in lanes:
             lane.pump()
 
-    def _fail(self, errand: Errand, error: Exception) -> None:
-        """Ends the call that an errand is about; nobody waits in vain."""
-        arguments = errand.args if isinstance(errand, partial) else ()
+    def _fail(self, action: Action, error: Exception) -> None:
+        """Ends the call that an action is about; nobody waits in vain."""
+        arguments = action.args if isinstance(action, partial) else ()
         for consumer in (one for one in arguments if isinstance(one, Consumer)):
             consumer.stop(fault_of_ours(error))
 
@@ -211,40 +211,40 @@ class Hub:
             lane = self._lanes[limits] = Lane(self.loop, limits)
         self._users.setdefault((lane, endpoint), set()).add(user)
         self.leaving = False
-        guest = self._guests[consumer] = Guest(lane, user, loop)
+        active = self._calls[consumer] = ActiveCall(lane, user, loop)
         if consumer.deadline_at < math.inf:
-            guest.deadline = self.loop.call_at(consumer.deadline_at, self._expire, consumer)
+            active.deadline = self.loop.call_at(consumer.deadline_at, self._expire, consumer)
         consumer.end = partial(self.loop.call_soon, self._retire, consumer)
         lane.join(consumer, user)
         self._wake_up()
 
     def hand_in(self, consumer: Consumer, batches: Sequence[tuple[Route, list[Item]]]) -> None:
         """Takes items of a call."""
-        guest = self._guests.get(consumer)
-        if guest is None or consumer.ending:
+        active = self._calls.get(consumer)
+        if active is None or consumer.ending:
             return
         for route, items in batches:
             consumer.pending += len(items)
             consumer.to_come = max(0, consumer.to_come - len(items))
-            guest.lane.scheduler.add(route, items)
-        self._touched.add(guest.lane)
+            active.lane.scheduler.add(route, items)
+        self._touched.add(active.lane)
 
     def finish(self, consumer: Consumer) -> None:
         """Notes that all items of a call were handed in."""
         consumer.close()
-        guest = self._guests.get(consumer)
-        if guest is not None:
-            self._touched.add(guest.lane)
+        active = self._calls.get(consumer)
+        if active is not None:
+            self._touched.add(active.lane)
 
     def end(self, consumer: Consumer) -> None:
         """Sends nothing more of a call that has failed, but lets come back what is in flight."""
-        guest = self._guests.get(consumer)
-        if guest is None:
+        active = self._calls.get(consumer)
+        if active is None:
             consumer.stop()
             return
         consumer.ending = True
-        guest.parked.clear()
-        guest.lane.end(consumer)
+        active.parked.clear()
+        active.lane.end(consumer)
 
     def leave(self, consumer: Consumer) -> None:
         """Lets a call go, whatever it still waits for."""
@@ -252,14 +252,14 @@ class Hub:
         self._retire(consumer)
 
     def _retire(self, consumer: Consumer) -> None:
-        guest = self._guests.pop(consumer, None)
-        if guest is None:
+        active = self._calls.pop(consumer, None)
+        if active is None:
             return
         consumer.gone = True
-        if guest.deadline is not None:
-            guest.deadline.cancel()
-        guest.lane.leave(consumer)
-        if not self._guests:
+        if active.deadline is not None:
+            active.deadline.cancel()
+        active.lane.leave(consumer)
+        if not self._calls:
             self.rest()
 
     def rest(self) -> None:
@@ -285,24 +285,24 @@ class Hub:
     def _beat(self) -> None:
         self.loop.beat()
         self._look_at_loops()
-        self._beating = self.loop.call_later(BEAT_SECONDS, self._beat) if self._guests else None
+        self._beating = self.loop.call_later(BEAT_SECONDS, self._beat) if self._calls else None
 
     def _look_at_loops(self) -> None:
         """Lets go the calls of loops that are closed; sends nothing more for those that stand until they go on."""
-        stands = {loop: self._stands(loop) for loop in {guest.loop for guest in self._guests.values()} if loop}
+        stands = {loop: self._stands(loop) for loop in {active.loop for active in self._calls.values()} if loop}
         self._turned_at = {loop: at for loop, at in self._turned_at.items() if loop in stands}
-        for consumer, guest in list(self._guests.items()):
-            if guest.loop is None:
+        for consumer, active in list(self._calls.items()):
+            if active.loop is None:
                 continue
-            if guest.loop.is_closed():
+            if active.loop.is_closed():
                 self.leave(consumer)
-            elif stands[guest.loop]:
-                guest.parked += guest.lane.scheduler.withdraw(consumer)
-            elif guest.parked:
-                parked, guest.parked = guest.parked, []
+            elif stands[active.loop]:
+                active.parked += active.lane.scheduler.withdraw(consumer)
+            elif active.parked:
+                parked, active.parked = active.parked, []
                 for route, items in parked:
-                    guest.lane.scheduler.add(route, items)
-                guest.lane.pump()
+                    active.lane.scheduler.add(route, items)
+                active.lane.pump()
 
     def _stands(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether a loop has not run for a while. One that is run in steps, by a window's own loop say, does not."""
@@ -326,7 +326,7 @@ class Hub:
         )  # else the thread does, at its end
 
     async def _forget(self, user: object) -> None:
-        own = [consumer for consumer, guest in self._guests.items() if guest.user is user]
+        own = [consumer for consumer, active in self._calls.items() if active.user is user]
         for consumer in own:
             consumer.stop(closed_error())
             self._retire(consumer)
@@ -361,7 +361,7 @@ class Hub:
             self.loop.stop()
 
     async def _close_all(self) -> None:
-        for consumer in list(self._guests):
+        for consumer in list(self._calls):
             self._retire(consumer)  # or what waits would go out in the slots of what is broken off
         for task in self.loop.tasks - self._closing:
             task.cancel()

@@ -46,7 +46,7 @@ class Departure:
         return any(not item.consumer.ending and not item.done for item in self.items)
 
 
-class Again:
+class RetryQueue:
     """Requests that wait to be sent again, by the objects whose bounds they need; objects take turns."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Scheduler:
         self._start, self._wake, self._clock = start, wake, clock
         self._queues: dict[Route, Queue] = {}
         self._turns: deque[Route] = deque()
-        self._again = Again()
+        self._retries = RetryQueue()
         self._begun: dict[Departure, float] = {}  # when each request in flight went out
         self._lasted = math.inf  # seconds of the last request that was answered
         self._rates: Counter[tuple[float, float]] = Counter()  # of those who ask
@@ -142,12 +142,12 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in flight or waits."""
-        return not (self.in_flight or self._consumers or self._again)
+        return not (self.in_flight or self._consumers or self._retries)
 
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for a slot."""
-        return bool(self._turns or self._again)
+        return bool(self._turns or self._retries)
 
     # -- what waits
 
@@ -162,7 +162,7 @@ class Scheduler:
     def send_again(self, departure: Departure) -> None:
         """Lets a request wait for a slot, before all that was not sent yet."""
         departure.bounds = bounds_of(departure.items)
-        self._again.add(departure)
+        self._retries.add(departure)
         self.pump()
 
     def note_latency(self, route: Route, items: int, seconds: float) -> None:
@@ -184,7 +184,7 @@ class Scheduler:
     def release(self, departure: Departure) -> None:
         """Takes back a slot, or a place in the queue; call `pump` once what the request taught is known."""
         if not departure.has_slot:
-            self._again.remove(departure)  # unless it was told to go, and found nobody waiting
+            self._retries.remove(departure)  # unless it was told to go, and found nobody waiting
             return
         departure.has_slot = False
         del self._begun[departure]
@@ -193,10 +193,10 @@ class Scheduler:
             bounds.in_flight -= 1
 
     def _send_one_again(self) -> bool:
-        departure = self._again.first(self._room)
+        departure = self._retries.first(self._room)
         if departure is None or (departure.is_wanted and not self._may_go_now(departure.items)):
             return False
-        self._again.remove(departure)
+        self._retries.remove(departure)
         if departure.is_wanted:
             self._occupy(departure)
         departure.go()  # without a slot it finds nobody waiting, and ends
