@@ -338,6 +338,19 @@ async def test_a_cancelled_call_s_requests_are_broken_off(clip, server):
     assert (one.usage.items, one.usage.requests) == (0, 2)
 
 
+async def test_a_task_that_is_cancelled_before_it_begins_leaves_nothing_behind(clip):
+    """No coroutine that was never awaited: Python warns of these, and warnings fail here."""
+    one = clip()
+    for call in (one.aembed, one.aembed_documents, one.aembed_images, one.aembed_pairs):
+        task = asyncio.create_task(call([]))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    gc.collect()
+    one.aembed_query("red").close()
+    gc.collect()
+
+
 async def test_cancelling_while_the_service_hangs(clip, server):
     server.configure(faults=["hang"], fault_rate=1)
     one = clip(max_concurrency=1, timeout=60)

@@ -51,12 +51,18 @@ def without_arguments(method: Callable[Concatenate[J, P], R]) -> Callable[Concat
     return call
 
 
-async def await_without_arguments(coroutine: Coroutine[Any, Any, R]) -> R:
-    """What a coroutine gives; as `without_arguments` for errors of ours."""
+async def await_without_arguments(
+    function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **options: P.kwargs
+) -> R:
+    """What a coroutine function gives; as `without_arguments` for errors of ours.
+
+    Its coroutine is made in here: of a task that is cancelled before it begins, nothing is left that was never awaited.
+    """
     try:
-        return await coroutine
+        return await function(*args, **options)
     except JinaClipError as error:
         problem = without_frames(error)
+    del function, args, options
     try:
         raise problem
     finally:
@@ -166,7 +172,7 @@ class JinaClip:
         self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document"
     ) -> Coroutine[Any, Any, Results]:
         """`embed` without blocking the event loop. Items are taken at the call, before anything is awaited."""
-        return await_without_arguments(self._aembed(self._draft_items(items, task), strict=False))
+        return await_without_arguments(self._aembed, self._draft_items(items, task), strict=False)
 
     def run(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
         """Embeds what a request asks for; see `jinaclip.hosts`, for authors of adapters.
@@ -330,11 +336,17 @@ class JinaClip:
     async def _aembed(self, draft: Draft, *, strict: bool) -> Results:
         return await self.arun(await read_soon(draft), strict=strict)
 
+    async def _aembed_rows(self, draft: Draft) -> Vectors:
+        return (await self._aembed(draft, strict=True)).unwrap()
+
+    async def _aembed_row(self, draft: Draft) -> Vectors:
+        return (await self._aembed_rows(draft))[0]
+
     def _rows(self, draft: Draft) -> Coroutine[Any, Any, Vectors]:
-        return await_without_arguments(unwrap(self._aembed(draft, strict=True)))
+        return await_without_arguments(self._aembed_rows, draft)
 
     def _row(self, draft: Draft) -> Coroutine[Any, Any, Vectors]:
-        return await_without_arguments(unwrap_row(self._aembed(draft, strict=True)))
+        return await_without_arguments(self._aembed_row, draft)
 
     def _refusal(self, request: Request) -> Results:
         """Results of a call of which nothing was sent, because some of its items are unusable."""
@@ -477,16 +489,6 @@ class JinaClip:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.config = state["config"]
         self._open()
-
-
-async def unwrap(results: Coroutine[Any, Any, Results]) -> Vectors:
-    """The vectors of a call, (n, d). Raises as `Results.unwrap`."""
-    return (await results).unwrap()
-
-
-async def unwrap_row(results: Coroutine[Any, Any, Results]) -> Vectors:
-    """The vector of a call for one item, (d,). Raises as `Results.unwrap`."""
-    return (await unwrap(results))[0]
 
 
 def open_backend(config: EmbedderConfig) -> Backend:
