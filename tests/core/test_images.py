@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from io import BytesIO
@@ -341,3 +342,12 @@ def test_damaged_files_give_an_input_error_or_an_image(data, truncated, frame):
             assert len(str(error)) < 300
         else:
             assert isinstance(seen, tuple) or seen.mode == "RGB"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_bare_base64_is_told_from_a_path_that_does_not_exist(kind):
+    """The base64 of a JPEG begins with a slash, as an absolute path does."""
+    buffer = BytesIO()
+    PIL.Image.new("RGB", (8, 8)).save(buffer, kind)
+    with pytest.raises(InputError, match=r"this one is base64; pass Image\.from_base64"):
+        check(as_image(base64.b64encode(buffer.getvalue()).decode()), POLICY)

@@ -19,8 +19,12 @@ def check_file(image: Image, policy: ImagePolicy) -> Path:
     """The real path of an image file that may be read.
 
     Raises:
-        InputError: it lies outside the allowed roots, does not exist, is no regular file or is too large.
+        InputError: it lies outside the allowed roots, does not exist, is no regular file or is too large; or the str is
+            no path but base64.
     """
+    text = str(image.source).strip()
+    if image.confined and text and not remove_images(text, "").strip():
+        raise InputError("a str is a path or a URL, and this one is base64; pass Image.from_base64(...) or a data: URI")
     try:
         path = Path(os.path.realpath(image.source))
         if image.confined:  # checked first, so that a str cannot find out which files exist elsewhere
