@@ -328,6 +328,11 @@ def test_a_wrong_option_is_told_at_once(kind) -> None:
             kind(**{name: value})
 
 
+def test_a_misspelt_option_is_refused_with_the_one_that_may_be_meant() -> None:
+    with pytest.raises(TypeError, match="JinaClipTextEmbedder has no option 'base_urll'; did you mean 'base_url'"):
+        JinaClipTextEmbedder(base_urll="http://127.0.0.1")
+
+
 def test_a_wrong_field_of_the_image_policy_is_told_at_once() -> None:
     with pytest.raises(TypeError, match="max_pixel"):
         JinaClipImageEmbedder(image_policy={"max_pixel": 1})

@@ -7,9 +7,10 @@ or of another class where only some take it.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
@@ -218,16 +219,26 @@ def take_options(
     Args:
         make: the class of the options.
     """
+    signature = own_signature(make)
 
     def decorate(init: Callable[[Owner, Options], None]) -> Callable[Concatenate[Owner, P], None]:
         @functools.wraps(init)
         def init_with_options(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
+            refuse_unknown(type(self).__name__, options, signature)
             init(self, make(*args, **options))
 
-        init_with_options.__signature__ = own_signature(make)  # type: ignore[attr-defined]
+        init_with_options.__signature__ = signature  # type: ignore[attr-defined]
         return init_with_options
 
     return decorate
+
+
+def refuse_unknown(component: str, names: Iterable[str], signature: inspect.Signature) -> None:
+    """Raises TypeError for an option that a component does not have, with the one that may be meant."""
+    for name in names:
+        if name not in signature.parameters:
+            close = difflib.get_close_matches(name, signature.parameters, 1)
+            raise TypeError(f"{component} has no option {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
 def own_signature(make: Callable[..., Any]) -> inspect.Signature:
