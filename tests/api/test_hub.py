@@ -192,6 +192,46 @@ def test_a_time_limit_that_strikes_anywhere_leaves_nothing(fresh, server, timer)
     until(lambda: new_threads(fresh) == [])
 
 
+class Late(RuntimeError):
+    """Another host's time limit: of a class that threads and event loops raise too."""
+
+
+def strike(number, kind):
+    """Raises at a function's entry, as a signal handler may: the so many-th after the hub's thread is to be started."""
+    entered = None
+
+    def trace(frame, event, _):
+        nonlocal entered
+        entered = 0 if entered is None and frame.f_code is hubs.Hub.start.__code__ else entered
+        if entered is not None and frame.f_code.co_name not in ("__del__", "_remove", "remove"):
+            entered += 1
+            if entered == number:
+                sys.settrace(None)
+                raise kind
+
+    sys.settrace(trace)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # in Python's own start of a thread
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a loop whose thread never ran
+@pytest.mark.parametrize("kind", [Limit, Late])
+def test_what_strikes_while_the_thread_starts_costs_the_next_call_nothing(fresh, server, monkeypatch, kind):
+    monkeypatch.setattr(hubs, "IDLE_SECONDS", 0.05)
+    with JinaClip(base_url=server.url, api_key="jina_test_limit", dimensions=64) as one:
+        for number in range(1, 12):  # up to where the thread runs
+            one.close()
+            gc.collect()  # what was struck is part of a traceback
+            until(lambda: hubs._hub is None)
+            before = sys.gettrace()
+            try:
+                with pytest.raises((kind, RuntimeError)):  # a condition of Python's own may be left half way
+                    strike(number, kind)
+                    one.embed_query("struck")
+            finally:
+                sys.settrace(before)
+            assert one.embed_query("after").shape == (64,)
+
+
 def leave_waiting(one, server, texts):
     """A loop that stands, and the task that waits in it."""
     loop = asyncio.new_event_loop()

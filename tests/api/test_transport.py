@@ -70,6 +70,11 @@ def chunked(body):
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
+def without_returns(body):
+    """An answer whose head has no carriage returns, which h11 takes."""
+    return b"HTTP/1.1 200 OK\nContent-Length: %d\n\n%b" % (len(body), body)
+
+
 async def echo(reader, writer):
     while True:
         writer.write(answer(await receive(reader)))
@@ -132,7 +137,7 @@ def connections(transport):
 # -- whose answer it is
 
 
-@pytest.mark.parametrize("form", [answer, chunked])
+@pytest.mark.parametrize("form", [answer, chunked, without_returns])
 @pytest.mark.parametrize("at_once", [1, 8])
 async def test_the_second_copy_of_an_answer_is_nobodys(form, at_once):
     count = itertools.count()

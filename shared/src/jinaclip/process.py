@@ -131,11 +131,21 @@ def start(thread: threading.Thread) -> None:
     try:
         thread.start()
     except RuntimeError as error:
+        if not is_of_start(error):
+            raise
         if "shutdown" not in str(error):
             raise JinaClipError(f"no thread can be started: {error}") from None
         if threading.current_thread().daemon:
             time.sleep(DYING_SECONDS)  # it ends with the process, in a moment; an error would only be noise
         raise JinaClipError(ENDING) from None
+
+
+def is_of_start(error: RuntimeError) -> bool:
+    """Whether `Thread.start` itself raised this: what a signal handler raises has the handler's frame below that."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is threading.Thread.start.__code__
 
 
 def check_not_ending() -> None:

@@ -94,6 +94,7 @@ class Hub:
         self.sessions: set[weakref.ref[Any]] = set()
         self.leaving = self.has_ended = self._has_died = False  # `Thread.is_alive` errs once a signal interrupts it
         self.closings: set[Latch] = set()
+        self._starting, self._has_started = threading.RLock(), False
         self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Action]] = WeakKeyDictionary()
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self._calls: dict[Consumer, ActiveCall] = {}
@@ -111,9 +112,13 @@ class Hub:
 
         Nothing in a forked child either: the loop and its sockets are the parent's.
         """
-        if self.pid == os.getpid():
-            with suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self.do, actions)
+        if self.pid != os.getpid():
+            return
+        try:
+            self.loop.call_soon_threadsafe(self.do, actions)
+        except RuntimeError:
+            if not self.loop.is_closed():  # it is of a signal handler, as a host's time limit may be
+                raise
 
     def submit_from(self, loop: asyncio.AbstractEventLoop, *actions: Action) -> None:
         """The same from a coroutine. What comes up in one turn of its loop goes together, and shares requests."""
@@ -168,13 +173,25 @@ class Hub:
         return bool(self.sessions)
 
     def start(self) -> None:
-        """Starts the thread, once. Raises JinaClipError if it cannot be started."""
-        try:
-            start(self.thread)
-        except JinaClipError:
-            self.give_up()
-            self.loop.close()
-            raise
+        """Starts the thread, if nobody did: a signal handler's exception may have kept the first caller from it.
+
+        Raises:
+            JinaClipError: it cannot be started.
+        """
+        with self._starting:
+            if self._has_started or self._has_died:
+                return
+            try:
+                start(self.thread)
+            except JinaClipError:
+                self.give_up()
+                self.loop.close()
+                raise
+            except BaseException:  # of a signal handler: nobody knows whether the thread runs
+                self.give_up()
+                self.submit(self.rest)
+                raise
+            self._has_started = True
 
     def give_up(self) -> None:
         """Leaves a thread that does not run to itself: the next call gets another hub."""
@@ -389,8 +406,7 @@ def enter(session: weakref.ref[Any]) -> Hub:
         hub = _hub = Hub() if is_new or _hub is None else _hub
         hub.leaving = False
         hub.sessions.add(session)
-    if is_new:  # without the lock: the thread may collect, as it starts, what wants it, and this one waits for it
-        hub.start()
+    hub.start()  # without the lock: the thread may collect, as it starts, what wants it, and this one waits for it
     return hub
 
 
