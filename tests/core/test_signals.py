@@ -1,5 +1,6 @@
 """A host's own exceptions come through wherever they strike: the time limit of a task queue, Ctrl-C, a timeout."""
 
+import os
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ import numpy as np
 
 KINDS = {"timeout": TimeoutError, "value": ValueError, "own": type("SoftTimeLimitExceeded", (Exception,), {}),
          "interrupt": KeyboardInterrupt}
-kind, subject, where, moments = KINDS[sys.argv[1]], sys.argv[2], sys.argv[3], 50
+kind, subject, where, moments = KINDS[sys.argv[1]], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 def strike(number, frame):
     raise kind("the host's own")
@@ -110,13 +111,14 @@ def call():
 
 def run(program, kind, subject, where):
     """The program ends in time, and nothing but the host's exception ever came out of a call."""
-    command = [sys.executable, "-c", PROGRAM.replace("SUBJECT", program), kind, subject, str(where)]
+    command = [sys.executable, "-c", PROGRAM.replace("SUBJECT", program), kind, subject, str(where), str(MOMENTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stdout) == (0, "all the host's\n"), done.stderr
 
 
 KINDS = ["timeout", "value", "own", "interrupt"]
-"""Of 50 moments each, 200 together."""
+MOMENTS = 50 if os.environ.get("JINACLIP_TEST_LONG") else 10
+"""Of each kind, so that there are 200 together in a long run."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
