@@ -22,6 +22,7 @@ REQUIREMENTS = ROOT / "requirements-core-tests.txt"
 OWN = "{}.{}".format(*sys.version_info)
 NOT_THE_CORE = [
     "tests/contract/test_frameworks.py",
+    "tests/contract/test_snapshots.py",
     "tests/examples",
     "tests/haystack",
     "tests/langchain",
