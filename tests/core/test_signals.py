@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from jinaclip import process
 from tests.needs import skip_without
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no setitimer on this system")
@@ -155,3 +157,17 @@ def test_the_tokenizer(tiny, kind, subject):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loader(tiny, kind):
     run(LOADER, kind, "load", tiny)
+
+
+def test_a_strike_at_which_python_loses_its_own_lock_comes_through_as_it_is():
+    """`Thread.start` waits for a condition, whose exit then fails with an error of its own: once in some thousand."""
+
+    class Struck(threading.Thread):
+        def start(self):
+            condition = threading.Condition(threading.Lock())
+            with condition:
+                condition.release()
+                raise TimeoutError("the host's own")
+
+    with pytest.raises(TimeoutError, match="the host's own"):
+        process.start(Struck())

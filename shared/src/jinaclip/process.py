@@ -128,9 +128,12 @@ def start_thread(name: str, function: Callable[P, object], *args: P.args, **opti
 def start(thread: threading.Thread) -> None:
     """Starts a thread. Raises as `start_thread`."""
     check_not_ending()
+    outer = sys.exception()
     try:
         thread.start()
     except RuntimeError as error:
+        if error.__context__ not in (None, outer):  # a signal handler's, at a moment at which Python's own lock
+            raise error.__context__ from None  # could not be given back
         if not is_of_start(error):
             raise
         if "shutdown" not in str(error):
