@@ -757,11 +757,15 @@ async def proxy(reader, writer, asked):
     asked.append(head)
     method, target = head.split(b" ")[:2]
     port = int((target if method == b"CONNECT" else httpx.URL(target.decode()).netloc).split(b":")[-1])
-    behind, ahead = await asyncio.open_connection("127.0.0.1", port)
     if method == b"CONNECT":
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    else:
-        ahead.write(head)
+    await relay(reader, writer, port, b"" if method == b"CONNECT" else head)
+
+
+async def relay(reader, writer, port, first=b""):
+    """Carries bytes between a client and what listens at a port, until one of them ends."""
+    behind, ahead = await asyncio.open_connection("127.0.0.1", port)
+    ahead.write(first)
     pumps = [asyncio.create_task(pump(*way)) for way in ((reader, ahead), (behind, writer))]
     try:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -808,15 +812,11 @@ async def socks(reader, writer, asked):
     host = await reader.readexactly((await reader.readexactly(1))[0] if kind == 3 else 4)
     port = int.from_bytes(await reader.readexactly(2))
     asked.append((kind, host))
-    writer.write(bytes([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
-    behind, ahead = await asyncio.open_connection("127.0.0.1", port)
-    pumps = [asyncio.create_task(pump(*way)) for way in ((reader, ahead), (behind, writer))]
-    try:
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in pumps:
-            task.cancel()
-        ahead.close()
+    for byte in (5, 0, 0, kind, *((len(host), *host) if kind == 3 else host), 0, 0):
+        writer.write(bytes([byte]))  # in as many pieces as may be
+        await writer.drain()
+        await asyncio.sleep(0)
+    await relay(reader, writer, port)
 
 
 @pytest.mark.parametrize("behind_tls", [False, True])
@@ -844,7 +844,11 @@ async def test_a_socks_proxy_opens_the_way(behind_tls, user, authority):
         ([bytes([5, 2]), bytes([1, 1])], "refuses"),
         ([bytes([5, 2]), bytes([1, 0]), bytes([5, 5, 0, 1, 0, 0, 0, 0, 0, 0])], "CONNECTION_REFUSED"),
         ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "no SOCKS5 proxy"),
-        ([b""], "no SOCKS5 proxy"),
+        ([b""], "ended the connection"),
+        ([bytes([5])], "ended the connection"),
+        ([bytes([5, 2]), bytes([1, 0]), bytes([5, 0, 0, 3])], "ended the connection"),
+        ([bytes([5, 2]), bytes([1, 0]), bytes([5, 0, 0, 9, 0, 0, 0])], "no SOCKS5 proxy"),
+        ([bytes([5, 2]), bytes([1, 0]), bytes([5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 22])], "more than it should"),
     ],
 )
 async def test_a_socks_proxy_that_refuses_is_an_error(answers, words):

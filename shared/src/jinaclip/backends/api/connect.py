@@ -18,8 +18,6 @@ import httpx
 
 EYEBALLS_SECONDS = 0.25
 """How long one address of a host may take until the next one is tried beside it (RFC 8305)."""
-ANSWER_BYTES = 4096
-"""More than a SOCKS proxy has to say at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +126,8 @@ def close(own: socket.socket, _: object) -> None:
 async def addresses(host: str, port: int) -> list[tuple[int, Any]]:
     """Of a host, by turns of one family and the other, as `socket.socket` and `connect` take them."""
     with suppress(ValueError):
-        version = ipaddress.ip_address(host.partition("%")[0]).version
-        if "%" not in host:
+        version = ipaddress.ip_address(host).version
+        if "%" not in host:  # the system knows the number of a zone
             return [(socket.AF_INET if version == 4 else socket.AF_INET6, (host, port))]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     first = [(family, address) for family, *_, address in found if family == found[0][0]]
@@ -137,11 +135,14 @@ async def addresses(host: str, port: int) -> list[tuple[int, Any]]:
     return [pair for pairs in zip_longest(first, other) for pair in pairs if pair is not None]
 
 
-Ask = Callable[[bytes], Awaitable[bytes]]
-"""Writes bytes to a proxy, and gives its answer."""
+ADDRESS_BYTES = {1: 4, 4: 16}
+"""Of an IPv4 and an IPv6 address in the reply of a SOCKS proxy (RFC 1928, section 6)."""
+Read = Callable[[int], Awaitable[bytes]]
+"""Reads exactly so many bytes. Raises httpx.ProxyError if there are fewer."""
+Write = Callable[[bytes], Awaitable[None]]
 
 
-async def greet_socks(ask: Ask, proxy: Proxy, host: str, port: int) -> None:
+async def greet_socks(read: Read, write: Write, proxy: Proxy, host: str, port: int) -> None:
     """Asks a SOCKS5 proxy for a way to a host (RFC 1928 and 1929).
 
     Raises:
@@ -151,23 +152,34 @@ async def greet_socks(ask: Ask, proxy: Proxy, host: str, port: int) -> None:
 
     connection = socks5.SOCKS5Connection()
 
-    async def exchange(request: Any) -> Any:
+    async def exchange(request: Any, read_answer: Callable[[], Awaitable[bytes]]) -> Any:
         connection.send(request)
-        return connection.receive_data(await ask(connection.data_to_send()))
+        await write(connection.data_to_send())
+        return connection.receive_data(await read_answer())
+
+    two = partial(read, 2)
 
     methods = socks5.SOCKS5AuthMethod
     method = methods.NO_AUTH_REQUIRED if proxy.auth is None else methods.USERNAME_PASSWORD
     try:
-        if (await exchange(socks5.SOCKS5AuthMethodsRequest([method]))).method != method:
+        if (await exchange(socks5.SOCKS5AuthMethodsRequest([method]), two)).method != method:
             raise httpx.ProxyError("the SOCKS proxy wants to know another user, or none")
-        if proxy.auth is not None and not (await exchange(socks5.SOCKS5UsernamePasswordRequest(*proxy.auth))).success:
+        user = proxy.auth and socks5.SOCKS5UsernamePasswordRequest(*proxy.auth)
+        if user and not (await exchange(user, two)).success:
             raise httpx.ProxyError("the SOCKS proxy refuses user and password")
         way = socks5.SOCKS5CommandRequest.from_address(socks5.SOCKS5Command.CONNECT, (host, port))
-        reply = await exchange(way)
+        reply = await exchange(way, partial(read_reply, read))
     except (ProtocolError, AttributeError) as error:
         raise httpx.ProxyError("it is no SOCKS5 proxy") from error
     if reply.reply_code != socks5.SOCKS5ReplyCode.SUCCEEDED:
         raise httpx.ProxyError(f"the SOCKS proxy cannot connect: {reply.reply_code.name}")
+
+
+async def read_reply(read: Read) -> bytes:
+    """The reply of a SOCKS proxy to the request for a way, in however many pieces it comes."""
+    head = await read(5)
+    address = ADDRESS_BYTES.get(head[3], head[4] + 1)  # the first byte of a name is its length
+    return head + await read(address - 1 + 2)
 
 
 def retrieve(task: asyncio.Task[Any]) -> None:

@@ -117,6 +117,12 @@ class Stream(asyncio.Protocol):
         self._io.resume_reading()
         return data
 
+    def unread(self, data: bytes) -> None:
+        """Puts bytes back, to be read next."""
+        if data:
+            self._queue.insert(0, data)
+            self._queued += len(data)
+
     async def write(self, data: bytes, seconds: float | None) -> None:
         """Writes bytes, unless the connection has ended: then an answer may have come early.
 

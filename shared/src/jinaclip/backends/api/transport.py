@@ -16,12 +16,13 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 import h11
 import httpx
 
-from jinaclip.backends.api.connect import ANSWER_BYTES, Proxy, greet_socks, open_socket, retrieve
+from jinaclip.backends.api.connect import Proxy, greet_socks, open_socket, retrieve
 from jinaclip.backends.api.stream import Stream
 
 HEAD_BYTES = 100 * 1024
@@ -330,7 +331,7 @@ class Connection:
             await self._start_tls(proxy.host)
         self._stream.is_idle = False
         if proxy.is_socks:
-            await greet_socks(self._ask, proxy, self.origin.host, self.origin.port)
+            await greet_socks(self._read_exactly, partial(self._stream.write, seconds=None), proxy, *self.origin[1:])
         elif self.origin.scheme == "https":
             await self._ask_for_tunnel(proxy)
         self._stream.is_idle = True
@@ -338,18 +339,24 @@ class Connection:
             raise httpx.ProxyError("the proxy says more than it should")
         self._stream.has_received = False
 
-    async def _ask(self, data: bytes) -> bytes:
-        await self._stream.write(data, None)
-        return (await self._stream.read(None))[:ANSWER_BYTES]
+    async def _read_exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = await self._stream.read(None)
+            if not more:
+                raise httpx.ProxyError("the SOCKS proxy ended the connection in the middle of its answer")
+            data += more
+        self._stream.unread(data[count:])
+        return data[:count]
 
     async def _ask_for_tunnel(self, proxy: Proxy) -> None:
         parser, target = new_parser(), self.origin.authority
         headers = [(b"Host", target), (b"Accept", b"*/*"), *proxy.headers]
-        data = parser.send(h11.Request(method=b"CONNECT", target=target, headers=headers)) or b""
-        await self._stream.write(data + (parser.send(h11.EndOfMessage()) or b""), None)
         try:
+            data = parser.send(h11.Request(method=b"CONNECT", target=target, headers=headers)) or b""
+            await self._stream.write(data + (parser.send(h11.EndOfMessage()) or b""), None)
             head = await self._read_head(parser, None)
-        except h11.RemoteProtocolError as error:
+        except h11.ProtocolError as error:
             raise httpx.ProxyError(str(error)) from error
         if not 200 <= head.status_code < 300:
             raise httpx.ProxyError(f"{head.status_code} {head.reason.decode('ascii', 'replace')}")
