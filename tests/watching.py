@@ -1,4 +1,4 @@
-"""Looks at the hub from outside: what it has in flight, what waits, and what the process holds."""
+"""Looks from outside: what the hub has in flight, what waits, what the process holds, which threads read a text."""
 
 import asyncio
 import gc
@@ -11,6 +11,21 @@ from pathlib import Path
 from jinaclip.backends.api import hub as hubs
 
 POLL_SECONDS = 0.005
+
+
+class Word(str):
+    """A text that remembers which threads read it."""
+
+    __slots__ = ("threads",)
+
+    def __new__(cls, text):
+        word = super().__new__(cls, text)
+        word.threads = set()
+        return word
+
+    def strip(self, *chars):
+        self.threads.add(threading.current_thread())
+        return super().strip(*chars)
 
 
 def until(condition, seconds=10.0):

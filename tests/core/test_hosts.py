@@ -11,21 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from jinaclip import Image, InputError, hosts
-
-
-class Word(str):
-    """A text that remembers which threads read it."""
-
-    __slots__ = ("threads",)
-
-    def __new__(cls, text):
-        word = super().__new__(cls, text)
-        word.threads = set()
-        return word
-
-    def strip(self, *chars):
-        self.threads.add(threading.current_thread())
-        return super().strip(*chars)
+from tests.watching import Word
 
 
 class Place(os.PathLike):

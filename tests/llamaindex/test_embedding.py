@@ -31,6 +31,7 @@ import jinaclip
 from jinaclip import APIError, AuthenticationError, InputError
 from llamaindex_jinaclip import JinaClipEmbedding, label_images
 from tests.llamaindex.conftest import Turnstile
+from tests.watching import Word
 
 
 def test_it_is_a_multi_modal_embedding_that_llamaindex_takes_as_one(embed):
@@ -50,21 +51,6 @@ def test_sentences_of_a_node_are_embedded_in_one_request(embed, server):
     chosen.postprocess_nodes([node], query_str="a red dress")
     books = server.ledger()
     assert (books["requests"], books["texts"]) == (2, 4)  # the query, and the sentences
-
-
-class Word(str):
-    """A text that remembers which threads read it."""
-
-    __slots__ = ("threads",)
-
-    def __new__(cls, text):
-        word = super().__new__(cls, text)
-        word.threads = set()
-        return word
-
-    def strip(self, *chars):
-        self.threads.add(threading.current_thread())
-        return super().strip(*chars)
 
 
 async def test_async_calls_for_texts_start_no_thread_to_read_them(embed):
