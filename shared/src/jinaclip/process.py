@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from jinaclip.errors import JinaClipError
 
@@ -199,12 +199,20 @@ async def wait_until_done(latch: Latch) -> None:
     loop = running_loop()
     waiter = loop.create_future()
 
-    def wake() -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, waiter)
-
-    latch.add_callback(wake)
+    latch.add_callback(partial(call_in_loop, loop, settle, waiter))
     await waiter
+
+
+def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Calls a function in an event loop, from any thread; nothing if the loop is closed, as nobody waits there.
+
+    Whatever else is raised passes, also a RuntimeError: a host's time limit, raised by a signal handler, may be one.
+    """
+    try:
+        loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
 
 
 def settle(waiter: asyncio.Future[None]) -> None:

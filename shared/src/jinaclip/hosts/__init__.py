@@ -21,7 +21,7 @@ from jinaclip.config import (
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.inputs import ImageLike, is_data_uri, remove_images
-from jinaclip.process import run_in_thread
+from jinaclip.process import run_in_thread, start_thread
 from jinaclip.secret import Headers, Secret
 from jinaclip.specs import SPECS, ModelSpec
 from jinaclip.vectors import check_weight
@@ -57,6 +57,7 @@ __all__ = [
     "remove_images",
     "run_in_thread",
     "run_steps",
+    "start_thread",
     "take",
     "wait_for",
     "wait_for_thread",

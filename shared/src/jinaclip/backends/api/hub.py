@@ -13,7 +13,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,7 +25,7 @@ from jinaclip.backends.api.loop import HubLoop
 from jinaclip.backends.api.policy import deadline_error
 from jinaclip.backends.api.route import Endpoint, Route
 from jinaclip.errors import ClosedError, JinaClipError
-from jinaclip.process import Latch, settle, start
+from jinaclip.process import Latch, call_in_loop, settle, start
 
 IDLE_SECONDS = 30.0
 """How long the thread, and its connections, outlive the last call."""
@@ -112,13 +111,8 @@ class Hub:
 
         Nothing in a forked child either: the loop and its sockets are the parent's.
         """
-        if self.pid != os.getpid():
-            return
-        try:
-            self.loop.call_soon_threadsafe(self.do, actions)
-        except RuntimeError:
-            if not self.loop.is_closed():  # it is of a signal handler, as a host's time limit may be
-                raise
+        if self.pid == os.getpid():
+            call_in_loop(self.loop, self.do, actions)
 
     def submit_from(self, loop: asyncio.AbstractEventLoop, *actions: Action) -> None:
         """The same from a coroutine. What comes up in one turn of its loop goes together, and shares requests."""
@@ -140,9 +134,7 @@ class Hub:
         waiters.append(waiter)
 
     def _wake_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        waiters = self._waiters.pop(loop)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle_all, waiters)
+        call_in_loop(loop, settle_all, self._waiters.pop(loop))
 
     def do(self, actions: Sequence[Action]) -> None:
         """Runs functions, then sends what may go."""
@@ -324,8 +316,7 @@ class Hub:
     def _stands(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether a loop has not run for a while. One that is run in steps, by a window's own loop say, does not."""
         self._turned_at.setdefault(loop, self.loop.time())
-        with suppress(RuntimeError):  # it is closed
-            loop.call_soon_threadsafe(self._note_turn, loop)
+        call_in_loop(loop, self._note_turn, loop)
         return not loop.is_running() and self.loop.time() - self._turned_at[loop] > STANDS_SECONDS
 
     def _note_turn(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -7,11 +7,10 @@ import math
 import selectors
 import socket
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 from jinaclip.errors import JinaClipError
-from jinaclip.process import start_thread
+from jinaclip.process import call_in_loop, start_thread
 
 FROZEN_SECONDS = 5.0
 """A beat that is so late shows that the whole process stood still."""
@@ -81,8 +80,7 @@ class HubLoop(asyncio.SelectorEventLoop):
             found = socket.getaddrinfo(host, port, **options)
         except BaseException as error:  # noqa: BLE001  it goes to those who wait
             found = error
-        with suppress(RuntimeError):  # the loop is closed
-            self.call_soon_threadsafe(conclude, lookup, found)
+        call_in_loop(self, conclude, lookup, found)
 
 
 def conclude(future: asyncio.Future[Any], outcome: Any) -> None:

@@ -158,12 +158,12 @@ class Worker:
         """Does what consumers ask for, and before that waits for the first of them, if so wanted."""
         with suppress(Empty):
             while True:
-                errand = self._inbox.get(block=wait)
+                message = self._inbox.get(block=wait)
                 wait = False
-                if isinstance(errand, Consumer):
-                    self._queue.remove(errand)
-                elif errand is not None and not errand[0].consumer.withdrawn:
-                    for item in errand:
+                if isinstance(message, Consumer):
+                    self._queue.remove(message)
+                elif message is not None and not message[0].consumer.withdrawn:
+                    for item in message:
                         self._queue.add(item)
 
     def _take_batch(self) -> list[Item]:
@@ -179,9 +179,9 @@ class Worker:
         found = []
         with suppress(Empty):
             while True:
-                errand = self._inbox.get(block=False)
-                if isinstance(errand, list):
-                    found.append(errand[0].consumer)
+                message = self._inbox.get(block=False)
+                if isinstance(message, list):
+                    found.append(message[0].consumer)
         return found
 
     def run_batch(self, batch: list[Item]) -> None:

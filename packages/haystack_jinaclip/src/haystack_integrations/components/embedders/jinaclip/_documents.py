@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from haystack_integrations.components.embedders.jinaclip._handle import ClipHand
 from haystack_integrations.components.embedders.jinaclip._sources import Source
 from jinaclip import InputError, ItemFailure, JinaClip, JinaClipError, Results
 from jinaclip.errors import NotSentError
-from jinaclip.hosts import Steps, aembed, embed, wait_for, wait_for_thread
+from jinaclip.hosts import Steps, aembed, embed, start_thread, wait_for, wait_for_thread
 from jinaclip.images import Pages
 
 logger = logging.getLogger(__name__)
@@ -78,8 +77,8 @@ def embed_items(clip: JinaClip, source: Source, documents: list[Document], *, st
 
 def close_later(pages: Pages) -> None:
     """Closes PDF files once nobody renders a page; who was cancelled, or failed, does not wait for that."""
-    with suppress(RuntimeError):  # at the end of the process, which closes them too
-        threading.Thread(target=pages.close, name="jinaclip-pages", daemon=True).start()
+    with suppress(JinaClipError):  # at the end of the process, which closes them too
+        start_thread("jinaclip-pages", pages.close)
 
 
 def check_documents(documents: Any, component: str) -> None:
