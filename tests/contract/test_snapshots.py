@@ -1,7 +1,11 @@
-"""Through each host: every row is of its own image, whatever its owner does to it after the call."""
+"""Images through each host: taken as they are at the call, whatever their owner does then, and let go at its end."""
 
 import asyncio
+import gc
+import inspect
+import weakref
 from io import BytesIO
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from llama_index.core.rate_limiter import TokenBucketRateLimiter
 from PIL import Image as Pillow
 
 from haystack_jinaclip import JinaClipDocumentImageEmbedder
-from jinaclip import JinaClip
+from jinaclip import InputError, JinaClip
 from langchain_jinaclip import JinaClipEmbeddings
 from llamaindex_jinaclip import JinaClipEmbedding
 from tests.contract.conftest import KEY
@@ -113,6 +117,68 @@ async def test_haystack_s_list_may_be_cleared(server, right):
     documents.clear()
     found = (await task)["documents"]
     assert (np.float32([document.embedding for document in found]) == right).all()
+
+
+class Watched(np.ndarray):
+    """An array that is counted while it lives, and its copies too."""
+
+    alive: ClassVar = weakref.WeakSet()
+
+    def __array_finalize__(self, _):
+        Watched.alive.add(self)
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+def watched(number):
+    return pixels(number).view(Watched)
+
+
+def names(adapter, *methods):
+    return [getattr(adapter, method) for method in methods]
+
+
+async def fails(embed, make):
+    """The error of a call, sync or async; its traceback begins here, so that nothing here may hold the items."""
+    with pytest.raises(InputError) as caught:
+        found = embed(make())
+        if inspect.isawaitable(found):
+            await found
+    return caught.value
+
+
+async def test_errors_that_are_kept_keep_no_image_alive(langchain, llamaindex, waiting, tmp_path):
+    missing, kept = str(tmp_path / "none.png"), []
+    for embed in [
+        *names(langchain, "embed_images", "aembed_images", "embed_image", "aembed_image"),
+        *names(llamaindex, "get_image_embedding_batch", "aget_image_embedding_batch"),
+        waiting.aget_image_embedding_batch,
+    ]:
+        kept += [
+            await fails(embed, lambda: [watched(0), missing, watched(1)]),
+            await fails(embed, lambda: (image for image in [watched(2), missing])),
+        ]
+    for embed in names(langchain, "embed_pairs", "aembed_pairs"):
+        kept += [await fails(embed, lambda: [("a text", watched(3)), ("a text", missing)])]
+    gc.collect()
+    assert len(kept) == 16
+    assert not list(Watched.alive)
+
+
+async def test_errors_of_haystack_hold_no_document(server):
+    embedder = JinaClipDocumentImageEmbedder(base_url=server.url, api_key=Secret.from_token(KEY), progress_bar=False)
+    watching = []
+
+    def make():
+        documents = [Document(content=f"no image {number}") for number in range(2)]
+        watching.extend(map(weakref.ref, documents))
+        return documents
+
+    kept = [await fails(embed, make) for embed in (embedder.run, embedder.run_async)]
+    gc.collect()
+    assert len(kept) == 2
+    assert not [watch for watch in watching if watch() is not None]
 
 
 def made(form, number):

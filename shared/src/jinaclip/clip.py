@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Coroutine, Iterable
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from collections.abc import Coroutine, Iterable
+from functools import partial
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 
 from jinaclip.backends.base import Backend
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import Estimate, image_tokens
+from jinaclip.call.frames import await_without_arguments, without_arguments
 from jinaclip.call.request import Draft, Held, Reader, Request, Task, draft_many, draft_one, read_now, read_soon
-from jinaclip.call.results import ItemFailure, Results, without_frames
+from jinaclip.call.results import ItemFailure, Results
 from jinaclip.call.usage import CallMeter, Meter, Usage
 from jinaclip.config import EmbedderConfig, configured
-from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError, NotSentError
+from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
 from jinaclip.inputs import Image, ImageLike, Pair, Text, is_held, iterate
 from jinaclip.process import check_not_ending, mark_coroutine_function, run_apart, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
@@ -28,45 +29,6 @@ TASKS = ("document", "query")
 J = TypeVar("J")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def without_arguments(method: Callable[Concatenate[J, P], R]) -> Callable[Concatenate[J, P], R]:
-    """Errors of ours that leave the method keep none of its arguments alive: a caller may keep many, images are large.
-
-    They would be in the frames of the traceback, and nobody needs those: the message says what is wrong.
-    """
-
-    @wraps(method)
-    def call(self: J, /, *args: P.args, **options: P.kwargs) -> R:
-        try:
-            return method(self, *args, **options)
-        except JinaClipError as error:
-            problem = without_frames(error)
-        del args, options
-        try:
-            raise problem
-        finally:
-            del problem  # the error holds this frame: a cycle
-
-    return call
-
-
-async def await_without_arguments(
-    function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **options: P.kwargs
-) -> R:
-    """What a coroutine function gives; as `without_arguments` for errors of ours.
-
-    Its coroutine is made in here: of a task that is cancelled before it begins, nothing is left that was never awaited.
-    """
-    try:
-        return await function(*args, **options)
-    except JinaClipError as error:
-        problem = without_frames(error)
-    del function, args, options
-    try:
-        raise problem
-    finally:
-        del problem
 
 
 class JinaClip:

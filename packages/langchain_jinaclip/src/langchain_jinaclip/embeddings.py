@@ -30,6 +30,7 @@ from jinaclip.hosts import (
     UrlMode,
     check_weight,
     run_in_thread,
+    without_arguments,
 )
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
 
@@ -170,11 +171,13 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         """`embed_query` without blocking the event loop; ends at once when cancelled."""
         return (await self._clip.aembed_query(text)).tolist()
 
+    @without_arguments
     def embed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:
         """Images as vectors, in their order; no images give [] and no request. Raises as `embed_documents`."""
         convert = partial(resolve_image, self._clip)
         return hosts.embed(self._clip, images, convert, kind="image", strict=True).unwrap().tolist()
 
+    @without_arguments
     async def aembed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:
         """`embed_images` without blocking the event loop; ends at once when cancelled."""
         convert = partial(resolve_image, self._clip)
@@ -184,6 +187,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     def embed_image(self, uris: ImageInput) -> list[float]: ...  # type: ignore[overload-overlap]  # a str is one image
     @overload
     def embed_image(self, uris: Iterable[ImageInput]) -> list[list[float]]: ...
+    @without_arguments
     def embed_image(self, uris: Any) -> list[float] | list[list[float]]:
         """The name that Chroma and LanceDB call: a list gives a list of vectors, one image gives one vector.
 
@@ -195,6 +199,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     async def aembed_image(self, uris: ImageInput) -> list[float]: ...  # type: ignore[overload-overlap]
     @overload
     async def aembed_image(self, uris: Iterable[ImageInput]) -> list[list[float]]: ...
+    @without_arguments
     async def aembed_image(self, uris: Any) -> list[float] | list[list[float]]:
         """`embed_image` without blocking the event loop; ends at once when cancelled."""
         if not is_single(uris):
@@ -202,6 +207,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         image = await run_in_thread(unwrap_block, hosts.take(uris))
         return (await self._clip.aembed_image(image)).tolist()
 
+    @without_arguments
     def embed_pairs(self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5) -> list[list[float]]:
         """The text and the image of each pair as one vector at length 1.
 
@@ -214,6 +220,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         convert = partial(resolve_pair, self._clip, weight=check_weight(weight))
         return hosts.embed(self._clip, pairs, convert, kind="pair", strict=True).unwrap().tolist()
 
+    @without_arguments
     async def aembed_pairs(
         self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5
     ) -> list[list[float]]:

@@ -12,7 +12,7 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, model_validator
 
 from jinaclip import ConfigError, Image, fuse
-from jinaclip.hosts import Steps, arun_steps, check_weight, run_in_thread, run_steps, take, wait_for
+from jinaclip.hosts import Steps, arun_steps, check_weight, run_in_thread, run_steps, take, wait_for, without_arguments
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import Query, check_text, is_blank, is_image_data, split_query
 from langchain_jinaclip.tool import JinaClipTool
@@ -61,6 +61,7 @@ class JinaClipRetriever(BaseRetriever):
             self.embeddings = found
         return self
 
+    @without_arguments
     def invoke(self, input: Query, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """The documents nearest to a text, an image or both.
 
@@ -72,6 +73,7 @@ class JinaClipRetriever(BaseRetriever):
         label, parts = self._read_query(input)
         return super().invoke(label, config, **parts, **kwargs)
 
+    @without_arguments
     async def ainvoke(
         self,
         input: Query,  # noqa: A002

@@ -24,6 +24,7 @@ from jinaclip.hosts import (
     arun_steps,
     run_steps,
     wait_for_thread,
+    without_arguments,
 )
 from llamaindex_jinaclip.calls import embed_entries, embed_items, embed_query
 from llamaindex_jinaclip.entries import Entry, as_list, check_nodes, image_entry, text_entry
@@ -176,6 +177,7 @@ class JinaClipEmbedding(ClipHolder):
 
     # -- images
 
+    @without_arguments
     def get_image_embedding(self, img_file_path: ImageLike) -> Embedding:
         """An image, in any form, as a vector.
 
@@ -185,14 +187,17 @@ class JinaClipEmbedding(ClipHolder):
         """
         return run_steps(self._embed_images([img_file_path]))[0]
 
+    @without_arguments
     async def aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
         """`get_image_embedding` without blocking the event loop."""
         return (await arun_steps(self._embed_images([img_file_path])))[0]
 
+    @without_arguments
     def get_image_embedding_batch(self, img_file_paths: Iterable[ImageLike], show_progress: bool = False) -> Vectors:
         """Images as vectors in their order; for arguments and errors see `get_text_embedding_batch`."""
         return run_steps(self._embed_images(img_file_paths, show_progress=show_progress))
 
+    @without_arguments
     async def aget_image_embedding_batch(
         self, img_file_paths: Iterable[ImageLike], show_progress: bool = False
     ) -> Vectors:
@@ -201,6 +206,7 @@ class JinaClipEmbedding(ClipHolder):
 
     # -- nodes
 
+    @without_arguments
     def __call__(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
         """Gives nodes their vectors, in place: of their image, their text, or both fused by `fusion_weight`.
 
@@ -224,6 +230,7 @@ class JinaClipEmbedding(ClipHolder):
         """
         return run_steps(self._embed_nodes(nodes, show_progress=show_progress))
 
+    @without_arguments
     async def acall(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
         return await arun_steps(self._embed_nodes(nodes, show_progress=show_progress))

@@ -8,7 +8,8 @@ from operator import length_hint
 from typing import Any, Literal
 
 from jinaclip import images
-from jinaclip.call.results import ItemFailure, without_frames
+from jinaclip.call.frames import without_frames
+from jinaclip.call.results import ItemFailure
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.inputs import (

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jinaclip.call.frames import without_frames
 from jinaclip.call.usage import Usage
 from jinaclip.errors import JinaClipError, NotSentError
 from jinaclip.vectors import Vectors
 
-E = TypeVar("E", bound=BaseException)
 Places = NDArray[np.intp]
 KINDS = frozenset({"text", "image", "pair", "item"})
 """Names that say what an item is but not which, so that its index goes with them."""
@@ -46,12 +45,6 @@ class ItemFailure:
         error = clone(self.reason)
         error.args, error.index = (str(self),), self.index
         return error
-
-
-def without_frames(error: E) -> E:
-    """The error itself, without the frames that would keep images alive for as long as anybody keeps it."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
 
 
 def clone(error: JinaClipError) -> JinaClipError:

@@ -5,6 +5,7 @@ between is here: one call for any list, errors under the host's own index and na
 for what a host has as a sync and as an async method.
 """
 
+from jinaclip.call.frames import without_arguments
 from jinaclip.call.request import Name, Task
 from jinaclip.config import (
     API_URL,
@@ -61,4 +62,5 @@ __all__ = [
     "take",
     "wait_for",
     "wait_for_thread",
+    "without_arguments",
 ]

@@ -28,7 +28,7 @@ from haystack_integrations.components.embedders.jinaclip._options import (
 )
 from haystack_integrations.components.embedders.jinaclip._queries import as_image, check_image, embed_one
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource, PairSource, TextSource
-from jinaclip.hosts import Steps, arun_steps, check_weight, run_steps
+from jinaclip.hosts import Steps, arun_steps, check_weight, run_steps, without_arguments
 
 
 @component
@@ -131,6 +131,7 @@ class JinaClipImageEmbedder:
         self.handle = ClipHandle(options)
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
+    @without_arguments
     def run(self, image: str | Path | ByteStream | ImageContent) -> dict[str, Any]:
         """Embeds one image.
 
@@ -145,6 +146,7 @@ class JinaClipImageEmbedder:
         return run_steps(self._embed(image))
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
+    @without_arguments
     async def run_async(self, image: str | Path | ByteStream | ImageContent) -> dict[str, Any]:
         """`run` without blocking the event loop."""
         return await arun_steps(self._embed(image))
@@ -211,6 +213,7 @@ class JinaClipDocumentEmbedder:
         self.source = TextSource.of(options)
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
+    @without_arguments
     def run(self, documents: list[Document]) -> dict[str, Any]:
         """Embeds documents.
 
@@ -226,6 +229,7 @@ class JinaClipDocumentEmbedder:
         return run_steps(self._embed(documents)).output()
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
+    @without_arguments
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` without blocking the event loop."""
         return (await arun_steps(self._embed(documents))).output()
@@ -292,6 +296,7 @@ class JinaClipDocumentImageEmbedder:
         self.source = ImageSource.of(options)
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
+    @without_arguments
     def run(self, documents: list[Document]) -> dict[str, Any]:
         """Embeds documents.
 
@@ -308,6 +313,7 @@ class JinaClipDocumentImageEmbedder:
         return run_steps(self._embed(documents)).output()
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
+    @without_arguments
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` without blocking the event loop."""
         return (await arun_steps(self._embed(documents))).output()
@@ -374,6 +380,7 @@ class JinaClipFusedDocumentEmbedder:
         self.source = PairSource(TextSource.of(options), ImageSource.of(options), check_weight(options.weight))
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
+    @without_arguments
     def run(self, documents: list[Document]) -> dict[str, Any]:
         """Embeds documents.
 
@@ -390,6 +397,7 @@ class JinaClipFusedDocumentEmbedder:
         return run_steps(self._embed(documents)).output()
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
+    @without_arguments
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` without blocking the event loop."""
         return (await arun_steps(self._embed(documents))).output()

@@ -15,7 +15,7 @@ from haystack_integrations.components.embedders.jinaclip._options import (
     take_options,
 )
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource
-from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for_thread
+from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for_thread, without_arguments
 from jinaclip.retrieval import Diversifier, diversify
 
 
@@ -71,6 +71,7 @@ class JinaClipDiversityRanker:
         self._order([], {}, None)  # refuses wrong options
 
     @component.output_types(documents=list[Document])
+    @without_arguments
     def run(self, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """Orders documents.
 
@@ -89,6 +90,7 @@ class JinaClipDiversityRanker:
         return {"documents": run_steps(self._rank(documents, top_k))}
 
     @component.output_types(documents=list[Document])
+    @without_arguments
     async def run_async(self, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """`run` without blocking the event loop."""
         return {"documents": await arun_steps(self._rank(documents, top_k))}
