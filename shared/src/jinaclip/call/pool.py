@@ -317,9 +317,9 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
     """Sets what preparing images may take, for the whole process and from now on, also while calls run.
 
     Memory that preparing takes is bounded, whatever the number of callers, by the sum of
-    - 24 bytes * `pixel_budget`, or * the pixels of the largest image, if that is more; where glibc keeps for each thread
-      what the thread has freed, which it does unless MALLOC_MMAP_THRESHOLD_=1000000 is in the environment of the
-      process, * `prepare_threads` * the pixels of the largest image, if that is more,
+    - 24 bytes * `pixel_budget`, or * the pixels of the largest image, if that is more; or, as glibc keeps for each
+      thread what it has freed (not with MALLOC_MMAP_THRESHOLD_=1000000 in the environment of the process),
+      * `prepare_threads` * the pixels of the largest image, if that is more still,
     - 2 * `prepare_threads` * `image_policy.max_bytes`,
     and for each call under way what it has ready: 4 * `prepare_threads` images as they are sent, or of 12 bytes a pixel
     of the model's square on the local backend, and the files of up to 16 URLs.
