@@ -78,7 +78,9 @@ class Service:
         world.in_flight += 1
         world.most_in_flight = max(world.most_in_flight, world.in_flight)
         reply = world.service(texts, world)
-        upload.sends += not (isinstance(reply, Failure) and reply.kind == "connect")
+        if not (isinstance(reply, Failure) and reply.kind == "connect"):
+            async for _ in upload:
+                pass
         accepted = isinstance(reply, Reply) and reply.status == 200
         world.accepted += accepted
         try:

@@ -21,7 +21,7 @@ import numpy as np
 from jinaclip.call.frames import without_frames
 from jinaclip.call.request import Entry, Request
 from jinaclip.call.results import ItemFailure, Results, clone
-from jinaclip.call.usage import CallMeter
+from jinaclip.call.usage import CallMeter, Usage
 from jinaclip.errors import InputError, JinaClipError, NotSentError
 from jinaclip.inputs import Image, Pair, Text
 from jinaclip.process import Latch
@@ -142,6 +142,7 @@ class Call:
             if self._over:
                 return  # the caller has gone with what there was
             self._rows.put(numbers, rows)
+            self.meter.count(Usage(items=len(numbers)))
             self._advance(len(numbers))
 
     def fail(self, number: int, reason: JinaClipError, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -18,7 +19,7 @@ class Usage:
     items: int = 0
     """Vectors received; an item that came twice in a call counts once."""
     tokens: int = 0
-    """As billed by the service, or counted by the local tokenizer."""
+    """As billed by the service, as estimated where it names no sound sum, or as counted by the local tokenizer."""
     retries: int = 0
     """Requests that repeated an earlier one."""
     maybe_billed: int = 0
@@ -39,16 +40,18 @@ class Meter:
 
     def __init__(self, budget: int | None = None) -> None:
         self._budget = budget
-        self._reserved = 0
-        self._doubtful = 0
+        self._spent = 0
         self._usage = Usage()
-        self._lock = threading.RLock()  # a flow that is collected while this thread is inside releases its tokens
+        self._lock = threading.RLock()  # a coroutine that is collected while this thread is inside frees its tokens
+        self._reservations: weakref.WeakSet[Reservation] = weakref.WeakSet()
         _meters.add(self)
 
     def renew(self) -> None:
-        """Starts afresh after a fork: what the parent has in flight is not the child's."""
+        """Starts afresh after a fork: what the parent has under way is not the child's."""
         self._lock = threading.RLock()
-        self._reserved = 0
+        reservations, self._reservations = self._reservations, weakref.WeakSet()
+        for reservation in reservations:
+            self.close(reservation)
 
     @property
     def usage(self) -> Usage:
@@ -59,8 +62,9 @@ class Meter:
     def left(self) -> float:
         """Tokens of the budget that are neither spent, nor perhaps spent, nor about to be."""
         if self._budget is None:
-            return float("inf")
-        return self._budget - self._usage.tokens - self._doubtful - self._reserved
+            return math.inf
+        with self._lock:
+            return self._budget - self._spent - sum(one.tokens for one in self._reservations)
 
     def check(self, tokens: int) -> None:
         """Looks whether the budget holds so many tokens.
@@ -68,77 +72,118 @@ class Meter:
         Raises:
             BudgetError: it does not.
         """
-        self.reserve(tokens)
-        self.release(tokens)
+        left = self.left
+        if tokens > left:
+            raise BudgetError(
+                f"about {tokens:,} tokens would be sent and {max(0, int(left)):,} of "
+                f"token_budget={self._budget:,} are left; nothing of it was sent"
+            )
 
-    def reserve(self, tokens: int) -> None:
-        """Sets tokens aside for a request.
-
-        Raises:
-            BudgetError: the budget does not hold them.
-        """
-        with self._lock:
-            if tokens > self.left:
-                raise BudgetError(
-                    f"about {tokens:,} tokens would be sent and {max(0, int(self.left)):,} of "
-                    f"token_budget={self._budget:,} are left; nothing of it was sent"
-                )
-            self._reserved += tokens
-
-    def release(self, tokens: int) -> None:
-        """Ends a reservation."""
-        with self._lock:
-            self._reserved -= tokens
-
-    def add(self, usage: Usage, *, doubtful: int = 0) -> None:
-        """Adds what a call used; `doubtful` tokens may have been billed, and count against the budget."""
+    def add(self, usage: Usage) -> None:
+        """Adds what a call used."""
         with self._lock:
             self._usage += usage
-            self._doubtful += doubtful
+
+    def open(self, reservation: Reservation) -> None:
+        """Lets a reservation count, for as long as it exists and is open."""
+        with self._lock:
+            self._reservations.add(reservation)
+
+    def reserve(self, reservation: Reservation, tokens: int) -> None:
+        """Puts tokens into a reservation, if it is open. Raises as `check`."""
+        with self._lock:
+            if reservation.is_open:
+                self.check(tokens)
+                reservation.tokens += tokens
+
+    def settle(self, reservation: Reservation, tokens: int, cost: int) -> bool:
+        """Takes tokens out of a reservation and spends what they cost, in one step: nobody finds them free meanwhile.
+
+        Returns:
+            whether it was open; else nothing happens.
+        """
+        with self._lock:
+            if reservation.is_open:
+                reservation.tokens -= tokens
+                self._spent += cost
+            return reservation.is_open
+
+    def close(self, reservation: Reservation) -> None:
+        """Frees what a reservation holds, for good."""
+        with self._lock:
+            reservation.is_open, reservation.tokens = False, 0
 
 
 class CallMeter:
     """Totals of one call, which count towards those of its JinaClip."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._lock = threading.RLock()
+    def __init__(self, totals: Meter) -> None:
+        self.totals = totals
         self.usage = Usage()
+        self._lock = threading.RLock()
 
-    @property
-    def totals(self) -> Meter:
-        """What this call counts towards."""
-        return self._meter
+    def reserve(self, tokens: int = 0) -> Reservation:
+        """Sets tokens aside.
 
-    def reserve(self, tokens: int) -> None:
-        """As `Meter.reserve`."""
-        self._meter.reserve(tokens)
+        Raises:
+            BudgetError: the budget does not hold them.
+        """
+        reservation = Reservation(self)
+        reservation.add(tokens)
+        return reservation
 
-    def release(self, tokens: int) -> None:
-        """As `Meter.release`."""
-        self._meter.release(tokens)
-
-    def count_request(self, *, again: bool, shared: bool = False) -> None:
-        """Counts a request that was sent; one that is `shared` counts for another call of the totals already."""
-        usage = Usage(requests=1, retries=int(again))
-        if shared:
-            with self._lock:
-                self.usage += usage
-        else:
-            self._add(usage)
-
-    def count_answer(self, items: int, tokens: int) -> None:
-        """Counts vectors and what they cost."""
-        self._add(Usage(items=items, tokens=tokens))
-
-    def count_doubt(self, tokens: int) -> None:
-        """Counts a request that may have been billed for nothing."""
-        self._add(Usage(maybe_billed=1), doubtful=tokens)
-
-    def _add(self, usage: Usage, doubtful: int = 0) -> None:
+    def count(self, usage: Usage, *, shared: bool = False) -> None:
+        """Counts what was used; what is `shared` counts for another call of the same totals already."""
         with self._lock:
             self.usage += usage
-        self._meter.add(usage, doubtful=doubtful)
+        if not shared:
+            self.totals.add(usage)
+
+
+class Reservation:
+    """Tokens that a call sets aside before it spends them: each is settled once, or is free again.
+
+    One that is lost, with the coroutine or generator that held it, sets nothing aside any more.
+
+    Attributes:
+        tokens: still set aside.
+        is_open: whether it was not released yet.
+    """
+
+    def __init__(self, meter: CallMeter) -> None:
+        self.tokens = 0
+        self.is_open = True
+        self._meter = meter
+        meter.totals.open(self)
+
+    def add(self, tokens: int) -> None:
+        """Sets more tokens aside; none once it was released.
+
+        Raises:
+            BudgetError: the budget does not hold them.
+        """
+        self._meter.totals.reserve(self, tokens)
+
+    def spend(self, tokens: int, bill: int | None = None) -> None:
+        """Settles a part of it that was answered; nothing once it was released.
+
+        Args:
+            tokens: of the part, as they were set aside.
+            bill: what the service says that it costs; None if that is not known, so that it costs `tokens`. The budget
+                pays the larger of the two, the totals show the bill.
+        """
+        if self._meter.totals.settle(self, tokens, max(tokens, bill or 0)):
+            self._meter.count(Usage(tokens=tokens if bill is None else bill))
+
+    def doubt(self, *, shared: bool = False) -> None:
+        """Settles all of it as spent: the answer was lost, so it may have been billed. `shared` as for `count`."""
+        if self._meter.totals.settle(self, self.tokens, self.tokens):
+            self._meter.count(Usage(maybe_billed=1), shared=shared)
+        self.release()
+
+    def release(self) -> None:
+        """Frees what is left of it."""
+        self._meter.totals.close(self)
 
 
 _meters: weakref.WeakSet[Meter] = weakref.WeakSet()

@@ -82,6 +82,7 @@ class Consumer:
         gone: whether nobody waits for the call any more.
         over: done when there is nothing left to wait for.
         end: called then, once.
+        at_end: called with it when there is nothing left to wait for, before `over`: by what it has in flight.
         progress: set whenever some of its items are done with, where somebody waits for that.
         settled, settled_bytes: items that have a vector or an error, and their size.
     """
@@ -97,6 +98,7 @@ class Consumer:
     gone: bool = False
     over: Latch = field(default_factory=Latch)
     end: Callable[[], object] | None = None
+    at_end: set[Callable[[Consumer], object]] = field(default_factory=set)
     progress: Latch | None = None
     settled: int = 0
     settled_bytes: int = 0
@@ -168,6 +170,8 @@ class Consumer:
 
     def _finish(self) -> None:
         if not self.over.done():
+            for leave in list(self.at_end):
+                leave(self)
             if self.end is not None:
                 self.end()
             if self.progress is not None:

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -35,13 +35,20 @@ PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 class Upload(httpx.AsyncByteStream):
-    """The body of a request; knows how often it has begun to go out: a transport may send it again."""
+    """The body of a request; knows how often it has begun to go out: a transport may send it again.
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+    Args:
+        body: of the request.
+        may_go: is asked each time.
+    """
+
+    def __init__(self, body: bytes, may_go: Callable[[], bool]) -> None:
+        self._body, self._may_go = body, may_go
         self.sends = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if not self._may_go():
+            raise httpx.WriteError("its answer was lost, and token_budget does not allow to send it again")
         self.sends += 1
         yield self._body
 

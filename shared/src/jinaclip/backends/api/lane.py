@@ -119,7 +119,6 @@ class Flight:
         self._step: Send | None = None
         self._upload: Upload | None = None
         self._parted: set[Consumer] = set()
-        self._counted: set[object] = set()
         self.consumers: list[Consumer] = []
         self.task: asyncio.Task[None] | None = None
 
@@ -144,21 +143,9 @@ class Flight:
         self._lane.pump()
 
     def leave(self, consumer: Consumer) -> None:
-        """Notes that a call has gone; when there is nobody left, the flow is broken off."""
-        self._count_as_lost(consumer)
+        """Breaks the flow off if, with this call, nobody is left who waits for it."""
         if self.task is not None and all(one.gone for one in reversed(self.consumers)):
             self.task.cancel()
-
-    def _count_as_lost(self, consumer: Consumer) -> list[Item]:
-        """Counts a request in flight whose answer a call does not wait for; gives the items of the call in it."""
-        items = self._step.items if self._step is not None else ()
-        own = [item for item in items if item.consumer is consumer]
-        if own and self._upload is not None and self._upload.sends and consumer not in self._parted:
-            meter = consumer.call.meter
-            meter.count_request(again=False, shared=meter.totals in self._counted)
-            meter.count_doubt(tokens_of(own))
-            self._counted.add(meter.totals)
-        return own
 
     def end(self, consumer: Consumer) -> None:
         """Lets a call go that is ending, unless its request is in flight; without others the flow is broken off."""
@@ -203,8 +190,8 @@ class Flight:
                 consumer.stop(error)
             return None
         sent_at = self._lane.loop.time()
-        self._step, self._upload = step, Upload(step.body)
-        self._parted, self._counted = set(), set()
+        self._step, self._upload = step, Upload(step.body, step.charges.note_sending)
+        self._parted = set()
         note_sent(step.items)
         with self._timeouts(step):
             result = await exchange.send(step, self._upload, sent_at + step.seconds)
@@ -240,7 +227,6 @@ class Flight:
             thawed=thawed,
             parted=self._parted,
             booked=booked,
-            counted=self._counted,
         )
 
     def _give_back(self) -> None:
@@ -257,7 +243,7 @@ class Flight:
     def _timeouts(self, step: Send) -> Generator[None]:
         """Meanwhile, tells those whose `timeout` is shorter than the longest when it is over; the request goes on."""
         timers = [
-            self._lane.loop.call_later(consumer.config.timeout, self._part, consumer)
+            self._lane.loop.call_later(consumer.config.timeout, self._part, consumer, step)
             for consumer in consumers_of(step.items)
             if consumer.config.timeout < step.seconds
         ]
@@ -267,12 +253,13 @@ class Flight:
             for timer in timers:
                 timer.cancel()
 
-    def _part(self, consumer: Consumer) -> None:
+    def _part(self, consumer: Consumer, step: Send) -> None:
         seconds = consumer.config.timeout
         error = APITimeoutError(
             f"no answer in time from {self._sending.route.endpoint.url}: ReadTimeout (timeout={seconds:g})"
         )
-        own = [item for item in self._count_as_lost(consumer) if not item.done]
+        own = [item for item in step.items if item.consumer is consumer and not item.done]
+        step.charges.leave(consumer)
         self._parted.add(consumer)
         self._lane.fly(self._sending, own, embed_alone(self._sending, own, Retry(error, maybe_billed=True)))
         self._lane.assign(self, [one for one in self.consumers if one is not consumer])

@@ -17,6 +17,7 @@ import numpy as np
 
 from jinaclip import telemetry
 from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one, tokens_of
+from jinaclip.backends.api.charges import Charges, charge
 from jinaclip.backends.api.limits import LONGEST_PAUSE, RateLimits
 from jinaclip.backends.api.route import Route
 from jinaclip.backends.api.steps import Branch, Flow, Outcome, Reply, Result, Send, Sleep, Step, Wait
@@ -30,7 +31,6 @@ from jinaclip.errors import (
     APITimeoutError,
     AuthenticationError,
     BadResponseError,
-    BudgetError,
     ItemError,
     JinaClipError,
     QuotaError,
@@ -88,7 +88,6 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
     while items:
         attempts += 1
         outcome, verdict = yield from send(sending, items, attempts)
-        note(sending, outcome, verdict, items, again=False)
         match verdict:
             case Answer():
                 yield from branch(sending, without_parted(keep(sending, items, verdict), outcome))
@@ -232,8 +231,7 @@ def attempt(
         yield from back_off(sending, batch, failed, failures, attempts)
     while True:
         attempts += 1
-        outcome, verdict = yield from send(sending, batch, attempts)
-        note(sending, outcome, verdict, batch, again=attempts > 1 or isolated)
+        outcome, verdict = yield from send(sending, batch, attempts, again=attempts > 1 or isolated)
         match verdict:
             case Answer():
                 return verdict
@@ -258,26 +256,12 @@ def attempt(
                     return Divide(verdict.error, verdict.error)
 
 
-def reserve(sending: Sending, items: list[Item]) -> list[Item]:
-    """Sets aside the tokens of what is to be sent; gives back the items whose callers can pay for them."""
-    for own in by_consumer([item for item in items if not item.done]):
-        consumer = own[0].consumer
-        try:
-            if not consumer.ending:
-                consumer.call.meter.reserve(tokens_of(own))
-        except BudgetError as error:
-            consumer.fail_all(error)
-    return [item for item in items if not item.consumer.ending and not item.done]
-
-
-def release(items: Sequence[Item]) -> None:
-    """Ends the reservations of what was sent."""
-    for own in by_consumer(items):
-        own[0].consumer.call.meter.release(tokens_of(own))
-
-
-def send(sending: Sending, items: list[Item], attempt: int) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
+def send(
+    sending: Sending, items: list[Item], attempt: int, *, again: bool = False
+) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
     """One request, of what is still wanted of these items once there is a slot; the list keeps only that.
+
+    It is paid for here, whatever comes of it: what sends for it learns the verdict when the budget has.
 
     Returns:
         what came of it, and what that means.
@@ -286,7 +270,21 @@ def send(sending: Sending, items: list[Item], attempt: int) -> Generator[Step, R
         Stopped: all who wait for it have gone, or cannot pay for it.
     """
     yield Wait(tuple(items))
-    items[:] = reserve(sending, items)
+    charges = charge(items, again=again)
+    try:
+        items[:] = [item for item in items if item.consumer in charges.payers and not item.done]
+        outcome, verdict = yield from exchange(sending, items, attempt, charges)
+        settle(charges, outcome, verdict)
+    finally:
+        charges.lose()
+    teach_sizes(sending, outcome, verdict, len(items))
+    return outcome, verdict
+
+
+def exchange(
+    sending: Sending, items: list[Item], attempt: int, charges: Charges
+) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
+    """Writes a request, has it sent, and judges what came of it. Raises as `send`."""
     if not items:
         raise Stopped
     body = jina.write_request(dict(sending.route.settings), [item.input for item in items])
@@ -294,15 +292,30 @@ def send(sending: Sending, items: list[Item], attempt: int) -> Generator[Step, R
     seconds = max(consumer.config.timeout for consumer in consumers_of(items))
     number = next(_numbers)
     tell_sent(sending, items, number, attempt)
-    try:
-        outcome = yield Send(tuple(items), body, most, tokens_of(items), seconds)
-    finally:
-        release(items)
+    outcome = yield Send(tuple(items), body, most, tokens_of(items), seconds, charges)
     if outcome is None:
         raise Stopped
     verdict = judge(sending.case_of(items), outcome.result)
     tell_answer(sending, items, number, outcome, verdict)
     return outcome, verdict
+
+
+def settle(charges: Charges, outcome: Outcome, verdict: Verdict) -> None:
+    """Charges the callers of a request what came of it has cost: the bill, the estimate or nothing."""
+    if isinstance(verdict, Answer):
+        charges.settle(verdict.tokens)
+    elif outcome.is_doubtful:
+        charges.lose()
+    else:
+        charges.release()
+
+
+def teach_sizes(sending: Sending, outcome: Outcome, verdict: Verdict, items: int) -> None:
+    """Tells the limits what an outcome says about sizes."""
+    if isinstance(verdict, Answer):
+        sending.limits.answered(items, outcome.sent_at, wanted=outcome.wanted)
+    elif items > 1 and outcome.took_too_long:
+        sending.limits.batch.doubt(items)
 
 
 def tell_sent(sending: Sending, items: list[Item], number: int, attempt: int) -> None:
@@ -357,47 +370,6 @@ def pause(sending: Sending, reason: telemetry.WaitReason, seconds: float) -> Gen
     """Waits, and tells those who watch."""
     sending.limits.waits.note(reason, seconds)
     yield Sleep(seconds)
-
-
-def note(sending: Sending, outcome: Outcome, verdict: Verdict, batch: list[Item], *, again: bool) -> None:
-    """Counts a request and what it cost, for each caller its share; teaches the limits what it says about sizes."""
-    if isinstance(verdict, Answer):
-        sending.limits.answered(len(batch), outcome.sent_at, wanted=outcome.wanted)
-    elif len(batch) > 1 and outcome.took_too_long:
-        sending.limits.batch.doubt(len(batch))
-    groups = by_consumer(batch)
-    bills = split_bill(verdict.tokens if isinstance(verdict, Answer) else 0, [tokens_of(own) for own in groups])
-    counted = set(outcome.counted)
-    for own, tokens in zip(groups, bills, strict=True):
-        consumer, meter = own[0].consumer, own[0].consumer.call.meter
-        has_parted = consumer in outcome.parted  # it counted the request, and its estimate, then
-        for number in range(0 if consumer.gone or has_parted else outcome.sends):
-            meter.count_request(again=again or number > 0, shared=meter.totals in counted)
-        counted.add(meter.totals)
-        if outcome.sends and not consumer.gone and (isinstance(verdict, Answer) or not has_parted):
-            count_cost(verdict, batch, own, tokens)
-
-
-def count_cost(verdict: Verdict, batch: list[Item], own: list[Item], tokens: int) -> None:
-    """Counts what a caller's items in a batch cost it."""
-    meter = own[0].consumer.call.meter
-    if isinstance(verdict, Answer):
-        bad = {id(batch[place]) for place in verdict.bad}
-        meter.count_answer(sum(id(item) not in bad for item in own), tokens)
-    elif isinstance(verdict, Retry | Divide) and verdict.maybe_billed:
-        meter.count_doubt(tokens_of(own))
-
-
-def split_bill(bill: int, weights: Sequence[int]) -> list[int]:
-    """A bill as whole shares that add up to it, by weight; what is left of rounding goes to the largest remainders."""
-    total = sum(weights)
-    if not total:
-        weights, total = [1] * len(weights), len(weights)
-    shares = [bill * weight // total for weight in weights]
-    order = sorted(range(len(weights)), key=lambda i: -(bill * weights[i] % total))
-    for place in order[: bill - sum(shares)]:
-        shares[place] += 1
-    return shares
 
 
 def obey(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jinaclip.backends.api.batcher import Consumer, Item
+from jinaclip.backends.api.charges import Charges
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Send:
         most_bytes: of an honest answer.
         tokens: what it is expected to be billed.
         seconds: how long the attempt may take, from sending.
+        charges: hears of it whenever the request goes out, and may refuse to let it go out again.
     """
 
     items: Sequence[Item]
@@ -33,6 +35,7 @@ class Send:
     most_bytes: int
     tokens: int
     seconds: float
+    charges: Charges = field(default_factory=Charges, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class Failure:
     detail: str
 
 
+FAILED = frozenset({500, 501, 503, 529})
+"""Statuses by which the service itself says that it has failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a `Send`.
@@ -86,7 +93,6 @@ class Outcome:
         thawed: whether the process stood still meanwhile, so that a failure says nothing about the service.
         parted: the callers whose `timeout` was over before it ended.
         booked: tokens that the pace counts for it.
-        counted: the totals that count it already.
     """
 
     result: Reply | Failure
@@ -97,7 +103,6 @@ class Outcome:
     thawed: bool = False
     parted: Collection[Consumer] = ()
     booked: int = 0
-    counted: Collection[object] = ()
 
     @property
     def took_too_long(self) -> bool:
@@ -105,6 +110,17 @@ class Outcome:
         if isinstance(self.result, Failure):
             return self.result.kind == "timeout" and not self.thawed
         return self.result.status == 504
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it may have been billed, although it gave no answer that can be used.
+
+        Jina bills no request that it refuses or fails. But a gateway does not know what the service behind it has done.
+        """
+        if isinstance(self.result, Failure):
+            return self.sends > 0 and self.result.kind != "connect"
+        status = self.result.status
+        return status < 300 or (status >= 500 and status not in FAILED)
 
 
 Step = Wait | Send | Sleep | Branch

@@ -102,14 +102,21 @@ class Transport(httpx.AsyncBaseTransport):
             TooLarge: The body is larger than `most_bytes`.
         """
         origin = Origin.of(request.url)
+        was_sent = False
         while (connection := self._take(origin)) is not None:
             try:
                 return await self._exchange(connection, request)
             except Unfit:
                 continue  # nothing was sent
             except ClosedBefore:
+                was_sent = True
                 break
-        return await self._exchange(Connection(origin, self._ssl_context, self._proxy), request)
+        try:
+            return await self._exchange(Connection(origin, self._ssl_context, self._proxy), request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if was_sent:  # who sees an error of connecting takes it that the service has never had the request
+                raise httpx.ReadError(f"the connection ended without an answer, and then: {error}") from error
+            raise
 
     def _take(self, origin: Origin) -> Connection | None:
         """The connection to an origin that was used last; closes those that were idle for too long."""

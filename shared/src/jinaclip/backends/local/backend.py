@@ -136,12 +136,12 @@ class Session:
         self.done, self.over = Latch(), Latch()
         for latch in (self.done, call.stopped):
             latch.add_callback(self.over.set)
-        self._call, self._model, self._config, self._meter = call, model, config, call.meter
+        self._call, self._model, self._config = call, model, config
         self._deadline_at = time.monotonic() + call.deadline
         self._consumer = Consumer(self._deliver, self._fail, config.batch_size or BATCH_SIZE)
         self._lock = threading.Lock()
         self._pending = 1  # one for the feeding itself
-        self._reserved = 0
+        self._reservation = call.meter.reserve()
         self._width = config.dimensions or model.runner.dimensions
 
     def __enter__(self) -> Session:
@@ -152,7 +152,7 @@ class Session:
             self._call.stop()
         if not self.done.done():
             self._model.scheduler.withdraw(self._consumer)
-        self._free(self._reserved)  # of what was not embedded after all
+        self._reservation.release()  # of what was not embedded; what comes after this is spent on nobody
 
     @property
     def seconds_left(self) -> float | None:
@@ -195,10 +195,7 @@ class Session:
                 self._call.fail(index, ids, "text")
             else:
                 items.append(Item(self._consumer, index, ids=ids))
-        tokens = sum(item.length for item in items)
-        self._meter.reserve(tokens)
-        with self._lock:
-            self._reserved += tokens
+        self._reservation.add(sum(item.length for item in items))
         return items
 
     def _images(self, inputs: list[tuple[int, Any]]) -> list[Item]:
@@ -224,6 +221,7 @@ class Session:
 
     def _deliver(self, items: list[Item], rows: Vectors) -> None:
         """Cuts and normalises what the scheduler gives, and looks at it."""
+        self._reservation.spend(sum(item.length for item in items))
         rows = rows[:, : self._width]
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         sound = (np.isfinite(lengths) & (lengths > 0)).ravel()
@@ -233,17 +231,7 @@ class Session:
             self._call.fail(item.index, InputError(NO_VECTOR), "text" if item.length else "image")
         if sound.any():
             self._call.answer([item.index for item, good in zip(items, sound, strict=True) if good], rows[sound])
-        tokens = sum(item.length for item in items)
-        self._free(tokens)
-        self._meter.count_answer(int(sound.sum()), tokens)
         self._advance(len(items))
-
-    def _free(self, tokens: int) -> None:
-        """Ends a reservation, once: a late batch finds nothing left to free."""
-        with self._lock:
-            tokens = min(tokens, self._reserved)
-            self._reserved -= tokens
-        self._meter.release(tokens)
 
     def _fail(self, error: Exception) -> None:
         self._call.stop(error)
