@@ -4,10 +4,12 @@ import asyncio
 import gc
 import threading
 import time
+from bisect import bisect_left
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
+from jinaclip import BudgetError
 from jinaclip.backends.api import hub as hubs
 
 POLL_SECONDS = 0.005
@@ -44,6 +46,19 @@ async def auntil(condition, seconds=10.0):
         assert time.monotonic() < end, f"still not so after {seconds} s"
         await asyncio.sleep(POLL_SECONDS)
     return found
+
+
+def budget_left(clip):
+    """Tokens that are left of the budget of a JinaClip, as far as it lets others know."""
+
+    def is_too_much(tokens):
+        try:
+            clip.check_budget(tokens)
+        except BudgetError:
+            return True
+        return False
+
+    return bisect_left(range(1, clip.config.token_budget + 1), True, key=is_too_much)
 
 
 def on_hub(function):

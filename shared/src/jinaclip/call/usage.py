@@ -36,10 +36,14 @@ class Usage:
 
 
 class Meter:
-    """Totals of one JinaClip, and its token budget. Safe to use from many threads."""
+    """Totals of one JinaClip, and its token budget. Safe to use from many threads.
+
+    Attributes:
+        budget: tokens that may be spent; None for any number.
+    """
 
     def __init__(self, budget: int | None = None) -> None:
-        self._budget = budget
+        self.budget = budget
         self._spent = 0
         self._usage = Usage()
         self._lock = threading.RLock()  # a coroutine that is collected while this thread is inside frees its tokens
@@ -61,10 +65,10 @@ class Meter:
     @property
     def left(self) -> float:
         """Tokens of the budget that are neither spent, nor perhaps spent, nor about to be."""
-        if self._budget is None:
+        if self.budget is None:
             return math.inf
         with self._lock:
-            return self._budget - self._spent - sum(one.tokens for one in self._reservations)
+            return self.budget - self._spent - sum(one.tokens for one in self._reservations)
 
     def check(self, tokens: int) -> None:
         """Looks whether the budget holds so many tokens.
@@ -76,7 +80,7 @@ class Meter:
         if tokens > left:
             raise BudgetError(
                 f"about {tokens:,} tokens would be sent and {max(0, int(left)):,} of "
-                f"token_budget={self._budget:,} are left; nothing of it was sent"
+                f"token_budget={self.budget:,} are left; nothing of it was sent"
             )
 
     def add(self, usage: Usage) -> None:

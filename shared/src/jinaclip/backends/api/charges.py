@@ -35,6 +35,11 @@ class Charges:
         """Whose budget holds it."""
         return self._estimates.keys()
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether somebody's budget is charged."""
+        return any(consumer.call.meter.totals.budget is not None for consumer in self._estimates)
+
     def reserve(self, items: Sequence[Item]) -> None:
         """Sets aside what the items of one caller are expected to cost, or ends its call if its budget is too small."""
         consumer, tokens = items[0].consumer, tokens_of(items)

@@ -202,10 +202,13 @@ class Flight:
         return self._outcome(result, sent_at, wanted=wanted)
 
     async def _let_next_go(self, step: Send, sent_at: float) -> None:
-        """Sends what waits for the slot of a request that was answered; only then its answer, of megabytes, is read."""
+        """Sends what waits for the slot of a request that was answered; only then its answer, of megabytes, is read.
+
+        But where a budget bounds what is sent, its bill is read first.
+        """
         scheduler = self._lane.scheduler
         scheduler.note_latency(self._sending.route, len(step.items), self._lane.loop.time() - sent_at)
-        if scheduler.is_wanted and self._departure is not None:
+        if scheduler.is_wanted and self._departure is not None and not step.charges.has_budget:
             await asyncio.sleep(0)  # a refusal that came at the same time is heard first
             scheduler.release(self._departure)
             self._lane.pump()
