@@ -47,14 +47,13 @@ class Meter:
         self._spent = 0
         self._usage = Usage()
         self._lock = threading.RLock()  # a coroutine that is collected while this thread is inside frees its tokens
-        self._reservations: weakref.WeakSet[Reservation] = weakref.WeakSet()
+        self._references: list[weakref.ref[Reservation]] = []
         _meters.add(self)
 
     def renew(self) -> None:
         """Starts afresh after a fork: what the parent has under way is not the child's."""
         self._lock = threading.RLock()
-        reservations, self._reservations = self._reservations, weakref.WeakSet()
-        for reservation in reservations:
+        for reservation in self._open_ones():
             self.close(reservation)
 
     @property
@@ -68,7 +67,12 @@ class Meter:
         if self.budget is None:
             return math.inf
         with self._lock:
-            return self.budget - self._spent - sum(one.tokens for one in self._reservations)
+            return self.budget - self._spent - sum(one.tokens for one in self._open_ones())
+
+    def _open_ones(self) -> list[Reservation]:
+        """The reservations that count."""
+        # not a WeakSet: its callbacks run in the caller's thread and swallow what a signal handler raises there
+        return [one for reference in self._references if (one := reference()) is not None and one.is_open]
 
     def check(self, tokens: int) -> None:
         """Looks whether the budget holds so many tokens.
@@ -90,8 +94,9 @@ class Meter:
 
     def open(self, reservation: Reservation) -> None:
         """Lets a reservation count, for as long as it exists and is open."""
-        with self._lock:
-            self._reservations.add(reservation)
+        if self.budget is not None:
+            with self._lock:
+                self._references = [weakref.ref(one) for one in (*self._open_ones(), reservation)]
 
     def reserve(self, reservation: Reservation, tokens: int) -> None:
         """Puts tokens into a reservation, if it is open. Raises as `check`."""
