@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
 from jinaclip import BudgetError, JinaClip, JinaClipError
@@ -40,7 +41,8 @@ async def test_calls_that_are_cancelled_at_random_moments_give_back_what_they_di
         for task in tasks:
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
-        assert {type(end) for end in ends} == {asyncio.CancelledError}
+        assert all(isinstance(end, asyncio.CancelledError | np.ndarray) for end in ends)
+        assert any(isinstance(end, asyncio.CancelledError) for end in ends)
         await auntil(lambda: not feeding())
         assert is_whole(clip)
     vectors = await clip.aembed_documents(TEXTS)

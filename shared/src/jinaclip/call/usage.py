@@ -54,7 +54,7 @@ class Meter:
         """Starts afresh after a fork: what the parent has under way is not the child's."""
         self._lock = threading.RLock()
         for reservation in self._open_ones():
-            self.close(reservation)
+            reservation.release()
 
     @property
     def usage(self) -> Usage:
@@ -117,11 +117,6 @@ class Meter:
                 self._spent += cost
             return reservation.is_open
 
-    def close(self, reservation: Reservation) -> None:
-        """Frees what a reservation holds, for good."""
-        with self._lock:
-            reservation.is_open, reservation.tokens = False, 0
-
 
 class CallMeter:
     """Totals of one call, which count towards those of its JinaClip."""
@@ -155,7 +150,7 @@ class Reservation:
     One that is lost, with the coroutine or generator that held it, sets nothing aside any more.
 
     Attributes:
-        tokens: still set aside.
+        tokens: set aside, as long as it is open.
         is_open: whether it was not released yet.
     """
 
@@ -191,8 +186,8 @@ class Reservation:
         self.release()
 
     def release(self) -> None:
-        """Frees what is left of it."""
-        self._meter.totals.close(self)
+        """Frees what is left of it, for good."""
+        self.is_open = False  # no lock: an exception of a signal handler may strike the caller anywhere
 
 
 _meters: weakref.WeakSet[Meter] = weakref.WeakSet()
