@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jinaclip import BudgetError, JinaClip, JinaClipError
+from jinaclip.backends.api.steps import Failure
 from jinaclip.call.usage import CallMeter, Meter
 from jinaclip.errors import ClosedError
 from tests.api.world import World, honest, refusal
@@ -398,6 +399,39 @@ async def test_objects_that_share_requests_pay_each_for_its_own():
             assert clip.usage.tokens == 3 * ESTIMATE * sent[name]
             await clip.aclose()
         assert {type(end) for end in ends if isinstance(end, Exception)} <= {BudgetError}
+
+
+def test_who_leaves_while_a_request_connects_pays_the_estimate_once_it_goes_out_for_others():
+    world = World(token_budget=100, max_concurrency=1, latency=1)
+    world.start(["blocker"], tokens=1)
+    leaver, stayer = world.start(["a"], tokens=3), world.start(["b"], tokens=3)
+
+    def service(texts, world):
+        if texts == ["blocker"]:
+            return honest(texts, tokens=1)
+        world.hub.leave(leaver)
+        assert world.meter.usage.maybe_billed == 0, "it may yet come to nothing"
+        return honest(texts, tokens=10)
+
+    world.service = service
+    world.run()
+    assert [texts for _, texts in world.sent] == [["blocker"], ["a", "b"]]
+    assert (stayer.call.meter.usage.tokens, leaver.call.meter.usage.maybe_billed) == (5, 1)
+    assert world.meter.left == 100 - 1 - 5 - 3
+    assert world.meter.usage.requests == 2
+
+
+def test_a_request_of_several_callers_that_is_lost_counts_once_for_their_object():
+    world = World(token_budget=100, max_concurrency=1, latency=1)
+    world.start(["blocker"], tokens=1)
+    calls = [world.start([name], tokens=3, max_retries=0) for name in "abc"]
+    world.service = lambda texts, world: honest(texts, tokens=1) if texts == ["blocker"] else Failure("broken", "why")
+    world.wait(2.5)
+    assert [texts for _, texts in world.sent][:2] == [["blocker"], ["a", "b", "c"]]
+    assert [call.call.meter.usage.maybe_billed for call in calls] == [1, 1, 1]
+    assert world.meter.usage.maybe_billed == 1
+    world.run()
+    assert world.meter.left == 100 - 1 - 3 * 3
 
 
 # When tokens are set aside
