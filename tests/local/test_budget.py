@@ -18,6 +18,7 @@ import pytest
 from jinaclip import BudgetError, JinaClip, JinaClipError
 from jinaclip.backends.local.batcher import Item
 from jinaclip.backends.local.scheduler import Worker
+from jinaclip.backends.local.tokenizer import Tokenizer
 from tests.watching import auntil, budget_left, until
 
 BUDGET = 2_000_000
@@ -52,6 +53,28 @@ async def test_calls_that_are_cancelled_at_random_moments_give_back_what_they_di
 def feeding() -> bool:
     """Whether a thread still hands in items of some call."""
     return any(thread.name == "jinaclip-feed" for thread in threading.enumerate())
+
+
+async def test_what_is_fed_after_a_call_was_cancelled_reserves_nothing(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = local(token_budget=BUDGET)
+    await clip.aembed_query("load")
+    spent, begun, cancelled = clip.usage.tokens, threading.Event(), threading.Event()
+    encode = Tokenizer.encode
+
+    def wait(self: Tokenizer, texts: list[str], *, truncate: bool) -> object:
+        begun.set()
+        assert cancelled.wait(LONG)
+        return encode(self, texts, truncate=truncate)
+
+    monkeypatch.setattr(Tokenizer, "encode", wait)
+    task = asyncio.create_task(clip.aembed_documents(iter(TEXTS)))
+    await auntil(begun.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    cancelled.set()
+    await auntil(lambda: not feeding())
+    assert (budget_left(clip), clip.usage.tokens) == (BUDGET - spent, spent)
 
 
 class Interrupt(BaseException):
