@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Bounds, Latency, Queue, share_of
-from jinaclip.backends.api.limits import FIRST_SLOTS, HOLD, RATE_HOLD, SPREAD, WINDOW, BatchCap, Window, shared_limits
+from jinaclip.backends.api.limits import (
+    FIRST_SLOTS,
+    HOLD,
+    RATE_HOLD,
+    SPREAD,
+    WINDOW,
+    YIELD,
+    BatchCap,
+    Window,
+    shared_limits,
+)
 from jinaclip.backends.api.route import Endpoint
 from jinaclip.backends.api.scheduler import Departure, RetryQueue
 from jinaclip.backends.api.steps import Failure
@@ -626,10 +636,10 @@ def test_a_learnt_rate_is_spent_evenly_and_forgotten_half_a_minute_after_the_ser
     for second in range(10):
         window.book(1, second)
     window.learn(10)
-    assert window.learnt == 10
+    assert window.learnt == YIELD * 10
     assert window.learnt_wait(1, 2 * WINDOW) == 0
     window.book(1, 200)
-    assert window.learnt_wait(1, 200) == pytest.approx(SPREAD * WINDOW / 10)
+    assert window.learnt_wait(1, 200) == pytest.approx(SPREAD * WINDOW / 8)
     assert not window.forget(1_000), "while the service refuses, no time counts"
     window.accept(1_000)
     window.accept(1_020)

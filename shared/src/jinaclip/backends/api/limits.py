@@ -47,6 +47,9 @@ FIRST_ANSWERS, MOST_ANSWERS = 16, 512
 RATE_HOLD = 30.0
 """Seconds, from the first answer after a refusal, for which a learnt rate holds. Then it is forgotten, in case it was
 learnt in a bad minute: if it was right, the next refusal teaches it again."""
+YIELD = 0.8
+"""Of what was accepted in a minute, what is learnt: the rest is left to other processes with the key, and taken when
+the learnt rate is forgotten, if there are none."""
 SPREAD = 0.7
 """Of a minute, over which what was learnt is spent evenly: another process with the key finds some of it left."""
 
@@ -94,11 +97,11 @@ class Window:
                 return
 
     def learn(self, now: float) -> None:
-        """Takes what was spent over the last minute, without what was refused, for the limit."""
+        """Takes most of what was spent over the last minute, without what was refused, for the limit."""
         self._expire(now)
         if self.learnt == math.inf:
             self._learnt_until = math.inf
-        self.learnt, self.learnt_at = max(1.0, min(self.learnt, self._sum)), now
+        self.learnt, self.learnt_at = max(1.0, min(self.learnt, YIELD * self._sum)), now
 
     def accept(self, now: float) -> None:
         """Notes that the service accepts again: from now on, what was learnt has its time."""
