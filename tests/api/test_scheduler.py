@@ -14,7 +14,6 @@ from jinaclip.backends.api.limits import (
     RATE_HOLD,
     SPREAD,
     WINDOW,
-    YIELD,
     BatchCap,
     Window,
     shared_limits,
@@ -636,13 +635,13 @@ def test_a_learnt_rate_is_spent_evenly_and_forgotten_half_a_minute_after_the_ser
     for second in range(10):
         window.book(1, second)
     window.learn(10)
-    assert window.learnt == YIELD * 10
+    assert window.learnt == 10
     assert window.learnt_wait(1, 2 * WINDOW) == 0
     window.book(1, 200)
-    assert window.learnt_wait(1, 200) == pytest.approx(SPREAD * WINDOW / 8)
+    assert window.learnt_wait(1, 200) == pytest.approx(SPREAD * WINDOW / 10)
     assert not window.forget(1_000), "while the service refuses, no time counts"
-    window.accept(1_000)
-    window.accept(1_020)
+    window.accept(1_000, 0)
+    window.accept(1_020, 0)
     assert not window.forget(1_000 + RATE_HOLD - 1)
     assert window.forget(1_000 + RATE_HOLD)
     assert window.learnt_wait(1, 1_000 + RATE_HOLD) == 0

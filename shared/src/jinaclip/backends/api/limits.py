@@ -47,9 +47,6 @@ FIRST_ANSWERS, MOST_ANSWERS = 16, 512
 RATE_HOLD = 30.0
 """Seconds, from the first answer after a refusal, for which a learnt rate holds. Then it is forgotten, in case it was
 learnt in a bad minute: if it was right, the next refusal teaches it again."""
-YIELD = 0.8
-"""Of what was accepted in a minute, what is learnt: the rest is left to other processes with the key, and taken when
-the learnt rate is forgotten, if there are none."""
 SPREAD = 0.7
 """Of a minute, over which what was learnt is spent evenly: another process with the key finds some of it left."""
 
@@ -60,7 +57,7 @@ class Window:
     def __init__(self) -> None:
         self.learnt, self.learnt_at, self._learnt_until = math.inf, -math.inf, math.inf
         self._log: deque[tuple[float, float]] = deque()
-        self._sum = 0.0
+        self._sum = self._doubtful = 0.0
 
     def wait(self, cost: float, limit: float, now: float) -> float:
         """Seconds until this much fits; what exceeds the limit alone fits an empty window."""
@@ -97,14 +94,22 @@ class Window:
                 return
 
     def learn(self, now: float) -> None:
-        """Takes most of what was spent over the last minute, without what was refused, for the limit."""
+        """Takes what was spent over the last minute, without what was refused, for the limit."""
         self._expire(now)
         if self.learnt == math.inf:
             self._learnt_until = math.inf
-        self.learnt, self.learnt_at = max(1.0, min(self.learnt, YIELD * self._sum)), now
+        self.learnt, self.learnt_at = max(1.0, min(self.learnt, self._sum)), now
 
-    def accept(self, now: float) -> None:
-        """Notes that the service accepts again: from now on, what was learnt has its time."""
+    def suspect(self, now: float) -> None:
+        """Remembers what was spent, in case that was the limit of a minute and no refusal in passing."""
+        self._expire(now)
+        self._doubtful = self._sum
+
+    def accept(self, now: float, seconds: float) -> None:
+        """Notes that the service accepts again, after so long: from now on, what was learnt has its time."""
+        if self._doubtful and self.learnt == math.inf and seconds >= WINDOW / 2:
+            self.learnt, self.learnt_at, self._learnt_until = self._doubtful, now, now + RATE_HOLD / 2
+        self._doubtful = 0.0
         if self._learnt_until == math.inf:
             self._learnt_until = now + RATE_HOLD
 
@@ -411,15 +416,15 @@ class RateLimits:
             self.slots.answer(items, sent_at, now, wanted=wanted)
         if sent_at >= self._gate.opens_at:
             for window in (self._requests, self._tokens):
-                window.accept(now)
+                window.accept(now, now - self._gate.closed_since)
         self._gate.answer(sent_at, min(self.slots.limit, MOST_SLOTS))
 
     def limited(self, scope: Scope, named: float | None, sent_at: float, tokens: int, *, others: int = 0) -> float:
         """Learns from a 429: fewer slots, or one shared wait and then a pace.
 
         A pace is learnt once requests were sent, or waited for, over a whole window; before that others may have
-        filled it. A probe that is refused, and a window in which nothing was accepted, teach none: then it is no limit
-        that was met.
+        filled it, and it is learnt only if the service goes on refusing for half of a window. A probe that is refused,
+        and a window in which nothing was accepted, teach none: then it is no limit that was met.
 
         Args:
             scope: which limit it is.
@@ -438,8 +443,9 @@ class RateLimits:
             if named is None and others:
                 return 0.0
         accepts = not self._gate.is_probe(sent_at) and now - self._accepted < WINDOW
-        if scope in ("requests", "tokens") and now - self._since >= WINDOW and accepts:
-            (self._requests if scope == "requests" else self._tokens).learn(now)
+        if scope in ("requests", "tokens") and accepts:
+            window = self._requests if scope == "requests" else self._tokens
+            (window.learn if now - self._since >= WINDOW else window.suspect)(now)
         seconds = self._gate.pause(named, sent_at)
         if scope == "concurrency" and named is None:  # it has no window, and is free again in a moment
             seconds = FIRST_PAUSE
