@@ -87,3 +87,4 @@ def hasty(monkeypatch):
     """Takes the waiting out of retries; what is waited for is tested with a clock of our own."""
     monkeypatch.setattr("jinaclip.backends.api.policy.backoff", lambda failures: 0.0)
     monkeypatch.setattr("jinaclip.backends.api.verdicts.CONCURRENCY_PAUSE", 0.001)
+    monkeypatch.setattr("jinaclip.backends.api.limits.FIRST_PAUSE", 0.001)

@@ -311,8 +311,8 @@ def test_limits_outlive_calls_and_not_their_owners(clip, server):
 
 
 def test_what_was_learnt_outlives_a_call(clip, server):
-    server.configure(script=["retry_after_huge"])
-    one = clip()
+    server.configure(script=["retry_after_seconds"], retry_after=100)
+    one = clip(timeout=5)
     for _ in range(3):
         with pytest.raises(Exception, match="rate limit"):
             one.embed_documents(["a"])

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Bounds, Latency, Queue, share_of
-from jinaclip.backends.api.limits import FIRST_SLOTS, LONGEST_HOLD, WINDOW, BatchCap, Window, shared_limits
+from jinaclip.backends.api.limits import (
+    FIRST_SLOTS,
+    HOLD,
+    RATE_HOLD,
+    SPREAD,
+    WINDOW,
+    BatchCap,
+    Window,
+    shared_limits,
+)
 from jinaclip.backends.api.route import Endpoint
 from jinaclip.backends.api.scheduler import Departure, RetryQueue
 from jinaclip.backends.api.steps import Failure
@@ -55,7 +64,7 @@ def test_a_key_that_allows_two_is_used_at_two_and_seldom_tried_for_more():
     world = explore(account, 4_000, batch_size=1)
     minute = [moment for moment in account.refused if moment < START + 60]
     assert len(minute) <= 9
-    assert len(account.refused) - len(minute) <= (world.now - START) / LONGEST_HOLD + 3
+    assert len(account.refused) - len(minute) <= (world.now - START) / HOLD + 3
     assert account.at_work(START + 10, world.now - 1, 0.5) >= 1.9
 
 
@@ -322,7 +331,8 @@ def test_where_requests_are_few_batches_are_full(learnt):
         world.service = lambda texts, world: quick(texts)
     world.sent.clear()
     world.embed(names(4_000))
-    assert world.sizes == [MAX_BATCH] * 7 + [4_000 - 7 * MAX_BATCH]
+    assert world.sizes[:6] == [MAX_BATCH] * 6
+    assert len(world.sizes) == 8
     world.sent.clear()
     world.embed(names(300))
     assert world.sizes == [300]
@@ -598,8 +608,7 @@ def test_a_rate_is_learnt_and_then_kept():
     world.service = counting
     texts = names(400)
     check(world.embed(texts), texts)
-    volleys = [moment for moment, last in zip(refused[1:], refused, strict=False) if moment > last + 1]
-    assert len(volleys) <= 7, "a rate that was learnt is only tried every other minute"
+    assert len(refused) <= 8 * (world.now - START) / 60, "few requests a minute are refused"
     assert world.now - START < 400 / 30 * 60 * 1.1, "and what is allowed is used"
 
 
@@ -621,14 +630,21 @@ def test_a_short_retry_after_teaches_no_rate():
     assert world.now - START < 10
 
 
-def test_a_learnt_rate_grows_again():
-    world = World(latency=0.1)
-    world.limits._since = world.limits._wanted = 0
-    world.limits._requests.learnt = 10
-    world.limits._taught = 1000
-    world.wait(3 * WINDOW)
-    world.embed(["a"])
-    assert world.limits._requests.learnt == pytest.approx(11)
+def test_a_learnt_rate_is_spent_evenly_and_forgotten_half_a_minute_after_the_service_accepts_again():
+    window = Window()
+    for second in range(10):
+        window.book(1, second)
+    window.learn(10)
+    assert window.learnt == 10
+    assert window.learnt_wait(1, 2 * WINDOW) == 0
+    window.book(1, 200)
+    assert window.learnt_wait(1, 200) == pytest.approx(SPREAD * WINDOW / 10)
+    assert not window.forget(1_000), "while the service refuses, no time counts"
+    window.accept(1_000, 0)
+    window.accept(1_020, 0)
+    assert not window.forget(1_000 + RATE_HOLD - 1)
+    assert window.forget(1_000 + RATE_HOLD)
+    assert window.learnt_wait(1, 1_000 + RATE_HOLD) == 0
 
 
 def test_of_rates_that_differ_the_lowest_holds_while_its_call_does():

@@ -63,7 +63,7 @@ def test_a_limit_that_was_learnt_is_the_service_s(events):
     world.limits._requests.learnt = 10
     world.service = lambda texts, world: quick(texts)
     world.embed(names(15))
-    assert [wait.reason for wait in waits(events)] == ["rate limit of the service"]
+    assert {wait.reason for wait in waits(events)} == {"rate limit of the service"}
 
 
 def test_the_pause_before_a_retry_is_a_wait(events, caplog):

@@ -95,6 +95,16 @@ class Service:
         """Nothing to close."""
 
 
+class Process:
+    """One process of those that use the key: its limits, and what goes out under them."""
+
+    def __init__(self, world):
+        self.limits = RateLimits(clock=world.loop.time)
+        self.lane = world.hub._lanes[self.limits] = Lane(world.loop, self.limits)
+        self.service = Service(world)
+        self.lane._exchanges[world.endpoint] = self.service
+
+
 class World:
     """A clock, a service, one key, and the calls that meet there.
 
@@ -115,9 +125,8 @@ class World:
             self.hub = hubs.Hub()
         self.hub.sessions = {weakref.ref(self)}  # it does not end
         self.loop = self.hub.loop
-        self.limits = RateLimits(clock=self.loop.time)
-        self.lane = self.hub._lanes[self.limits] = Lane(self.loop, self.limits)
-        self.lane._exchanges[self.endpoint] = Service(self)
+        self.process = Process(self)
+        self.limits, self.lane = self.process.limits, self.process.lane
         self.scheduler = self.lane.scheduler
         self.meter = Meter(self.config.token_budget)
         self.users = defaultdict(hubs.User)
@@ -150,8 +159,8 @@ class World:
         settings = wire.settings(config, JINA_CLIP_V2, query=query)
         return Route(self.endpoint, tuple(settings.items()), WIDTH, query)
 
-    def join(self, texts, *, query=False, urgent=False, user=None, meter=None, **options):
-        """A call that has handed in nothing yet. `user` is the object that makes it."""
+    def join(self, texts, *, query=False, urgent=False, user=None, meter=None, process=None, **options):
+        """A call that has handed in nothing yet. `user` is the object that makes it, in `process` or the first one."""
         config = self.config.replace(**options)
         if query:
             request = draft_one(texts[0], as_text, "text", "query", urgent=True).request()
@@ -159,7 +168,8 @@ class World:
             request = draft_many(texts, as_text, "text", urgent=urgent).request()
         call = Call(request, WIDTH, CallMeter(meter or self.meter), deadline=config.deadline)
         consumer = Consumer(call, config, clock=self.loop.time)
-        self.hub.join(consumer, self.endpoint, self.limits, self.users[user], None)
+        limits = (process or self.process).limits
+        self.hub.join(consumer, self.endpoint, limits, self.users[user], None)
         call.stopped.add_callback(lambda: self.loop.call_soon(self._let_go, consumer))
         self.calls.append(consumer)
         return consumer
@@ -174,7 +184,7 @@ class World:
         query = consumer.call.request.task == "query"
         items = [item_of(consumer, number, text.value, tokens, query) for number, text in consumer.call.inputs()]
         self.hub.hand_in(consumer, [(self.route(consumer.config, query=query), items)])
-        self.scheduler.pump()
+        self.hub._calls[consumer].lane.pump()
         consumer.close()
         return items
 

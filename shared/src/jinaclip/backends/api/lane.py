@@ -103,11 +103,15 @@ class Lane:
 
     def _wake(self, seconds: float) -> None:
         moment = self.loop.time() + seconds
-        if self._timer is not None and self.loop.time() < self._timer.when() <= moment:
+        if self._timer is not None and self._timer.when() <= moment:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_at(moment, self.pump)
+        self._timer = self.loop.call_at(moment, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._timer = None  # a loop may call a moment early: the next wait must not take it for one to come
+        self.pump()
 
 
 class Flight:

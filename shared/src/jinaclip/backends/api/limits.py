@@ -34,24 +34,30 @@ FIRST_SLOTS, MOST_SLOTS = 8, 64
 FASTER = 1.05
 """Twice the slots must raise the throughput by this, or they stay as they are."""
 LONGEST_PAUSE = 120.0
-"""Seconds of a Retry-After beyond which the caller is told instead of kept waiting."""
+"""Seconds of a Retry-After beyond which it is not believed: the service is asked again as if it had named none."""
+FIRST_PAUSE, LAST_PAUSE = 1.0, 20.0
+"""Seconds before a service that refuses is asked again: at first, and at most, as each refusal doubles them. The first
+is the least of a Retry-After too: however short that is, one refused request a second is enough."""
 LATEST = 1.1
 """A shared pause lasts up to so many times what was asked for: processes that were refused together part."""
-HOLD, LONGEST_HOLD = 30.0, 240.0
-"""Seconds before a limit of slots that was met twice is tried again; doubled each time that it is met."""
+HOLD = 30.0
+"""Seconds before more slots are tried, or more throughput is looked for, once that was in vain."""
 FIRST_ANSWERS, MOST_ANSWERS = 16, 512
 """Answers to requests of the most items, before twice as many are tried again: at first, and once that was in vain."""
-GROWTH = 1.1
-"""A learnt rate grows by this for every window without a refusal, in case it was learnt too low."""
+RATE_HOLD = 30.0
+"""Seconds, from the first answer after a refusal, for which a learnt rate holds. Then it is forgotten, in case it was
+learnt in a bad minute: if it was right, the next refusal teaches it again."""
+SPREAD = 0.7
+"""Of a minute, over which what was learnt is spent evenly: another process with the key finds some of it left."""
 
 
 class Window:
-    """What was spent over the last minute."""
+    """What was spent over the last minute, and how much of it the service allows, as far as that was learnt."""
 
     def __init__(self) -> None:
-        self.learnt = math.inf
+        self.learnt, self.learnt_at, self._learnt_until = math.inf, -math.inf, math.inf
         self._log: deque[tuple[float, float]] = deque()
-        self._sum = 0.0
+        self._sum = self._doubtful = 0.0
 
     def wait(self, cost: float, limit: float, now: float) -> float:
         """Seconds until this much fits; what exceeds the limit alone fits an empty window."""
@@ -64,6 +70,14 @@ class Window:
             if excess <= 0:
                 return max(0.0, at + WINDOW - now)
         return max(0.0, self._log[-1][0] + WINDOW - now)
+
+    def learnt_wait(self, cost: float, now: float) -> float:
+        """Seconds until this much fits what was learnt, evenly over the minute."""
+        if self.learnt == math.inf:
+            return 0.0
+        at, spent = self._log[-1] if self._log else (-math.inf, 0.0)
+        evenly = at + SPREAD * WINDOW * min(1.0, spent / self.learnt) - now
+        return max(self.wait(cost, self.learnt, now), evenly)
 
     def book(self, cost: float, now: float) -> None:
         """Counts a request as sent now."""
@@ -80,14 +94,80 @@ class Window:
                 return
 
     def learn(self, now: float) -> None:
-        """Takes what was accepted over the last minute for the limit; nothing if nothing was."""
+        """Takes what was spent over the last minute, without what was refused, for the limit."""
         self._expire(now)
-        if self._sum:
-            self.learnt = max(1.0, min(self.learnt, self._sum))
+        if self.learnt == math.inf:
+            self._learnt_until = math.inf
+        self.learnt, self.learnt_at = max(1.0, min(self.learnt, self._sum)), now
+
+    def suspect(self, now: float) -> None:
+        """Remembers what was spent, in case that was the limit of a minute and no refusal in passing."""
+        self._expire(now)
+        self._doubtful = self._sum
+
+    def accept(self, now: float, seconds: float) -> None:
+        """Notes that the service accepts again, after so long: from now on, what was learnt has its time."""
+        if self._doubtful and self.learnt == math.inf and seconds >= WINDOW / 2:
+            self.learnt, self.learnt_at, self._learnt_until = self._doubtful, now, now + RATE_HOLD / 2
+        self._doubtful = 0.0
+        if self._learnt_until == math.inf:
+            self._learnt_until = now + RATE_HOLD
+
+    def forget(self, now: float) -> bool:
+        """Forgets a limit that was learnt long enough ago, and says whether there was one."""
+        if self.learnt == math.inf or now < self._learnt_until:
+            return False
+        self.learnt = math.inf
+        return True
 
     def _expire(self, now: float) -> None:
         while self._log and self._log[0][0] <= now - WINDOW:
             self._sum -= self._log.popleft()[1]
+
+
+class Gate:
+    """The pause that all of a key share while the service refuses.
+
+    It ends with a probe: one request, then twice as many with each answer.
+
+    Attributes:
+        opens_at: when the probe may go.
+        slots: how many requests may be in flight after it; infinite once all is well.
+        closed_since: the first refusal since which the service has accepted nothing; infinite if it accepts.
+    """
+
+    def __init__(self) -> None:
+        self.opens_at = -math.inf
+        self.slots, self.closed_since = math.inf, math.inf
+        self._pause = FIRST_PAUSE
+
+    def is_probe(self, sent_at: float) -> bool:
+        """Whether a request was the probe after a refusal, as long as that has no answer."""
+        return self.closed_since < math.inf and self.slots == 1 and sent_at >= self.opens_at
+
+    def pause(self, named: float | None, sent_at: float) -> float:
+        """Seconds to wait after a refusal: as the service named them, else twice as many for each probe in vain."""
+        if self.is_probe(sent_at):
+            self._pause = min(LAST_PAUSE, 2 * self._pause)
+        elif self.closed_since == math.inf:
+            self._pause = FIRST_PAUSE
+        return self._pause if named is None or named > LONGEST_PAUSE else max(FIRST_PAUSE, named)
+
+    def close(self, seconds: float, now: float) -> None:
+        """Lets nothing go for about so long."""
+        self.opens_at = max(self.opens_at, now + seconds * random.uniform(1, LATEST))  # noqa: S311
+        self.slots, self.closed_since = 1, min(self.closed_since, now)
+
+    def narrow(self, now: float) -> None:
+        """Lets one request go at first, to see whether more than before is allowed."""
+        self.opens_at, self.slots = max(self.opens_at, now), 1
+
+    def answer(self, sent_at: float, most: float) -> None:
+        """Notes an answer; `most`: slots beyond which it is not needed."""
+        if sent_at >= self.opens_at:
+            self.slots, self.closed_since = 2 * self.slots, math.inf
+            if self.slots >= most:
+                self.slots = math.inf
 
 
 class Slots:
@@ -102,10 +182,10 @@ class Slots:
         self.limit = math.inf
         self.growth = Growth()
         self._cut_at = self._held_until = -math.inf
-        self._hold = HOLD / 2
         self._held = math.inf  # what it may not exceed until then
         self._has_grown = False  # since the last refusal
         self._answers = 0  # since the last change
+        self._half = 0  # of what was in flight when it was cut after an answer: up to it, it grows with each
 
     def refuse(self, others: int, sent_at: float, now: float) -> None:
         """Learns from a refusal: as many as are still in flight are what the service takes.
@@ -116,27 +196,23 @@ class Slots:
         before, grown = self.limit, self._has_grown and self._answers < self.limit
         least = others if before == math.inf else max(others, before - 1)
         self.limit = max(1, min(before, least))
-        self._answers, self._has_grown = 0, False
         if sent_at >= self._cut_at:
             self._cut_at = now
+            self._half = (others + 1) // 2 if self._answers else self._half
             if grown:
-                self._hold = min(LONGEST_HOLD, 2 * self._hold)
-                self._held, self._held_until = self.limit, now + self._hold
+                self._held, self._held_until = self.limit, now + HOLD
+        self._answers, self._has_grown = 0, False
 
     def answer(self, items: int, sent_at: float, now: float, *, wanted: bool) -> None:
         """Learns from an answer to a request of so many items; `wanted`: somebody waits for a slot."""
         self._answers += 1
-        if self._answers >= self.limit and (self.limit < self._held or now >= self._held_until):
-            self._raise()
+        enough = 1 if self.limit < self._half else self.limit
+        if self._answers >= enough and (self.limit < self._held or now >= self._held_until):
+            self.limit, self._answers, self._has_grown = self.limit + 1, 0, True
         if wanted and self.limit >= self.growth.slots:
             self.growth.answer(items, sent_at, now)
         else:
             self.growth.restart()
-
-    def _raise(self) -> None:
-        self.limit, self._answers, self._has_grown = self.limit + 1, 0, True
-        if self.limit > self._held + 1:  # one more than it was held at has proved well
-            self._hold = HOLD / 2
 
 
 class Growth:
@@ -202,13 +278,18 @@ class BatchCap:
         self.items = math.inf
         self._answers = 0
         self._largest = 0  # that was answered, since the last doubt
+        self._is_answered = True  # since a doubt lowered it
         self._enough = FIRST_ANSWERS
         self._has_grown = False
 
     def doubt(self, items: int) -> None:
-        """So many took too long: chance, if as many were answered since the last time, else too many."""
-        if items > self._largest:
+        """So many took too long: chance, if as many were answered since the last time, else too many.
+
+        Where nothing at all is answered, it is not the size: that lowers it once and no further.
+        """
+        if items > self._largest and self._is_answered:
             self.refuse(items)
+            self._is_answered = False
         self._largest = 0
 
     def refuse(self, items: int) -> None:
@@ -220,7 +301,7 @@ class BatchCap:
 
     def answer(self, items: int) -> None:
         """So many were answered."""
-        self._largest = max(self._largest, items)
+        self._largest, self._is_answered = max(self._largest, items), True
         if items >= self.items:
             self._answers += 1
             if self._has_grown:
@@ -261,51 +342,59 @@ class RateLimits:
         self.host, self.waits = host, Waits(host, clock)
         self.slots = Slots()
         self.batch = BatchCap()
-        self._probe: float | None = None  # slots after a gate: one, then twice as many with each answer
-        self._gate = -math.inf
-        self._taught = -math.inf
+        self._gate = Gate()
+        self._accepted = -math.inf  # when the service last accepted a request
         self._wanted = self._since = -math.inf  # until when, and since when, somebody has been wanting to send
-        self._retries = RETRY_TOKENS
+        self._retries, self._failed = RETRY_TOKENS, -math.inf
         self._requests, self._tokens = Window(), Window()
 
     @property
     def most_in_flight(self) -> float:
         """Requests that may be in flight now, whoever asks."""
-        return self.slots.limit if self._probe is None else min(self._probe, self.slots.limit)
+        return min(self._gate.slots, self.slots.limit)
+
+    @property
+    def closed_since(self) -> float:
+        """The first refusal since which the service has accepted nothing; infinite if it accepts."""
+        return self._gate.closed_since
 
     def requests_are_few(self, per_minute: float) -> bool:
-        """Whether a rate of requests binds, so that each of them should carry as much as it can."""
-        return min(per_minute, self._requests.learnt) < math.inf
+        """Whether a rate of requests binds, or did of late, so that each of them should carry as much as it can."""
+        return per_minute < math.inf or self._clock() - self._requests.learnt_at < 2 * WINDOW
 
     def wait(self, tokens: int, per_minute: tuple[float, float] = (math.inf, math.inf)) -> float:
         """Seconds to wait before sending this much; 0 if it may go.
 
         Args:
             tokens: what the request is expected to be billed.
-            per_minute: requests and tokens that the caller allows.
+            per_minute: requests and tokens that the caller allows. What is allowed is not learnt.
         """
         now = self._clock()
         if now > self._wanted + IDLE:
             self._since = now
-        own = self._window_wait(tokens, per_minute, now)
-        wait = max(0.0, self._gate - now, own, self._window_wait(tokens, self._learnt, now))
+        forgotten = [window.forget(now) for window in (self._requests, self._tokens)]
+        if any(forgotten):
+            self._gate.narrow(now)
+        wait = max(0.0, *self._waits(tokens, per_minute, now))
         self._wanted = max(self._wanted, now + wait)
         return wait
 
     def reason(self, tokens: int, per_minute: tuple[float, float]) -> telemetry.WaitReason:
         """Whose limit it is that `wait` waits for, of the same arguments: the caller's own, or the service's."""
-        now = self._clock()
-        own = self._window_wait(tokens, per_minute, now)
-        if own < max(self._gate - now, self._window_wait(tokens, self._learnt, now)):
+        service, requests, used = self._waits(tokens, per_minute, self._clock())
+        if max(requests, used) < service:
             return "rate limit of the service"
-        return "requests_per_minute" if self._requests.wait(1, per_minute[0], now) >= own else "tokens_per_minute"
+        return "requests_per_minute" if requests >= used else "tokens_per_minute"
 
-    @property
-    def _learnt(self) -> tuple[float, float]:
-        return self._requests.learnt, self._tokens.learnt
-
-    def _window_wait(self, tokens: int, per_minute: tuple[float, float], now: float) -> float:
-        return max(self._requests.wait(1, per_minute[0], now), self._tokens.wait(tokens, per_minute[1], now))
+    def _waits(self, tokens: int, per_minute: tuple[float, float], now: float) -> tuple[float, float, float]:
+        """Seconds to wait for the service, and for the requests and the tokens that the caller allows."""
+        service, own = self._gate.opens_at - now, [0.0, 0.0]
+        for place, (window, cost) in enumerate([(self._requests, 1), (self._tokens, tokens)]):
+            if per_minute[place] < math.inf:
+                own[place] = window.wait(cost, per_minute[place], now)
+            else:
+                service = max(service, window.learnt_wait(cost, now))
+        return service, own[0], own[1]
 
     def book(self, tokens: int) -> None:
         """Counts a request as sent now."""
@@ -320,56 +409,59 @@ class RateLimits:
 
     def answered(self, items: int, sent_at: float, *, wanted: bool = False) -> None:
         """Notes an answer to a request of so many items; `wanted`: somebody waits for a slot."""
-        now = self._clock()
+        self._accepted = now = self._clock()
         self._retries = min(RETRY_TOKENS, self._retries + RETRY_COST)
         self.batch.answer(items)
-        if self._probe is None:
+        if self._gate.slots == math.inf:
             self.slots.answer(items, sent_at, now, wanted=wanted)
-        elif sent_at >= self._gate:
-            self._probe *= 2
-            if self._probe >= min(self.slots.limit, MOST_SLOTS):
-                self._probe = None
-        if now - self._taught > 2 * WINDOW and self._taught > -math.inf:
-            self._grow(now)
+        if sent_at >= self._gate.opens_at:
+            for window in (self._requests, self._tokens):
+                window.accept(now, now - self._gate.closed_since)
+        self._gate.answer(sent_at, min(self.slots.limit, MOST_SLOTS))
 
-    def limited(
-        self, scope: Scope, seconds: float, sent_at: float, tokens: int, *, others: int = 0, named: bool = False
-    ) -> None:
+    def limited(self, scope: Scope, named: float | None, sent_at: float, tokens: int, *, others: int = 0) -> float:
         """Learns from a 429: fewer slots, or one shared wait and then a pace.
 
         A pace is learnt once requests were sent, or waited for, over a whole window; before that others may have
-        filled it.
+        filled it, and it is learnt only if the service goes on refusing for half of a window. A probe that is refused,
+        and a window in which nothing was accepted, teach none: then it is no limit that was met.
 
         Args:
             scope: which limit it is.
-            seconds: how long everybody waits.
+            named: for how many seconds the service asks, if it does.
             sent_at: when the request was sent.
             tokens: what it was expected to be billed.
             others: requests in flight beside it.
-            named: the service itself named the seconds.
+
+        Returns:
+            seconds for which everybody waits, at least; 0 if the others go on.
         """
         now = self._clock()
         self.take_back(tokens, sent_at)
         if scope == "concurrency":
             self.slots.refuse(others, sent_at, now)
-            if not named:
-                return
-        if scope in ("requests", "tokens") and now - self._since >= WINDOW:
-            (self._requests if scope == "requests" else self._tokens).learn(now)
-        self._taught = now
-        self._gate = max(self._gate, now + seconds * random.uniform(1, LATEST))  # noqa: S311
-        self._probe = 1
+            if named is None and others:
+                return 0.0
+        accepts = not self._gate.is_probe(sent_at) and now - self._accepted < WINDOW
+        if scope in ("requests", "tokens") and accepts:
+            window = self._requests if scope == "requests" else self._tokens
+            (window.learn if now - self._since >= WINDOW else window.suspect)(now)
+        seconds = self._gate.pause(named, sent_at)
+        if scope == "concurrency" and named is None:  # it has no window, and is free again in a moment
+            seconds = FIRST_PAUSE
+        self._gate.close(seconds, now)
+        self.slots.growth.restart()  # a pause is no throughput
+        return seconds
 
     def may_retry(self) -> bool:
-        """Whether the reserve of retries allows one more; takes it if so."""
+        """Whether the reserve of retries allows one more; takes it if so. A minute without a failure fills it."""
+        now = self._clock()
+        if now - self._failed >= WINDOW:
+            self._retries = RETRY_TOKENS
+        self._failed = now
         allowed = self._retries >= RETRY_COST
         self._retries -= RETRY_COST if allowed else 0
         return allowed
-
-    def _grow(self, now: float) -> None:
-        self._requests.learnt *= GROWTH
-        self._tokens.learnt *= GROWTH
-        self._taught = now - WINDOW
 
 
 _shared: weakref.WeakValueDictionary[tuple[int, str, str], RateLimits] = weakref.WeakValueDictionary()

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from jinaclip import telemetry
+from jinaclip.backends.api import verdicts
 from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one, tokens_of
 from jinaclip.backends.api.charges import Charges, charge
-from jinaclip.backends.api.limits import LONGEST_PAUSE, RateLimits
+from jinaclip.backends.api.limits import RateLimits
 from jinaclip.backends.api.route import Route
 from jinaclip.backends.api.steps import Branch, Flow, Outcome, Reply, Result, Send, Sleep, Step, Wait
-from jinaclip.backends.api.verdicts import Case, Divide, Drop, Fatal, Limited, Retry, Verdict, judge, limit_pause
+from jinaclip.backends.api.verdicts import Case, Divide, Drop, Fatal, Limited, Retry, Verdict, judge
 from jinaclip.backends.api.wires import jina
 from jinaclip.backends.api.wires.jina import Answer
 from jinaclip.call.call import Stopped
@@ -82,7 +83,7 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
 
     A rate limit, and an item that the service names, do not part them.
     """
-    limits = attempts = 0
+    attempts = 0
     if telemetry.wants(telemetry.BatchMerged):
         telemetry.emit(telemetry.BatchMerged(len(items), len(consumers_of(items))))
     while items:
@@ -93,8 +94,7 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
                 yield from branch(sending, without_parted(keep(sending, items, verdict), outcome))
                 return
             case Limited():
-                limits += 1
-                items = yield from obey(sending, verdict, without_parted(items, outcome), limits, outcome)
+                items = yield from obey(sending, verdict, without_parted(items, outcome), outcome)
             case Drop() if verdict.place < len(items):
                 refuse(items.pop(verdict.place), verdict.error)
             case Fatal(error=AuthenticationError() | QuotaError()):
@@ -225,7 +225,7 @@ def attempt(
     """
     (consumer,) = consumers_of(batch)
     consumer.progressed = max(consumer.progressed, sending.clock())  # waiting for a slot is not the service's slowness
-    failures = limits = attempts = 0
+    failures = attempts = 0
     if failed is not None:
         failures = attempts = 1
         yield from back_off(sending, batch, failed, failures, attempts)
@@ -241,9 +241,8 @@ def attempt(
             case Fatal():
                 raise with_attempts(verdict.error, attempts)
             case Limited():
-                limits += 1
                 verdict.error.attempts = attempts
-                if not (yield from obey(sending, verdict, batch, limits, outcome)):
+                if not (yield from obey(sending, verdict, batch, outcome)):
                     raise Stopped
             case Retry() if outcome.thawed:
                 tell_retry(sending, batch, "the process stood still", 0.0)
@@ -373,19 +372,19 @@ def pause(sending: Sending, reason: telemetry.WaitReason, seconds: float) -> Gen
 
 
 def obey(
-    sending: Sending, verdict: Limited, batch: list[Item], limits: int, outcome: Outcome
+    sending: Sending, verdict: Limited, batch: list[Item], outcome: Outcome
 ) -> Generator[Step, Result, list[Item]]:
     """Notes a rate limit of the key, and waits. Gives back the items of those who wait; the others get an error."""
-    known = limit_pause(verdict, limits)
-    seconds = known if known is not None else backoff(limits)
-    named = verdict.seconds is not None
-    sending.limits.limited(verdict.scope, seconds, outcome.sent_at, outcome.booked, others=outcome.others, named=named)
+    seconds = sending.limits.limited(
+        verdict.scope, verdict.seconds, outcome.sent_at, outcome.booked, others=outcome.others
+    )
+    own_pause = 0.0 if seconds else verdicts.CONCURRENCY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311
     for own in by_consumer(batch):
-        if seconds > LONGEST_PAUSE or sending.clock() + seconds > own[0].consumer.gives_up_at:
-            own[0].consumer.fail_all(limit_error(verdict.error, seconds))
+        if sending.clock() + max(seconds, own_pause) > own[0].consumer.gives_up_at:
+            own[0].consumer.fail_all(limit_error(verdict.error, max(seconds, own_pause, verdict.seconds or 0.0)))
     left = [item for item in batch if not item.consumer.ending]
-    if left and verdict.scope == "concurrency" and not named:
-        yield from pause(sending, "rate limit of the service", seconds * random.uniform(0.5, 1.5))  # noqa: S311
+    if left and own_pause:
+        yield from pause(sending, "rate limit of the service", own_pause)
     return left
 
 
@@ -406,7 +405,7 @@ def back_off(
     if sending.clock() >= consumer.deadline_at:
         raise deadline_error(consumer)
     late = sending.clock() + seconds > consumer.gives_up_at
-    if failures > consumer.retries or late or seconds > LONGEST_PAUSE or not sending.limits.may_retry():
+    if failures > consumer.retries or late or not sending.limits.may_retry():
         raise with_attempts(verdict.error, attempts)
     tell_retry(sending, batch, reason_of(verdict.error), seconds)
     yield from pause(sending, "retry", seconds)

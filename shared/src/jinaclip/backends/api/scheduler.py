@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jinaclip import telemetry
-from jinaclip.backends.api.batcher import Bounds, Consumer, Item, Queue, by_consumer, consumers_of, tokens_of
+from jinaclip.backends.api.batcher import STALLED, Bounds, Consumer, Item, Queue, by_consumer, consumers_of, tokens_of
 from jinaclip.backends.api.limits import LATEST, LONGEST_PAUSE, RateLimits
 from jinaclip.backends.api.route import Route
 from jinaclip.errors import RateLimitError
@@ -267,7 +267,8 @@ class Scheduler:
         seconds = self.limits.wait(tokens, per_minute)
         if seconds > 0:
             self._wake(seconds)
-            waiting = [consumer for consumer in consumers_of(items) if may_wait(consumer, seconds)]
+            closed_since = self.limits.closed_since
+            waiting = [consumer for consumer in consumers_of(items) if may_wait(consumer, seconds, closed_since)]
             if waiting:
                 self.limits.waits.note(self.limits.reason(tokens, per_minute), seconds)
         return seconds <= 0
@@ -293,9 +294,16 @@ def bounds_of(items: Sequence[Item]) -> list[Bounds]:
     return list(dict.fromkeys(consumer.bounds for consumer in consumers_of(items)))
 
 
-def may_wait(consumer: Consumer, seconds: float) -> bool:
-    """Whether a call has the time to wait so long; if not, it ends."""
-    if seconds <= min(LATEST * LONGEST_PAUSE, consumer.patience):
+def may_wait(consumer: Consumer, seconds: float, closed_since: float = math.inf) -> bool:
+    """Whether a call has the time to wait so long; if not, it ends.
+
+    Args:
+        consumer: the call.
+        seconds: how long.
+        closed_since: since when the service has been refusing; that it stands still so long counts.
+    """
+    stood = max(0.0, consumer.clock() - max(closed_since, consumer.progressed))
+    if seconds <= min(LATEST * LONGEST_PAUSE, consumer.patience, STALLED * consumer.config.timeout - stood):
         return True
     error = f"rate limit: the next request may go in {seconds:.0f} s"
     consumer.fail_all(RateLimitError(error, retry_after=seconds))

@@ -12,14 +12,14 @@ Fatal     nothing will help: stop the call
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from jinaclip.backends.api.limits import WINDOW, Scope
+from jinaclip.backends.api.limits import LONGEST_PAUSE, Scope
 from jinaclip.backends.api.steps import Failure, Reply
 from jinaclip.backends.api.wires.jina import (
     Answer,
@@ -48,6 +48,9 @@ from jinaclip.errors import (
 PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 BALANCE = "AUTHZ_INSUFFICIENT_BALANCE"
 CONCURRENCY_PAUSE = 0.5
+"""About the seconds before a request that was one too many goes again: a place in flight is free in a moment."""
+LONGEST_HEADER = 64
+"""Characters of a Retry-After that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """Wait `seconds`; None is for the flow to choose."""
+    """Wait for as many seconds as the service named, if it did."""
 
     error: RateLimitError
     scope: Scope
@@ -172,7 +175,8 @@ def _judge_refusal(case: Case, reply: Reply, refusal: Refusal) -> Verdict:
 
 def _judge_passing(reply: Reply, error: ServerError) -> Verdict:
     divide_after = {504: 1, 500: 3}.get(reply.status)
-    return Retry(error, retry_after(reply.headers) or 0.0, divide_after=divide_after)
+    asked = retry_after(reply.headers) or 0.0
+    return Retry(error, asked if asked <= LONGEST_PAUSE else 0.0, divide_after=divide_after)
 
 
 def _judge_rejection(refusal: Refusal, status: int, said: str, facts: dict[str, Any]) -> Verdict:
@@ -211,28 +215,27 @@ def _scope(refusal: Refusal) -> Scope:
     return "requests" if "request_limit" in words or "ip_limit" in words or "requests" in words else "unknown"
 
 
-def limit_pause(limited: Limited, tries: int) -> float | None:
-    """Seconds to wait for a rate limit; None leaves it to the usual backoff.
-
-    Jina documents no Retry-After. Its windows are a minute, and a place in flight is free again in a moment.
-    """
-    if limited.seconds is not None:
-        return limited.seconds
-    return {"concurrency": CONCURRENCY_PAUSE, "unknown": None}.get(limited.scope, WINDOW)
-
-
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds a reply asks to wait: a number, or a date against the reply's own; None if absent or unusable."""
+    """Seconds that a reply asks to wait, a finite number above 0: as such, or as a date against the reply's own.
+
+    None if it asks for none, or in another way than RFC 9110 allows; of others, only decimal fractions are read.
+    """
     value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = _seconds_until(value, headers.get("date", ""))
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    if len(value) > LONGEST_HEADER:
+        return None
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return float(value) or None
+    seconds = _seconds_until(value, headers.get("date", ""))
+    return seconds if seconds > 0 else None
 
 
 def _seconds_until(date: str, now: str) -> float:
     try:
-        return (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds()
-    except (ValueError, TypeError):
-        return math.nan
+        return (_moment(date) - _moment(now)).total_seconds()
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # what Python makes of bad dates differs
+        return 0.0
+
+
+def _moment(date: str) -> datetime:
+    found = parsedate_to_datetime(date)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
