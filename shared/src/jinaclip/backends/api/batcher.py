@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain, islice
 
 from jinaclip import images
+from jinaclip.backends.api.health import Health
 from jinaclip.backends.api.wires import jina
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
@@ -65,6 +66,13 @@ class Item:
     """How often its row came back unusable."""
     done: bool = False
     """Whether it has a vector or an error."""
+    is_probe: bool = False
+    """Whether it is sent alone now, even if it is done, to see whether the service answers."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to be sent."""
+        return not self.consumer.ending and (self.is_probe or not self.done)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +93,7 @@ class Consumer:
         at_end: called with it when there is nothing left to wait for, before `over`: by what it has in flight.
         progress: set whenever some of its items are done with, where somebody waits for that.
         settled, settled_bytes: items that have a vector or an error, and their size.
+        health: whether the service answers what it sends.
     """
 
     call: Call
@@ -103,6 +112,7 @@ class Consumer:
     settled: int = 0
     settled_bytes: int = 0
     last_error: JinaClipError | None = None
+    health: Health[Item] = field(default_factory=Health)
     progressed: float = field(init=False)
     deadline_at: float = field(init=False)
 
@@ -125,9 +135,14 @@ class Consumer:
         """Seconds that it may wait without anything being sent."""
         return min(self.deadline_at - self.clock(), STALLED * self.config.timeout)
 
+    def is_last(self, batch: Sequence[Item]) -> bool:
+        """Whether a batch is a single item, and all else of the call has come back."""
+        return self.closed and len(batch) == self.pending == 1 < self.settled
+
     def answer(self, items: Sequence[Item], rows: Vectors) -> None:
         """Keeps the vectors of these items; of one that was sent twice, the first."""
         self.progressed = self.clock()
+        self.health.note_answer()
         new = [place for place, item in enumerate(items) if not item.done]
         rows, items = (rows, items) if len(new) == len(items) else (rows[new], [items[place] for place in new])
         if new and not self.gone:
@@ -348,6 +363,8 @@ class Queue:
         batch = Batch(cap, None if full else self._share(room, due, new=new))
         passed = 0
         for consumer, items in (pair for line in self.ready(room) for pair in line.consumers.items()):
+            if consumer.health.is_in_doubt:
+                continue
             passed += not batch.fill(consumer, items)
             if batch.is_full or passed >= MANY:
                 break

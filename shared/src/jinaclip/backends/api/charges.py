@@ -124,9 +124,8 @@ class Charges:
 def charge(items: Sequence[Item], *, again: bool) -> Charges:
     """Sets aside what a request is expected to cost. A caller that cannot pay is told, and is not among the payers."""
     charges = Charges(again=again)
-    for own in by_consumer([item for item in items if not item.done]):
-        if not own[0].consumer.ending:
-            charges.reserve(own)
+    for own in by_consumer([item for item in items if item.is_wanted]):
+        charges.reserve(own)
     return charges
 
 

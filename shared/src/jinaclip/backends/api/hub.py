@@ -234,6 +234,7 @@ class Hub:
             return
         for route, items in batches:
             consumer.pending += len(items)
+            consumer.health.sample.add(items)
             consumer.to_come = max(0, consumer.to_come - len(items))
             active.lane.scheduler.add(route, items)
         self._touched.add(active.lane)

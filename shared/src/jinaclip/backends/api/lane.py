@@ -13,7 +13,7 @@ from jinaclip.backends.api.loop import HubLoop
 from jinaclip.backends.api.policy import Sending, embed, embed_alone
 from jinaclip.backends.api.route import Endpoint, Route
 from jinaclip.backends.api.scheduler import Departure, Scheduler
-from jinaclip.backends.api.steps import Branch, Failure, Flow, Outcome, Reply, Result, Send, Sleep, Step, Wait
+from jinaclip.backends.api.steps import Branch, Failure, Flow, Hold, Outcome, Reply, Result, Send, Sleep, Step, Wait
 from jinaclip.backends.api.verdicts import Retry
 from jinaclip.call.call import Stopped
 from jinaclip.errors import APITimeoutError, JinaClipError
@@ -168,6 +168,10 @@ class Flight:
                 raise Stopped
             await asyncio.sleep(step.seconds)
             return None
+        if isinstance(step, Hold):
+            self._give_back()
+            await step.health.change()
+            return None
         if isinstance(step, Branch):
             self._lane.fly(self._sending, list(step.items), step.flow)
             return None
@@ -212,11 +216,17 @@ class Flight:
         """
         scheduler = self._lane.scheduler
         scheduler.note_latency(self._sending.route, len(step.items), self._lane.loop.time() - sent_at)
-        if scheduler.is_wanted and self._departure is not None and not step.charges.has_budget:
+        if scheduler.is_wanted and self._departure is not None and self._is_expected(step):
             await asyncio.sleep(0)  # a refusal that came at the same time is heard first
             scheduler.release(self._departure)
             self._lane.pump()
             await asyncio.sleep(0)
+
+    def _is_expected(self, step: Send) -> bool:
+        """Whether the answer need not be read first: its bill may use up a budget, and bad ones may follow bad ones."""
+        if step.charges.has_budget:
+            return False
+        return all(consumer.health.has_answered for consumer in consumers_of(step.items))
 
     def _outcome(self, result: Reply | Failure, sent_at: float, *, wanted: bool) -> Outcome:
         loop, scheduler = self._lane.loop, self._lane.scheduler
@@ -268,7 +278,7 @@ class Flight:
         own = [item for item in step.items if item.consumer is consumer and not item.done]
         step.charges.leave(consumer)
         self._parted.add(consumer)
-        self._lane.fly(self._sending, own, embed_alone(self._sending, own, Retry(error, maybe_billed=True)))
+        self._lane.fly(self._sending, own, embed_alone(self._sending, own, Retry(error)))
         self._lane.assign(self, [one for one in self.consumers if one is not consumer])
 
 

@@ -292,6 +292,13 @@ class BatchCap:
             self._is_answered = False
         self._largest = 0
 
+    def blame(self, items: int) -> None:
+        """The service says that so many are too many, or too large: one of them may be, if as many were answered."""
+        if items > self._largest:
+            self.refuse(items)
+        else:
+            self._largest = items // 2
+
     def refuse(self, items: int) -> None:
         """So many were too many. What it grew to in vain is tried half as often from then on."""
         if self._has_grown and items >= self.items:
@@ -302,6 +309,7 @@ class BatchCap:
     def answer(self, items: int) -> None:
         """So many were answered."""
         self._largest, self._is_answered = max(self._largest, items), True
+        self.items = max(self.items, items)
         if items >= self.items:
             self._answers += 1
             if self._has_grown:

@@ -19,10 +19,11 @@ from jinaclip import telemetry
 from jinaclip.backends.api import verdicts
 from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one, tokens_of
 from jinaclip.backends.api.charges import Charges, charge
+from jinaclip.backends.api.health import DOUBT, ENOUGH, PROBES
 from jinaclip.backends.api.limits import RateLimits
 from jinaclip.backends.api.route import Route
-from jinaclip.backends.api.steps import Branch, Flow, Outcome, Reply, Result, Send, Sleep, Step, Wait
-from jinaclip.backends.api.verdicts import Case, Divide, Drop, Fatal, Limited, Retry, Verdict, judge
+from jinaclip.backends.api.steps import Branch, Flow, Hold, Outcome, Reply, Result, Send, Sleep, Step, Wait
+from jinaclip.backends.api.verdicts import Case, Divide, Fatal, Limited, Retry, Verdict, judge
 from jinaclip.backends.api.wires import jina
 from jinaclip.backends.api.wires.jina import Answer
 from jinaclip.call.call import Stopped
@@ -42,8 +43,6 @@ NORM_SLACK = 2e-5
 """How far a squared length may be from 1 before the row is normalised again; float32 rounds to a tenth of it."""
 ASKS = 3
 """How often a row that comes back unusable is asked for in all."""
-DEAD_LEVELS = 3
-"""A batch refused as a whole, in halves and in quarters, without one exception: no input is to blame."""
 _numbers = itertools.count(1)  # of requests, for those who watch
 
 
@@ -83,7 +82,7 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
 
     A rate limit, and an item that the service names, do not part them.
     """
-    attempts = 0
+    attempts = names = 0
     if telemetry.wants(telemetry.BatchMerged):
         telemetry.emit(telemetry.BatchMerged(len(items), len(consumers_of(items))))
     while items:
@@ -91,12 +90,13 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
         outcome, verdict = yield from send(sending, items, attempts)
         match verdict:
             case Answer():
-                yield from branch(sending, without_parted(keep(sending, items, verdict), outcome))
+                yield from branch(sending, without_parted(keep(sending, items, verdict), outcome), is_part=True)
                 return
             case Limited():
                 items = yield from obey(sending, verdict, without_parted(items, outcome), outcome)
-            case Drop() if verdict.place < len(items):
-                refuse(items.pop(verdict.place), verdict.error)
+            case Divide(place=int(place)) if place < len(items) and names < PROBES:
+                names += 1
+                yield from branch(sending, [items.pop(place)])
             case Fatal(error=AuthenticationError() | QuotaError()):
                 stop(items, verdict.error)
                 return
@@ -112,52 +112,172 @@ def without_parted(items: list[Item], outcome: Outcome) -> list[Item]:
     return [item for item in items if item.consumer not in outcome.parted]
 
 
-def branch(sending: Sending, items: list[Item], failed: Retry | None = None) -> Flow:
+def branch(sending: Sending, items: list[Item], failed: Retry | None = None, *, is_part: bool = False) -> Flow:
     """Sends the items of each caller by themselves."""
     for own in by_consumer([item for item in items if not item.consumer.ending]):
-        yield Branch(own, embed_alone(sending, own, failed))
+        yield Branch(own, embed_alone(sending, own, failed, is_part=is_part))
 
 
-def embed_alone(sending: Sending, items: list[Item], failed: Retry | None = None) -> Flow:
+def embed_alone(sending: Sending, items: list[Item], failed: Retry | None = None, *, is_part: bool = False) -> Flow:
     """Gives every item of one caller a vector or an error, or ends the call.
+
+    A batch that is refused, or fails for good, is divided until the items at fault are alone: about 2 log2(n) requests
+    for each of them.
 
     Args:
         sending: where to.
         items: of one consumer.
         failed: what came of them when they were sent with others'.
+        is_part: whether they are what is left of a larger batch, which failed.
     """
+    consumer = items[0].consumer
+    parts: list[list[Item]] = []
     try:
-        yield from divide_until_done(sending, items, failed)
+        verdict = yield from attempt(sending, items, is_part=is_part, failed=failed)
+        if isinstance(verdict, Answer):
+            again = keep(sending, items, verdict)
+            parts = [again] if again else []
+        else:
+            parts = yield from isolate(sending, items, verdict)
     except JinaClipError as error:
-        stop(items, error)
+        consumer.fail_all(error)
+    finally:
+        consumer.health.leave(items, goes_on=bool(parts))
+    for part in parts:
+        yield Branch(part, embed_alone(sending, part, is_part=True))
 
 
-def divide_until_done(sending: Sending, items: list[Item], failed: Retry | None = None) -> Flow:
-    """Divides batches that are refused until the items at fault are alone: about 2 log2(n) requests for each.
-
-    It goes level by level. A batch whose halves and quarters all fail is refused for another reason, and the call ends.
+def isolate(sending: Sending, batch: list[Item], verdict: Divide) -> Generator[Step, Result, list[list[Item]]]:
+    """The batches to send instead of one that failed; an item that is at fault by itself gets its error here.
 
     Raises:
-        JinaClipError: what ends the whole call.
+        JinaClipError: the service refuses whatever this call sends.
     """
-    level, dead = [items], 0
-    while level:
-        halves: list[list[Item]] = []
-        refused = 0
-        for batch in level:
-            verdict = yield from attempt(sending, batch, isolated=len(batch) < len(items), failed=failed)
-            failed = None
-            if isinstance(verdict, Answer):
-                again = keep(sending, batch, verdict)
-                halves += [again] if again else []
-                continue
-            whole = verdict.systemic if isinstance(verdict, Divide) else None
-            refused += whole is not None
-            if whole and dead + 1 >= DEAD_LEVELS and refused == len(level):
-                raise whole
-            halves += divide(sending, batch, verdict)
-        dead = dead + 1 if refused == len(level) else 0
-        level = halves
+    items = list(batch)
+    yield from assure(sending, batch, verdict)
+    if len(items) == 1:
+        return [batch] if asks_again(batch[0], verdict) else []
+    if verdict.too_many:
+        sending.limits.batch.blame(len(items))
+    named = items[verdict.place] if verdict.place is not None and verdict.place < len(items) else None
+    if named in batch:
+        batch.remove(named)
+        if not (yield from is_answered(sending, named)):
+            return [batch] if batch else []  # the service named the right one
+    size = int(min((len(items) + 1) // 2, sending.limits.batch.items))
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
+
+
+def is_answered(sending: Sending, item: Item) -> Generator[Step, Result, bool]:
+    """Sends an item that the service blamed alone, and gives whether it was answered; if not, that is its error."""
+    batch, health = [item], item.consumer.health
+    try:
+        verdict = yield from attempt(sending, batch, is_part=True)
+        if isinstance(verdict, Answer):
+            keep(sending, batch, verdict)
+            return True
+        refuse(item, verdict.error)
+        return False
+    finally:
+        health.leave(batch, goes_on=True)
+
+
+def assure(sending: Sending, batch: list[Item], verdict: Divide) -> Flow:
+    """Makes sure that the service answers something of the call, while that is in doubt.
+
+    A few inputs are sent alone: one of the batch; if that is refused, more of it; and if those are, some of all that
+    the call has handed in, which may be paid for twice. Those of the batch are taken out of it: they go their own way.
+
+    Raises:
+        JinaClipError: it refuses them all.
+    """
+    (consumer,) = consumers_of(batch)
+    health = consumer.health
+    yield from take_lead(batch)
+    if not health.is_in_doubt or consumer.is_last(batch):
+        return
+    refused = int(len(batch) == 1)
+    own = random.sample(batch, min(PROBES, len(batch))) if len(batch) > 1 else []
+    others = sorted((item for item in health.sample.items if item not in batch), key=lambda item: item.done)
+    for group in (own[:1], own[1:], others[:1], others[1:]):
+        if not health.is_in_doubt:
+            return
+        batch[:] = [item for item in batch if item not in group]
+        yield from probe(sending, group, is_own=group[0] in own if group else False)
+        refused += len(group)
+    if health.is_in_doubt and refused >= verdict.least:
+        raise verdict.systemic
+    health.end_doubt()
+
+
+def take_lead(batch: list[Item]) -> Flow:
+    """Waits while the call is in doubt, unless its other batches wait for this one."""
+    (consumer,) = consumers_of(batch)
+    health = consumer.health
+    while health.is_in_doubt and health.leader is not batch:
+        if consumer.ending:
+            raise Stopped
+        if health.leader is None:
+            health.leader = batch
+        else:
+            yield Hold(health)
+
+
+def probe(sending: Sending, items: Sequence[Item], *, is_own: bool) -> Flow:
+    """Sends inputs, each alone, and waits until one of them is answered, or all have come back."""
+    out = list(items)
+    for item in items:
+        yield Branch([item], prove(sending, item, out, is_own=is_own))
+    while out and out[0].consumer.health.is_in_doubt and not out[0].consumer.ending:
+        yield Hold(out[0].consumer.health)
+
+
+def prove(sending: Sending, item: Item, out: list[Item], *, is_own: bool) -> Flow:
+    """Sends an input alone, once. Its vector is kept; if there is none, it is sent again as a part of its batch.
+
+    Args:
+        sending: where to.
+        item: the input.
+        out: those that have not come back; this one leaves them when it has.
+        is_own: whether it belongs to the batch that is divided.
+    """
+    item.is_probe = True
+    try:
+        while isinstance(verdict := (yield from attempt_once(sending, item)), Limited):
+            pass
+        if isinstance(verdict, Answer) and not verdict.bad:
+            keep(sending, [item], verdict)
+    finally:
+        item.is_probe = False
+        out.remove(item)
+        item.consumer.health.note_probe()
+    if is_own and not item.done:
+        yield Branch([item], embed_alone(sending, [item], is_part=True))
+
+
+def attempt_once(sending: Sending, item: Item) -> Generator[Step, Result, Verdict]:
+    """Sends an input alone, and waits if a rate limit is what comes of it."""
+    outcome, verdict = yield from send(sending, [item], attempt=1, again=item.done)
+    if isinstance(verdict, Limited):
+        yield from obey(sending, verdict, [item], outcome)
+    return verdict
+
+
+def gives_up(batch: list[Item], verdict: Retry, failures: int, *, is_part: bool) -> bool:
+    """Whether a batch that failed so often is not sent again as it is. An input is not to blame before it arrives."""
+    if verdict.is_unreachable:
+        return False
+    retries = batch[0].consumer.retries
+    if len(batch) > 1 and verdict.divide_after is not None and failures >= verdict.divide_after:
+        return True
+    return failures > (min(1, retries) if is_part and len(batch) > 1 else retries)
+
+
+def weight_of(verdict: Divide, batch: list[Item], *, is_part: bool) -> int:
+    """How much doubt the failure of a batch raises; that of a part little, as its whole failed before."""
+    if len(batch) == 1 and verdict.least < ENOUGH:
+        return DOUBT
+    return 1 if is_part else verdict.doubt
 
 
 def keep(sending: Sending, batch: list[Item], answer: Answer) -> list[Item]:
@@ -177,31 +297,24 @@ def keep(sending: Sending, batch: list[Item], answer: Answer) -> list[Item]:
             places.setdefault(id(item.consumer), []).append(place)
     for own in places.values():
         batch[own[0]].consumer.answer([batch[place] for place in own], rows[own])
-    return [item for place, item in enumerate(batch) if place in bad and ask_again(item)]
+    unusable = unusable_rows()
+    return [item for place, item in enumerate(batch) if place in bad and asks_again(item, unusable)]
 
 
-def ask_again(item: Item) -> bool:
-    """Whether an item with an unusable row is to be sent once more; if not, that is its error."""
-    item.asked += 1
-    if item.asked < ASKS:
+def asks_again(item: Item, verdict: Divide) -> bool:
+    """Whether an item that failed alone is to be sent once more; if not, that is its error."""
+    item.asked += verdict.again
+    if verdict.again and item.asked < ASKS:
         return True
-    error = f"the service answered NaN, infinity or zeros {ASKS} times"
-    refuse(item, APIError(error, status=200, attempts=ASKS))
+    refuse(item, verdict.error)
     return False
 
 
-def divide(sending: Sending, batch: list[Item], verdict: Divide | Drop) -> list[list[Item]]:
-    """The batches to send instead of one that was refused; an item that is at fault gets its error here."""
-    if isinstance(verdict, Drop) and verdict.place < len(batch):
-        refuse(batch.pop(verdict.place), verdict.error)
-        return [batch] if batch else []
-    if len(batch) == 1:
-        refuse(batch[0], verdict.error)
-        return []
-    if isinstance(verdict, Divide) and verdict.too_many:
-        sending.limits.batch.refuse(len(batch))
-    middle = (len(batch) + 1) // 2
-    return [batch[:middle], batch[middle:]]
+def unusable_rows() -> Divide:
+    """What it means that all rows of a batch are NaN, infinite or zeros."""
+    error = APIError(f"the service answered NaN, infinity or zeros {ASKS} times", status=200, attempts=ASKS)
+    systemic = APIError("the service answers NaN, infinity or zeros, whatever the inputs", status=200)
+    return Divide(error, systemic, least=ENOUGH, again=True, doubt=DOUBT // 2)
 
 
 def refuse(item: Item, error: APIError) -> None:
@@ -217,12 +330,9 @@ def stop(items: Sequence[Item], error: JinaClipError) -> None:
 
 
 def attempt(
-    sending: Sending, batch: list[Item], *, isolated: bool = False, failed: Retry | None = None
-) -> Generator[Step, Result, Answer | Divide | Drop]:
-    """Sends a batch of one caller until it is answered, or refused in a way that sending it again does not mend.
-
-    An isolated batch is what is left of a larger one, so a service that keeps failing on it has its reason in it.
-    """
+    sending: Sending, batch: list[Item], *, is_part: bool = False, failed: Retry | None = None
+) -> Generator[Step, Result, Answer | Divide]:
+    """Sends a batch of one caller until it is answered, or fails in a way that sending it again does not mend."""
     (consumer,) = consumers_of(batch)
     consumer.progressed = max(consumer.progressed, sending.clock())  # waiting for a slot is not the service's slowness
     failures = attempts = 0
@@ -230,13 +340,19 @@ def attempt(
         failures = attempts = 1
         yield from back_off(sending, batch, failed, failures, attempts)
     while True:
+        yield from take_lead(batch)
         attempts += 1
-        outcome, verdict = yield from send(sending, batch, attempts, again=attempts > 1 or isolated)
+        outcome, verdict = yield from send(sending, batch, attempts, again=attempts > 1 or is_part)
         match verdict:
             case Answer():
-                return verdict
-            case Divide() | Drop():
-                verdict.error.attempts = attempts
+                if len(verdict.bad) < len(batch):
+                    return verdict
+                unusable = unusable_rows()
+                consumer.health.note_failure(weight_of(unusable, batch, is_part=is_part))
+                return unusable
+            case Divide():
+                consumer.health.note_failure(weight_of(verdict, batch, is_part=is_part))
+                verdict.error.attempts = verdict.systemic.attempts = attempts
                 return verdict
             case Fatal():
                 raise with_attempts(verdict.error, attempts)
@@ -248,11 +364,13 @@ def attempt(
                 tell_retry(sending, batch, "the process stood still", 0.0)
             case Retry():
                 failures += 1
-                if isolated and verdict.divide_after and len(batch) == 1 and failures > consumer.retries:
-                    return Divide(verdict.error)
-                yield from back_off(sending, batch, verdict, failures, attempts)
-                if verdict.divide_after and failures >= verdict.divide_after and len(batch) > 1:
+                consumer.health.note_failure(verdict.doubt)
+                if gives_up(batch, verdict, failures, is_part=is_part):
+                    consumer.health.note_failure(DOUBT if len(batch) == 1 else 0)
+                    with_attempts(verdict.error, attempts)
                     return Divide(verdict.error, verdict.error)
+                yield from take_lead(batch)
+                yield from back_off(sending, batch, verdict, failures, attempts)
 
 
 def send(
@@ -269,15 +387,27 @@ def send(
         Stopped: all who wait for it have gone, or cannot pay for it.
     """
     yield Wait(tuple(items))
+    if attempt == 1:
+        yield from shed(sending, items)
     charges = charge(items, again=again)
     try:
-        items[:] = [item for item in items if item.consumer in charges.payers and not item.done]
+        items[:] = [item for item in items if item.consumer in charges.payers and item.is_wanted]
         outcome, verdict = yield from exchange(sending, items, attempt, charges)
         settle(charges, outcome, verdict)
     finally:
         charges.lose()
     teach_sizes(sending, outcome, verdict, len(items))
     return outcome, verdict
+
+
+def shed(sending: Sending, items: list[Item]) -> Flow:
+    """Sends apart what exceeds the most items of a request: others may have learnt it while these waited."""
+    most = int(min(len(items), sending.limits.batch.items))
+    rest = items[most:]
+    del items[most:]
+    for start in range(0, len(rest), most):
+        part = rest[start : start + most]
+        yield Branch(part, embed(sending, part))
 
 
 def exchange(

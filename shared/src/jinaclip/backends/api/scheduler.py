@@ -43,7 +43,7 @@ class Departure:
     @property
     def is_wanted(self) -> bool:
         """Whether anybody waits for one of its items."""
-        return any(not item.consumer.ending and not item.done for item in self.items)
+        return any(item.is_wanted for item in self.items)
 
 
 class RetryQueue:

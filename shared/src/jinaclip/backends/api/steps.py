@@ -8,6 +8,7 @@ from typing import Literal
 
 from jinaclip.backends.api.batcher import Consumer, Item
 from jinaclip.backends.api.charges import Charges
+from jinaclip.backends.api.health import Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class Sleep:
     """Pause for this long."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Wait, without a slot, until something changes about the health of a call."""
+
+    health: Health[Item]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,6 @@ class Outcome:
         return status < 300 or (status >= 500 and status not in FAILED)
 
 
-Step = Wait | Send | Sleep | Branch
+Step = Wait | Send | Sleep | Hold | Branch
 Result = Outcome | None
 Flow = Generator[Step, Result, None]

@@ -1,12 +1,11 @@
 """The fault table: what each reply, or the lack of one, means for the request that was sent.
 
-`judge` looks; `flow` acts. The verdicts:
+`judge` looks; `policy` acts. The verdicts:
 
 Answer    rows that hold
 Retry     a passing fault: send again after a while
 Limited   a rate limit: wait with everybody else, at no cost in retries
-Divide    something about this batch: send it in two halves
-Drop      the service names the input at fault: send the others
+Divide    something about this batch: send it in parts; the service may name the input at fault
 Fatal     nothing will help: stop the call
 """
 
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from jinaclip.backends.api.health import DOUBT, ENOUGH
 from jinaclip.backends.api.limits import LONGEST_PAUSE, Scope
 from jinaclip.backends.api.steps import Failure, Reply
 from jinaclip.backends.api.wires.jina import (
@@ -45,7 +45,7 @@ from jinaclip.errors import (
     ServerError,
 )
 
-PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+PASSING = frozenset({408, 409, 425, *range(500, 600)})
 BALANCE = "AUTHZ_INSUFFICIENT_BALANCE"
 CONCURRENCY_PAUSE = 0.5
 """About the seconds before a request that was one too many goes again: a place in flight is free in a moment."""
@@ -59,9 +59,12 @@ class Retry:
 
     error: APIError
     after: float = 0.0
-    maybe_billed: bool = False
     divide_after: int | None = None
-    """So many of these and the batch is divided: one of its inputs may be what breaks the service."""
+    """So many of these and the batch is divided, however many retries are left."""
+    is_unreachable: bool = False
+    """Whether the service never got the request."""
+    doubt: int = 1
+    """How much it raises the doubt whether the service works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +78,25 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Divide:
-    """Send in two halves. `systemic` is raised when halves of halves fail alike, so that no input is to blame."""
+    """Send in parts, until the inputs at fault are alone.
+
+    Attributes:
+        error: of an input that fails alone.
+        systemic: of the call, if inputs drawn at random fail alone too, so that none is to blame.
+        least: how many of them must fail for that.
+        place: of the input that the service names as the one at fault.
+        too_many: whether it may be the number of inputs.
+        again: whether an input that fails alone is sent again, a few times.
+        doubt: how much it raises the doubt whether the service works.
+    """
 
     error: APIError
-    systemic: JinaClipError | None = None
+    systemic: JinaClipError
+    least: int = 1
+    place: int | None = None
     too_many: bool = False
-    maybe_billed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Leave out the input at `place`, send the others."""
-
-    error: APIError
-    place: int
+    again: bool = False
+    doubt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ class Fatal:
     error: JinaClipError
 
 
-Verdict = Answer | Retry | Limited | Divide | Drop | Fatal
+Verdict = Answer | Retry | Limited | Divide | Fatal
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,29 +136,27 @@ def _judge_failure(case: Case, failure: Failure) -> Verdict:
     if failure.kind == "setup":
         return Fatal(ConfigError(f"cannot reach {case.url}: {detail}"))
     if failure.kind == "oversize":
-        return Fatal(BadResponseError(f"the answer of {case.url} is larger than {case.items} vectors can be; stopped"))
+        error = BadResponseError(f"the answer of {case.url} is larger than {case.items} vectors can be; stopped")
+        return Divide(error, error, doubt=DOUBT // 2)
     if failure.kind == "timeout":
-        return Retry(APITimeoutError(f"no answer in time from {case.url}: {detail}"), maybe_billed=True, divide_after=2)
-    return Retry(APIConnectionError(f"{case.url}: {detail}"), maybe_billed=failure.kind == "broken")
+        return Retry(APITimeoutError(f"no answer in time from {case.url}: {detail}"), divide_after=2)
+    is_broken = failure.kind == "broken"
+    return Retry(APIConnectionError(f"{case.url}: {detail}"), is_unreachable=not is_broken)
 
 
 def _judge_answer(case: Case, reply: Reply) -> Verdict:
     try:
         return read_answer(reply.body, case.items, case.dimensions)
     except WrongDimensions as wrong:
-        return Fatal(
-            ConfigError(
-                f"the service answered vectors of {wrong.width} numbers where {case.dimensions} were asked for; "
-                "is base_url the right service, and does the model support these dimensions?"
-            )
-        )
+        said = f"the service answered vectors of {wrong.width} numbers where {case.dimensions} were asked for"
+        hint = "is base_url the right service, and does the model support these dimensions?"
+        error = BadResponseError(said, status=reply.status)
+        return Divide(error, ConfigError(f"{said}; {hint}"), doubt=DOUBT // 2)
     except Malformed as malformed:
         error = BadResponseError(f"the answer does not hold: {malformed}", status=reply.status)
-        if malformed.hopeless:
-            return Fatal(error)
-        if case.items > 1 and isinstance(malformed, WrongIndices):
-            return Divide(error, error, maybe_billed=True)
-        return Retry(error, maybe_billed=True)
+        if malformed.hopeless or (case.items > 1 and isinstance(malformed, WrongIndices)):
+            return Divide(error, error, doubt=DOUBT // 2)
+        return Retry(error, divide_after=3, doubt=DOUBT // 2)
 
 
 def _judge_refusal(case: Case, reply: Reply, refusal: Refusal) -> Verdict:
@@ -160,7 +166,10 @@ def _judge_refusal(case: Case, reply: Reply, refusal: Refusal) -> Verdict:
     if status == 402 or (status == 403 and (code == BALANCE or "balance" in refusal.message.lower())):
         return Fatal(QuotaError(f"the balance of this key is used up; top it up and run again ({said})", **facts))
     if status in (401, 403):
-        return Fatal(AuthenticationError(f"the service refuses this key; check JINA_API_KEY ({said})", **facts))
+        refused = AuthenticationError(f"the service refuses this key; check JINA_API_KEY ({said})", **facts)
+        if status == 401 or refusal.code or refusal.message:
+            return Fatal(refused)
+        return Divide(ItemError(f"something before the service refuses this input ({said})", **facts), refused)
     if 300 <= status < 400 or status in (404, 405):
         return Fatal(ConfigError(f"{case.url} is not the embeddings endpoint ({said}); check base_url"))
     if status == 429:
@@ -170,7 +179,8 @@ def _judge_refusal(case: Case, reply: Reply, refusal: Refusal) -> Verdict:
         return _judge_passing(reply, ServerError(f"the service failed ({said})", **facts))
     if status in (400, 413, 422):
         return _judge_rejection(refusal, status, said, facts)
-    return Fatal(APIError(f"unexpected answer ({said})", **facts))
+    unexpected = APIError(f"unexpected answer ({said})", **facts)
+    return Divide(unexpected, unexpected, doubt=DOUBT // 2)
 
 
 def _judge_passing(reply: Reply, error: ServerError) -> Verdict:
@@ -182,15 +192,13 @@ def _judge_passing(reply: Reply, error: ServerError) -> Verdict:
 def _judge_rejection(refusal: Refusal, status: int, said: str, facts: dict[str, Any]) -> Verdict:
     if refusal.code == "INPUT_MODEL_NOT_FOUND" or (refusal.field and refusal.field not in ("input", "detail")):
         return Fatal(ConfigError(f"the service refuses the settings of the request ({said})"))
+    systemic = RequestRejectedError(f"the service refuses the request, whatever its inputs ({said})", **facts)
     if status == 413 or _about_length(refusal.message):
-        return Divide(ItemError(f"too large for the service ({said})", **facts), too_many=True)
+        error = ItemError(f"too large for the service ({said})", **facts)
+        return Divide(error, systemic, least=ENOUGH, too_many=True)
     hint = "; truncate=True cuts it" if refusal.code == "INPUT_TOKEN_LIMIT_EXCEEDED" else ""
     error = ItemError(f"the service refuses this input ({said}){hint}", **facts)
-    if refusal.index is not None:
-        return Drop(error, refusal.index)
-    return Divide(
-        error, RequestRejectedError(f"the service refuses the request, whatever its inputs ({said})", **facts)
-    )
+    return Divide(error, systemic, least=ENOUGH, place=refusal.index)
 
 
 def _about_length(message: str) -> bool:
