@@ -31,6 +31,7 @@ import jinaclip
 from jinaclip import APIError, AuthenticationError, InputError
 from llamaindex_jinaclip import JinaClipEmbedding, label_images
 from tests.llamaindex.conftest import Turnstile
+from tests.needs import long
 from tests.watching import Word
 
 
@@ -199,7 +200,7 @@ def batch(request):
     return call
 
 
-@pytest.mark.parametrize("most", [2, 3])
+@pytest.mark.parametrize("most", [2, long(3)])
 @pytest.mark.parametrize("kind", ["text", "image"])
 async def test_sync_and_async_calls_have_the_same_number_of_requests_in_flight(kind, most, embed, server, files, batch):
     """As many as `max_concurrency` lets through; LlamaIndex's own sync road sends one after the other, and its
