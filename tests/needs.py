@@ -17,6 +17,6 @@ def skip_without(module: str) -> None:
         pytest.skip(f"needs {module}, which is not installed")
 
 
-def long(value: Any) -> Any:
-    """A value of `parametrize`, or of a fixture, that makes its test long: `make test-all` runs it."""
-    return pytest.param(value, marks=pytest.mark.long)
+def long(*values: Any) -> Any:
+    """A case of `parametrize`, or of a fixture, that makes its test long: `make test-all` runs it."""
+    return pytest.param(*values, marks=pytest.mark.long)
