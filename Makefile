@@ -1,7 +1,8 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip
-PARALLEL = --numprocesses 3 --dist worksteal
+# Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others.
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
 .PHONY: demo test test-all test-versions soak fuzz check bench build clean
@@ -12,11 +13,11 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/llamaindex_catalogue.py
 	.venv/bin/python examples/haystack_catalogue.py
 
-test: .venv/installed  ## the suite, in three processes, some of whose tests wait; under five minutes on two cores
-	.venv/bin/python -m pytest $(PARALLEL)
+test: .venv/installed  ## the suite, in under five minutes on two cores
+	$(PYTEST)
 
 test-all: test  ## and the tests that take long
-	.venv/bin/python -m pytest $(PARALLEL) -m "long and not network and not weights and not gpu"
+	$(PYTEST) -m "long and not network and not weights and not gpu"
 
 test-versions: .venv/installed  ## the core's tests on the other Pythons that are found, without PyTorch
 	.venv/bin/python scripts/test_versions.py

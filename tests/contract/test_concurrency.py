@@ -66,6 +66,7 @@ def slow(request: pytest.FixtureRequest) -> Iterator[tuple[JinaClip, Server]]:
     from tests.contract.conftest import MAKERS
 
     service = request.getfixturevalue("server" if request.param == "api-v1" else "modelled")
+    service.reset()
     service.configure(base_ms=300)
     with MAKERS[request.param](request)(max_concurrency=1) as clip:
         yield clip, service

@@ -205,7 +205,7 @@ def batch(request):
 async def test_sync_and_async_calls_have_the_same_number_of_requests_in_flight(kind, most, embed, server, files, batch):
     """As many as `max_concurrency` lets through; LlamaIndex's own sync road sends one after the other, and its
     `num_workers` changes nothing."""
-    server.configure(base_ms=1000)
+    server.configure(base_ms=500)
     items = [f"text {i}" for i in range(6)] if kind == "text" else files[:6]
     await batch(embed(embed_batch_size=2, max_concurrency=most, num_workers=1), kind, items)
     assert server.ledger()["in_flight_max"] == most
