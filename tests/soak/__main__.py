@@ -115,7 +115,8 @@ def print_summary(soak: Soak, service: Remote, leaks: dict[str, int], growth: in
     print(f"{books['requests']:,} requests, {faults / max(1, books['requests']):.0%} faults: {books['faults']}")
     print(f"vectors: {tally.vectors:,}; errors: {dict(tally.errors)}")
     print(f"lost: {tally.lost}, doubled: {tally.doubled}, misplaced: {tally.misplaced}")
-    print(f"paid twice: {books['twice']:,} of {books['answered']:,} that were answered")
+    twice = f"{sum(books['twice'].values()):,} of {books['answered']:,} that were answered"
+    print(f"paid twice: {twice}; what was odd about the first answer: {books['twice'] or '-'}")
     print(f"leaked: {({name: count for name, count in leaks.items() if count}) or 0}")
     print(f"memory: {growth / 2**20:+.0f} MiB since a third of the time")
     for error, times in tally.foreign.items():
@@ -134,7 +135,7 @@ def main() -> int:
     sys.unraisablehook = ignore_interrupts
     seed = int(time.time())
     print(f"seed {seed}, {SECONDS:.0f} s", flush=True)
-    patience = min(3.0, SECONDS / 4)
+    patience = min(5.0, SECONDS / 4)
     with running(RATE, slow=1.5 * patience, seed=seed) as service:
         before = sockets()
         soak = Soak(service.url, timeout=patience, deadline=min(20.0, SECONDS))

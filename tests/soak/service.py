@@ -10,8 +10,9 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from multiprocessing.connection import Connection
 from typing import Any
@@ -22,7 +23,7 @@ from tests.raw import Asked, Sent, answer_body, http, refusal, serving, width_of
 
 POISON = "poison"
 """A text with this word in it is always refused."""
-LEAST_RETRY_AFTER = ("Retry-After", "0.05")
+RETRY_AFTER = ("Retry-After", "0.05")
 
 
 def label_of(entry: dict[str, str], task: str | None) -> str:
@@ -45,12 +46,14 @@ class Service:
     """Answers, and keeps the ledger.
 
     Attributes:
-        answered: how often each item was answered rightly, the answer sent to its last byte while somebody read.
+        answered: by item, the fault beside which it was first answered rightly, to the last byte, while somebody read.
+        twice: how many items were answered so once more, by the fault of the first time.
         faults: how often each fault was made.
     """
 
     def __init__(self, rate: float, slow: float, seed: int) -> None:
-        self.answered: Counter[str] = Counter()
+        self.answered: dict[str, str] = {}
+        self.twice: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.requests = 0
         self._rate, self._slow, self._draw = rate, slow, random.Random(seed)
@@ -65,45 +68,74 @@ class Service:
             fault = self._fault(poisoned)
             self.faults[fault] += 1
             odd = self._draw.randrange(len(labels))
-        return Sent(*MAKERS[fault](self, labels, width, poisoned[0] if poisoned else odd))
+        made = MAKERS[fault](Asking(labels, width, poisoned[0] if poisoned else odd, self._slow))
+        return Sent(self._deliver(fault, made), made.close)
 
     def _fault(self, poisoned: Sequence[int]) -> str:
         if poisoned:
             return self._draw.choice(["refused by name", "refused"])
         return self._draw.choice(PASSING) if self._draw.random() < self._rate else "none"
 
-    def deliver(self, labels: Sequence[str], pieces: Sequence[bytes], pause: float = 0.0) -> Iterator[bytes]:
-        """Bytes of an answer to these items, which enters the ledger when the last were taken."""
-        for piece in pieces:
-            time.sleep(pause)
-            yield piece
+    def _deliver(self, fault: str, made: Made) -> Iterator[bytes]:
+        """The bytes, after which what they answer enters the ledger, if they were taken."""
+        yield from made.pieces
         with self._lock:
-            self.answered.update(labels)
-
-    def after(self, answer: bytes) -> Iterator[bytes]:
-        """An answer that comes when nobody waits for it any more."""
-        time.sleep(self._slow)
-        yield answer
+            for label in made.answers:
+                if label in self.answered:
+                    self.twice[self.answered[label]] += 1
+                self.answered.setdefault(label, fault)
 
     def books(self) -> dict[str, Any]:
         """The ledger, in figures."""
         with self._lock:
-            twice = sum(times > 1 for times in self.answered.values())
             faults = {name: count for name, count in self.faults.items() if name != "none"}
-            return {"requests": self.requests, "faults": faults, "answered": len(self.answered), "twice": twice}
+            return {
+                "requests": self.requests,
+                "faults": faults,
+                "answered": len(self.answered),
+                "twice": dict(self.twice),
+            }
 
 
-Made = tuple[Any, bool]
-"""Pieces, and whether the connection closes after them."""
+@dataclass
+class Asking:
+    """A request: what its inputs are, the width of the rows, the place of an odd one, and how late is too late."""
+
+    labels: list[str]
+    width: int
+    odd: int
+    slow: float
+
+    @property
+    def good(self) -> bytes:
+        """A right answer."""
+        return http(answer_body(self.labels, width=self.width))
+
+    @property
+    def others(self) -> list[str]:
+        """All but the odd one."""
+        return self.labels[: self.odd] + self.labels[self.odd + 1 :]
 
 
-def good(labels: Sequence[str], width: int) -> bytes:
-    return http(answer_body(labels, width=width))
+@dataclass
+class Made:
+    """What is sent back, what of it answers rightly, and whether the connection closes after it."""
+
+    pieces: Iterable[bytes]
+    answers: Sequence[str] = ()
+    close: bool = False
 
 
-def bad_row(labels: Sequence[str], width: int, odd: int) -> bytes:
-    body = json.loads(answer_body(labels, width=width))
-    body["data"][odd]["embedding"] = base64.b64encode(b"\x00\x00\xc0\x7f" * width).decode()  # NaN
+def slowly(pieces: Sequence[bytes], pause: float) -> Iterator[bytes]:
+    for piece in pieces:
+        time.sleep(pause)
+        yield piece
+
+
+def bad_row(asking: Asking) -> bytes:
+    body = json.loads(answer_body(asking.labels, width=asking.width))
+    nan = b"\x00\x00\xc0\x7f"
+    body["data"][asking.odd]["embedding"] = base64.b64encode(nan * asking.width).decode()
     return http(json.dumps(body).encode())
 
 
@@ -117,35 +149,36 @@ def split(answer: bytes, parts: int) -> list[bytes]:
     return [answer[at : at + step] for at in range(0, len(answer), step)]
 
 
-def busy(labels: Sequence[str]) -> bytes:
-    words = "Too many concurrent requests" if len(labels) % 2 else "Slow down"
-    return refusal(429, words, [LEAST_RETRY_AFTER])
+def busy(asking: Asking) -> bytes:
+    words = "Too many concurrent requests" if len(asking.labels) % 2 else "Slow down"
+    return refusal(429, words, [RETRY_AFTER])
 
 
-MAKERS: dict[str, Callable[[Service, list[str], int, int], Made]] = {
-    "none": lambda s, labels, width, _: (s.deliver(labels, [good(labels, width)]), False),
-    "refused by name": lambda s, labels, width, odd: ([named(odd)], False),
-    "refused": lambda s, labels, width, _: ([refusal(400)], False),
-    "429": lambda s, labels, width, _: ([busy(labels)], False),
-    "500": lambda s, labels, width, _: ([refusal(500)], False),
-    "502": lambda s, labels, width, _: ([http(b"<html>bad gateway</html>", 502)], True),
-    "503": lambda s, labels, width, _: ([refusal(503, headers=[LEAST_RETRY_AFTER])], False),
-    "504": lambda s, labels, width, _: ([refusal(504)], False),
-    "closed before": lambda s, labels, width, _: ([], True),
-    "closed in the head": lambda s, labels, width, _: ([good(labels, width)[:25]], True),
-    "closed in the body": lambda s, labels, width, _: ([good(labels, width)[:-40]], True),
-    "closed after": lambda s, labels, width, _: (s.deliver(labels, [good(labels, width)]), True),
-    "answered twice": lambda s, labels, width, _: (s.deliver(labels, [2 * good(labels, width)]), False),
-    "in pieces": lambda s, labels, width, _: (s.deliver(labels, split(good(labels, width), 7), 0.01), False),
-    "too late": lambda s, labels, width, _: (s.after(good(labels, width)), True),
-    "no JSON": lambda s, labels, width, _: ([http(b"<html>welcome</html>")], False),
-    "a row short": lambda s, labels, width, _: ([http(answer_body(labels[:-1], width=width))], False),
-    "a row too many": lambda s, labels, width, _: ([http(answer_body([*labels, "more"], width=width))], False),
-    "another width": lambda s, labels, width, _: ([good(labels, width - 1)], False),
-    "a row of NaN": lambda s, labels, width, odd: (
-        s.deliver(labels[:odd] + labels[odd + 1 :], [bad_row(labels, width, odd)]),
-        False,
-    ),
+def rows_of(labels: Sequence[str], width: int) -> bytes:
+    return http(answer_body(labels, width=width))
+
+
+MAKERS: dict[str, Callable[[Asking], Made]] = {
+    "none": lambda a: Made([a.good], a.labels),
+    "refused by name": lambda a: Made([named(a.odd)]),
+    "refused": lambda a: Made([refusal(400)]),
+    "429": lambda a: Made([busy(a)]),
+    "500": lambda a: Made([refusal(500)]),
+    "502": lambda a: Made([http(b"<html>bad gateway</html>", 502)], close=True),
+    "503": lambda a: Made([refusal(503, headers=[RETRY_AFTER])]),
+    "504": lambda a: Made([refusal(504)]),
+    "closed before": lambda a: Made([], close=True),
+    "closed in the head": lambda a: Made([a.good[:25]], close=True),
+    "closed in the body": lambda a: Made([a.good[:-40]], close=True),
+    "closed after": lambda a: Made([a.good], a.labels, close=True),
+    "answered twice": lambda a: Made([2 * a.good], a.labels),
+    "in pieces": lambda a: Made(slowly(split(a.good, 7), 0.01), a.labels),
+    "too late": lambda a: Made(slowly([a.good], a.slow), close=True),
+    "no JSON": lambda a: Made([http(b"<html>welcome</html>")]),
+    "a row short": lambda a: Made([rows_of(a.labels[:-1], a.width)]),
+    "a row too many": lambda a: Made([rows_of([*a.labels, "more"], a.width)]),
+    "another width": lambda a: Made([rows_of(a.labels, a.width - 1)]),
+    "a row of NaN": lambda a: Made([bad_row(a)], a.others),
 }
 PASSING = [name for name in MAKERS if name not in ("none", "refused", "refused by name")]
 
