@@ -146,6 +146,7 @@ def main() -> int:
         ]
         watcher = threading.Thread(target=report.watch, daemon=True)
         with interruptible(soak.stop):
+            soak.warm_up()
             for thread in [watcher, *workers]:
                 thread.start()
             interrupt_calls(soak, draws, time.monotonic() + SECONDS)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jinaclip import JinaClip
-from tests.soak.calls import WIDTH, Numbers, Tally, draw_call
+from tests.soak.calls import WIDTH, Call, Numbers, Tally, draw_call, draw_item
 
 CHILD_CALLS = 3
 SLACK_SECONDS = 30
@@ -68,6 +68,16 @@ class Soak:
         """A call of this thread."""
         call = draw_call(draw, self.numbers)
         self.tally.judge(call, outcome_of(lambda: call.run(clip)))
+
+    def warm_up(self) -> None:
+        """A call of the main thread, with which modules are imported.
+
+        A child that is forked while another thread imports a module waits for it for good: Python's own locks.
+        """
+        draw = random.Random(2)
+        drawn = [draw_item(kind, draw, self.numbers) for kind in ("texts", "images", "pairs")]
+        call = Call("embed", [item for item, _ in drawn], [row for _, row in drawn])
+        self.tally.judge(call, outcome_of(lambda: call.run(self.clips[0])))
 
 
 def outcome_of(run: Callable[[], Any]) -> Any:
