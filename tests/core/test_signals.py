@@ -156,15 +156,39 @@ def test_the_loader(run, tiny):
     run(LOADER, "load", tiny, 10)
 
 
-def test_a_strike_at_which_python_loses_its_own_lock_comes_through_as_it_is():
-    """`Thread.start` waits for a condition, whose exit then fails with an error of its own: once in some thousand."""
+def lose_lock():
+    """`Thread.start` waits for a condition, whose exit then fails with an error of its own."""
+    condition = threading.Condition(threading.Lock())
+    with condition:
+        condition.release()
+        raise TimeoutError("the host's own")
+
+
+def lose_note():
+    """`Thread.start` notes a thread until it runs; if it runs already, taking the note back fails."""
+    try:
+        raise TimeoutError("the host's own")
+    except TimeoutError:
+        del {}["the thread"]
+        raise
+
+
+@pytest.mark.parametrize("lose", [lose_lock, lose_note])
+def test_a_strike_amid_the_start_of_a_thread_comes_through_as_it_is(lose):
+    """Once in some thousand, Python adds an error of its own."""
 
     class Struck(threading.Thread):
         def start(self):
-            condition = threading.Condition(threading.Lock())
-            with condition:
-                condition.release()
-                raise TimeoutError("the host's own")
+            lose()
 
     with pytest.raises(TimeoutError, match="the host's own"):
+        process.start(Struck())
+
+
+def test_a_host_s_own_key_error_amid_the_start_of_a_thread_comes_through():
+    class Struck(threading.Thread):
+        def start(self):
+            raise KeyError("the host's own")
+
+    with pytest.raises(KeyError, match="the host's own"):
         process.start(Struck())
