@@ -1,9 +1,11 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip
+# Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others.
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-versions check bench build clean
+.PHONY: demo test test-all test-versions soak fuzz check bench build clean
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -11,11 +13,20 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/llamaindex_catalogue.py
 	.venv/bin/python examples/haystack_catalogue.py
 
-test: .venv/installed  ## the whole suite, in two processes
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+test: .venv/installed  ## the suite, in under five minutes on two cores
+	$(PYTEST)
+
+test-all: test  ## and the tests that take long
+	$(PYTEST) -m "long and not network and not weights and not gpu"
 
 test-versions: .venv/installed  ## the core's tests on the other Pythons that are found, without PyTorch
 	.venv/bin/python scripts/test_versions.py
+
+soak: .venv/installed  ## calls of every kind under faults, for ten minutes or JINACLIP_TEST_SECONDS=
+	.venv/bin/python -m tests.soak
+
+fuzz: .venv/installed  ## inputs that were tampered with, for two minutes or JINACLIP_TEST_SECONDS=
+	.venv/bin/python -m tests.fuzz
 
 check: .venv/installed  ## style, types, import fence
 	.venv/bin/ruff check .
@@ -33,7 +44,7 @@ build: .venv/installed  ## sdist and wheel of all four distributions, in dist/
 	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
 
 clean:
-	rm -rf .venv .venv-3.* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 
 .venv/installed: $(SOURCES)
 	@echo "installing into .venv: some minutes the first time"

@@ -1,7 +1,7 @@
 """Runs the core's tests on the other Pythons that it declares, as far as the machine has them: `make test-versions`.
 
 Each gets an environment of its own, `.venv-3.12` say, without PyTorch, whose wheels for Linux bring CUDA, several GB of
-it. What needs PyTorch is skipped there and listed with that reason.
+it. What needs PyTorch is skipped there and listed with that reason; what takes long is left out, as by `make test`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "shared" / "pyproject.toml"
 CONSTRAINTS = ROOT / "constraints.txt"
 REQUIREMENTS = ROOT / "requirements-core-tests.txt"
+PARALLEL = ["--numprocesses", "3", "--dist", "worksteal"]
 OWN = "{}.{}".format(*sys.version_info)
 NOT_THE_CORE = [
     "tests/contract/test_frameworks.py",
@@ -68,7 +69,7 @@ def test(version: str, python: str) -> bool:
     """Whether the core's tests pass."""
     print(f"\nPython {version}, {python}", flush=True)
     environment = ROOT / f".venv-{version}"
-    command = [environment / "bin" / "python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", "-rs"]
+    command = [environment / "bin" / "python", "-m", "pytest", "-rs", *PARALLEL]
     try:
         install(python, environment)
         subprocess.run([*command, *(f"--ignore={path}" for path in NOT_THE_CORE)], cwd=ROOT, check=True)

@@ -1,6 +1,7 @@
-"""Tests of what is not installed everywhere are skipped; `pytest -rs` lists them with the reason."""
+"""What a test needs: a library that is not installed everywhere (`pytest -rs` lists the skipped), or a long time."""
 
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -14,3 +15,8 @@ def skip_without(module: str) -> None:
     """Skips the test that calls this, itself or by a fixture, where `module` is not installed."""
     if not is_installed(module):
         pytest.skip(f"needs {module}, which is not installed")
+
+
+def long(*values: Any) -> Any:
+    """A case of `parametrize`, or of a fixture, that makes its test long: `make test-all` runs it."""
+    return pytest.param(*values, marks=pytest.mark.long)

@@ -13,7 +13,7 @@ import socketserver
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,9 +59,9 @@ class Asked:
 
 @dataclass
 class Sent:
-    """Bytes to send back, in pieces as they are, and whether the connection is closed after them."""
+    """Bytes to send back, in pieces as they are given, and whether the connection is closed after them."""
 
-    pieces: Sequence[bytes]
+    pieces: Iterable[bytes]
     close: bool = False
 
 

@@ -108,6 +108,11 @@ def is_quiet(one):
     return (numbers(one), calls(), tasks()) == ((0, 0), 0, 0)
 
 
+def reserved(one):
+    """Tokens that a JinaClip has set aside for what is in flight."""
+    return one._meter._reserved
+
+
 def threads(name="jinaclip"):
     """Names of the library's threads."""
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith(name))

@@ -27,7 +27,7 @@ from jinaclip.backends.api.lane import Flight
 from jinaclip.errors import ClosedError, DeadlineError
 from jinaclip.testing import Server
 from jinaclip.testing.vectors import expected_vector
-from tests.needs import skip_without
+from tests.needs import long, skip_without
 from tests.watching import auntil, calls, is_left_alone, is_quiet, numbers, objects, received, sockets, threads, until
 
 pytestmark = [
@@ -36,8 +36,6 @@ pytestmark = [
 ]
 SOON = 10.0
 """Seconds; what should take one. Where the service hangs, it hangs for good, and `timeout` is 60."""
-ALL = bool(os.environ.get("JINACLIP_TEST_LONG"))
-"""Ten times the calls, where what is counted has to stay flat."""
 
 
 def right(vectors, texts, task=None):
@@ -169,13 +167,14 @@ def timer():
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # it may strike in a callback of Python's
-def test_a_time_limit_that_strikes_anywhere_leaves_nothing(fresh, server, timer):
+@pytest.mark.parametrize("count", [1_000, long(10_000)])
+def test_a_time_limit_that_strikes_anywhere_leaves_nothing(fresh, server, timer, count):
     """No lock stays taken, no call stays at the hub, and its thread still ends with the last close."""
     draw = random.Random(3)
     one = JinaClip(base_url=server.url, api_key="jina_test_limit", dimensions=64)
     one.embed_query("first")
     struck = 0
-    for number in range(10_000 if ALL else 1_000):
+    for number in range(count):
         try:
             try:
                 timer(1e-6 + 0.003 * draw.random())
@@ -214,7 +213,7 @@ def strike(number, kind):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # in Python's own start of a thread
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a loop whose thread never ran
-@pytest.mark.parametrize("kind", [Limit, Late])
+@pytest.mark.parametrize("kind", [long(Limit), Late])
 def test_what_strikes_while_the_thread_starts_costs_the_next_call_nothing(fresh, server, monkeypatch, kind):
     monkeypatch.setattr(hubs, "IDLE_SECONDS", 0.05)
     with JinaClip(base_url=server.url, api_key="jina_test_limit", dimensions=64) as one:
@@ -770,17 +769,19 @@ def check_flat(before, one):
     assert all(after[name] <= before[name] + 2 for name in before), f"{before} became {after}"
 
 
-def test_calls_one_after_another_leave_nothing(clip, server):
+@pytest.mark.parametrize("count", [2_000, long(30_000)])
+def test_calls_one_after_another_leave_nothing(clip, server, count):
     one = clip(dimensions=64)
     one.embed_documents(["first"])
     before = held()
-    for number in range(100_000 if ALL else 10_000):
+    for number in range(count):
         one.embed_documents([f"text {number}"])
     check_flat(before, one)
     assert server.ledger()["connections"] == 1
 
 
-def test_cancelled_calls_leave_nothing(clip, server):
+@pytest.mark.parametrize("count", [5, long(100)])
+def test_cancelled_calls_leave_nothing(clip, server, count):
     hang(server)
     one = clip(dimensions=64, timeout=60)
 
@@ -794,13 +795,14 @@ def test_cancelled_calls_leave_nothing(clip, server):
     asyncio.run(cancel_some())
     until(lambda: is_quiet(one))
     before = held()
-    for _ in range(100 if ALL else 20):
+    for _ in range(count):
         asyncio.run(cancel_some())
     check_flat(before, one)
     until(lambda: is_left_alone(server))
 
 
-def test_dead_loops_leave_nothing(clip, server):
+@pytest.mark.parametrize("count", [50, long(1_000)])
+def test_dead_loops_leave_nothing(clip, server, count):
     hang(server)
     one = clip(dimensions=64, timeout=60)
 
@@ -813,7 +815,7 @@ def test_dead_loops_leave_nothing(clip, server):
     let_one_die(-1)
     until(lambda: is_quiet(one))
     before = held()
-    for number in range(1_000 if ALL else 200):
+    for number in range(count):
         let_one_die(number)
     check_flat(before, one)
     until(lambda: is_left_alone(server))

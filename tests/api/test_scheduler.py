@@ -36,6 +36,7 @@ from tests.api.world import (
     refusal,
     results,
 )
+from tests.needs import long
 from tests.steps import steps_of
 
 # Slots: what the service takes at once
@@ -430,7 +431,7 @@ def calls_that_are_passed_over(world, count):
 @pytest.mark.parametrize(
     "fill", [one_call, calls_of_an_object, objects, objects_beside_a_large_call, calls_that_are_passed_over]
 )
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [long(False), True])
 def test_picking_costs_about_the_batch_whatever_waits(fill, full):
     def steps(count):
         world, queue, found = World(), Queue(), 0

@@ -14,6 +14,7 @@ from jinaclip import JinaClip
 
 @pytest.fixture(scope="module")
 def scores() -> dict:
+    """All of the model card, which takes long; tests/contract/test_meaning.py tries some of it every time."""
     with JinaClip(str(CHECKPOINT), backend="local", device="cpu") as clip:
         return score(clip, "test")
 
@@ -22,6 +23,7 @@ def means(values: dict[str, dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([value[key] for value in values.values()])) for key in ("recall@1", "recall@5")}
 
 
+@pytest.mark.long
 def test_titles_find_pictures_in_every_language(scores: dict) -> None:
     mean = means(scores["text_to_image"])
     assert mean["recall@1"] >= 0.90
@@ -29,25 +31,30 @@ def test_titles_find_pictures_in_every_language(scores: dict) -> None:
     assert min(value["recall@1"] for value in scores["text_to_image"].values()) >= 0.85
 
 
+@pytest.mark.long
 def test_unseen_combinations_are_found_as_well(scores: dict) -> None:
     mean = means(scores["text_to_image_unseen"])
     assert mean["recall@1"] >= 0.85
     assert mean["recall@5"] >= 0.98
 
 
+@pytest.mark.long
 def test_pictures_find_pictures_of_their_category(scores: dict) -> None:
     assert scores["image_to_image"]["precision@10"] >= 0.98
 
 
+@pytest.mark.long
 def test_texts_find_their_translations(scores: dict) -> None:
     assert means(scores["text_to_text"])["recall@1"] >= 0.95
 
 
+@pytest.mark.long
 def test_half_the_width_keeps_nearly_everything(scores: dict) -> None:
     whole, half = (means(scores[name])["recall@5"] for name in ("text_to_image", "text_to_image_half_width"))
     assert half >= 0.98 * whole
 
 
+@pytest.mark.long
 def test_the_model_card_states_these_scores(scores: dict) -> None:
     assert table(scores) in (CHECKPOINT / "README.md").read_text()
 

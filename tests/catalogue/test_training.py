@@ -13,6 +13,7 @@ from examples.catalogue.train.__main__ import Run, Stage, train
 from examples.catalogue.train.batches import Batches
 from examples.catalogue.train.student import WIDTHS, contrast, find, gather
 from jinaclip.local import load_towers
+from tests.needs import long
 
 STAGES = (Stage(1, 5, 8, 2e-3), Stage(3, 3, 8, 2e-3))
 
@@ -33,16 +34,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     return out, train(out, stages=STAGES, validated=12)
 
 
-def test_every_loss_falls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [(1,), long((1, 2, 3))], ids=str)
+def test_every_loss_falls(tmp_path: Path, kinds: tuple[int, ...]) -> None:
     """A dozen steps of each stage, over the same products."""
     run, names = train(tmp_path, stages=()), set()
-    for stage in (Stage(kind, 12, 24, 6e-3) for kind in (1, 2, 3)):
+    for stage in (Stage(kind, 12, 24, 6e-3) for kind in kinds):
         run.freeze(stage)
         tasks = Batches(stage.kind, stage.batch, "test", run.tokenizer)[stage.kind]
         steps = [run.step(stage, step, tasks) for step in range(stage.steps)]
         assert not {name: (steps[0][name], steps[-1][name]) for name in steps[0] if steps[-1][name] >= steps[0][name]}
         names |= set(steps[-1])
-    assert names == {"captions", "wishes", "pictures", "text pairs", "descriptions", "triplets"}
+    every = {"captions", "wishes", "pictures", "text pairs", "descriptions", "triplets"}
+    assert names and (names == every if len(kinds) == 3 else names <= every)
 
 
 def test_an_interrupted_run_ends_with_the_same_weights_and_losses(whole, tmp_path: Path) -> None:

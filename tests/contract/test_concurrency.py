@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from jinaclip import JinaClip
 from jinaclip.testing import Server
+from tests.needs import long
 
 COUNT = 8
 SAME = 1e-6
@@ -59,12 +60,13 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=["api-v1", "api-v2"])
+@pytest.fixture(params=[long("api-v1"), "api-v2"])
 def slow(request: pytest.FixtureRequest) -> Iterator[tuple[JinaClip, Server]]:
     """A JinaClip with one place in flight, so that calls which meet wait and are merged, and its slow server."""
     from tests.contract.conftest import MAKERS
 
     service = request.getfixturevalue("server" if request.param == "api-v1" else "modelled")
+    service.reset()
     service.configure(base_ms=300)
     with MAKERS[request.param](request)(max_concurrency=1) as clip:
         yield clip, service

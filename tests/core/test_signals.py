@@ -1,6 +1,5 @@
 """A host's own exceptions come through wherever they strike: the time limit of a task queue, Ctrl-C, a timeout."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -8,7 +7,7 @@ import threading
 import pytest
 
 from jinaclip import process
-from tests.needs import skip_without
+from tests.needs import long, skip_without
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no setitimer on this system")
 
@@ -113,27 +112,30 @@ def call():
 """
 
 
-TIMES = 5 if os.environ.get("JINACLIP_TEST_LONG") else 1
+@pytest.fixture(params=[1, long(12)], ids=["few", "many"])
+def run(request):
+    """Runs a program: it ends in time, and nothing but the host's exceptions, of five kinds by turns, comes out."""
 
+    def run(program, subject, where, moments):
+        moments *= request.param
+        command = [sys.executable, "-c", PROGRAM.replace("SUBJECT", program), subject, str(where), str(moments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=request.param * 200, check=False)
+        assert (done.returncode, done.stdout) == (0, "all the host's\n"), done.stderr
 
-def run(program, subject, where, moments):
-    """The program ends in time, and nothing but the host's exceptions, of five kinds by turns, ever came out of it."""
-    command = [sys.executable, "-c", PROGRAM.replace("SUBJECT", program), subject, str(where), str(TIMES * moments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMES * 200, check=False)
-    assert (done.returncode, done.stdout) == (0, "all the host's\n"), done.stderr
+    return run
 
 
 @pytest.mark.parametrize("subject", ["file", "lazy"])
-def test_the_decoder(server, subject):
-    run(IMAGES, subject, server.url, 100)
+def test_the_decoder(run, server, subject):
+    run(IMAGES, subject, server.url, 40)
 
 
-def test_the_pages_of_a_document(server):
+def test_the_pages_of_a_document(run, server):
     skip_without("pypdfium2")
-    run(PAGES, "pages", server.url, 200)
+    run(PAGES, "pages", server.url, 40)
 
 
-def test_the_self_test(server):
+def test_the_self_test(run, server):
     run(SELF_TEST, "self_test", server.url, 40)
 
 
@@ -146,23 +148,47 @@ def tiny(tmp_path_factory):
 
 
 @pytest.mark.parametrize("subject", ["embed", "count", "in the caller's thread"])
-def test_the_tokenizer(tiny, subject):
-    run(TOKENIZER, subject, tiny, 70)
+def test_the_tokenizer(run, tiny, subject):
+    run(TOKENIZER, subject, tiny, 30)
 
 
-def test_the_loader(tiny):
-    run(LOADER, "load", tiny, 20)
+def test_the_loader(run, tiny):
+    run(LOADER, "load", tiny, 10)
 
 
-def test_a_strike_at_which_python_loses_its_own_lock_comes_through_as_it_is():
-    """`Thread.start` waits for a condition, whose exit then fails with an error of its own: once in some thousand."""
+def lose_lock():
+    """`Thread.start` waits for a condition, whose exit then fails with an error of its own."""
+    condition = threading.Condition(threading.Lock())
+    with condition:
+        condition.release()
+        raise TimeoutError("the host's own")
+
+
+def lose_note():
+    """`Thread.start` notes a thread until it runs; if it runs already, taking the note back fails."""
+    try:
+        raise TimeoutError("the host's own")
+    except TimeoutError:
+        del {}["the thread"]
+        raise
+
+
+@pytest.mark.parametrize("lose", [lose_lock, lose_note])
+def test_a_strike_amid_the_start_of_a_thread_comes_through_as_it_is(lose):
+    """Once in some thousand, Python adds an error of its own."""
 
     class Struck(threading.Thread):
         def start(self):
-            condition = threading.Condition(threading.Lock())
-            with condition:
-                condition.release()
-                raise TimeoutError("the host's own")
+            lose()
 
     with pytest.raises(TimeoutError, match="the host's own"):
+        process.start(Struck())
+
+
+def test_a_host_s_own_key_error_amid_the_start_of_a_thread_comes_through():
+    class Struck(threading.Thread):
+        def start(self):
+            raise KeyError("the host's own")
+
+    with pytest.raises(KeyError, match="the host's own"):
         process.start(Struck())

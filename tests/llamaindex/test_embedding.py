@@ -31,6 +31,7 @@ import jinaclip
 from jinaclip import APIError, AuthenticationError, InputError
 from llamaindex_jinaclip import JinaClipEmbedding, label_images
 from tests.llamaindex.conftest import Turnstile
+from tests.needs import long
 from tests.watching import Word
 
 
@@ -199,12 +200,12 @@ def batch(request):
     return call
 
 
-@pytest.mark.parametrize("most", [2, 3])
+@pytest.mark.parametrize("most", [2, long(3)])
 @pytest.mark.parametrize("kind", ["text", "image"])
 async def test_sync_and_async_calls_have_the_same_number_of_requests_in_flight(kind, most, embed, server, files, batch):
     """As many as `max_concurrency` lets through; LlamaIndex's own sync road sends one after the other, and its
     `num_workers` changes nothing."""
-    server.configure(base_ms=1000)
+    server.configure(base_ms=500)
     items = [f"text {i}" for i in range(6)] if kind == "text" else files[:6]
     await batch(embed(embed_batch_size=2, max_concurrency=most, num_workers=1), kind, items)
     assert server.ledger()["in_flight_max"] == most

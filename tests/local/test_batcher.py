@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jinaclip.backends.local.batcher import LENGTH_RATIO, LENGTH_SLACK, Consumer, Item, Queue, can_share_batch
+from tests.needs import long
 from tests.steps import steps_of
 
 MAX_TOKENS, MAX_IMAGES = 200, 3
@@ -152,7 +153,7 @@ def shown(count: int, consumers: int) -> Queue:
     return filled(*[image(askers[number % consumers]) for number in range(count)])
 
 
-@pytest.mark.parametrize("consumers", [1, 25, 1_000])
+@pytest.mark.parametrize("consumers", [long(1), long(25), 1_000])
 @pytest.mark.parametrize("fill", [alike, mixed, apart, shown])
 def test_picking_costs_about_the_batch_whatever_waits(fill: Callable[[int, int], Queue], consumers: int) -> None:
     queue = fill(100_000, consumers)

@@ -131,10 +131,10 @@ def start(thread: threading.Thread) -> None:
     outer = sys.exception()
     try:
         thread.start()
-    except RuntimeError as error:
-        if error.__context__ not in (None, outer):  # a signal handler's, at a moment at which Python's own lock
-            raise error.__context__ from None  # could not be given back
-        if not is_of_start(error):
+    except (RuntimeError, KeyError) as error:
+        if error.__context__ not in (None, outer):  # a signal handler's, at a moment at which Python's own lock could
+            raise error.__context__ from None  # not be given back, or its own note of the thread was gone already
+        if isinstance(error, KeyError) or not is_of_start(error):
             raise
         if "shutdown" not in str(error):
             raise JinaClipError(f"no thread can be started: {error}") from None

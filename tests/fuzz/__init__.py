@@ -1,0 +1,1 @@
+"""Answers, headers, configurations and images that were tampered with, by time: `make fuzz`."""
