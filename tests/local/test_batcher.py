@@ -18,7 +18,7 @@ PIXELS: Any = object()
 
 
 def consumer_of(batch_size: int = 16) -> Consumer:
-    return Consumer(lambda items, rows: None, lambda error: None, batch_size)
+    return Consumer(lambda items, rows: None, lambda item, error: None, lambda error: None, batch_size)
 
 
 class Ids(list[int]):
