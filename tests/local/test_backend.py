@@ -208,23 +208,26 @@ def test_a_forked_child_loads_its_own(local) -> None:
 # -- failures
 
 
-def run_out_of_memory(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """Lets torch have no memory for more texts at a time."""
-    text = Towers.text
+def run_out_of_memory(monkeypatch: pytest.MonkeyPatch, room: int) -> list[int]:
+    """Lets torch find no memory on the CPU for more texts at a time; gives the sizes of the passes."""
+    text, sizes = Towers.text, list[int]()
 
     def full(self: Towers, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        sizes.append(len(ids))
         if len(ids) > room:
-            raise torch.OutOfMemoryError("full")
+            torch.empty(10**14)
         return text(self, ids, mask)
 
     monkeypatch.setattr(Towers, "text", full)
+    return sizes
 
 
 def test_out_of_memory_halves_the_batch(local, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [f"text {i}" for i in range(20)]
+    texts = [f"text {i}" for i in range(200)]
     expected = local().embed_documents(texts)
-    run_out_of_memory(monkeypatch, room=3)
+    sizes = run_out_of_memory(monkeypatch, room=3)
     assert np.abs(local().embed_documents(texts) - expected).max() <= 1e-6
+    assert sum(size > 3 for size in sizes) <= 16, "the size that fits is learnt"
 
 
 def test_out_of_memory_with_one_item_says_what_to_do(local, monkeypatch: pytest.MonkeyPatch) -> None:
