@@ -217,7 +217,7 @@ class Worker:
         try:
             rows = check_rows(self.embed(batch), len(batch), self.runner.dimensions)
         except MemoryError:
-            error = self._memory_error(batch)
+            error: JinaClipError = self._memory_error(batch)
         except BaseException as raised:  # noqa: BLE001  whatever the library raises must not end this thread
             error = JinaClipError(f"the model failed: {type(raised).__name__}: {str(raised)[:300]}")
         else:
@@ -229,12 +229,9 @@ class Worker:
 
     def _keep(self, batch: list[Item], rows: NDArray[np.float32]) -> None:
         """Delivers the finite rows of (B, d); the items of the others are run again without these."""
-        sound = np.isfinite(rows).all(axis=1)
-        if sound.all():
-            good, bad = batch, list[Item]()
-        else:
-            good = [item for item, ok in zip(batch, sound, strict=True) if ok]
-            bad = [item for item, ok in zip(batch, sound, strict=True) if not ok]
+        sound = np.asarray(np.isfinite(rows).all(axis=1))
+        good = [item for item, ok in zip(batch, sound, strict=True) if ok]
+        bad = [item for item, ok in zip(batch, sound, strict=True) if not ok]
         if good:
             self._failures[kind_of(batch)] = 0
             deliver(good, rows[sound] if bad else rows)
