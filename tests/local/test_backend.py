@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipError
+from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipError, Results
 from jinaclip.backends.local import scheduler
 from jinaclip.backends.local.batcher import Item
 from jinaclip.backends.local.scheduler import Worker
@@ -238,13 +241,72 @@ def test_out_of_memory_with_one_item_says_what_to_do(local, monkeypatch: pytest.
         clip.embed_query("a")
 
 
-def test_a_failing_model_ends_the_calls_it_touches_and_no_others(local, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_the_model_fails_on_is_named_and_the_others_come(local, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"text {i}" for i in range(200)]
+    expected = local().embed_documents(texts)
+    fail_on(
+        monkeypatch, lambda batch: RuntimeError("bad kernel") if {item.index for item in batch} & {7, 120} else None
+    )
+    with pytest.raises(JinaClipError, match=r"text 7: the model failed: RuntimeError: bad kernel") as caught:
+        local().embed_documents(texts)
+    results = caught.value.partial
+    assert sorted(results.errors) == [7, 120]
+    places, vectors = results.successes()
+    assert np.abs(vectors - expected[places]).max() <= 1e-6
+
+
+def test_a_broken_engine_ends_the_call_after_a_handful_of_passes(
+    local, passes: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = local()
-    long = max(map(len, texts_of([300])))
-    fail_on(monkeypatch, lambda batch: RuntimeError("bad kernel") if max(t.length for t in batch) > long else None)
-    with pytest.raises(JinaClipError, match="RuntimeError: bad kernel"):
-        clip.embed_documents(texts_of([300]))
-    assert clip.embed_query("short").shape == (clip.dimensions,)
+    fail_on(monkeypatch, lambda batch: RuntimeError("bad kernel"))
+    results = clip.embed([f"text {i}" for i in range(2000)])
+    assert "the engine embeds nothing any more" in str(results.stopped)
+    assert len(results.errors) == 2000
+    assert len(passes) <= 12
+
+
+def test_texts_of_nothing_but_padding_are_refused_and_cost_other_callers_nothing(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """A tokenizer without post-processor puts nothing around a text, so that `<pad>` is padding and no more."""
+    folder = tmp_path / "bare"
+    shutil.copytree(checkpoints["v2"], folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
+    texts = [f"text {i}" for i in range(30)]
+    with JinaClip(str(folder), backend="local", device="cpu") as clip:
+        alone = clip.embed_documents(texts)
+
+        def embed(number: int) -> list[Results]:
+            items = [*texts[:10], "<pad>"] if number % 2 else texts
+            return [clip.embed(items) for _ in range(15)]
+
+        with ThreadPoolExecutor(8) as pool:
+            for number, found in enumerate(pool.map(embed, range(8))):
+                for results in found:
+                    assert [*results.errors] == ([10] if number % 2 else [])
+                    assert np.abs(results.vectors[:10] - alone[:10]).max() <= 1e-6
+                    assert number % 2 == 0 or "nothing but padding" in str(results.errors[10].reason)
+        with pytest.raises(InputError, match="nothing but padding"):
+            clip.embed_documents(["<pad>" * 3])
+
+
+def test_a_text_that_the_tokenizer_fails_on_is_named_and_the_others_come(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path / "words"
+    shutil.copytree(checkpoints["v2"], folder)
+    words = ["<s>", "<pad>", "a", "b", "two", "words", ",", "and", "more"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with JinaClip(str(folder), backend="local", device="cpu") as clip:
+        results = clip.embed(["two words", "a dress", "a", "and more"])
+    assert [*results.errors] == [1]
+    assert "cannot tokenize" in str(results.errors[1].reason)
 
 
 def test_a_vector_that_is_not_finite_is_an_error_of_its_item(local, monkeypatch: pytest.MonkeyPatch) -> None:

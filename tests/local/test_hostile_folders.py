@@ -448,7 +448,7 @@ def load_mutated(version: str, folder: Path, loader: Loader, data: st.DataObject
     assert found.seconds < SECONDS * PATIENCE
 
 
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 MANY_TIMES = settings(QUICK, max_examples=3000)
 
 

@@ -180,9 +180,13 @@ def _check_precompiled(rule: Mapping[str, Any]) -> None:
 
 
 def _check_template(rule: Mapping[str, Any]) -> None:
-    single = rule.get("single")
+    single, special = rule.get("single"), rule.get("special_tokens")
     if not isinstance(single, list) or sum("Sequence" in piece for piece in single if isinstance(piece, dict)) > 1:
         raise ValueError("the template repeats the text")
+    tokens = [*special.values()] if isinstance(special, dict) else []
+    lists = [token.get("ids") for token in tokens if isinstance(token, dict)]
+    if len(single) > MAX_RULES or any(isinstance(ids, list) and len(ids) > MAX_SPECIAL_TOKENS for ids in lists):
+        raise ValueError(f"the template puts more than {MAX_SPECIAL_TOKENS} tokens around each text")
 
 
 _CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
