@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from jinaclip.backends.local.files import parse_json, read_file, show
 from jinaclip.backends.local.preprocess import PreprocessConfig
@@ -123,13 +123,14 @@ def config_value(config: Mapping[str, Any], where: str, key: str, kind: type[T],
     """
     given = config.get(key)
     value: Any = default if given is None else given
+    if kind is float and type(value) is int and abs(value) <= MAX_FLOAT:
+        value = float(value)
     if value is None:
         raise CheckpointError(f"config.json lacks {where}.{key}")
     most = MAX_FLOAT if kind is float else MAX_SIZES.get(key, MAX_SIZE)
-    is_kind = type(value) is kind or (kind is float and type(value) is int)
-    if not is_kind or (isinstance(value, int | float) and not 0 <= value <= most):
+    if type(value) is not kind or (isinstance(value, int | float) and not 0 <= value <= most):
         raise CheckpointError(f"config.json: {where}.{key} = {show(value)} is no usable {kind.__name__}")
-    return cast("T", float(value) if kind is float else value)
+    return value
 
 
 def refuse_variants(config: Mapping[str, Any], where: str, fixed: Mapping[str, Any]) -> None:

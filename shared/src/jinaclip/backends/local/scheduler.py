@@ -167,8 +167,7 @@ class Worker:
         try:
             while (batch := self.next_batch()) is not None:
                 self.run_batch(batch)
-                del batch  # not to hold pixels while waiting for the next
-                batch = None
+                batch = None  # not to hold pixels while waiting for the next
         finally:
             self._open = False
             tell_closed([*consumers_of(batch or []), *self._queue.consumers(), *self._late()])

@@ -5,6 +5,7 @@ The format: eight bytes with the length of a JSON header, the header (name -> dt
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class WeightFile:
             CheckpointError: it is missing, damaged or cut short; the message names the file and the remedy.
         """
         path = folder / "model.safetensors"
-        if not path.exists():
+        if not os.path.lexists(path):
             pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
             remedy = (
                 f"it has {', '.join(pickles[:MAX_NAMED])}, but only safetensors are read: pickles can run code. "
