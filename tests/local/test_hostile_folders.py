@@ -336,6 +336,13 @@ TOKENIZERS: dict[str, dict[str, object]] = {
     "no model": {"model": None},
     "a token of a megabyte": {"model": rule("WordLevel", vocab={"a": 0, "b" * 10**6: 1, "u": 2}, unk_token="u")},
     "ids beyond the vocabulary": {"model": rule("WordLevel", vocab={"a": 0, "u": 2**31}, unk_token="u")},
+    "more tokens than the word table has rows": {
+        "model": rule("WordLevel", vocab={"u": 0} | {f"t{i}": i for i in range(1, 60_000)}, unk_token="u")
+    },
+    "lists by the hundred thousand": {
+        "model": rule("Unigram", vocab=[[f"t{i}", -1.0] for i in range(300_000)], unk_id=0)
+    },
+    "a vocabulary that is a number": {"model": rule("WordLevel", vocab=5, unk_token="u")},
     "no token for a plain text": {
         "model": rule("WordLevel", vocab={"<pad>": 1}, unk_token="<pad>"),
         "post_processor": None,

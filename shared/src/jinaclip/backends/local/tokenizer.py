@@ -25,7 +25,7 @@ class Tokenizer:
 
     def __init__(self, folder: Path, *, vocab_size: int, max_tokens: int) -> None:
         path = folder / "tokenizer.json"
-        raw = read_rules(path)
+        raw = read_rules(path, vocab_size)
         try:
             self._tokenizer = tokenizers.Tokenizer.from_buffer(raw)
             self._tokenizer.no_padding()

@@ -17,8 +17,11 @@ from jinaclip.errors import CheckpointError
 
 MAX_BYTES = 32 * 2**20
 """Of the file; that of v2 has 17 MB."""
-MAX_MARKS = {b",": 2**21, b"[": 2**19, b"{": 2**14}
-"""How often these may stand in the file, so that what is parsed of it stays small; v2 has 250,002 lists in it."""
+BYTES = (4 * 2**20, 256)
+"""Of the file at most: so many, and so many more for each row of the word table."""
+MARKS = {b",": (2**16, 4), b"[": (2**14, 2), b"{": (2**14, 0)}
+"""How often these may stand in the file, so that what is parsed of it stays small: so often, and so often more for each
+row. Unigram has a list and two commas for a token."""
 MAX_RULES, MAX_ADDED_TOKENS, MAX_SPECIAL_TOKENS = 16, 4096, 8
 """In one section; in the vocabulary beside the model's own; around each text."""
 MAX_PADDING = 2**16
@@ -70,33 +73,40 @@ REPEATABLE = ("Replace", "Split", "Strip", "CharDelimiterSplit")
 """Rules that may stand in a section more than once; of others two could each make the text longer."""
 
 
-def read_rules(path: Path) -> bytes:
+def read_rules(path: Path, vocab_size: int) -> bytes:
     """The content of a `tokenizer.json` that may be used.
+
+    Args:
+        path: of the file.
+        vocab_size: rows of the word table.
 
     Raises:
         CheckpointError: it cannot be read, is no JSON object, or asks for what no text would bound.
     """
-    raw = read_file(path, MAX_BYTES)
-    for mark, most in MAX_MARKS.items():
-        if raw.count(mark) > most:
-            raise CheckpointError(f"{path} is no tokenizer of reasonable size: it has more than {most} {mark.decode()}")
+    base, each = BYTES
+    raw = read_file(path, min(MAX_BYTES, base + each * vocab_size))
+    for mark, (base, each) in MARKS.items():
+        if raw.count(mark) > base + each * vocab_size:
+            raise CheckpointError(f"{path} is far too large for a word table of {vocab_size} rows; fetch it again")
     config = parse_json(raw, str(path))
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} must hold a JSON object; fetch it again")
     try:
-        _check_model(config.get("model"))
+        _check_model(config.get("model"), vocab_size)
         _check_padding(config.get("padding"))
         _check_added_tokens(config.get("added_tokens"))
         for section in SECTIONS:
             _check_section(section, config.get(section))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from None
     return raw
 
 
-def _check_model(model: Any) -> None:
+def _check_model(model: Any, vocab_size: int) -> None:
     if not isinstance(model, dict):
         raise ValueError("it describes no model")  # noqa: TRY004  the file is wrong, not the program
+    if len(model.get("vocab") or ()) > vocab_size:
+        raise ValueError(f"it has more tokens than the word table has rows, {vocab_size}")
     if model.get("dropout"):
         raise ValueError("model.dropout would make vectors depend on chance")
     longest = model.get("max_input_chars_per_word") or 0
