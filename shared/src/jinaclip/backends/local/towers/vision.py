@@ -256,12 +256,13 @@ class VisionTower(nn.Module):
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)  # (B, N, W)
         return x.add_(self.pos_embed)
 
-    def prepare(self) -> None:
-        """Makes the rotary tables, and loaded weights fit the matrix units of their device.
-
-        Not before the weights are there: what a config.json says of sizes is worth nothing until the file fits it.
-        """
+    def build_tables(self) -> None:
+        """Makes the rotary table. What a config.json says of sizes is worth nothing until the weight file fits it."""
         self.turns = rotary_turns(self.config).to(self.cls_token.device)
+
+    def prepare(self) -> None:
+        """Makes the tables, and loaded weights fit the matrix units of their device."""
+        self.build_tables()
         if self.cls_token.device.type != "cpu":
             for module in self.modules():
                 if isinstance(module, Mlp):
