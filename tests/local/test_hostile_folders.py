@@ -371,6 +371,16 @@ SOUND: dict[str, dict[str, object]] = {
         )
     },
     "no post-processor": {"post_processor": None},
+    **{
+        f"splitting at {regex}": {
+            "pre_tokenizer": sequence(
+                "pretokenizers",
+                rule("Split", pattern={"Regex": regex}, behavior="Isolated", invert=False),
+                rule("ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=False),
+            )
+        }
+        for regex in (r"[\p{Han}\p{Hiragana}\p{Katakana}ー]", r"\s+")
+    },
 }
 
 

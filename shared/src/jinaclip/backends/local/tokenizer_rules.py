@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,19 @@ MAX_WORD = 1000
 """Characters of a word that WordPiece looks at; it tries all of its parts."""
 MAX_TOKEN = 1024
 """Characters of a token; looking for the longest one that fits costs as much at each character."""
-REGEXES = {" {2,}", " +", r"\s+", r"\s{2,}", r"\s"}
-"""Regular expressions that may be searched for: they take each character once."""
+MAX_REGEX = 100
+"""Characters of a regular expression."""
+REGEX = re.compile(
+    r"""
+    (?: [^\\\[\](){}.*+?|^$]                                      # one character,
+      | \\[sSdDwW] | \\[pP]\{\^?\w+\}                              # or one of a kind,
+      | \[\^? (?: [^\[\]\\&] | \\[sSdDwWnrt\-] | \\[pP]\{\^?\w+\} )+ \]  # or one of a list
+    )
+    (?: \+ | \{[1-9][0-9]?,?[0-9]{0,3}\} )?                        # once or more often
+    """,
+    re.VERBOSE,
+)
+"""Regular expressions that may be searched for. They have a single part, so that nothing is ever looked at twice."""
 
 NORMALIZERS = (
     "BertNormalizer",
@@ -160,11 +172,14 @@ def _check_pattern(rule: Mapping[str, Any]) -> int:
     """The fewest characters that a pattern finds."""
     pattern = rule.get("pattern")
     kind, text = next(iter(pattern.items())) if isinstance(pattern, dict) and len(pattern) == 1 else ("", "")
-    if kind == "Regex" and text in REGEXES:
+    if kind == "Regex" and isinstance(text, str) and len(text) <= MAX_REGEX and REGEX.fullmatch(text):
         return 1
     if kind == "String" and isinstance(text, str) and text:
         return len(text)
-    raise ValueError(f"{rule['type']} searches for {show(pattern)}; only plain text and {sorted(REGEXES)} are")
+    raise ValueError(
+        f"{rule['type']} searches for {show(pattern)}; only plain text, and expressions of one character or class, are "
+        "searched for"
+    )
 
 
 def _check_replace(rule: Mapping[str, Any]) -> None:
