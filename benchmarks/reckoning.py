@@ -26,6 +26,7 @@ class Bill:
     def __init__(self, folder: Path) -> None:
         with torch.device("meta"):
             self.assembly = Assembly(json.loads((folder / "config.json").read_text())).eval().to("meta")
+            self.assembly.vision.build_tables()
 
     def pictures(self, count: int) -> tuple[int, Shapes]:
         """One pass over so many pictures."""

@@ -32,7 +32,7 @@ from jinaclip.backends.local.model import Model, self_test_ids, shared_model
 from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.backends.local.towers.loader import Towers, resolve_device
-from jinaclip.backends.local.towers.runner import self_test
+from jinaclip.backends.local.towers.runner import TorchRunner, self_test
 from jinaclip.config import EmbedderConfig
 from jinaclip.local import load_towers, preprocess
 
@@ -398,7 +398,8 @@ def load_once(job: Job) -> Iterator[dict[str, float]]:
     start = time.perf_counter()
     made = Tokenizer(folder, vocab_size=towers.vocab_size, max_tokens=spec.max_tokens)
     tokenized = time.perf_counter() - start
-    tested = seconds(lambda: self_test(towers, self_test_ids(made), file), job.device)
+    texts = self_test_ids(made, TorchRunner(towers))
+    tested = seconds(lambda: self_test(towers, texts, file), job.device)
     bill = Bill(folder)
     size = 2 if job.device == "cuda" else 4
     yield {

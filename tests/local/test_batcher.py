@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jinaclip.backends.local.batcher import LENGTH_RATIO, LENGTH_SLACK, Consumer, Item, Queue, can_share_batch
+from jinaclip.backends.local.batcher import (
+    LENGTH_RATIO,
+    LENGTH_SLACK,
+    Consumer,
+    Item,
+    Queue,
+    Room,
+    can_share_batch,
+    divide,
+    size_of,
+)
 from tests.needs import long
 from tests.steps import steps_of
 
@@ -19,7 +30,7 @@ PIXELS: Any = object()
 
 
 def consumer_of(batch_size: int = 16) -> Consumer:
-    return Consumer(lambda items, rows: None, lambda error: None, batch_size)
+    return Consumer(lambda items, rows: None, lambda item, error: None, lambda error: None, batch_size)
 
 
 class Ids(list[int]):
@@ -124,6 +135,54 @@ def test_of_one_length_a_consumer_s_own_go_first_and_then_the_others_in_turn() -
     names = {one: "a", two: "b", three: "c"}
     batches = ["".join(names[item.consumer] for item in queue.take()) for _ in range(4)]
     assert batches == ["aaa", "bbb", "ccc", "abc"]
+
+
+# -- room
+
+
+def test_batches_become_half_as_large_as_what_found_no_memory() -> None:
+    one = consumer_of(64)
+    queue = filled(*[text(one, 10) for _ in range(60)])
+    for most in (20, 10, 5, 2, 1, 1):
+        batch = queue.take()
+        assert len(batch) == most
+        queue.room_of(batch).shrink(size_of(batch))
+    image_batch = [image(one)]
+    assert queue.room_of(image_batch).now == MAX_IMAGES, "images have a room of their own"
+
+
+def test_what_is_left_of_a_failed_batch_is_cut_to_the_room_there_is() -> None:
+    one = consumer_of(64)
+    queue = filled(*[text(one, 10) for _ in range(20)])
+    batch = queue.take()
+    for half in divide(batch):
+        queue.put_back(half)
+    queue.room_of(batch).shrink(80)
+    assert [len(queue.take()) for _ in range(6)] == [4, 4, 2, 4, 4, 2]
+    assert not queue
+
+
+def test_room_heals_and_a_size_that_fails_again_is_tried_ever_more_seldom() -> None:
+    room, tried = Room(64), list[int]()
+    for number in range(5000):  # memory for 20 at a time, for the first 4000 batches
+        size = room.now
+        if number < 4000 and size > 20:
+            tried.append(number)
+            room.shrink(size)
+        else:
+            room.note(size)
+    assert room.now == 64
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert gaps == sorted(gaps)
+    assert len(tried) <= 16
+
+
+def test_a_small_batch_teaches_nothing_about_room() -> None:
+    room = Room(64)
+    room.shrink(64)
+    for _ in range(1000):
+        room.note(3)
+    assert room.now == 32
 
 
 # -- what it costs

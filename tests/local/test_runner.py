@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -59,18 +60,33 @@ def test_facts() -> None:
     assert (elsewhere.max_batch_tokens, elsewhere.max_batch_images) == (OTHER_BATCH_TOKENS, OTHER_BATCH_IMAGES)
 
 
+def end_memory_of_the_cpu() -> None:
+    torch.empty(10**14)
+
+
+def end_memory_of_numpy() -> None:
+    np.empty(10**15)
+
+
+def end_memory_of_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("end_memory", [end_memory_of_the_cpu, end_memory_of_numpy, end_memory_of_a_gpu])
 @pytest.mark.parametrize("kind", ["text", "vision"])
-def test_out_of_memory_is_the_builtin_error_and_keeps_no_tensor(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_the_builtin_error_and_keeps_no_tensor(
+    kind: str, end_memory: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     computed: list[weakref.ref[torch.Tensor]] = []
 
     def full(self: Towers, *_: torch.Tensor) -> torch.Tensor:
         activation = torch.ones(3)
         computed.append(weakref.ref(activation))
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        end_memory()
 
     monkeypatch.setattr(Towers, kind, full)
     runner, ids = TorchRunner(towers("v1-tiny")), np.ones((2, 3), np.int64)
-    with pytest.raises(MemoryError, match="CUDA out of memory") as caught:
+    with pytest.raises(MemoryError, match=r"memory|allocate") as caught:
         _ = runner.text(ids, ids) if kind == "text" else runner.images(np.zeros((1, 3, 64, 64), np.float32))
     assert caught.value.__context__ is None
     assert computed[0]() is None

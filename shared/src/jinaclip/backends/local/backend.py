@@ -21,12 +21,13 @@ from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_spec
 from jinaclip.backends.local.model import Model, shared_model
 from jinaclip.backends.local.preprocess import PreprocessConfig, resize, to_floats
+from jinaclip.backends.local.scheduler import NO_VECTOR, kind_of
 from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.weights import find_weights
 from jinaclip.call.call import Call
 from jinaclip.call.prepare import Prepared, Recipe, prepare_inputs
 from jinaclip.config import EmbedderConfig
-from jinaclip.errors import DeadlineError, InputError
+from jinaclip.errors import DeadlineError, InputError, JinaClipError
 from jinaclip.inputs import Text
 from jinaclip.process import Latch, run_apart, run_in_thread, start_thread, wait_until_done
 from jinaclip.space import Weights
@@ -138,7 +139,7 @@ class Session:
             latch.add_callback(self.over.set)
         self._call, self._model, self._config = call, model, config
         self._deadline_at = time.monotonic() + call.deadline
-        self._consumer = Consumer(self._deliver, self._fail, config.batch_size or BATCH_SIZE)
+        self._consumer = Consumer(self._deliver, self._refuse, self._fail, config.batch_size or BATCH_SIZE)
         self._lock = threading.Lock()
         self._pending = 1  # one for the feeding itself
         self._reservation = call.meter.reserve()
@@ -228,10 +229,14 @@ class Session:
         if self._config.normalized:
             rows = np.divide(rows, lengths, where=sound[:, None], out=np.zeros_like(rows))
         for item in (item for item, good in zip(items, sound, strict=True) if not good):
-            self._call.fail(item.index, InputError(NO_VECTOR), "text" if item.length else "image")
+            self._call.fail(item.index, InputError(NO_VECTOR), kind_of([item]))
         if sound.any():
             self._call.answer([item.index for item, good in zip(items, sound, strict=True) if good], rows[sound])
         self._advance(len(items))
+
+    def _refuse(self, item: Item, error: JinaClipError) -> None:
+        self._call.fail(item.index, error, kind_of([item]))
+        self._advance(1)
 
     def _fail(self, error: Exception) -> None:
         self._call.stop(error)
@@ -249,9 +254,6 @@ def floats_of(settings: PreprocessConfig, _number: int, image: Prepared) -> NDAr
     if isinstance(image.tile, str) or isinstance(image.tile.content, bytes):
         raise TypeError("the local backend needs pixels")
     return to_floats(image.tile.content, settings)
-
-
-NO_VECTOR = "the model gave no finite vector for it; float16 may be too narrow, use bfloat16 or float32"
 
 
 def is_small(call: Call) -> bool:

@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from jinaclip.errors import JinaClipError
 from jinaclip.process import Latch
 
 LENGTH_SLACK = 16
 """Tokens by which the lengths of texts in one batch may always differ."""
 LENGTH_RATIO = 0.8
 """Texts that differ by more share a batch only if the shorter one has this part of the longer one's tokens."""
+FIRST_PATIENCE, MAX_PATIENCE = 8, 512
+"""Batches at a size that fits before a larger one is tried where memory ran out once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,9 +31,12 @@ class Consumer:
 
     Attributes:
         deliver: takes items of this consumer and their vectors (n, d). Runs in the scheduler's thread.
+        refuse: takes an item that gets no vector, and the error why; the others go on. Runs in the scheduler's thread,
+            or in the one that submits.
         fail: takes the error that ends the consumer's call. Runs in the scheduler's thread, or in the one that submits.
         batch_size: most items in a batch that begins with one of this consumer's.
         waiting: its items in the queue, the oldest first. Of the scheduler's thread alone.
+        parts: what is left of its batches that failed; each is run by itself. Of the scheduler's thread alone.
         submitted: items that it has handed in. Written by the thread that submits.
         taken: those of them that do not wait any more. Written by the scheduler's thread.
         room: set once it may hand in more, where its thread waits for that.
@@ -38,9 +44,11 @@ class Consumer:
     """
 
     deliver: Callable[[list[Item], NDArray[np.float32]], None]
+    refuse: Callable[[Item, JinaClipError], None]
     fail: Callable[[Exception], None]
     batch_size: int
     waiting: OrderedDict[Item, None] = field(default_factory=OrderedDict)
+    parts: deque[list[Item]] = field(default_factory=deque)
     submitted: int = 0
     taken: int = 0
     room: Latch | None = None
@@ -64,6 +72,35 @@ class Item:
         return len(self.ids)
 
 
+class Room:
+    """How much one batch may hold: half of what found no memory, and after a while without such trouble more again.
+
+    Each time that more proved too much, the next attempt waits for twice as many batches.
+
+    Args:
+        most: tokens, padding included, or images.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.now = self._most = most
+        self._patience, self._batches, self._grew = FIRST_PATIENCE, 0, False
+
+    def shrink(self, size: int) -> None:
+        """Notes that a batch of this size found no memory."""
+        if self._grew:
+            self._patience = min(MAX_PATIENCE, 2 * self._patience)
+        self.now = max(1, min(self.now, size) // 2)
+        self._batches, self._grew = 0, False
+
+    def note(self, size: int) -> None:
+        """Notes that a batch of this size found memory."""
+        if self.now == self._most or 2 * size < self.now:
+            return  # it shows nothing about a larger one
+        self._batches += 1
+        if self._batches >= self._patience:
+            self.now, self._batches, self._grew = min(self._most, 2 * self.now), 0, True
+
+
 class Queue:
     """What all consumers wait for. Lives in one thread.
 
@@ -73,7 +110,7 @@ class Queue:
     """
 
     def __init__(self, max_tokens: int, max_images: int) -> None:
-        self._max_tokens, self._max_images = max_tokens, max_images
+        self._text_room, self._image_room = Room(max_tokens), Room(max_images)
         self._turns: OrderedDict[Consumer, None] = OrderedDict()
         self._texts, self._images = Buckets(), Buckets()
 
@@ -95,21 +132,44 @@ class Queue:
         for item in consumer.waiting:
             self._buckets_of(item).remove(consumer, item.length)
         consumer.waiting.clear()
+        consumer.parts.clear()
         self._turns.pop(consumer, None)
+
+    def put_back(self, batch: list[Item]) -> None:
+        """Lets items of one consumer, left of a batch that failed, wait for a batch of their own."""
+        consumer = batch[0].consumer
+        self._turns.setdefault(consumer)
+        consumer.parts.append(batch)
+
+    def room_of(self, batch: list[Item]) -> Room:
+        """What bounds the size of batches of this kind."""
+        return self._text_room if batch[0].pixels is None else self._image_room
 
     def take(self) -> list[Item]:
         """A batch: the oldest item of the consumer whose turn it is, and from all consumers what fits beside it.
 
-        Nearest in length comes first, of one length the consumer's own, then the others' in turn.
+        Nearest in length comes first, of one length the consumer's own, then the others' in turn. A consumer with parts
+        of batches that failed gets the first of them run instead, or as much of it as one batch may hold.
         """
         first = next(iter(self._turns))
+        batch = self._take_part(first) if first.parts else self._take_waiting(first)
+        self._turns.move_to_end(first)
+        for consumer in consumers_of(batch):
+            if not consumer.waiting and not consumer.parts:
+                del self._turns[consumer]
+        return batch
+
+    def _take_part(self, consumer: Consumer) -> list[Item]:
+        part = consumer.parts.popleft()
+        most = self._most(consumer, part[0], max(item.length for item in part))
+        if len(part) > most:
+            consumer.parts.appendleft(part[most:])
+        return part[:most]
+
+    def _take_waiting(self, first: Consumer) -> list[Item]:
         batch = self._pick(first, next(iter(first.waiting)))
         for item in batch:
             del item.consumer.waiting[item]
-        self._turns.move_to_end(first)
-        for consumer in consumers_of(batch):
-            if not consumer.waiting:
-                del self._turns[consumer]
         return batch
 
     def _pick(self, first: Consumer, oldest: Item) -> list[Item]:
@@ -126,8 +186,8 @@ class Queue:
     def _most(self, first: Consumer, oldest: Item, longest: int) -> int:
         """How many items a batch may hold whose longest text has so many tokens."""
         if oldest.pixels is not None:
-            return min(first.batch_size, self._max_images)
-        return max(1, min(first.batch_size, self._max_tokens // max(1, longest)))
+            return min(first.batch_size, self._image_room.now)
+        return max(1, min(first.batch_size, self._text_room.now // max(1, longest)))
 
     def _buckets_of(self, item: Item) -> Buckets:
         return self._texts if item.pixels is None else self._images
@@ -209,3 +269,24 @@ def can_share_batch(length: int, other: int) -> bool:
 def consumers_of(batch: list[Item]) -> list[Consumer]:
     """The consumers of a batch's items, each of them once."""
     return list({id(item.consumer): item.consumer for item in batch}.values())
+
+
+def size_of(batch: list[Item]) -> int:
+    """What a batch takes of its room: tokens, padding included, or images."""
+    return len(batch) * (max(item.length for item in batch) if batch[0].pixels is None else 1)
+
+
+def by_consumer(batch: list[Item]) -> list[list[Item]]:
+    """The items of a batch, for each consumer its own."""
+    groups: dict[int, list[Item]] = {}
+    for item in batch:
+        groups.setdefault(id(item.consumer), []).append(item)
+    return list(groups.values())
+
+
+def divide(batch: list[Item]) -> list[list[Item]]:
+    """The parts to run instead of a batch that failed: those of its consumers, or halves; none of a single item."""
+    middle = (len(batch) + 1) // 2
+    groups = by_consumer(batch)
+    halves = [batch[:middle], batch[middle:]] if len(batch) > 1 else []
+    return groups if len(groups) > 1 else halves

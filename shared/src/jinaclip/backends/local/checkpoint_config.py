@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jinaclip.backends.local.files import parse_json, read_file, show
 from jinaclip.backends.local.preprocess import PreprocessConfig
 from jinaclip.backends.local.source import Source
 from jinaclip.errors import CheckpointError
@@ -21,10 +20,14 @@ FAMILIES = {
     "jinaai/jina-embeddings-v3": JINA_CLIP_V2,
 }
 """The published model that a checkpoint is a variant of, by the base of its text tower."""
-MAX_JSON = 10 * 2**20
-"""Bytes of a JSON file."""
-MAX_SIZE, MAX_LAYERS = 10**7, 1000
-"""Sizes beyond these are mistakes, and building them on trust would never end."""
+MAX_JSON = 2**20
+"""Bytes of a JSON file; the published ones have two thousand."""
+MAX_SIZES = {"vocab_size": 10**7, "layers": 256, "num_hidden_layers": 256, "image_size": 1024}
+"""Sizes beyond these are mistakes, and building them on trust would never end. The weight file bounds most of them more
+closely; the side of an image, which no tensor has, is twice that of v2."""
+MAX_SIZE = 2**16
+"""Of any other integer."""
+MAX_FLOAT = 10**7
 
 
 def read_spec(source: Source) -> ModelSpec:
@@ -37,7 +40,7 @@ def read_spec(source: Source) -> ModelSpec:
         return SPECS[source.name]
     config = read_json(source.file("config.json"))
     text, vision = config_value(config, "", "text_config", dict), config_value(config, "", "vision_config", dict)
-    family = FAMILIES.get(text.get("hf_model_name_or_path", ""))
+    family = FAMILIES.get(config_value(text, "text_config", "hf_model_name_or_path", str, ""))
     if family is None:
         raise CheckpointError(
             f"config.json of {source.model} names no text tower of jina-clip; is it a checkpoint of that architecture?"
@@ -45,7 +48,7 @@ def read_spec(source: Source) -> ModelSpec:
     projected = bool(config.get("add_projections"))
     section, where, key = (config, "", "projection_dim") if projected else (text, "text_config", "embed_dim")
     width = config_value(section, where, key, int)
-    trained = tuple(config.get("matryoshka_dimensions") or (width,))
+    trained = _trained_widths(config, width)
     overrides = config_value(text, "text_config", "hf_model_config_kwargs", dict, {})
     instructions = config_value(overrides, "hf_model_config_kwargs", "task_instructions", dict, {})
     instruction = instructions.get("retrieval.query", "")
@@ -69,6 +72,14 @@ def read_spec(source: Source) -> ModelSpec:
     )
 
 
+def _trained_widths(config: Mapping[str, Any], width: int) -> tuple[int, ...]:
+    """The widths that vectors may be cut to; without them only the whole one."""
+    widths = config_value(config, "", "matryoshka_dimensions", list, [])
+    if not all(type(part) is int and 1 <= part <= width for part in widths):
+        raise CheckpointError(f"config.json: matryoshka_dimensions = {show(widths)} are no widths up to {width}")
+    return tuple(widths) or (width,)
+
+
 def read_preprocessing(source: Source, spec: ModelSpec) -> PreprocessConfig:
     """The preprocessor_config.json of a model.
 
@@ -90,16 +101,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing or holds no JSON object.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > MAX_JSON:
-            raise CheckpointError(f"{path} is no file of reasonable size; fetch the checkpoint again")
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error.strerror or error}); fetch the checkpoint again"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} holds no valid JSON ({error}); fetch it again") from error
+    value = parse_json(read_file(path, MAX_JSON), str(path))
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {type(value).__name__}; fetch it again")
     return value
@@ -111,22 +113,23 @@ def config_value(config: Mapping[str, Any], where: str, key: str, kind: type[T],
     Args:
         config: the section that holds the key.
         where: name of that section, for messages.
-        key: of the value; where it names a number of layers, the number may be 1000 at most.
+        key: of the value.
         kind: type that the value must have; an integer is taken for a float too.
         default: what an absent key means; None where the key must be there.
 
     Raises:
-        CheckpointError: it is absent and has no default, of another type, or a number below zero or not finite.
+        CheckpointError: it is absent and has no default, of another type, or a number that no model has: below zero,
+            beyond `MAX_SIZES`, or not finite.
     """
     given = config.get(key)
     value: Any = default if given is None else given
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= MAX_FLOAT:
         value = float(value)
     if value is None:
         raise CheckpointError(f"config.json lacks {where}.{key}")
-    most = MAX_LAYERS if "layers" in key else MAX_SIZE
+    most = MAX_FLOAT if kind is float else MAX_SIZES.get(key, MAX_SIZE)
     if type(value) is not kind or (isinstance(value, int | float) and not 0 <= value <= most):
-        raise CheckpointError(f"config.json: {where}.{key} = {value!r} is no usable {kind.__name__}")
+        raise CheckpointError(f"config.json: {where}.{key} = {show(value)} is no usable {kind.__name__}")
     return value
 
 
@@ -143,4 +146,6 @@ def refuse_variants(config: Mapping[str, Any], where: str, fixed: Mapping[str, A
     """
     for key, value in fixed.items():
         if config.get(key, value) != value:
-            raise CheckpointError(f"config.json: {where}.{key} = {config[key]!r} is not supported; only {value!r} is")
+            raise CheckpointError(
+                f"config.json: {where}.{key} = {show(config[key])} is not supported; only {value!r} is"
+            )

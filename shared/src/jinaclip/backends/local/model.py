@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinaclip.backends.local.checkpoint_config import read_preprocessing
+from jinaclip.backends.local.runner import Runner, find_text_fault
 from jinaclip.backends.local.scheduler import Scheduler
 from jinaclip.backends.local.source import FileState, Source
 from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.config import EmbedderConfig
-from jinaclip.errors import CheckpointError
+from jinaclip.errors import CheckpointError, InputError
 from jinaclip.process import run_apart
 from jinaclip.specs import SPECS, ModelSpec
 
@@ -60,10 +61,12 @@ class Model:
         self.pid = os.getpid()
         self.files = files
         self.spec = spec
+        self.preprocessing = read_preprocessing(source, spec)
         self.runner = TorchRunner(load_towers(folder, device=device, dtype=dtype))
         self.tokenizer = Tokenizer(folder, vocab_size=self.runner.vocab_size, max_tokens=spec.max_tokens)
-        self.preprocessing = read_preprocessing(source, spec)
-        self_test(self.runner.towers, self_test_ids(self.tokenizer), folder / "model.safetensors")
+        if (spec.image_size, spec.dimensions) != (self.runner.image_size, self.runner.dimensions):
+            raise CheckpointError(f"config.json of {folder} is not that of {spec.name}; fetch the checkpoint again")
+        self_test(self.runner.towers, self_test_ids(self.tokenizer, self.runner), folder / "model.safetensors")
         if any(file.is_past for file in files):
             raise CheckpointError(f"files of {folder} were changed while they were loaded; load them again")
         self.scheduler = Scheduler(self.runner)
@@ -72,9 +75,19 @@ class Model:
             warn_about_licence(published)
 
 
-def self_test_ids(tokenizer: Tokenizer) -> list[list[int]]:
-    """Token ids of two different texts."""
-    return [ids for ids in tokenizer.encode(["a", "two words, and more"], truncate=True) if isinstance(ids, list)]
+def self_test_ids(tokenizer: Tokenizer, runner: Runner) -> list[list[int]]:
+    """Token ids of two different texts.
+
+    Raises:
+        CheckpointError: the tokenizer gives none that the model can embed.
+    """
+    found = []
+    for ids in tokenizer.encode(["a", "two words, and more"], truncate=True):
+        fault = str(ids) if isinstance(ids, InputError) else find_text_fault(ids, runner)
+        if fault is not None or isinstance(ids, InputError):
+            raise CheckpointError(f"tokenizer.json fails on a plain text: {fault}; fetch the checkpoint again")
+        found.append(ids)
+    return found
 
 
 def weights_bytes(folder: Path) -> int:

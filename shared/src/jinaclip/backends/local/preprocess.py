@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from jinaclip.backends.local.files import show
 from jinaclip.errors import CheckpointError, InputError
 from jinaclip.images.resize import resize_crop, resize_pad, scale
 from jinaclip.specs import ModelSpec
@@ -19,7 +20,7 @@ from jinaclip.specs import ModelSpec
 ResizeMode = Literal["shortest", "longest", "squash"]
 Color: TypeAlias = "tuple[int, int, int]"
 Triple: TypeAlias = "tuple[float, float, float]"
-MAX_STATISTIC = 1e3
+MAX_STATISTIC, MIN_SPREAD = 1e3, 1e-6
 """No mean or spread of pixels from 0 to 1 comes near."""
 RESAMPLING = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
@@ -51,47 +52,49 @@ class PreprocessConfig:
             return cls(given.image_size)
         try:
             return cls(**{key: read(given[key]) for key, read in _VALUES.items() if given.get(key) is not None})
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"preprocessor_config.json cannot be used: {error}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"preprocessor_config.json cannot be used: {str(error)[:200]}") from error
 
 
 def _side(value: Any) -> int:
-    sides = set(value.values()) if isinstance(value, Mapping) else set(np.ravel(value).tolist())
-    if len(sides) != 1 or (side := int(sides.pop())) < 1:
-        raise ValueError(f"size {value!r} is no one side of a square")
-    return side
+    sides = [*value.values()] if isinstance(value, Mapping) else [value]
+    if not sides or any(type(side) is not int or side < 1 or side != sides[0] for side in sides):
+        raise ValueError(f"size {show(value)} is no one side of a square")
+    return int(sides[0])
 
 
 def _triple(value: Any) -> Triple:
-    first, second, third = (float(number) for number in value)
-    if not all(abs(number) < MAX_STATISTIC for number in (first, second, third)):
-        raise ValueError(f"{value!r} are no three numbers of an image")
+    is_real = isinstance(value, list | tuple) and len(value) == 3
+    if not is_real or not all(type(number) in (int, float) and abs(number) < MAX_STATISTIC for number in value):
+        raise ValueError(f"{show(value)} are no three numbers of an image")
+    first, second, third = map(float, value)
     return first, second, third
 
 
 def _spread(value: Any) -> Triple:
     triple = _triple(value)
-    if min(triple) <= 0:
-        raise ValueError(f"std {value!r} must be positive")
+    if min(triple) < MIN_SPREAD:
+        raise ValueError(f"std {show(value)} must be {MIN_SPREAD:g} at least")
     return triple
 
 
 def _color(value: Any) -> Color:
-    red, green, blue = (value,) * 3 if isinstance(value, int) else (int(number) for number in value)
-    if not all(0 <= part <= 255 for part in (red, green, blue)):
-        raise ValueError(f"fill_color {value!r} must be from 0 to 255")
+    parts = value if isinstance(value, list | tuple) else [value] * 3
+    if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
+        raise ValueError(f"fill_color {show(value)} must be from 0 to 255")
+    red, green, blue = parts
     return red, green, blue
 
 
 def _mode(value: Any) -> ResizeMode:
     if value not in ("shortest", "longest", "squash"):
-        raise ValueError(f"resize_mode {value!r} is unknown")
+        raise ValueError(f"resize_mode {show(value)} is unknown")
     return value
 
 
 def _interpolation(value: Any) -> str:
     if value not in RESAMPLING:
-        raise ValueError(f"interpolation {value!r} is unknown")
+        raise ValueError(f"interpolation {show(value)} is unknown")
     return str(value)
 
 

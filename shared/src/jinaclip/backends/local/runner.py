@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -72,3 +73,24 @@ class Runner(Protocol):
         Raises:
             MemoryError: the device has no room for the batch; a smaller one may fit.
         """
+
+
+def find_text_fault(ids: Sequence[int], runner: Runner) -> str | None:
+    """Why no runner can embed these token ids; None if it can."""
+    if not ids:
+        return "the tokenizer finds no token in it"
+    if min(ids) < 0 or max(ids) >= runner.vocab_size:
+        return f"it has a token id outside 0..{runner.vocab_size - 1}; the tokenizer belongs to another checkpoint"
+    if {*ids} == {runner.pad_id}:
+        return "it is nothing but padding to the tokenizer"
+    return None
+
+
+def find_image_fault(pixels: NDArray[np.float32], runner: Runner) -> str | None:
+    """Why no runner can embed these pixels; None if it can."""
+    side = runner.image_size
+    if pixels.shape != (3, side, side) or pixels.dtype != np.float32:
+        return f"its pixels are {pixels.dtype} {pixels.shape}, and the model takes float32 (3, {side}, {side})"
+    if not np.isfinite(pixels).all():
+        return "its pixels are not all finite numbers"
+    return None

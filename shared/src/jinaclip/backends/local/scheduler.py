@@ -3,6 +3,10 @@
 Consumers hand in single texts and images. The thread puts what waits into batches of like length, whoever asked: many
 small calls at once cost about one batch, no text pads another far beyond its length, and consumers take turns, so that
 a query does not wait for a whole bulk job.
+
+A batch that fails, whatever the reason, is run again apart: by consumer, then by halves, until the items at fault stand
+alone and are refused by name. Each part waits for its consumer's turn. When nothing succeeds any more, one input that
+every model can embed tells a broken engine, which ends the calls, from many items at fault.
 """
 
 from __future__ import annotations
@@ -15,18 +19,22 @@ import time
 import weakref
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip import telemetry
-from jinaclip.backends.local.batcher import Consumer, Item, Queue, consumers_of
-from jinaclip.backends.local.runner import Runner
-from jinaclip.errors import ConfigError, JinaClipError
+from jinaclip.backends.local.batcher import Consumer, Item, Queue, by_consumer, consumers_of, divide, size_of
+from jinaclip.backends.local.runner import Runner, find_image_fault, find_text_fault
+from jinaclip.errors import ConfigError, InputError, JinaClipError
 from jinaclip.process import Latch
 
 MAX_WAITING_TEXTS, MAX_WAITING_IMAGES = 4096, 32
 """Items that one consumer may have waiting, so that memory does not grow with its input."""
+MAX_FAILURES = 8
+"""Batches of one kind that may fail in a row before the engine is doubted."""
+NO_VECTOR = "the model gave no finite vector for it; float16 may be too narrow, use bfloat16 or float32"
 EXIT_TIMEOUT_S = 10.0
 """How long the end of the process waits for the batch under way."""
 
@@ -44,6 +52,8 @@ class Scheduler:
 
     def submit(self, items: list[Item], *, block: bool = True) -> None:
         """Queues items of one consumer, which hears of all that becomes of them.
+
+        Items that no model can embed are refused here, before they wait.
 
         Args:
             items: of one consumer, at least one, and all of one kind: texts or images.
@@ -94,6 +104,7 @@ class Worker:
         self.runner = runner
         self._inbox: SimpleQueue[list[Item] | Consumer | None] = SimpleQueue()
         self._queue = Queue(runner.max_batch_tokens, runner.max_batch_images)
+        self._failures = {"text": 0, "image": 0}  # batches in a row
         self._open = True
         self._pid = os.getpid()
 
@@ -108,6 +119,9 @@ class Worker:
     def submit(self, items: list[Item], *, block: bool) -> None:
         """Hands in items of one consumer."""
         consumer = items[0].consumer
+        items = self._refuse_impossible(items)
+        if not items:
+            return
         limit = MAX_WAITING_TEXTS if items[0].pixels is None else MAX_WAITING_IMAGES
         while block and self._must_wait(consumer, limit):
             room = consumer.room = Latch()
@@ -118,7 +132,18 @@ class Worker:
         consumer.submitted += len(items)
         self._inbox.put(items)
         if not self._open:  # the thread may have looked for the last time
-            refuse(self._late())
+            tell_closed(self._late())
+
+    def _refuse_impossible(self, items: list[Item]) -> list[Item]:
+        """Refuses the items that no model can embed, and gives the others."""
+        possible = []
+        for item in items:
+            fault = find_fault(item, self.runner)
+            if fault is None:
+                possible.append(item)
+            else:
+                item.consumer.refuse(item, InputError(fault))
+        return possible
 
     def _must_wait(self, consumer: Consumer, limit: int) -> bool:
         return self._open and not consumer.withdrawn and consumer.submitted - consumer.taken >= limit
@@ -138,13 +163,14 @@ class Worker:
 
     def run(self) -> None:
         """Runs batches until closed."""
+        batch: list[Item] | None = None
         try:
             while (batch := self.next_batch()) is not None:
                 self.run_batch(batch)
-                del batch  # not to hold pixels while waiting for the next
+                batch = None  # not to hold pixels while waiting for the next
         finally:
             self._open = False
-            refuse([*self._queue.consumers(), *self._late()])
+            tell_closed([*consumers_of(batch or []), *self._queue.consumers(), *self._late()])
 
     def next_batch(self) -> list[Item] | None:
         """Waits for items and takes a batch of them off the queue; None when closed."""
@@ -185,30 +211,77 @@ class Worker:
         return found
 
     def run_batch(self, batch: list[Item]) -> None:
-        """Delivers the vectors of a batch; where the device has no room for it, of each half."""
+        """Delivers the vectors of a batch. Items that get none are run again apart; one that fails alone is refused."""
         begun = time.perf_counter()
         try:
-            rows = self.embed(batch)
+            rows = check_rows(self.embed(batch), len(batch), self.runner.dimensions)
         except MemoryError:
-            rows = None
-        except Exception as error:  # noqa: BLE001  whatever the library raises, the consumers must hear of it
-            fail(batch, JinaClipError(f"the model failed: {type(error).__name__}: {str(error)[:300]}"))
-            return
-        if rows is not None:
-            self._tell_pass(batch, time.perf_counter() - begun)
-            deliver(batch, rows)
-        elif len(batch) == 1:
-            device = self.runner.device
-            fail(batch, ConfigError(f"out of memory on {device} with a single item; use a smaller dtype"))
+            error: JinaClipError = self._memory_error(batch)
+        except BaseException as raised:  # noqa: BLE001  whatever the library raises must not end this thread
+            error = JinaClipError(f"the model failed: {type(raised).__name__}: {str(raised)[:300]}")
         else:
-            middle = len(batch) // 2
-            self.run_batch(batch[:middle])
-            self.run_batch(batch[middle:])
+            self._tell_pass(batch, time.perf_counter() - begun)
+            self._queue.room_of(batch).note(size_of(batch))
+            self._keep(batch, rows)
+            return
+        self._run_apart(batch, divide(batch), error)  # out here the traceback holds no tensors any more
+
+    def _keep(self, batch: list[Item], rows: NDArray[np.float32]) -> None:
+        """Delivers the finite rows of (B, d); the items of the others are run again without these."""
+        sound = np.asarray(np.isfinite(rows).all(axis=1))
+        good = [item for item, ok in zip(batch, sound, strict=True) if ok]
+        bad = [item for item, ok in zip(batch, sound, strict=True) if not ok]
+        if good:
+            self._failures[kind_of(batch)] = 0
+            deliver(good, rows[sound] if bad else rows)
+        if bad:
+            self._run_apart(bad, by_consumer(bad) if good else divide(bad), InputError(NO_VECTOR))
+
+    def _memory_error(self, batch: list[Item]) -> ConfigError:
+        if len(batch) > 1:
+            self._queue.room_of(batch).shrink(size_of(batch))
+        return ConfigError(f"out of memory on {self.runner.device} with a single item; use a smaller dtype")
+
+    def _run_apart(self, batch: list[Item], parts: list[list[Item]], error: JinaClipError) -> None:
+        """Puts the parts of a failed batch back; refuses its one item; ends its calls if the engine is broken."""
+        kind = kind_of(batch)
+        self._failures[kind] += 1
+        if self._failures[kind] >= MAX_FAILURES and not self._is_engine_sound(kind):
+            for consumer in consumers_of(batch):
+                self._end(consumer, JinaClipError(f"the engine embeds nothing any more; {error}"))
+        elif not parts:
+            refuse(batch[0], error)
+        for part in parts:
+            self._put_back(part)
+
+    def _put_back(self, part: list[Item]) -> None:
+        consumer = part[0].consumer
+        if not consumer.withdrawn:
+            consumer.taken -= len(part)
+            self._queue.put_back(part)
+
+    def _end(self, consumer: Consumer, error: JinaClipError) -> None:
+        """Ends the call of a consumer, and forgets what it has waiting."""
+        consumer.withdrawn = True
+        self._queue.remove(consumer)
+        consumer.fail(error)
+        make_room(consumer)
+
+    def _is_engine_sound(self, kind: str) -> bool:
+        """Whether the runner still embeds what every model can: a text of one token, or a black image."""
+        try:
+            rows = check_rows(self.embed([probe_of(kind, self.runner)]), 1, self.runner.dimensions)
+        except BaseException:  # noqa: BLE001  the error of the batch is the one to tell
+            return False
+        sound = bool(np.isfinite(rows).all())
+        if sound:
+            self._failures[kind] = 0
+        return sound
 
     def _tell_pass(self, batch: list[Item], seconds: float) -> None:
         if telemetry.wants(telemetry.EnginePass):
             event = telemetry.EnginePass(
-                kind="text" if batch[0].pixels is None else "image",
+                kind=kind_of(batch),
                 rows=len(batch),
                 longest=max(item.length for item in batch),
                 callers=len(consumers_of(batch)),
@@ -240,13 +313,46 @@ def deliver(batch: list[Item], rows: NDArray[np.float32]) -> None:
             consumer.fail(error)
 
 
-def fail(batch: list[Item], error: JinaClipError) -> None:
-    """Gives each consumer of a batch the error that the batch failed with."""
-    for consumer in consumers_of(batch):
-        consumer.fail(error)
+def refuse(item: Item, error: JinaClipError) -> None:
+    """Gives an item the error that it alone failed with."""
+    try:
+        item.consumer.refuse(item, error)
+    except Exception as raised:  # noqa: BLE001  one consumer's trouble must not end the thread
+        item.consumer.fail(raised)
 
 
-def refuse(consumers: list[Consumer]) -> None:
+def kind_of(batch: list[Item]) -> Literal["text", "image"]:
+    """What a batch holds."""
+    return "text" if batch[0].pixels is None else "image"
+
+
+def find_fault(item: Item, runner: Runner) -> str | None:
+    """Why no model can embed an item; None if it can."""
+    if item.pixels is not None:
+        return find_image_fault(item.pixels, runner)
+    return find_text_fault(item.ids, runner)
+
+
+def check_rows(rows: NDArray[np.float32], items: int, width: int) -> NDArray[np.float32]:
+    """The vectors (B, d) that a runner gives for so many items.
+
+    Raises:
+        ValueError: they are of another shape.
+    """
+    if np.shape(rows) != (items, width):
+        raise ValueError(f"it gave vectors of the shape {np.shape(rows)} for {items} items of width {width}")
+    return np.asarray(rows, np.float32)
+
+
+def probe_of(kind: str, runner: Runner) -> Item:
+    """An item that every model can embed."""
+    nobody = Consumer(lambda items, rows: None, lambda item, error: None, lambda error: None, 1)
+    if kind == "text":
+        return Item(nobody, 0, ids=[int(runner.pad_id == 0)])
+    return Item(nobody, 0, pixels=np.zeros((3, runner.image_size, runner.image_size), np.float32))
+
+
+def tell_closed(consumers: list[Consumer]) -> None:
     """Tells those who still wait, or come, when the thread has ended; each of them once."""
     for consumer in dict.fromkeys(consumers):
         consumer.fail(closed_error())

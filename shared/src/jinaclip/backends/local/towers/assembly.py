@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jinaclip.backends.local.checkpoint_config import config_value, refuse_variants
+from jinaclip.backends.local.files import show
 from jinaclip.backends.local.towers.text_alibi import AlibiConfig, TextAlibiTower
 from jinaclip.backends.local.towers.text_rope import RopeConfig, TextRopeTower
 from jinaclip.backends.local.towers.vision import VisionConfig, VisionTower
@@ -67,7 +68,7 @@ class Lora:
         rank, alpha = config_value(raw, where, "lora_rank", int), config_value(raw, where, "lora_alpha", float)
         lora = cls(tuple(tasks), rank, alpha, text.get("default_lora_task"))
         if not rank or (lora.default is not None and lora.default not in tasks):
-            raise CheckpointError(f"config.json: the adapters are described inconsistently: {lora}")
+            raise CheckpointError(f"config.json: the adapters are described inconsistently: {show(lora)}")
         return lora
 
     @property
@@ -171,7 +172,7 @@ def _text_base(text: Mapping[str, Any]) -> TextBase:
     if name not in TEXT_BASES:
         known = " and ".join(TEXT_BASES)
         raise CheckpointError(
-            f"config.json: text_config.hf_model_name_or_path = {name!r}; sizes are known only for {known}"
+            f"config.json: text_config.hf_model_name_or_path = {show(name)}; sizes are known only for {known}"
         )
     if not isinstance(text.get("hf_model_config_kwargs") or {}, dict):
         raise CheckpointError("config.json: text_config.hf_model_config_kwargs must be an object")
@@ -182,7 +183,9 @@ def _projection(section: Mapping[str, Any], where: str, width: int, out: int, *,
     """What `proj_type` asks for: nothing, which needs equal widths, or one linear layer."""
     kind = section.get("proj_type")
     if kind not in (None, "linear"):
-        raise CheckpointError(f"config.json: {where}.proj_type = {kind!r} is not supported; only null and 'linear' are")
+        raise CheckpointError(
+            f"config.json: {where}.proj_type = {show(kind)} is not supported; only null and 'linear' are"
+        )
     if kind is None and width != out:
         raise CheckpointError(f"config.json: {where} has width {width} and embed_dim {out}, but no projection")
     return nn.Identity() if kind is None else nn.Linear(width, out, bias=bias)

@@ -19,6 +19,14 @@ OTHER_BATCH_TOKENS = 65_536
 BATCH_IMAGES = {"cpu": 4}
 """Images in one batch."""
 OTHER_BATCH_IMAGES = 64
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "bad_alloc",
+    "out of memory",  # MPS, oneDNN
+    "Cannot allocate memory",
+    "ALLOC_FAILED",  # cuBLAS, cuDNN
+)
+"""What the messages of a RuntimeError say where memory ends."""
 SELF_TEST_TOKENS = 17
 """Tokens of an image that the self-test computes: a whole one would take the large model ten seconds on a CPU."""
 
@@ -69,9 +77,18 @@ def run(forward: Callable[[], Tensor]) -> NDArray[np.float32]:
     """
     try:
         return forward().float().cpu().numpy()
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         message = str(error)
     raise MemoryError(message)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch means that memory ended; only that of CUDA's allocator has a class of its own."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def self_test(towers: Towers, texts: Sequence[Sequence[int]], weights: Path) -> None:
@@ -86,8 +103,8 @@ def self_test(towers: Towers, texts: Sequence[Sequence[int]], weights: Path) -> 
         CheckpointError: they do not; the weights are not those of a trained model, or the dtype is too narrow.
     """
     size = towers.image_size
-    stripes = np.broadcast_to(np.arange(size) % 7 / 7, (3, size, size))
-    pixels = np.stack([np.zeros((3, size, size)), stripes]).astype(np.float32)
+    pixels = np.zeros((2, 3, size, size), np.float32)
+    pixels[1] = np.arange(size) % 7 / 7
     vectors = {
         "texts": torch.cat([towers.text(torch.tensor([list(ids)])) for ids in texts]),
         "images": towers.vision(torch.from_numpy(pixels), tokens=SELF_TEST_TOKENS),

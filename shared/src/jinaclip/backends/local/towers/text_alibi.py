@@ -61,7 +61,9 @@ class AlibiConfig:
         refuse_variants(raw, where, _FIXED)
         sizes = asdict(cls())
         config = cls(**{key: config_value(raw, where, key, type(size), size) for key, size in sizes.items()})
-        if not config.num_attention_heads or config.hidden_size % config.num_attention_heads:
+        heads, width = config.num_attention_heads, config.hidden_size
+        fits = heads and width and config.type_vocab_size and config.pad_token_id < config.vocab_size
+        if not fits or width % heads:
             raise CheckpointError(f"config.json: {where} holds sizes that do not fit together: {config}")
         return config
 

@@ -21,6 +21,8 @@ from jinaclip.errors import CheckpointError, InputError
 
 NORM_EPS = 1e-6
 ROTARY_BASE = 10000.0
+MAX_TOKENS = 2**14
+"""Of one image; v2 has 1297, and attention costs their square."""
 CPU_ACTIVATION = 2**23
 """Numbers in the largest activation on a CPU (32 MiB): larger ones come from the system anew and fault in page by page.
 Two images of v2, twenty of v1; more at a time are taken in turns."""
@@ -71,7 +73,8 @@ class VisionConfig:
             **sizes,
         )
         fits = config.head_width and config.patch_size and config.pt_hw_seq_len and config.hidden
-        if not fits or config.head_width % 4 or config.width % config.head_width or not config.grid:
+        fits = fits and config.width and config.layers and config.grid and config.tokens <= MAX_TOKENS
+        if not fits or config.head_width % 4 or config.width % config.head_width:
             raise CheckpointError(f"config.json: vision_config holds sizes that do not fit together: {config}")
         return config
 
@@ -208,7 +211,7 @@ class PatchEmbed(nn.Module):
 class VisionTower(nn.Module):
     """Images to embeddings. Parameter names are the published ones after `vision_model.`.
 
-    Weights come from the loader; move it with `to(device)`, never with `to(dtype)`, which would spoil the tables.
+    Weights come from the loader, which then calls `prepare`. Never move it with `to(dtype)`: it would spoil the tables.
     """
 
     turns: Tensor
@@ -221,7 +224,7 @@ class VisionTower(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, config.tokens, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.register_buffer("turns", rotary_turns(config), persistent=False)
+        self.register_buffer("turns", None, persistent=False)
 
     def forward(self, pixel_values: Tensor, tokens: int | None = None) -> Tensor:
         """(B, 3, S, S) normalised pixels -> (B, W) embeddings in the tower's dtype, not normalised.
@@ -253,8 +256,13 @@ class VisionTower(nn.Module):
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)  # (B, N, W)
         return x.add_(self.pos_embed)
 
+    def build_tables(self) -> None:
+        """Makes the rotary table. What a config.json says of sizes is worth nothing until the weight file fits it."""
+        self.turns = rotary_turns(self.config).to(self.cls_token.device)
+
     def prepare(self) -> None:
-        """Makes loaded weights fit the matrix units of their device."""
+        """Makes the tables, and loaded weights fit the matrix units of their device."""
+        self.build_tables()
         if self.cls_token.device.type != "cpu":
             for module in self.modules():
                 if isinstance(module, Mlp):
