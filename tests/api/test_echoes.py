@@ -9,20 +9,14 @@ import json
 import logging
 import pickle
 import re
-import string
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from urllib.parse import quote, unquote
 
-import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jinaclip import JinaClip, JinaClipError, telemetry
-from jinaclip.secret import Redactor
 from tests.raw import Sent, http, serving
 
 PIECE = 8
