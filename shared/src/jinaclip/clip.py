@@ -488,5 +488,5 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
     if dimensions < spec.useful_dimensions:
         warnings.warn(
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
-            stacklevel=5,
+            stacklevel=6,
         )
