@@ -7,18 +7,27 @@ import html
 import itertools
 import json
 import logging
+import os
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote, unquote
 
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jinaclip import JinaClip, JinaClipError, telemetry
+from jinaclip.secret import Redactor
 from tests.raw import Sent, http, serving
 
+ROOT = Path(__file__).parents[2]
 PIECE = 8
 """Characters of the key that must be nowhere."""
 NUMBERS = itertools.count(100)
@@ -104,9 +113,10 @@ def texts_of(thing, seen=None):
 
 
 def assert_hidden(thing, *keys):
-    text = "\n".join(set(texts_of(thing)))
+    texts = set(texts_of(thing))
     for key in keys:
-        assert not holds(text, key), text
+        if holds("\n".join(texts), key):
+            assert [text for text in texts if holds(text, key)] == []
 
 
 @pytest.fixture
@@ -176,3 +186,160 @@ async def test_no_echo_of_the_key_leaves_the_package(place, events, caplog):
         clip.close()
     found += [pickle.dumps(error.with_traceback(None)) for error in found if isinstance(error, JinaClipError)]
     assert_hidden([*found, events, caplog.records], key)
+
+
+async def refuse(run, clip):
+    """What a refused call raises, and what it shows."""
+    with pytest.raises(JinaClipError) as caught:
+        await run(clip, "embed_documents", ["a", "b"])
+    return caught.value
+
+
+@pytest.mark.parametrize("echo", ["bare", "in base64 of the header", "percent-encoded"])
+async def test_a_key_of_10_kilobytes_is_found_too(echo, run):
+    """Whatever is cut is cut afterwards."""
+    key = "jina_" + "".join(f"{number:x}Qz" for number in range(2000, 4000))
+    assert len(key) > 10_000
+    with serving(
+        lambda _: refused(401, detail="the key ECHO is wrong", request_id="ECHO")(ECHOES[echo](key))
+    ) as server:
+        error = await refuse(run, JinaClip(api_key=key, base_url=server.url))
+    assert_hidden(error, key)
+    assert len(str(error)) < 400
+
+
+async def test_the_old_key_and_the_new_one_are_hidden_while_the_environment_changes(run, monkeypatch):
+    """A request that was sent with one is refused when the environment has the other, and speaks of both."""
+    old, new = new_key(), new_key()
+
+    def rotate(asked):
+        monkeypatch.setenv("JINA_API_KEY", new)
+        return refused(401, detail="ECHO", request_id="ECHO")(f"not {asked.headers['authorization']} but {new}")
+
+    monkeypatch.setenv("JINA_API_KEY", old)
+    with serving(rotate) as server, JinaClip(base_url=server.url) as clip:
+        error = await refuse(run, clip)
+        assert server.asked[0].headers["authorization"] == f"Bearer {old}"
+    assert "***" in error.request_id
+    assert_hidden(error, old, new)
+
+
+HEADERS = {
+    "a key": "kPz2Lw9QxT5vNc8R",
+    "of Latin-1": "Schlüssel-Wörter-Größe",
+    "several words": "team blue of the north",
+    "Basic": "Basic " + base64.b64encode(b"someone:kPz2Lw9QxT5vNc8R").decode(),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+async def test_values_of_headers_are_hidden_as_the_key(kind, run):
+    value = HEADERS[kind]
+    said = f"{value} | {quote(value)} | {quote(value.encode('latin-1'))} | {base64.b64encode(value.encode()).decode()}"
+    said += f" | {base64.b64decode(value[6:]).decode()}" if kind == "Basic" else ""
+    name = "Authorization" if kind == "Basic" else "X-Team"
+    with serving(lambda _: refused(400, detail="ECHO", request_id="ECHO")(said)) as server:
+        error = await refuse(run, JinaClip(api_key=new_key(), base_url=server.url, headers={name: value}))
+        assert server.asked[0].headers[name.lower()] == value
+    assert "***" in error.request_id
+    assert_hidden(error, value, "kPz2Lw9QxT5vNc8R")
+
+
+@pytest.mark.parametrize("place", ["status line", "message", "header without colon"])
+async def test_the_password_of_a_proxy_is_hidden_also_after_it_changed(place, run, monkeypatch):
+    password = "pW7xQ2zR9kT4"
+    pair = base64.b64encode(f"user:{password}".encode()).decode()
+
+    def change(_):
+        monkeypatch.setenv("http_proxy", "http://user:another-password@127.0.0.1:1")
+        return PLACES[place](f"{password} {pair}")
+
+    with serving(change) as proxy:
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", f"//user:{password}@"))
+        error = await refuse(run, JinaClip(api_key=new_key(), base_url="http://gpu-box:8000", max_retries=0))
+        assert proxy.asked[0].headers["proxy-authorization"] == f"Basic {pair}"
+    assert "***" in str(error)
+    assert_hidden(error, password)
+
+
+async def test_what_a_transport_of_the_caller_s_raises_is_cleaned(run):
+    key = new_key()
+
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            raise RuntimeError(f"{'x' * 290} {request.headers}, {request.headers['authorization']}")
+
+    def fail():
+        raise RuntimeError(f"cannot use {ECHOES['in base64'](key)}")
+
+    for transport in (Broken, fail):
+        assert_hidden(await refuse(run, JinaClip(api_key=key, base_url="http://gpu-box", transport=transport)), key)
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "shown"),
+    [
+        ("test", "a test of testing, Bearer test", "a *** of testing, ***"),
+        ("test", "QmVhcmVyIHRlc3Q= and dGVzdA==", "***= and ***=="),
+        ("abc", "abc is no word: Bearer abc", "abc is no word: ***"),
+        ("abcdefg", "abcdef", "abcdef"),
+        ("abcdefgh", "100%abcdefgh", "100%***"),
+        ("a-key-of-mine", "jina_another0123 was revoked", "*** was revoked"),
+    ],
+)
+def test_short_keys_are_found_as_words_and_what_looks_like_a_key_is_hidden(key, said, shown):
+    assert Redactor([f"Bearer {key}"]).clean(said) == shown
+
+
+def test_the_time_that_a_text_takes_does_not_grow_with_it():
+    """Of a megabyte the beginning is looked at, and the rest is not shown."""
+    redactor = Redactor([new_key()])
+    for text in ("x", "\\", "%25", "&amp;", "Bearer ", "&#"):
+        assert redactor.clean(text * 2**20) == redactor.clean(text * 2**15)
+
+
+printable = st.characters(codec="ascii", min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="*")
+
+
+@given(key=st.text(printable, min_size=PIECE, max_size=60), before=st.text(printable, max_size=5))
+def test_a_key_of_any_characters_is_found_in_every_form(key, before):
+    redactor = Redactor([f"Bearer {key}"])
+    for echo in (*ECHOES.values(), quote, html.escape, json.dumps, repr):
+        assert not holds(redactor.clean(f"{before}{echo(key)} is wrong"), key)
+
+
+LOUD = """
+import asyncio, logging
+from PIL import Image
+from jinaclip import JinaClip
+from tests.api.test_echoes import assert_hidden, new_key, refused
+from tests.raw import Sent, right, serving
+
+class Keep(logging.Handler):
+    def emit(self, record):
+        records.append(record)
+
+async def call(clip):
+    await asyncio.gather(*[clip.aembed([f"text {number}", Image.new("RGB", (9, 9))]) for number in range(5)])
+    task = asyncio.create_task(clip.aembed(["a"]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+records, key, team = [], new_key(), "kPz2Lw9QxT5vNc8R"
+logging.basicConfig(level=1, handlers=[Keep()])
+for respond in (right, lambda _: refused(503, detail="ECHO")(key), lambda _: Sent([key.encode()], close=True)):
+    with serving(respond) as server:
+        with JinaClip(api_key=key, headers={"X-Team": team}, base_url=server.url, max_retries=1) as clip:
+            clip.embed(["a", "b"])
+            asyncio.run(call(clip))
+assert {"asyncio", "jinaclip"} <= {record.name for record in records}
+assert_hidden(records, key, team)
+"""
+
+
+def test_no_log_shows_the_key_though_every_logger_and_asyncio_tell_all():
+    environment = {**os.environ, "PYTHONASYNCIODEBUG": "1"}
+    done = subprocess.run([sys.executable, "-c", LOUD], cwd=ROOT, env=environment, capture_output=True, timeout=300)
+    assert not done.returncode, done.stderr.decode()

@@ -107,7 +107,7 @@ class Exchange:
 def headers_of(endpoint: Endpoint, url: httpx.URL) -> httpx.Headers:
     """The headers of every request: the wire's, the caller's own, and the key."""
     headers = httpx.Headers({"Host": url.netloc.decode("ascii"), **HEADERS})
-    headers.update(endpoint.headers.reveal())
+    headers.update({name.encode(): value.encode("latin-1") for name, value in endpoint.headers.reveal().items()})
     headers["Authorization"] = endpoint.authorization.reveal()
     return headers
 
