@@ -277,6 +277,20 @@ async def test_what_a_transport_of_the_caller_s_raises_is_cleaned(run):
         assert_hidden(await refuse(run, JinaClip(api_key=key, base_url="http://gpu-box", transport=transport)), key)
 
 
+async def test_what_the_caller_s_iterator_raises_shows_the_key_in_no_frame(run):
+    """Its traceback stays whole, and goes through frames of ours."""
+    key = new_key()
+
+    def texts():
+        yield "a"
+        raise OSError("the disk is gone")
+
+    with serving() as server, JinaClip(api_key=key, base_url=server.url, headers={"X-Team": HEADERS["a key"]}) as clip:
+        with pytest.raises(OSError, match="the disk is gone") as caught:
+            await run(clip, "embed", texts())
+        assert_hidden(caught.value, key, HEADERS["a key"])
+
+
 @pytest.mark.parametrize(
     ("key", "said", "shown"),
     [

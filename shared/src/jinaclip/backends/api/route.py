@@ -35,6 +35,8 @@ class Endpoint:
 
         Whatever a service, a proxy, a transport or a library says goes through this before anybody sees it.
         """
+        if not text:
+            return text
         own = [self.authorization.reveal(), *self.headers.reveal().values()]
         decoded = [part for value in own for part in _credentials(value)]
         return _redactor(frozenset([*own, *decoded, *secrets_of_environment()])).clean(text)
