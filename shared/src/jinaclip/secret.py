@@ -20,13 +20,14 @@ LONGEST_TEXT = 16_384
 """Characters of a text that are looked at, which bounds the time that takes. What follows is dropped."""
 LONGEST_SHOWN = 500
 """Characters of a text that are shown."""
-ESCAPE = re.compile(
-    r"%(?:25)*(?P<percent>[0-9a-f]{2})"
-    r"|(?<!\\)\\++(?:u(?P<json>[0-9a-f]{4})|x(?P<python>[0-9a-f]{2})|(?P<quote>[\"'/]))?"
-    r"|&(?:amp;)*(?:\#x(?P<hex>[0-9a-f]{1,5})|\#(?P<decimal>[0-9]{1,6})|(?P<name>amp|lt|gt|quot|apos));",
-    re.IGNORECASE,
-)
-"""One character as URLs, JSON, Python and HTML escape it, once or several times over."""
+ESCAPED = {
+    "URL": r"%(?:25)*(?P<percent>[0-9a-f]{2})",
+    "JSON": r"(?<!\\)\\++(?:u(?P<json>[0-9a-f]{4})|x(?P<python>[0-9a-f]{2})|(?P<quote>[\"'/]))?",
+    "HTML": r"&(?:amp;)*(?:\#x(?P<hex>[0-9a-f]{1,5})|\#(?P<decimal>[0-9]{1,6})|(?P<name>amp|lt|gt|quot|apos));",
+}
+"""One character as it is escaped once or several times over; Python does so as JSON does."""
+MIXED = re.compile("|".join(ESCAPED.values()), re.IGNORECASE)
+ESCAPES = (*(re.compile(pattern, re.IGNORECASE) for pattern in ESCAPED.values()), MIXED)
 SCHEME = re.compile(r"[A-Za-z]+ \S+")
 """The value of a header whose second word is the secret: "Bearer <key>"."""
 NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
@@ -223,7 +224,9 @@ class Redactor:
         for value in values:
             secret = value.rpartition(" ")[2] if SCHEME.fullmatch(value) else value
             if len(secret) >= PIECE:
-                self._pieces |= _pieces(secret)
+                forms = _fold(_forms(secret))
+                self._pieces |= {form[i : i + PIECE] for form in forms for i in range(len(form) - PIECE + 1)}
+                words |= {form for form in forms if SHORTEST <= len(form) < PIECE}  # longer with its escapes
             else:
                 words |= _words(secret) | (_words(value) if value != secret else set())
         pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
@@ -233,7 +236,7 @@ class Redactor:
         """The text without secrets, and only then cut."""
         text = text[:LONGEST_TEXT]
         shown, at = "", 0
-        readings = [_as_written(text), _unescape(text)] if ESCAPE.search(text) else [_as_written(text)]
+        readings = [_as_written(text), *(_unescape(text, escape) for escape in ESCAPES if escape.search(text))]
         for start, end in _merge(span for reading in readings for span in self._find(*reading)):
             shown += text[at:start] + "***"
             at = end
@@ -264,12 +267,12 @@ def _as_written(text: str) -> tuple[str, Sequence[int]]:
     return text.translate(FOLDED), range(len(text) + 1)
 
 
-def _unescape(text: str) -> tuple[str, Sequence[int]]:
-    """The same without escapes."""
+def _unescape(text: str, escape: re.Pattern[str]) -> tuple[str, Sequence[int]]:
+    """The same without escapes of a kind."""
     parts: list[str] = []
     places: list[int] = []
     at = 0
-    for match in ESCAPE.finditer(text):
+    for match in escape.finditer(text):
         parts += [text[at : match.start()], _character(match)]
         places += range(at, match.start() + 1)
         at = match.end()
@@ -287,7 +290,7 @@ def _character(escape: re.Match[str]) -> str:
 
 def _fold(forms: Iterable[str]) -> set[str]:
     """Forms of a secret in small letters, as written and without escapes."""
-    return {folded for form in forms for folded in (_as_written(form)[0], _unescape(form)[0])}
+    return {folded for form in forms for folded in (_as_written(form)[0], _unescape(form, MIXED)[0])}
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -305,8 +308,3 @@ def _words(secret: str) -> set[str]:
         return set()
     data = secret.encode("utf-8", "surrogateescape")
     return _fold((secret, data.hex(), b64encode(data).decode().rstrip("=")))
-
-
-def _pieces(secret: str) -> set[str]:
-    """All pieces of a secret that give it away."""
-    return {form[i : i + PIECE] for form in _fold(_forms(secret)) for i in range(len(form) - PIECE + 1)}
