@@ -227,6 +227,7 @@ async def test_the_old_key_and_the_new_one_are_hidden_while_the_environment_chan
 HEADERS = {
     "a key": "kPz2Lw9QxT5vNc8R",
     "of Latin-1": "Schlüssel-Wörter-Größe",
+    "two words": "northern-lights lanterns-in-fog",
     "several words": "team blue of the north",
     "Basic": "Basic " + base64.b64encode(b"someone:kPz2Lw9QxT5vNc8R").decode(),
 }

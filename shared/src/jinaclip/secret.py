@@ -28,7 +28,7 @@ ESCAPED = {
 """One character as it is escaped once or several times over; Python does so as JSON does."""
 MIXED = re.compile("|".join(ESCAPED.values()), re.IGNORECASE)
 ESCAPES = (*(re.compile(pattern, re.IGNORECASE) for pattern in ESCAPED.values()), MIXED)
-SCHEME = re.compile(r"[A-Za-z]+ \S+")
+SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Token|Key|ApiKey) \S+", re.IGNORECASE)
 """The value of a header whose second word is the secret: "Bearer <key>"."""
 NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 FOLDED = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", "abcdefghijklmnopqrstuvwxyz+/")
@@ -304,7 +304,6 @@ def _forms(secret: str) -> Iterator[str]:
 
 def _words(secret: str) -> set[str]:
     """A short secret as the words that it may be written as."""
-    if len(secret) < SHORTEST:
-        return set()
     data = secret.encode("utf-8", "surrogateescape")
-    return _fold((secret, data.hex(), b64encode(data).decode().rstrip("=")))
+    forms = (secret, data.hex(), b64encode(data).decode().rstrip("="))
+    return {word for word in _fold(forms if len(secret) >= SHORTEST else ()) if len(word) >= SHORTEST}
