@@ -21,7 +21,7 @@ PACKAGES = ROOT / "packages"
 # there is no circle. A package imports freely within itself, but for `backends`, whose parts are listed.
 LAYERS = [
     ["errors"],
-    ["secret", "specs", "telemetry", "vectors"],
+    ["frames", "secret", "specs", "telemetry", "vectors"],
     ["inputs", "config", "process"],
     ["space"],
     ["images"],

@@ -231,9 +231,12 @@ def test_options_have_a_schema() -> None:
         {"jina_api_key": KEY, "colour": "red"},
         {"api_key": KEY + " and more"},
         {"api_key": KEY, "base_url": "ftp://nowhere"},
+        {"api_key": KEY.encode()},
+        {"token": KEY.encode()},
+        {"api_key": "jina_test_a", "base_url": f"https://user:{KEY}@example.org"},
     ],
 )
-def test_no_error_shows_the_key_nor_does_any_frame_of_ours(options: dict[str, Any]) -> None:
+def test_no_error_shows_the_key_nor_does_any_frame(options: dict[str, Any]) -> None:
     with pytest.raises((ValidationError, ConfigError, AuthenticationError)) as caught:
         JinaClipEmbeddings(**options)
     told = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()

@@ -12,12 +12,12 @@ import numpy as np
 from jinaclip.backends.base import Backend
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import Estimate, image_tokens
-from jinaclip.call.frames import await_without_arguments, without_arguments
 from jinaclip.call.request import Draft, Held, Reader, Request, Task, draft_many, draft_one, read_now, read_soon
 from jinaclip.call.results import ItemFailure, Results
 from jinaclip.call.usage import CallMeter, Meter, Usage
 from jinaclip.config import EmbedderConfig, configured
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
+from jinaclip.frames import await_without_arguments, without_arguments
 from jinaclip.inputs import Image, ImageLike, Pair, Text, is_held, iterate
 from jinaclip.process import check_not_ending, mark_coroutine_function, run_apart, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
@@ -488,5 +488,5 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
     if dimensions < spec.useful_dimensions:
         warnings.warn(
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",
-            stacklevel=5,
+            stacklevel=6,
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
+from jinaclip.frames import without_options
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
 API_URL = "https://api.jina.ai/v1/embeddings"
@@ -48,8 +49,9 @@ RENAMED = {"truncate_dim": "dimensions", "truncate_dimension": "dimensions", "co
 
 
 def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenate[Owner, P], None]:
-    """Wraps `api_key` and `headers` before `init` runs, so that no frame of a later traceback shows what is secret."""
+    """Wraps `api_key` and `headers` before `init` runs; of what it refuses, no frame of a traceback shows an option."""
 
+    @without_options
     @functools.wraps(init)
     def hide_and_init(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
         if "api_key" in options:
@@ -58,7 +60,6 @@ def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenat
             options["headers"] = Headers.wrap(options["headers"])
         problem = _find_misuse(args, options)
         if problem:
-            args, options = (), {}  # type: ignore[assignment]
             raise ConfigError(problem)
         init(self, *args, **options)
 

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinaclip.errors import ConfigError
 
 KEY_SHAPE = re.compile(r"(jina_(?!clip_)|Bearer\s+)[A-Za-z0-9_\-]{4,}")
 """What a key looks like in other people's text. The names of spaces, "jina_clip_v2_1024_...", are none."""
+PIECE = 8
+"""Characters of a secret that give it away, wherever they are; fewer can be part of any word."""
+SHORTEST = 4
+"""Secrets of fewer characters are not looked for: they are in half of all texts."""
+LONGEST_TEXT = 16_384
+"""Characters of a text that are looked at, which bounds the time that takes. What follows is dropped."""
+LONGEST_SHOWN = 500
+"""Characters of a text that are shown."""
+ESCAPED = {
+    "URL": r"%(?:25)*(?P<percent>[0-9a-f]{2})",
+    "JSON": r"(?<!\\)\\++(?:u(?P<json>[0-9a-f]{4})|x(?P<python>[0-9a-f]{2})|(?P<quote>[\"'/]))?",
+    "HTML": r"&(?:amp;)*(?:\#x(?P<hex>[0-9a-f]{1,5})|\#(?P<decimal>[0-9]{1,6})|(?P<name>amp|lt|gt|quot|apos));",
+}
+"""One character as it is escaped once or several times over; Python does so as JSON does."""
+MIXED = re.compile("|".join(ESCAPED.values()), re.IGNORECASE)
+ESCAPES = (*(re.compile(pattern, re.IGNORECASE) for pattern in ESCAPED.values()), MIXED)
+SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Token|Key|ApiKey) \S+", re.IGNORECASE)
+"""The value of a header whose second word is the secret: "Bearer <key>"."""
+NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+FOLDED = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", "abcdefghijklmnopqrstuvwxyz+/")
+"""Capitals as small letters, the base64 of URLs as the usual one."""
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 OWN_HEADERS = ("Host", "Content-Length", "Transfer-Encoding", "Connection", "Content-Type", "Accept-Encoding")
@@ -181,3 +203,107 @@ def _find_problem_of(name: Any, value: Any) -> str | None:
     if not text.strip() or not HEADER_VALUE.fullmatch(text):
         return f"a mapping of names to one line of Latin-1 each, and the value of {name!r} is none"
     return None
+
+
+class Redactor:
+    """Replaces secrets in text that others wrote, in whatever way it repeats them.
+
+    Pieces of 8 characters or more are found: in capitals or small letters, escaped for a URL, JSON, HTML or Python, in
+    base64 or hex, by themselves or inside something longer. A secret of 4 to 7 characters is found where it stands as
+    a word, one of fewer is not looked for. What only looks like a key is replaced too.
+
+    Args:
+        values: secrets, or values of headers that end in one, such as "Bearer <key>".
+    """
+
+    __slots__ = ("_pieces", "_words")
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self._pieces: set[str] = set()
+        words: set[str] = set()
+        for value in values:
+            secret = value.rpartition(" ")[2] if SCHEME.fullmatch(value) else value
+            if len(secret) >= PIECE:
+                forms = _fold(_forms(secret))
+                self._pieces |= {form[i : i + PIECE] for form in forms for i in range(len(form) - PIECE + 1)}
+                words |= {form for form in forms if SHORTEST <= len(form) < PIECE}  # longer with its escapes
+            else:
+                words |= _words(secret) | (_words(value) if value != secret else set())
+        pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+        self._words = re.compile(rf"(?<![0-9a-z])(?:{pattern})(?![0-9a-z])") if words else None
+
+    def clean(self, text: str) -> str:
+        """The text without secrets, and only then cut."""
+        text = text[:LONGEST_TEXT]
+        shown, at = "", 0
+        readings = [_as_written(text), *(_unescape(text, escape) for escape in ESCAPES if escape.search(text))]
+        for start, end in _merge(span for reading in readings for span in self._find(*reading)):
+            shown += text[at:start] + "***"
+            at = end
+        return KEY_SHAPE.sub("***", shown + text[at:]).strip()[:LONGEST_SHOWN]
+
+    def _find(self, folded: str, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Where in the text there are secrets; they may overlap."""
+        for i in range(len(folded) - PIECE + 1):
+            if folded[i : i + PIECE] in self._pieces:
+                yield places[i], places[i + PIECE]
+        for match in self._words.finditer(folded) if self._words else ():
+            yield places[match.start()], places[match.end()]
+
+
+def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same stretches of a text, in order, those that touch as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _as_written(text: str) -> tuple[str, Sequence[int]]:
+    """A text in small letters, and the place of each in the text, and the text's end."""
+    return text.translate(FOLDED), range(len(text) + 1)
+
+
+def _unescape(text: str, escape: re.Pattern[str]) -> tuple[str, Sequence[int]]:
+    """The same without escapes of a kind."""
+    parts: list[str] = []
+    places: list[int] = []
+    at = 0
+    for match in escape.finditer(text):
+        parts += [text[at : match.start()], _character(match)]
+        places += range(at, match.start() + 1)
+        at = match.end()
+    return "".join([*parts, text[at:]]).translate(FOLDED), [*places, *range(at, len(text) + 1)]
+
+
+def _character(escape: re.Match[str]) -> str:
+    """The character that an escape stands for."""
+    kind = escape.lastgroup
+    value = escape[kind] if kind else "\\"
+    if kind == "name":
+        return NAMED[value.lower()]
+    return value if kind in (None, "quote") else chr(int(value, 10 if kind == "decimal" else 16))
+
+
+def _fold(forms: Iterable[str]) -> set[str]:
+    """Forms of a secret in small letters, as written and without escapes."""
+    return {folded for form in forms for folded in (_as_written(form)[0], _unescape(form, MIXED)[0])}
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it may be written: as it is, in hex, and in base64, alone or as part of something longer."""
+    for data in {secret.encode("latin-1", "replace"), secret.encode("utf-8", "surrogateescape")}:
+        yield data.decode("latin-1")
+        yield data.hex()
+        for before, first in ((0, 0), (1, 2), (2, 3)):  # bytes before it, and the first letter that is all its own
+            yield b64encode(bytes(before) + data).decode()[first : (before + len(data)) * 8 // 6]
+
+
+def _words(secret: str) -> set[str]:
+    """A short secret as the words that it may be written as."""
+    data = secret.encode("utf-8", "surrogateescape")
+    forms = (secret, data.hex(), b64encode(data).decode().rstrip("="))
+    return {word for word in _fold(forms if len(secret) >= SHORTEST else ()) if len(word) >= SHORTEST}

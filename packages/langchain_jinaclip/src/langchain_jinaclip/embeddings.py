@@ -31,6 +31,7 @@ from jinaclip.hosts import (
     check_weight,
     run_in_thread,
     without_arguments,
+    without_options,
 )
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
 
@@ -50,15 +51,22 @@ def key_from_environment() -> SecretStr | None:
 
 
 def hide_secrets(options: dict[str, Any], plain: set[str]) -> dict[str, Any]:
-    """The options with headers and all text wrapped that can be a secret, so that no later frame shows it.
+    """The options with headers and all else wrapped that can be a secret, so that no `ValidationError` shows it.
 
     Args:
         options: by name.
-        plain: options that hold no secret. A str of any other name is wrapped: a misspelt `api_key` is a key too.
+        plain: options that hold no secret. What has any other name is wrapped: a misspelt `api_key` is a key too.
     """
-    hidden = {name: SecretStr(value) for name, value in options.items() if isinstance(value, str) and name not in plain}
+    hidden = {name: wrap_secret(value) for name, value in options.items() if name not in plain}
     headers = {"headers": Headers.wrap(options["headers"])} if "headers" in options else {}
     return {**options, **hidden, **headers}
+
+
+def wrap_secret(value: Any) -> Any:
+    """A key as a SecretStr; what cannot be one as a `Secret` that knows no more than its type. None stays."""
+    if value is None or isinstance(value, SecretStr):
+        return value
+    return SecretStr(value) if isinstance(value, str) else Secret.wrap(value)
 
 
 async def to_lists(vectors: Any) -> list[list[float]]:
@@ -131,6 +139,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     if not TYPE_CHECKING:  # type checkers make the signature from the fields
 
+        @without_options
         def __init__(self, **options: Any) -> None:
             options = hide_secrets(options, {*type(self).model_fields, "model_name"} - {"api_key"})
             super().__init__(**options)
@@ -228,6 +237,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         convert = partial(resolve_pair, self._clip, weight=check_weight(weight))
         return await to_lists((await hosts.aembed(self._clip, pairs, convert, kind="pair", strict=True)).unwrap())
 
+    @without_options
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Another object with some options changed, and checked. Without an `api_key`, it reads the environment."""
         return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **(update or {})})

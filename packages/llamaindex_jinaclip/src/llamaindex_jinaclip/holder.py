@@ -11,6 +11,7 @@ from llama_index.core.bridge.pydantic import ConfigDict, PrivateAttr, SecretStr
 from llama_index.core.embeddings import MultiModalEmbedding
 
 from jinaclip import ConfigError, JinaClip
+from jinaclip.hosts import without_options
 from llamaindex_jinaclip.options import OPTIONS, clip_fields, config_errors, open_clip, wrap_secrets
 
 SERVICES = ("callback_manager", "rate_limiter", "embeddings_cache")
@@ -28,6 +29,7 @@ class ClipHolder(MultiModalEmbedding):
 
     _clip: JinaClip = PrivateAttr()
 
+    @without_options
     def __init__(self, **options: Any) -> None:
         options = wrap_secrets(options)
         options.pop("class_name", None)  # from a dump inside another's
@@ -37,6 +39,7 @@ class ClipHolder(MultiModalEmbedding):
             super().__init__(**own, **clip_fields(clip))
         self._clip = clip
 
+    @without_options
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OPTIONS:
             self._set_option(name, value)
@@ -61,6 +64,12 @@ class ClipHolder(MultiModalEmbedding):
     def clip(self) -> JinaClip:
         """The core object: `clip.usage`, `clip.space`, `clip.self_test()`, `clip.close()`."""
         return self._clip
+
+    @classmethod
+    @without_options
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """The object of a dump, which holds no key; `kwargs` go before what it says."""
+        return super().from_dict(data, **kwargs)
 
     # -- pickles and copies
 

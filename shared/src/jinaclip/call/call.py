@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from jinaclip.call.frames import without_frames
 from jinaclip.call.request import Entry, Request
 from jinaclip.call.results import ItemFailure, Results, clone
 from jinaclip.call.usage import CallMeter, Usage
 from jinaclip.errors import InputError, JinaClipError, NotSentError
+from jinaclip.frames import without_frames
 from jinaclip.inputs import Image, Pair, Text
 from jinaclip.process import Latch
 from jinaclip.vectors import Vectors, fuse, normalize

@@ -8,10 +8,10 @@ from operator import length_hint
 from typing import Any, Literal
 
 from jinaclip import images
-from jinaclip.call.frames import without_frames
 from jinaclip.call.results import ItemFailure
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
+from jinaclip.frames import without_frames
 from jinaclip.inputs import (
     Image,
     Pair,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip.call.frames import without_frames
 from jinaclip.call.usage import Usage
 from jinaclip.errors import JinaClipError, NotSentError
+from jinaclip.frames import without_frames
 from jinaclip.vectors import Vectors
 
 Places = NDArray[np.intp]

@@ -5,7 +5,6 @@ between is here: one call for any list, errors under the host's own index and na
 for what a host has as a sync and as an async method.
 """
 
-from jinaclip.call.frames import without_arguments
 from jinaclip.call.request import Name, Task
 from jinaclip.config import (
     API_URL,
@@ -19,6 +18,7 @@ from jinaclip.config import (
     configured,
     hide_key,
 )
+from jinaclip.frames import without_arguments, without_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.inputs import ImageLike, is_data_uri, remove_images
@@ -63,4 +63,5 @@ __all__ = [
     "wait_for",
     "wait_for_thread",
     "without_arguments",
+    "without_options",
 ]

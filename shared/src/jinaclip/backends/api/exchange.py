@@ -20,7 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from jinaclip.backends.api.route import Endpoint
+from jinaclip.backends.api.route import Endpoint, secrets_of_environment
 from jinaclip.backends.api.steps import Failure, Reply, Send
 from jinaclip.backends.api.transport import TooLarge, Transport, gather
 from jinaclip.backends.api.wires.jina import HEADERS
@@ -80,7 +80,7 @@ class Exchange:
             task = asyncio.current_task()
             if isinstance(error, GeneratorExit) or (task is not None and task.cancelling()):
                 raise  # that is for us
-            return Failure("setup", f"the transport failed: {type(error).__name__}: {str(error)[:300]}")
+            return Failure("setup", f"the transport failed: {type(error).__name__}: {error}")
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -114,7 +114,7 @@ class Exchange:
 def headers_of(endpoint: Endpoint, url: httpx.URL) -> httpx.Headers:
     """The headers of every request: the wire's, the caller's own, and the key."""
     headers = httpx.Headers({"Host": url.netloc.decode("ascii"), **HEADERS})
-    headers.update(endpoint.headers.reveal())
+    headers.update({name.encode(): value.encode("latin-1") for name, value in endpoint.headers.reveal().items()})
     headers["Authorization"] = endpoint.authorization.reveal()
     return headers
 
@@ -123,14 +123,14 @@ def open_transport(endpoint: Endpoint) -> httpx.AsyncBaseTransport:
     """The transport of an endpoint: the caller's own, or ours with the proxy and certificates of the environment."""
     if endpoint.transport is None:
         _, proxy = proxy_for(endpoint.url)
+        secrets_of_environment()  # remembered, as the proxy's password may be replaced while its connections last
         is_secure = any(url.lower().startswith("https:") for url in (endpoint.url, proxy or ""))
         return Transport(ssl_context=tls_context() if is_secure else None, proxy=proxy)
     try:
         made: Any = endpoint.transport()
     except Exception as error:  # noqa: BLE001  it is the caller's own code
-        raise ConfigError(
-            f"transport() failed: {type(error).__name__}: {str(error)[:300]}", option="transport"
-        ) from None
+        text = endpoint.clean(f"{type(error).__name__}: {error}")
+        raise ConfigError(f"transport() failed: {text}", option="transport") from None
     if not isinstance(made, httpx.AsyncBaseTransport):
         kind = type(made).__name__
         raise ConfigError(f"transport() must give an httpx.AsyncBaseTransport, not {kind}", option="transport")
@@ -149,13 +149,13 @@ def reply(response: httpx.Response, body: bytes, most: int) -> Reply | Failure:
         if len(body) > most:
             raise TooLarge("unpacked")
     elif encoding != "identity":
-        return Failure("setup", f"it answers in the unknown encoding {encoding[:32]!r}")
+        return Failure("setup", f"it answers in the unknown encoding {encoding!r}")
     return Reply(response.status_code, response.headers, body)
 
 
 def explain(error: Exception) -> Failure:
     """Why nothing came back, in words: the exception itself would carry the key in the frames of its traceback."""
-    text = f"{type(error).__name__}: {error}"[:300]
+    text = f"{type(error).__name__}: {error}"
     if isinstance(error, TooLarge):
         return Failure("oversize", "")
     if isinstance(error, httpx.TimeoutException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from traceback import walk_tb
 
 from jinaclip.backends.api.batcher import Bounds, Consumer, Item, by_consumer, consumers_of, tokens_of
 from jinaclip.backends.api.exchange import Exchange, Upload
@@ -283,8 +284,12 @@ class Flight:
 
 
 def fault_of_ours(error: BaseException) -> JinaClipError:
-    """What a call is told that ends by a fault of the library."""
-    return JinaClipError(f"an error in jinaclip itself: {type(error).__name__}: {str(error)[:300]}")
+    """What a call is told that ends by a fault of the library: where it is, as its text could hold anything."""
+    *_, place = [
+        "",
+        *(f" in {frame.f_globals['__name__']}, line {line}" for frame, line in walk_tb(error.__traceback__)),
+    ]
+    return JinaClipError(f"an error in jinaclip itself: {type(error).__name__}{place}; please report it")
 
 
 def note_sent(items: Sequence[Item]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
-from jinaclip.config import EmbedderConfig
-from jinaclip.secret import KEY_SHAPE, Headers, Secret
+from jinaclip.config import KEY_VARIABLES, EmbedderConfig
+from jinaclip.secret import Headers, Redactor, Secret
 
 if TYPE_CHECKING:
     import httpx
@@ -26,11 +31,15 @@ class Endpoint:
     """Factories are told apart as objects: one may compare or hash as it likes, or not at all."""
 
     def clean(self, text: str) -> str:
-        """Text of the service without the key and the values of the caller's headers."""
-        values = [self.authorization.reveal(), *self.headers.reveal().values()]
-        for value in [*values, *(value.partition(" ")[2] for value in values)]:
-            text = text.replace(value, "***") if value else text
-        return KEY_SHAPE.sub("***", text).strip()
+        """Text that others wrote, without what is secret here and in the environment, then cut.
+
+        Whatever a service, a proxy, a transport or a library says goes through this before anybody sees it.
+        """
+        if not text:
+            return text
+        own = [self.authorization.reveal(), *self.headers.reveal().values()]
+        decoded = [part for value in own for part in _credentials(value)]
+        return _redactor(frozenset([*own, *decoded, *secrets_of_environment()])).clean(text)
 
     @property
     def host(self) -> str:
@@ -59,3 +68,42 @@ class Route:
     dimensions: int
     query: bool
     """Texts that are embedded as queries. They never share a request with images."""
+
+
+MOST_REMEMBERED = 64
+"""Secrets of the environment, those that are not in it any more included."""
+_redactor = lru_cache(maxsize=8)(Redactor)
+_remembered: dict[str, None] = {}
+
+
+def secrets_of_environment() -> list[str]:
+    """Keys and passwords of proxies that are in the environment, or were when this was last called.
+
+    A key may be replaced while a request that was sent with it, or a connection through a proxy, is under way.
+    """
+    keys = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
+    proxies = (secret for proxy in getproxies().values() for secret in _secrets_of_proxy(proxy))
+    for secret in filter(None, [*keys, *proxies]):
+        _remembered[secret] = _remembered.pop(secret, None)
+    for secret in list(_remembered)[:-MOST_REMEMBERED]:
+        _remembered.pop(secret, None)  # another thread may have done so
+    return list(_remembered)
+
+
+def _secrets_of_proxy(url: str) -> Iterator[str]:
+    """The password in the URL of a proxy, and user and password as they are sent."""
+    with suppress(ValueError):  # it is no URL, and will not be used
+        user, found, password = (
+            urlsplit(url if "://" in url else f"http://{url}").netloc.rpartition("@")[0].partition(":")
+        )
+        if found:
+            yield from (unquote(password), f"{unquote(user)}:{unquote(password)}")
+
+
+def _credentials(value: str) -> Iterator[str]:
+    """The password in the value of a header of the scheme Basic, and user and password as they were."""
+    scheme, _, letters = value.partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):  # it is no base64
+            pair = b64decode(letters).decode()
+            yield from (pair, pair.partition(":")[2])

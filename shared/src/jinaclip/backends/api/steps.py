@@ -75,7 +75,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why no answer arrived. It is text, as the frames of a transport's exception would hold the key.
+    """Why no answer arrived. It is text, as the frames of a transport's exception would hold the key; not yet clean.
 
     A `setup` failure stays after a retry: an unknown host, a bad certificate, a proxy that refuses.
     """

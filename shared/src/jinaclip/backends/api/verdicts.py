@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -117,7 +117,7 @@ class Case:
     dimensions: int
     url: str
     clean: Callable[[str], str]
-    """Text of the service without what is secret: a 401 may echo the key that was sent."""
+    """Text of the service without what is secret, and cut: a 401 may echo the key that was sent."""
 
 
 def judge(case: Case, result: Reply | Failure) -> Verdict:
@@ -126,9 +126,14 @@ def judge(case: Case, result: Reply | Failure) -> Verdict:
         return _judge_failure(case, result)
     if result.status == 200:
         return _judge_answer(case, result)
-    refusal = read_refusal(result.body)
-    refusal = replace(refusal, message=case.clean(refusal.message), code=case.clean(refusal.code))
-    return _judge_refusal(case, result, refusal)
+    return _judge_refusal(case, result, _clean(case, read_refusal(result.body)))
+
+
+def _clean(case: Case, refusal: Refusal) -> Refusal:
+    """A refusal with all its texts clean: whatever of it gets into an error is then fit to be shown."""
+    said = {item.name: getattr(refusal, item.name) for item in fields(refusal)}
+    clean: dict[str, Any] = {name: case.clean(text) for name, text in said.items() if isinstance(text, str)}
+    return replace(refusal, **clean)
 
 
 def _judge_failure(case: Case, failure: Failure) -> Verdict:

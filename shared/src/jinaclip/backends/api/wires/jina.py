@@ -434,7 +434,7 @@ def invalid_field(place: Place, message: str, kind: str, value: Any) -> InvalidR
 
 
 def read_refusal(raw: bytes) -> Refusal:
-    """What an error body says, whichever of the service's shapes it has, or a proxy's page."""
+    """What an error body says, whichever of the service's shapes it has, or a proxy's page; neither clean nor cut."""
     try:
         body = orjson.loads(raw)
     except ValueError:
@@ -461,4 +461,4 @@ def _place(place: Any) -> tuple[int | None, str | None]:
 
 
 def _text(value: Any) -> str:
-    return value[:500] if isinstance(value, str) else ""
+    return value if isinstance(value, str) else ""

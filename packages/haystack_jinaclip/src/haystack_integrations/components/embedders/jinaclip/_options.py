@@ -26,6 +26,7 @@ from jinaclip.hosts import (
     ImageResize,
     TransportFactory,
     UrlMode,
+    without_options,
 )
 from jinaclip.hosts import Secret as CoreSecret
 
@@ -222,6 +223,7 @@ def take_options(
     signature = own_signature(make)
 
     def decorate(init: Callable[[Owner, Options], None]) -> Callable[Concatenate[Owner, P], None]:
+        @without_options
         @functools.wraps(init)
         def init_with_options(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
             refuse_unknown(type(self).__name__, options, signature)

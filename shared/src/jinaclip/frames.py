@@ -1,4 +1,4 @@
-"""Errors of ours without the frames behind them, which would hold the caller's images as long as the error is kept."""
+"""Errors without the frames behind them, which would hold the caller's images, and show the options that were given."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from jinaclip.errors import JinaClipError
 E = TypeVar("E", bound=BaseException)
 P = ParamSpec("P")
 R = TypeVar("R")
+REFUSALS = (JinaClipError, TypeError, ValueError)
+"""How constructors refuse options: ours, adapters' and Pydantic's, whose ValidationError is a ValueError."""
 
 
 def without_frames(error: E) -> E:
@@ -20,17 +22,31 @@ def without_frames(error: E) -> E:
     return error.with_traceback(None)
 
 
-def without_arguments(function: Callable[P, R]) -> Callable[P, R]:
+def without_options(function: Callable[P, R]) -> Callable[P, R]:
+    """For a constructor, and what loads or copies: an error that refuses options has no frame that shows them.
+
+    A key may be among them, or stand where another option belongs.
+    """
+    return without_arguments(function, REFUSALS)
+
+
+def without_arguments(
+    function: Callable[P, R], errors: tuple[type[Exception], ...] = (JinaClipError,)
+) -> Callable[P, R]:
     """For a function, also an `async def`: errors of ours that leave it keep none of its arguments alive.
 
     They would be in the frames of the traceback, and nobody needs those: the message says what is wrong.
+
+    Args:
+        function: to wrap.
+        errors: that this is done for. Others come through as they are. An `async def` knows errors of ours alone.
     """
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
         try:
             return function(*args, **options)
-        except JinaClipError as error:
+        except errors as error:
             problem = without_frames(error)
         del args, options
         try:
