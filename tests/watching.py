@@ -110,7 +110,7 @@ def is_quiet(one):
 
 def reserved(one):
     """Tokens that a JinaClip has set aside for what is in flight."""
-    return one._meter._reserved
+    return sum(reservation.tokens for reservation in one._meter._open_ones())
 
 
 def threads(name="jinaclip"):

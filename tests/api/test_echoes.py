@@ -153,7 +153,7 @@ PLACES = {
     "unknown status": refused(418, message="ECHO", request_id="ECHO"),
     "far beyond what is shown": refused(401, detail="x" * 450 + "ECHO", request_id="y" * 495 + "ECHO"),
     "rate limit": lambda echo: http(
-        json.dumps({"detail": echo, "request_id": echo}).encode(), 429, [("Retry-After", "99999"), ("X-Id", echo)]
+        json.dumps({"detail": echo, "request_id": echo}).encode(), 429, [("Retry-After", "60"), ("X-Id", echo)]
     ),
     "headers": lambda echo: http(b"", 401, [("WWW-Authenticate", echo), ("Retry-After", echo), ("Location", echo)]),
     "redirect": lambda echo: http(b"", 302, [("Location", f"http://127.0.0.1/{echo}")]),
@@ -175,15 +175,15 @@ async def test_no_echo_of_the_key_leaves_the_package(place, events, caplog):
     """Neither in results nor in errors, their attributes, pickles, chains and frames, nor in logs and events."""
     key, echoes, found = new_key(), iter([]), []
     with serving(lambda _: PLACES[place](next(echoes))) as server:
-        clip = JinaClip(api_key=key, base_url=server.url, max_retries=0, timeout=5, dimensions=64)
-        for echo in ECHOES.values():
+        for number, echo in enumerate(ECHOES.values()):
             echoes = itertools.repeat(echo(key))
-            results = clip.embed(["a", "b"])
-            with pytest.raises(JinaClipError) as caught:
-                await clip.aembed_documents(["a", "b"])
+            url = f"{server.url}/{number}"  # with limits of its own
+            with JinaClip(api_key=key, base_url=url, max_retries=0, timeout=5, dimensions=64) as clip:
+                results = clip.embed(["a", "b"])
+                with pytest.raises(JinaClipError) as caught:
+                    await clip.aembed_documents(["a", "b"])
             assert not results.ok.any()
             found += [results, caught.value, pickle.dumps(results)]
-        clip.close()
     found += [pickle.dumps(error.with_traceback(None)) for error in found if isinstance(error, JinaClipError)]
     assert_hidden([*found, events, caplog.records], key)
 

@@ -75,10 +75,11 @@ def test_a_query_and_a_description_of_the_same_words_are_two(shelf, clip):
 
 def test_what_was_paid_for_before_a_failure_is_stored(shelf, server, clip):
     """Of the descriptions, which are two requests, and of the pictures before the one that fails."""
-    server.configure(script=[None, None, None, "status_500"])
+    server.configure(script=[None, None, None, *["status_500"] * 40])
     with clip(batch_size=3, max_concurrency=1, max_retries=0) as one, pytest.raises(ServerError):
         run(one, shelf)
     assert 0 < server.ledger()["tiles"] < len(COLOURS)
+    server.configure(script=[])
     with clip(batch_size=3, max_concurrency=1) as one:
         run(one, shelf)
     assert server.ledger()["tiles"] == len(COLOURS)

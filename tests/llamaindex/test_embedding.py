@@ -344,7 +344,7 @@ async def test_an_error_keeps_what_was_paid_for_at_its_place(embed, files, batch
 async def test_what_the_service_refuses_keeps_what_it_gave(embed, server, batch, hasty):
     """From the third request on the service fails for good; the vectors of the first two are there."""
     made = embed(embed_batch_size=2, max_concurrency=1, max_retries=0)
-    server.configure(script=[None, None, *["status_503"] * 9])
+    server.configure(script=[None, None, *["status_503"] * 40])
     with pytest.raises(APIError) as caught:
         await batch(made, "text", [f"text {i}" for i in range(8)])
     assert caught.value.status == 503

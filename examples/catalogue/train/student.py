@@ -109,6 +109,7 @@ class Student(nn.Module):
             initialise(name, tensor)
             if self.assembly.has_adapter(name, module, key):
                 self._adapt(name, module, tensor)
+        self.assembly.vision.build_tables()
 
     def _adapt(self, name: str, module: nn.Module, tensor: Tensor) -> None:
         table = isinstance(module, nn.Embedding)
