@@ -973,7 +973,7 @@ FAULTS = {
     "when items are queued": "jinaclip.backends.api.scheduler.Scheduler.add",
     "when a batch is chosen": "jinaclip.backends.api.batcher.Queue.select",
     "when it is sent": "jinaclip.backends.api.exchange.Exchange.send",
-    "when the answer is judged": "jinaclip.backends.api.policy.judge",
+    "when the answer is judged": "jinaclip.backends.api.sending.judge",
 }
 
 

@@ -11,10 +11,24 @@ from jinaclip.backends.api.batcher import Bounds, Consumer, Item, by_consumer, c
 from jinaclip.backends.api.exchange import Exchange, Upload
 from jinaclip.backends.api.limits import RateLimits
 from jinaclip.backends.api.loop import HubLoop
-from jinaclip.backends.api.policy import Sending, embed, embed_alone
+from jinaclip.backends.api.policy import embed, embed_alone
 from jinaclip.backends.api.route import Endpoint, Route
 from jinaclip.backends.api.scheduler import Departure, Scheduler
-from jinaclip.backends.api.steps import Branch, Failure, Flow, Hold, Outcome, Reply, Result, Send, Sleep, Step, Wait
+from jinaclip.backends.api.sending import Sending
+from jinaclip.backends.api.steps import (
+    Branch,
+    Failure,
+    Flow,
+    Hold,
+    Outcome,
+    Reply,
+    Requeue,
+    Result,
+    Send,
+    Sleep,
+    Step,
+    Wait,
+)
 from jinaclip.backends.api.verdicts import Retry
 from jinaclip.call.call import Stopped
 from jinaclip.errors import APITimeoutError, JinaClipError
@@ -164,23 +178,28 @@ class Flight:
         return all(one.ending for one in self.consumers)
 
     async def _perform(self, step: Step) -> Result:
-        if isinstance(step, Sleep):
-            if self._is_over:
+        match step:
+            case Sleep() if self._is_over:
                 raise Stopped
-            await asyncio.sleep(step.seconds)
-            return None
-        if isinstance(step, Hold):
-            self._give_back()
-            await step.health.change()
-            return None
-        if isinstance(step, Branch):
-            self._lane.fly(self._sending, list(step.items), step.flow)
-            return None
-        self._lane.assign(self, consumers_of([item for item in step.items if not item.consumer.ending]))
-        if isinstance(step, Send):
-            return await self._exchange(step)
-        await self._wait_for_slot(step)
+            case Sleep():
+                await asyncio.sleep(step.seconds)
+            case Hold():
+                self._give_back()
+                await step.health.change()
+            case Requeue():
+                self._lane.scheduler.add(self._sending.route, step.items)
+            case Branch():
+                self._lane.fly(self._sending, list(step.items), step.flow)
+            case Wait():
+                self._note_consumers(step.items)
+                await self._wait_for_slot(step)
+            case Send():
+                self._note_consumers(step.items)
+                return await self._exchange(step)
         return None
+
+    def _note_consumers(self, items: Sequence[Item]) -> None:
+        self._lane.assign(self, consumers_of([item for item in items if not item.consumer.ending]))
 
     async def _wait_for_slot(self, step: Wait) -> None:
         if self._departure is None:

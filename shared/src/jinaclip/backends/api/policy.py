@@ -7,24 +7,18 @@ items are sent again apart, by caller, so that nobody meets what another's item 
 
 from __future__ import annotations
 
-import itertools
 import random
-import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from jinaclip import telemetry
 from jinaclip.backends.api import verdicts
-from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one, tokens_of
-from jinaclip.backends.api.charges import Charges, charge
+from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one
 from jinaclip.backends.api.health import DOUBT, ENOUGH, PROBES
-from jinaclip.backends.api.limits import RateLimits
-from jinaclip.backends.api.route import Route
-from jinaclip.backends.api.steps import Branch, Flow, Hold, Outcome, Reply, Result, Send, Sleep, Step, Wait
-from jinaclip.backends.api.verdicts import Case, Divide, Fatal, Limited, Retry, Verdict, judge
-from jinaclip.backends.api.wires import jina
+from jinaclip.backends.api.sending import Sending, send
+from jinaclip.backends.api.steps import Branch, Flow, Hold, Outcome, Result, Sleep, Step
+from jinaclip.backends.api.verdicts import Divide, Fatal, Limited, Retry, Verdict
 from jinaclip.backends.api.wires.jina import Answer
 from jinaclip.call.call import Stopped
 from jinaclip.errors import (
@@ -43,30 +37,6 @@ NORM_SLACK = 2e-5
 """How far a squared length may be from 1 before the row is normalised again; float32 rounds to a tenth of it."""
 ASKS = 3
 """How often a row that comes back unusable is asked for in all."""
-_numbers = itertools.count(1)  # of requests, for those who watch
-
-
-@dataclass(slots=True)
-class Sending:
-    """Where a batch goes, and what is known of the way there."""
-
-    route: Route
-    limits: RateLimits
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def model(self) -> str:
-        """As the service is told it."""
-        return str(dict(self.route.settings)["model"])
-
-    @property
-    def normalized(self) -> bool:
-        """Whether rows of length 1 are asked for."""
-        return bool(dict(self.route.settings)["normalized"])
-
-    def case_of(self, batch: Sequence[Item]) -> Case:
-        """The request as the judge sees it."""
-        return Case(len(batch), self.route.dimensions, self.route.endpoint.url, self.route.endpoint.clean)
 
 
 def embed(sending: Sending, items: list[Item]) -> Flow:
@@ -371,111 +341,6 @@ def attempt(
                     return Divide(verdict.error, verdict.error)
                 yield from take_lead(batch)
                 yield from back_off(sending, batch, verdict, failures, attempts)
-
-
-def send(
-    sending: Sending, items: list[Item], attempt: int, *, again: bool = False
-) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
-    """One request, of what is still wanted of these items once there is a slot; the list keeps only that.
-
-    It is paid for here, whatever comes of it: what sends for it learns the verdict when the budget has.
-
-    Returns:
-        what came of it, and what that means.
-
-    Raises:
-        Stopped: all who wait for it have gone, or cannot pay for it.
-    """
-    yield Wait(tuple(items))
-    if attempt == 1:
-        yield from shed(sending, items)
-    charges = charge(items, again=again)
-    try:
-        items[:] = [item for item in items if item.consumer in charges.payers and item.is_wanted]
-        outcome, verdict = yield from exchange(sending, items, attempt, charges)
-        settle(charges, outcome, verdict)
-    finally:
-        charges.lose()
-    teach_sizes(sending, outcome, verdict, len(items))
-    return outcome, verdict
-
-
-def shed(sending: Sending, items: list[Item]) -> Flow:
-    """Sends apart what exceeds the most items of a request: others may have learnt it while these waited."""
-    most = int(min(len(items), sending.limits.batch.items))
-    rest = items[most:]
-    del items[most:]
-    for start in range(0, len(rest), most):
-        part = rest[start : start + most]
-        yield Branch(part, embed(sending, part))
-
-
-def exchange(
-    sending: Sending, items: list[Item], attempt: int, charges: Charges
-) -> Generator[Step, Result, tuple[Outcome, Verdict]]:
-    """Writes a request, has it sent, and judges what came of it. Raises as `send`."""
-    if not items:
-        raise Stopped
-    body = jina.write_request(dict(sending.route.settings), [item.input for item in items])
-    most = jina.most_bytes(len(items), sending.route.dimensions)
-    seconds = max(consumer.config.timeout for consumer in consumers_of(items))
-    number = next(_numbers)
-    tell_sent(sending, items, number, attempt)
-    outcome = yield Send(tuple(items), body, most, tokens_of(items), seconds, charges)
-    if outcome is None:
-        raise Stopped
-    verdict = judge(sending.case_of(items), outcome.result)
-    tell_answer(sending, items, number, outcome, verdict)
-    return outcome, verdict
-
-
-def settle(charges: Charges, outcome: Outcome, verdict: Verdict) -> None:
-    """Charges the callers of a request what came of it has cost: the bill, the estimate or nothing."""
-    if isinstance(verdict, Answer):
-        charges.settle(verdict.tokens)
-    elif outcome.is_doubtful:
-        charges.lose()
-    else:
-        charges.release()
-
-
-def teach_sizes(sending: Sending, outcome: Outcome, verdict: Verdict, items: int) -> None:
-    """Tells the limits what an outcome says about sizes."""
-    if isinstance(verdict, Answer):
-        sending.limits.answered(items, outcome.sent_at, wanted=outcome.wanted)
-    elif items > 1 and outcome.took_too_long:
-        sending.limits.batch.doubt(items)
-
-
-def tell_sent(sending: Sending, items: list[Item], number: int, attempt: int) -> None:
-    """Tells those who watch that a request goes out."""
-    if telemetry.wants(telemetry.RequestSent):
-        event = telemetry.RequestSent(
-            number=number,
-            host=sending.route.endpoint.host,
-            model=sending.model,
-            items=len(items),
-            callers=len(consumers_of(items)),
-            tokens=tokens_of(items),
-            attempt=attempt,
-        )
-        telemetry.emit(event)
-
-
-def tell_answer(sending: Sending, items: list[Item], number: int, outcome: Outcome, verdict: Verdict) -> None:
-    """Tells those who watch what came of a request."""
-    if telemetry.wants(telemetry.RequestAnswered):
-        event = telemetry.RequestAnswered(
-            number=number,
-            host=sending.route.endpoint.host,
-            model=sending.model,
-            items=len(items),
-            status=outcome.result.status if isinstance(outcome.result, Reply) else None,
-            tokens=verdict.tokens if isinstance(verdict, Answer) else 0,
-            seconds=sending.clock() - outcome.sent_at,
-            error=None if isinstance(verdict, Answer) else type(verdict.error).__name__,
-        )
-        telemetry.emit(event)
 
 
 def tell_retry(sending: Sending, batch: Sequence[Item], reason: str, seconds: float) -> None:

@@ -54,6 +54,13 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Requeue:
+    """Let these items wait for a request as if they had never had a slot."""
+
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
 class Branch:
     """Run another flow beside this one, for these items, which the flow that asks lets go of."""
 
@@ -131,6 +138,6 @@ class Outcome:
         return status < 300 or (status >= 500 and status not in FAILED)
 
 
-Step = Wait | Send | Sleep | Hold | Branch
+Step = Wait | Send | Sleep | Hold | Requeue | Branch
 Result = Outcome | None
 Flow = Generator[Step, Result, None]
