@@ -160,7 +160,7 @@ def _judge_answer(case: Case, reply: Reply) -> Verdict:
     except Malformed as malformed:
         error = BadResponseError(f"the answer does not hold: {malformed}", status=reply.status)
         if malformed.hopeless or (case.items > 1 and isinstance(malformed, WrongIndices)):
-            return Divide(error, error, doubt=DOUBT // 2)
+            return Divide(error, error, again=True, doubt=DOUBT // 2)
         return Retry(error, divide_after=3, doubt=DOUBT // 2)
 
 
