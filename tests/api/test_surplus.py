@@ -126,6 +126,7 @@ def test_through_haystack(kind):
     skip_without("haystack_jinaclip")
     from haystack import Document
     from haystack.utils import Secret
+
     from haystack_integrations.components.embedders.jinaclip import JinaClipDocumentEmbedder
 
     texts = names(300)
