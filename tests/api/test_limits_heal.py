@@ -317,14 +317,13 @@ def test_two_processes_under_a_limit_of_slots_get_a_quarter_each(most, lead):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("most", [1, 2, 8, 50])
+@pytest.mark.parametrize("most", [2, 8, 50])
 @pytest.mark.parametrize("lead", [0, 70])
 @pytest.mark.parametrize("seconds", [0.5, 2])
 def test_so_they_do_in_many_runs(most, lead, seconds):
     found = [slot_shares(most, seed, lead=lead, seconds=seconds) for seed in range(5)]
     print([f"{share:.2f}" for share in found])
-    assert sum(found) / len(found) >= 0.3, found
-    assert min(found) >= 0.2, found
+    assert min(found) >= 0.25, found
 
 
 @pytest.mark.parametrize("most", [1, 2, 8, 50])

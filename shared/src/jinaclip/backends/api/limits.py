@@ -224,9 +224,8 @@ class Slots:
                 self._held, self._held_until = self.limit, now + self._hold(now)
             else:
                 self._shared_until = now + SHARED
-        if self.limit < self._cut_from / 2:  # nobody takes so many at once: the limit is another
+        if self.limit < self._cut_from / 2:  # nobody takes so many at once: the limit is a new one
             self._shared_until = -math.inf
-        if before == math.inf:
             self._plan_yield(now)
         self._answers, self._has_grown = 0, False
 
