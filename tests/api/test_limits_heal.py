@@ -262,10 +262,10 @@ class Minute:
         return quick(texts)
 
 
-def shares(service, *, latency, lead, seed):
+def shares(service, *, latency, lead, seed, **options):
     """What each of two processes gets within five windows from when both are there; the second comes so much later."""
     random.seed(seed)
-    world = World(service, latency=latency, refusing=0.05, timeout=100, batch_size=10)
+    world = World(service, latency=latency, refusing=0.05, timeout=100, **{"batch_size": 10, **options})
     got = Counter()
 
     def counting(texts, world):
@@ -274,9 +274,10 @@ def shares(service, *, latency, lead, seed):
         return reply
 
     world.service = counting
-    world.start(names(4_000, "a"), tokens=100)
+    count = 400 * world.config.batch_size * (world.config.max_concurrency or 1)
+    world.start(names(count, "a"), tokens=100)
     world.wait(lead)
-    world.start(names(4_000, "b"), tokens=100, process=Process(world))
+    world.start(names(count, "b"), tokens=100, process=Process(world))
     world.wait(5 * 61)
     for call in list(world.calls):
         world.hub.leave(call)
@@ -300,6 +301,43 @@ def test_two_processes_on_one_key_get_a_quarter_each(kind, sliding, lead):
     print(kind, sliding, lead, found)
     assert sum(found) / len(found) >= 0.25, found
     assert min(found) >= 0.1, found
+
+
+def slot_shares(most, seed, *, lead, seconds):
+    """The smaller share of slots, of requests that take about so many seconds."""
+    options = {"latency": lambda _: seconds * random.uniform(0.8, 1.2), "batch_size": 1, "max_concurrency": 64}
+    return min(shares(Account(most), lead=lead, seed=seed, **options))
+
+
+@pytest.mark.parametrize("most", [2, 8, 50])
+@pytest.mark.parametrize("lead", [0, 70])
+def test_two_processes_under_a_limit_of_slots_get_a_quarter_each(most, lead):
+    found = [slot_shares(most, seed, lead=lead, seconds=2) for seed in range(2)]
+    assert sum(found) / len(found) >= 0.25, found
+    assert min(found) >= 0.2, found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("most", [2, 8, 50])
+@pytest.mark.parametrize("lead", [0, 70])
+@pytest.mark.parametrize("seconds", [0.5, 2])
+def test_so_they_do_in_many_runs(most, lead, seconds):
+    found = [slot_shares(most, seed, lead=lead, seconds=seconds) for seed in range(5)]
+    print([f"{share:.2f}" for share in found])
+    assert sum(found) / len(found) >= 0.25, found
+    assert min(found) >= 0.2, found
+
+
+@pytest.mark.parametrize("most", [1, 2, 8, 50])
+def test_what_is_left_to_others_costs_who_is_alone_a_twentieth_at_most(most):
+    random.seed(0)
+    account = Account(most)
+    world = World(account, latency=2, refusing=0.05, timeout=100, batch_size=1, max_concurrency=64)
+    call = world.start(names(200 * most))
+    world.wait(300)
+    assert account.at_work(START + 20, world.now, 2) >= 0.95 * most
+    world.hub.leave(call)
+    world.wait(5)
 
 
 # Objects of different max_concurrency on one key

@@ -47,6 +47,12 @@ FIRST_ANSWERS, MOST_ANSWERS = 16, 512
 RATE_HOLD = 30.0
 """Seconds, from the first answer after a refusal, for which a learnt rate holds. Then it is forgotten, in case it was
 learnt in a bad minute: if it was right, the next refusal teaches it again."""
+SHARED, SHARED_HOLD = 120.0, 5.0
+"""Seconds for which a key counts as shared, after refusals that somebody else must have caused; and seconds, more or
+less, before more slots are tried meanwhile."""
+YIELD, YIELD_EVERY = 1.5, 45.0
+"""Seconds for which a slot is left unused where the service limits slots, for each so many seconds of its use: another
+process, which asks again every second, can take it. That is 3 % of what a process alone sends."""
 SPREAD = 0.7
 """Of a minute, over which what was learnt is spent evenly: another process with the key finds some of it left."""
 
@@ -181,11 +187,25 @@ class Slots:
     def __init__(self) -> None:
         self.limit = math.inf
         self.growth = Growth()
-        self._cut_at = self._held_until = -math.inf
+        self._yield = Yield()
+        self._cut_at = self._held_until = self._shared_until = -math.inf
+        self._cut_from = math.inf  # what it was before the refusals of late
         self._held = math.inf  # what it may not exceed until then
         self._has_grown = False  # since the last refusal
         self._answers = 0  # since the last change
         self._half = 0  # of what was in flight when it was cut after an answer: up to it, it grows with each
+
+    def usable(self, now: float) -> float:
+        """Slots that may be used now: the limit, less what is left to others."""
+        return self.limit - self._yield.slots(now)
+
+    def free(self, now: float) -> float:
+        """Notes that a slot is free; gives the seconds for which it is left to others from now on, if it is, else 0."""
+        if self._is_trying or not self._yield.is_due(now):
+            return 0.0
+        self._yield.begin(now)
+        self._plan_yield(now)
+        return YIELD
 
     def refuse(self, others: int, sent_at: float, now: float) -> None:
         """Learns from a refusal: as many as are still in flight are what the service takes.
@@ -193,26 +213,79 @@ class Slots:
         Each refusal takes one slot. One within the first round of answers after growth holds off the next growth; who
         is refused later shares the key with others, and may grow again to what it had.
         """
-        before, grown = self.limit, self._has_grown and self._answers < self.limit
+        before, tried = self.limit, self._is_trying
         least = others if before == math.inf else max(others, before - 1)
         self.limit = max(1, min(before, least))
         if sent_at >= self._cut_at:
+            self._cut_from = before if now - self._cut_at >= FIRST_PAUSE else self._cut_from
             self._cut_at = now
             self._half = (others + 1) // 2 if self._answers else self._half
-            if grown:
-                self._held, self._held_until = self.limit, now + HOLD
+            if tried:
+                self._held, self._held_until = self.limit, now + self._hold(now)
+            else:
+                self._shared_until = now + SHARED
+        if self.limit < self._cut_from / 2:  # nobody takes so many at once: the limit is a new one
+            self._shared_until = -math.inf
+            self._plan_yield(now)
         self._answers, self._has_grown = 0, False
 
     def answer(self, items: int, sent_at: float, now: float, *, wanted: bool) -> None:
         """Learns from an answer to a request of so many items; `wanted`: somebody waits for a slot."""
-        self._answers += 1
-        enough = 1 if self.limit < self._half else self.limit
-        if self._answers >= enough and (self.limit < self._held or now >= self._held_until):
-            self.limit, self._answers, self._has_grown = self.limit + 1, 0, True
+        if not self._yield.slots(now):  # while some are unused, an answer does not say that the limit is right
+            self._grow(now)
         if wanted and self.limit >= self.growth.slots:
             self.growth.answer(items, sent_at, now)
         else:
             self.growth.restart()
+
+    def _grow(self, now: float) -> None:
+        """Tries one more after a round of answers, or sooner where that is likely to succeed, or others try too."""
+        self._answers += 1
+        enough = 1 if self.limit < self._half else self.limit / (4 if self._is_shared(now) else 1)
+        if self._answers >= enough and (self.limit < self._held or now >= self._held_until):
+            self.limit, self._answers, self._has_grown = self.limit + 1, 0, True
+
+    @property
+    def _is_trying(self) -> bool:
+        """Whether it has grown, and it is not known yet whether the service takes so many."""
+        return self._has_grown and self._answers < self.limit
+
+    def _is_shared(self, now: float) -> bool:
+        return now < self._shared_until
+
+    def _hold(self, now: float) -> float:
+        return random.uniform(0.5, 1.5) * SHARED_HOLD if self._is_shared(now) else HOLD  # noqa: S311
+
+    def _plan_yield(self, now: float) -> None:
+        self._yield.plan(self.limit, YIELD_EVERY / 2 if self._is_shared(now) else YIELD_EVERY, now)
+
+
+class Yield:
+    """Slots that are left unused for a moment now and then: one, or a sixteenth where there are many.
+
+    Whoever has more slots leaves more, and all try for more equally often: so shares become equal.
+    """
+
+    def __init__(self) -> None:
+        self._slots = self._size = 0
+        self._planned_at, self._until = math.inf, -math.inf
+
+    def plan(self, limit: float, every: float, now: float) -> None:
+        """Plans the next time, such that each of so many slots is left once in so many seconds, on average."""
+        self._size = math.ceil(limit / 16)
+        self._planned_at = now + random.uniform(0.5, 1.5) * every * self._size / limit  # noqa: S311
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time."""
+        return now >= self._planned_at
+
+    def begin(self, now: float) -> None:
+        """Leaves what was planned, for so long."""
+        self._slots, self._until = self._size, now + YIELD
+
+    def slots(self, now: float) -> int:
+        """How many are left unused now."""
+        return self._slots if now < self._until else 0
 
 
 class Growth:
@@ -359,7 +432,7 @@ class RateLimits:
     @property
     def most_in_flight(self) -> float:
         """Requests that may be in flight now, whoever asks."""
-        return min(self._gate.slots, self.slots.limit)
+        return min(self._gate.slots, self.slots.usable(self._clock()))
 
     @property
     def closed_since(self) -> float:

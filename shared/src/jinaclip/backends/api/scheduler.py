@@ -191,6 +191,9 @@ class Scheduler:
         self.in_flight -= 1
         for bounds in departure.bounds:
             bounds.in_flight -= 1
+        seconds = self.limits.slots.free(self._clock())
+        if seconds:
+            self._wake(seconds)
 
     def _send_one_again(self) -> bool:
         departure = self._retries.first(self._room)
