@@ -170,7 +170,7 @@ def test_rows_that_are_asked_for_again_are_paid_again_within_the_budget():
         return http(json.dumps(body).encode())
 
     with serving(respond) as server, client(server, token_budget=2 * ESTIMATE) as clip:
-        with pytest.raises(BudgetError, match="0 of token_budget=8 are left; nothing of it was sent"):
+        with pytest.raises(BudgetError, match="0 of token_budget=8 are left; nothing was sent"):
             clip.embed_query("text 0")
         assert (len(server.asked), clip.usage.tokens, clip.usage.items) == (2, 2 * ESTIMATE, 0)
 

@@ -28,6 +28,7 @@ from jinaclip.backends.api.verdicts import Case, judge
 from jinaclip.backends.api.wires import jina
 from jinaclip.hosts import EmbedderConfig
 from jinaclip.images import open_image, size, upload
+from jinaclip.secret import Redactor
 from tests.fuzz.mutate import dump, mutate_bytes, mutate_json, splice
 from tests.needs import is_installed, skip_without
 from tests.raw import Asked, RawServer, Sent, answer_body, http, refusal, serving
@@ -35,6 +36,8 @@ from tests.raw import Asked, RawServer, Sent, answer_body, http, refusal, servin
 WIDTH = 8
 SEEDS = st.integers(0, 2**63)
 ITEMS = ["one", "two", "three"]
+LONGEST_MESSAGE = 1000
+"""Characters of an error, of which the service may have written at most 500 for each of its texts."""
 MANY = 25
 """Inputs for one drawing of hypothesis, which takes longer than most of them."""
 
@@ -141,11 +144,12 @@ def tampered_reply(seed: int) -> bytes:
 
 
 class Headers(Subject):
-    """Statuses and headers, as the judge takes them: some verdict, whose waits are finite and not negative."""
+    """Statuses and headers, as the judge takes them: some verdict, whose waits are finite and not negative, and whose
+    message is short."""
 
     name = "headers"
     inputs = several(tampered_reply)
-    case = Case(len(ITEMS), WIDTH, "http://localhost/v1/embeddings", clean=str)
+    case = Case(len(ITEMS), WIDTH, "http://localhost/v1/embeddings", clean=Redactor(()).clean)
 
     def try_input(self, data: bytes) -> bool:
         told = json.loads(data)
@@ -153,6 +157,8 @@ class Headers(Subject):
         for name in ("seconds", "after"):
             wait = getattr(verdict, name, None)
             assert wait is None or (wait >= 0 and math.isfinite(wait)), verdict
+        error = getattr(verdict, "error", None)
+        assert error is None or len(str(error)) <= LONGEST_MESSAGE, error
         return isinstance(verdict, jina.Answer)
 
 

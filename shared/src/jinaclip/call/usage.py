@@ -83,8 +83,8 @@ class Meter:
         left = self.left
         if tokens > left:
             raise BudgetError(
-                f"about {tokens:,} tokens would be sent and {max(0, int(left)):,} of "
-                f"token_budget={self.budget:,} are left; nothing of it was sent"
+                f"about {tokens:,} more tokens are needed, and {max(0, int(left)):,} of token_budget={self.budget:,} "
+                "are left; nothing was sent for them"
             )
 
     def add(self, usage: Usage) -> None:

@@ -163,9 +163,10 @@ def explain(error: Exception) -> Failure:
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in causes):
         return Failure("setup", f"{text}: what answers there speaks no TLS; for a server of plain HTTP write http://")
-    unknown_host = any(isinstance(c, socket.gaierror) and c.errno != socket.EAI_AGAIN for c in causes)
-    if unknown_host or any(isinstance(c, ssl.SSLCertVerificationError) for c in causes):
-        return Failure("setup", text)
+    if any(isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN for cause in causes):
+        return Failure("setup", f"{text}; check base_url")
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return Failure("setup", f"{text}; check base_url, and SSL_CERT_FILE for a certificate of your own")
     if isinstance(error, httpx.ProxyError | httpx.UnsupportedProtocol | httpx.InvalidURL):
         return Failure("setup", f"{type(error).__name__}; see the proxy variables of the environment")
     return Failure("connect" if isinstance(error, httpx.ConnectError) else "broken", text)

@@ -13,7 +13,8 @@ PROBES = 8
 ENOUGH = 4
 """Inputs that are refused alone, all that were sent, before a refusal of inputs is taken for one of the service."""
 DOUBT = 4
-"""Failures in a row after which a call is in doubt. A batch that is given up counts as so many at once."""
+"""Failures in a row after which a call is in doubt. An input that is given up alone counts as so many at once, and an
+answer that was paid for and cannot be used as half of them."""
 
 
 class Sample(Generic[T]):

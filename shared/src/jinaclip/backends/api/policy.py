@@ -386,7 +386,11 @@ def obey(
 def limit_error(error: RateLimitError, seconds: float) -> RateLimitError:
     """The error for one of those who do not wait so long."""
     return RateLimitError(
-        str(error), retry_after=seconds, status=error.status, request_id=error.request_id, attempts=error.attempts
+        f"{error}; the next request may go in {seconds:.1f} s, which is later than this call may take",
+        retry_after=seconds,
+        status=error.status,
+        request_id=error.request_id,
+        attempts=error.attempts,
     )
 
 

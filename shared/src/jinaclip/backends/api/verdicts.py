@@ -145,8 +145,9 @@ def _judge_failure(case: Case, failure: Failure) -> Verdict:
         return Divide(error, error, doubt=DOUBT // 2)
     if failure.kind == "timeout":
         return Retry(APITimeoutError(f"no answer in time from {case.url}: {detail}"), divide_after=2)
-    is_broken = failure.kind == "broken"
-    return Retry(APIConnectionError(f"{case.url}: {detail}"), is_unreachable=not is_broken)
+    if failure.kind == "broken":
+        return Retry(APIConnectionError(f"the connection to {case.url} broke: {detail}"))
+    return Retry(APIConnectionError(f"no connection to {case.url}: {detail}"), is_unreachable=True)
 
 
 def _judge_answer(case: Case, reply: Reply) -> Verdict:
@@ -158,7 +159,7 @@ def _judge_answer(case: Case, reply: Reply) -> Verdict:
         error = BadResponseError(said, status=reply.status)
         return Divide(error, ConfigError(f"{said}; {hint}"), doubt=DOUBT // 2)
     except Malformed as malformed:
-        error = BadResponseError(f"the answer does not hold: {malformed}", status=reply.status)
+        error = BadResponseError(f"the answer cannot be used: {malformed}", status=reply.status)
         if malformed.hopeless or (case.items > 1 and isinstance(malformed, WrongIndices)):
             return Divide(error, error, again=True, doubt=DOUBT // 2)
         return Retry(error, divide_after=3, doubt=DOUBT // 2)
@@ -171,32 +172,40 @@ def _judge_refusal(case: Case, reply: Reply, refusal: Refusal) -> Verdict:
     if status == 402 or (status == 403 and (code == BALANCE or "balance" in refusal.message.lower())):
         return Fatal(QuotaError(f"the balance of this key is used up; top it up and run again ({said})", **facts))
     if status in (401, 403):
-        refused = AuthenticationError(f"the service refuses this key; check JINA_API_KEY ({said})", **facts)
-        if status == 401 or refusal.code or refusal.message:
-            return Fatal(refused)
-        return Divide(ItemError(f"something before the service refuses this input ({said})", **facts), refused)
+        return _judge_forbidden(refusal, status, said, facts)
     if 300 <= status < 400 or status in (404, 405):
         return Fatal(ConfigError(f"{case.url} is not the embeddings endpoint ({said}); check base_url"))
     if status == 429:
-        error = RateLimitError(f"rate limit ({said})", **facts)
-        return Limited(error, _scope(refusal), retry_after(reply.headers))
+        seconds = retry_after(reply.headers)
+        error = RateLimitError(f"the rate limit of this key is reached ({said}{_wait_asked(seconds)})", **facts)
+        return Limited(error, _scope(refusal), seconds)
     if status in PASSING:
-        return _judge_passing(reply, ServerError(f"the service failed ({said})", **facts))
+        return _judge_passing(reply, said, facts)
     if status in (400, 413, 422):
         return _judge_rejection(refusal, status, said, facts)
     unexpected = APIError(f"unexpected answer ({said})", **facts)
     return Divide(unexpected, unexpected, doubt=DOUBT // 2)
 
 
-def _judge_passing(reply: Reply, error: ServerError) -> Verdict:
+def _judge_forbidden(refusal: Refusal, status: int, said: str, facts: dict[str, Any]) -> Verdict:
+    if status == 401 or refusal.code or refusal.message:
+        return Fatal(AuthenticationError(f"the service refuses this key; check JINA_API_KEY ({said})", **facts))
+    own = ItemError(f"something before the service refuses this input ({said})", **facts)
+    checks = "check proxies and base_url, then JINA_API_KEY"
+    return Divide(own, AuthenticationError(f"whatever is sent is refused; {checks} ({said})", **facts))
+
+
+def _judge_passing(reply: Reply, said: str, facts: dict[str, Any]) -> Verdict:
     divide_after = {504: 1, 500: 3}.get(reply.status)
     asked = retry_after(reply.headers) or 0.0
+    error = ServerError(f"the service failed ({said}{_wait_asked(asked)})", **facts)
     return Retry(error, asked if asked <= LONGEST_PAUSE else 0.0, divide_after=divide_after)
 
 
 def _judge_rejection(refusal: Refusal, status: int, said: str, facts: dict[str, Any]) -> Verdict:
     if refusal.code == "INPUT_MODEL_NOT_FOUND" or (refusal.field and refusal.field not in ("input", "detail")):
-        return Fatal(ConfigError(f"the service refuses the settings of the request ({said})"))
+        setting = f"the setting {refusal.field[:64]!r}" if refusal.field else "the settings"
+        return Fatal(ConfigError(f"the service refuses {setting} of the request ({said})"))
     systemic = RequestRejectedError(f"the service refuses the request, whatever its inputs ({said})", **facts)
     if status == 413 or _about_length(refusal.message):
         error = ItemError(f"too large for the service ({said})", **facts)
@@ -216,6 +225,11 @@ def _about_length(message: str) -> bool:
 def _said(status: int, refusal: Refusal) -> str:
     parts = [f"HTTP {status}", refusal.code, refusal.message[:200]]
     return ": ".join(part for part in parts if part)
+
+
+def _wait_asked(seconds: float | None) -> str:
+    """What a message adds about a Retry-After, if there was one."""
+    return f"; it asks to wait {seconds:g} s" if seconds else ""
 
 
 def _scope(refusal: Refusal) -> Scope:

@@ -128,8 +128,10 @@ def config_value(config: Mapping[str, Any], where: str, key: str, kind: type[T],
     if value is None:
         raise CheckpointError(f"config.json lacks {where}.{key}")
     most = MAX_FLOAT if kind is float else MAX_SIZES.get(key, MAX_SIZE)
-    if type(value) is not kind or (isinstance(value, int | float) and not 0 <= value <= most):
-        raise CheckpointError(f"config.json: {where}.{key} = {show(value)} is no usable {kind.__name__}")
+    if type(value) is not kind:
+        raise CheckpointError(f"config.json: {where}.{key} = {show(value)} must be of type {kind.__name__}")
+    if isinstance(value, int | float) and not 0 <= value <= most:
+        raise CheckpointError(f"config.json: {where}.{key} = {show(value)} must be from 0 to {most:,}")
     return value
 
 

@@ -372,7 +372,7 @@ def _open_answer(raw: bytes) -> tuple[list[Any], int]:
         body = orjson.loads(raw)
     except ValueError as error:
         hopeless = any(words in str(error) for words in ("after document", "depth limit", "ecursion"))
-        raise Malformed("it is not JSON, or more than JSON", hopeless=hopeless) from None
+        raise Malformed("its body is not one JSON document", hopeless=hopeless) from None
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list):
         raise Malformed("it has no list `data`")
