@@ -183,6 +183,8 @@ def test_a_service_that_refuses_everything_is_left(death, size):
 def test_a_service_that_breaks_in_the_middle_is_left(death):
     """What was answered before is kept."""
 
+    in_flight = FIRST_SLOTS + 20  # each answer may have brought another slot
+
     def respond(asked):
         return raw.right(asked) if asked.number < 20 else DEATHS[death](asked, set(asked.contents))
 
@@ -192,7 +194,7 @@ def test_a_service_that_breaks_in_the_middle_is_left(death):
         good = np.flatnonzero(results.ok)
         assert len(good) >= 20 * 64
         assert raw.are_vectors_of([TEXTS[place] for place in good], results.vectors[good]).all()
-        assert len(server.asked) <= 20 + 16 + 40
+        assert len(server.asked) <= 20 + in_flight + 40
 
 
 async def test_the_culprit_of_one_call_costs_others_nothing():

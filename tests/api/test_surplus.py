@@ -62,7 +62,7 @@ def names(count):
     return [f"text {number}" for number in range(count)]
 
 
-@pytest.mark.parametrize("count", [1_000, long(10_000)])
+@pytest.mark.parametrize("count", [500, long(2_500)])
 @pytest.mark.parametrize("slots", [1, 8])
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("kind", KINDS)

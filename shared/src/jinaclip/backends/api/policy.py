@@ -227,7 +227,7 @@ def prove(sending: Sending, item: Item, out: list[Item], *, is_own: bool) -> Flo
 
 def attempt_once(sending: Sending, item: Item) -> Generator[Step, Result, Verdict]:
     """Sends an input alone, and waits if a rate limit is what comes of it."""
-    outcome, verdict = yield from send(sending, [item], attempt=1, again=item.done)
+    outcome, verdict = yield from send(sending, [item], attempt=1, again=True)
     if isinstance(verdict, Limited):
         yield from obey(sending, verdict, [item], outcome)
     return verdict
@@ -241,6 +241,14 @@ def gives_up(batch: list[Item], verdict: Retry, failures: int, *, is_part: bool)
     if len(batch) > 1 and verdict.divide_after is not None and failures >= verdict.divide_after:
         return True
     return failures > (min(1, retries) if is_part and len(batch) > 1 else retries)
+
+
+def failure_for_good(batch: list[Item], verdict: Retry, attempts: int) -> Divide:
+    """What it means that a batch failed for good. An input alone may do so as the service is down."""
+    if len(batch) == 1:
+        batch[0].consumer.health.note_failure(DOUBT)
+    with_attempts(verdict.error, attempts)
+    return Divide(verdict.error, verdict.error)
 
 
 def weight_of(verdict: Divide, batch: list[Item], *, is_part: bool) -> int:
@@ -283,7 +291,7 @@ def asks_again(item: Item, verdict: Divide) -> bool:
 def unusable_rows() -> Divide:
     """What it means that all rows of a batch are NaN, infinite or zeros."""
     error = APIError(f"the service answered NaN, infinity or zeros {ASKS} times", status=200, attempts=ASKS)
-    systemic = APIError("the service answers NaN, infinity or zeros, whatever the inputs", status=200)
+    systemic = BadResponseError("the service answers NaN, infinity or zeros, whatever the inputs", status=200)
     return Divide(error, systemic, least=ENOUGH, again=True, doubt=DOUBT // 2)
 
 
@@ -336,9 +344,7 @@ def attempt(
                 failures += 1
                 consumer.health.note_failure(verdict.doubt)
                 if gives_up(batch, verdict, failures, is_part=is_part):
-                    consumer.health.note_failure(DOUBT if len(batch) == 1 else 0)
-                    with_attempts(verdict.error, attempts)
-                    return Divide(verdict.error, verdict.error)
+                    return failure_for_good(batch, verdict, attempts)
                 yield from take_lead(batch)
                 yield from back_off(sending, batch, verdict, failures, attempts)
 
