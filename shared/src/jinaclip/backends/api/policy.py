@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,7 +72,8 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
                 stop(items, verdict.error)
                 return
             case _:
-                failed = verdict if isinstance(verdict, Retry) and not outcome.thawed else None
+                is_passing = isinstance(verdict, Retry) and not outcome.thawed
+                failed = replace(verdict, is_shared=not verdict.is_unreachable) if is_passing else None
                 yield from branch(sending, without_parted(items, outcome), failed)
                 return
         items = without_parted(items, outcome)
@@ -166,18 +168,20 @@ def assure(sending: Sending, batch: list[Item], verdict: Divide) -> Flow:
     yield from take_lead(batch)
     if not health.is_in_doubt or consumer.is_last(batch):
         return
-    refused = int(len(batch) == 1)
+    doubt, refused = health.doubt, int(len(batch) == 1)
     own = random.sample(batch, min(PROBES, len(batch))) if len(batch) > 1 else []
     others = sorted((item for item in health.sample.items if item not in batch), key=lambda item: item.done)
     for group in (own[:1], own[1:], others[:1], others[1:]):
-        if not health.is_in_doubt:
+        if health.doubt != doubt:
             return
         batch[:] = [item for item in batch if item not in group]
         yield from probe(sending, group, is_own=group[0] in own if group else False)
         refused += len(group)
-    if health.is_in_doubt and refused >= verdict.least:
+    least = verdict.least if consumer.closed else max(verdict.least, ENOUGH)  # the first of many may be the bad one
+    if health.doubt == doubt and refused >= least:
         raise verdict.systemic
-    health.end_doubt()
+    if health.doubt == doubt:
+        health.end_doubt()
 
 
 def take_lead(batch: list[Item]) -> Flow:
@@ -196,9 +200,10 @@ def take_lead(batch: list[Item]) -> Flow:
 def probe(sending: Sending, items: Sequence[Item], *, is_own: bool) -> Flow:
     """Sends inputs, each alone, and waits until one of them is answered, or all have come back."""
     out = list(items)
+    doubt = out[0].consumer.health.doubt if out else 0
     for item in items:
         yield Branch([item], prove(sending, item, out, is_own=is_own))
-    while out and out[0].consumer.health.is_in_doubt and not out[0].consumer.ending:
+    while out and out[0].consumer.health.doubt == doubt and not out[0].consumer.ending:
         yield Hold(out[0].consumer.health)
 
 
@@ -241,6 +246,13 @@ def gives_up(batch: list[Item], verdict: Retry, failures: int, *, is_part: bool)
     if len(batch) > 1 and verdict.divide_after is not None and failures >= verdict.divide_after:
         return True
     return failures > (min(1, retries) if is_part and len(batch) > 1 else retries)
+
+
+def give_up(batch: list[Item], verdict: Retry, attempts: int) -> Divide:
+    """What becomes of a batch that is not sent again as it is."""
+    batch[0].consumer.health.note_failure(DOUBT if len(batch) == 1 else 0)
+    with_attempts(verdict.error, attempts)
+    return Divide(verdict.error, verdict.error)
 
 
 def weight_of(verdict: Divide, batch: list[Item], *, is_part: bool) -> int:
@@ -308,7 +320,8 @@ def attempt(
     failures = attempts = 0
     if failed is not None:
         failures = attempts = 1
-        yield from back_off(sending, batch, failed, failures, attempts)
+        if not (yield from back_off(sending, batch, failed, failures, attempts)):
+            return give_up(batch, failed, attempts)
     while True:
         yield from take_lead(batch)
         attempts += 1
@@ -336,11 +349,10 @@ def attempt(
                 failures += 1
                 consumer.health.note_failure(verdict.doubt)
                 if gives_up(batch, verdict, failures, is_part=is_part):
-                    consumer.health.note_failure(DOUBT if len(batch) == 1 else 0)
-                    with_attempts(verdict.error, attempts)
-                    return Divide(verdict.error, verdict.error)
+                    return give_up(batch, verdict, attempts)
                 yield from take_lead(batch)
-                yield from back_off(sending, batch, verdict, failures, attempts)
+                if not (yield from back_off(sending, batch, verdict, failures, attempts)):
+                    return give_up(batch, verdict, attempts)
 
 
 def tell_retry(sending: Sending, batch: Sequence[Item], reason: str, seconds: float) -> None:
@@ -392,18 +404,26 @@ def limit_error(error: RateLimitError, seconds: float) -> RateLimitError:
 
 def back_off(
     sending: Sending, batch: Sequence[Item], verdict: Retry, failures: int, attempts: int
-) -> Generator[Step, Result, None]:
-    """Waits before a caller's items go again, if the request, the key and the call's time leave a retry."""
+) -> Generator[Step, Result, bool]:
+    """Waits before a caller's items go again; False if the request, the key or the time since a vector leaves no retry.
+
+    Raises:
+        JinaClipError: nor is it of use to divide them, as the service cannot be reached, or no time is left.
+    """
     (consumer,) = consumers_of(batch)
     seconds = max(verdict.after, backoff(failures - 1))
     consumer.last_error = verdict.error
     if sending.clock() >= consumer.deadline_at:
         raise deadline_error(consumer)
-    late = sending.clock() + seconds > consumer.gives_up_at
-    if failures > consumer.retries or late or not sending.limits.may_retry():
-        raise with_attempts(verdict.error, attempts)
+    until = sending.clock() + seconds
+    may_go = verdict.is_shared or (failures <= consumer.retries and sending.limits.may_retry())
+    if until > consumer.gives_up_at or not may_go:
+        if verdict.is_unreachable or until > consumer.deadline_at:
+            raise with_attempts(verdict.error, attempts)
+        return False
     tell_retry(sending, batch, reason_of(verdict.error), seconds)
     yield from pause(sending, "retry", seconds)
+    return True
 
 
 def deadline_error(consumer: Consumer) -> APITimeoutError:
