@@ -72,8 +72,9 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
                 stop(items, verdict.error)
                 return
             case _:
-                is_passing = isinstance(verdict, Retry) and not outcome.thawed
-                failed = replace(verdict, is_shared=not verdict.is_unreachable) if is_passing else None
+                failed = verdict if isinstance(verdict, Retry) and not outcome.thawed else None
+                if failed is not None:
+                    failed = replace(failed, is_shared=not failed.is_unreachable)
                 yield from branch(sending, without_parted(items, outcome), failed)
                 return
         items = without_parted(items, outcome)
