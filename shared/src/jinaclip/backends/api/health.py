@@ -44,12 +44,14 @@ class Health(Generic[T]):
         sample: of the items of the call.
         leader: the batch that leads, if there is one.
         has_answered: whether the last that came back was an answer.
+        doubt: number of the present doubt, or of the next one: who waits for its end may be woken only in another.
     """
 
     def __init__(self) -> None:
         self.sample: Sample[T] = Sample()
         self.leader: Sequence[T] | None = None
         self.has_answered = False
+        self.doubt = 0
         self._failures = 0
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -90,6 +92,7 @@ class Health(Generic[T]):
     def end_doubt(self) -> None:
         """Nothing can be said of the service; the call goes on."""
         self._failures, self.leader = 0, None
+        self.doubt += 1
         self._wake()
 
     async def change(self) -> None:

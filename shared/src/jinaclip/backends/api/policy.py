@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,6 +73,8 @@ def embed_together(sending: Sending, items: list[Item]) -> Flow:
                 return
             case _:
                 failed = verdict if isinstance(verdict, Retry) and not outcome.thawed else None
+                if failed is not None:
+                    failed = replace(failed, is_shared=not failed.is_unreachable)
                 yield from branch(sending, without_parted(items, outcome), failed)
                 return
         items = without_parted(items, outcome)
@@ -166,18 +169,20 @@ def assure(sending: Sending, batch: list[Item], verdict: Divide) -> Flow:
     yield from take_lead(batch)
     if not health.is_in_doubt or consumer.is_last(batch):
         return
-    refused = int(len(batch) == 1)
+    doubt, refused = health.doubt, int(len(batch) == 1)
     own = random.sample(batch, min(PROBES, len(batch))) if len(batch) > 1 else []
     others = sorted((item for item in health.sample.items if item not in batch), key=lambda item: item.done)
     for group in (own[:1], own[1:], others[:1], others[1:]):
-        if not health.is_in_doubt:
+        if health.doubt != doubt:
             return
         batch[:] = [item for item in batch if item not in group]
         yield from probe(sending, group, is_own=group[0] in own if group else False)
         refused += len(group)
-    if health.is_in_doubt and refused >= verdict.least:
+    least = verdict.least if consumer.closed else max(verdict.least, ENOUGH)  # the first of many may be the bad one
+    if health.doubt == doubt and refused >= least:
         raise verdict.systemic
-    health.end_doubt()
+    if health.doubt == doubt:
+        health.end_doubt()
 
 
 def take_lead(batch: list[Item]) -> Flow:
@@ -196,9 +201,10 @@ def take_lead(batch: list[Item]) -> Flow:
 def probe(sending: Sending, items: Sequence[Item], *, is_own: bool) -> Flow:
     """Sends inputs, each alone, and waits until one of them is answered, or all have come back."""
     out = list(items)
+    doubt = out[0].consumer.health.doubt if out else 0
     for item in items:
         yield Branch([item], prove(sending, item, out, is_own=is_own))
-    while out and out[0].consumer.health.is_in_doubt and not out[0].consumer.ending:
+    while out and out[0].consumer.health.doubt == doubt and not out[0].consumer.ending:
         yield Hold(out[0].consumer.health)
 
 
@@ -243,7 +249,7 @@ def gives_up(batch: list[Item], verdict: Retry, failures: int, *, is_part: bool)
     return failures > (min(1, retries) if is_part and len(batch) > 1 else retries)
 
 
-def failure_for_good(batch: list[Item], verdict: Retry, attempts: int) -> Divide:
+def give_up(batch: list[Item], verdict: Retry, attempts: int) -> Divide:
     """What it means that a batch failed for good. An input alone may do so as the service is down."""
     if len(batch) == 1:
         batch[0].consumer.health.note_failure(DOUBT)
@@ -316,7 +322,8 @@ def attempt(
     failures = attempts = 0
     if failed is not None:
         failures = attempts = 1
-        yield from back_off(sending, batch, failed, failures, attempts)
+        if not (yield from back_off(sending, batch, failed, failures, attempts)):
+            return give_up(batch, failed, attempts)
     while True:
         yield from take_lead(batch)
         attempts += 1
@@ -344,9 +351,10 @@ def attempt(
                 failures += 1
                 consumer.health.note_failure(verdict.doubt)
                 if gives_up(batch, verdict, failures, is_part=is_part):
-                    return failure_for_good(batch, verdict, attempts)
+                    return give_up(batch, verdict, attempts)
                 yield from take_lead(batch)
-                yield from back_off(sending, batch, verdict, failures, attempts)
+                if not (yield from back_off(sending, batch, verdict, failures, attempts)):
+                    return give_up(batch, verdict, attempts)
 
 
 def tell_retry(sending: Sending, batch: Sequence[Item], reason: str, seconds: float) -> None:
@@ -402,18 +410,26 @@ def limit_error(error: RateLimitError, seconds: float) -> RateLimitError:
 
 def back_off(
     sending: Sending, batch: Sequence[Item], verdict: Retry, failures: int, attempts: int
-) -> Generator[Step, Result, None]:
-    """Waits before a caller's items go again, if the request, the key and the call's time leave a retry."""
+) -> Generator[Step, Result, bool]:
+    """Waits before a caller's items go again; False if the request, the key or the time since a vector leaves no retry.
+
+    Raises:
+        JinaClipError: nor is it of use to divide them, as the service cannot be reached, or no time is left.
+    """
     (consumer,) = consumers_of(batch)
     seconds = max(verdict.after, backoff(failures - 1))
     consumer.last_error = verdict.error
     if sending.clock() >= consumer.deadline_at:
         raise deadline_error(consumer)
-    late = sending.clock() + seconds > consumer.gives_up_at
-    if failures > consumer.retries or late or not sending.limits.may_retry():
-        raise with_attempts(verdict.error, attempts)
+    until = sending.clock() + seconds
+    may_go = verdict.is_shared or (failures <= consumer.retries and sending.limits.may_retry())
+    if until > consumer.gives_up_at or not may_go:
+        if verdict.is_unreachable or until > consumer.deadline_at:
+            raise with_attempts(verdict.error, attempts)
+        return False
     tell_retry(sending, batch, reason_of(verdict.error), seconds)
     yield from pause(sending, "retry", seconds)
+    return True
 
 
 def deadline_error(consumer: Consumer) -> APITimeoutError:

@@ -65,6 +65,8 @@ class Retry:
     """Whether the service never got the request."""
     doubt: int = 1
     """How much it raises the doubt whether the service works."""
+    is_shared: bool = False
+    """Whether it befell items of others too: each caller's are sent by themselves, whatever retries are left."""
 
 
 @dataclass(frozen=True, slots=True)
