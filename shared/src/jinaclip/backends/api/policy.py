@@ -127,7 +127,7 @@ def isolate(sending: Sending, batch: list[Item], verdict: Divide) -> Generator[S
         JinaClipError: the service refuses whatever this call sends.
     """
     items = list(batch)
-    yield from assure(sending, batch, verdict)
+    yield from check_service(sending, batch, verdict)
     if len(items) == 1:
         return [batch] if asks_again(batch[0], verdict) else []
     if verdict.too_many:
@@ -155,7 +155,7 @@ def is_answered(sending: Sending, item: Item) -> Generator[Step, Result, bool]:
         health.leave(batch, goes_on=True)
 
 
-def assure(sending: Sending, batch: list[Item], verdict: Divide) -> Flow:
+def check_service(sending: Sending, batch: list[Item], verdict: Divide) -> Flow:
     """Makes sure that the service answers something of the call, while that is in doubt.
 
     A few inputs are sent alone: one of the batch; if that is refused, more of it; and if those are, some of all that
@@ -176,7 +176,7 @@ def assure(sending: Sending, batch: list[Item], verdict: Divide) -> Flow:
         if health.doubt != doubt:
             return
         batch[:] = [item for item in batch if item not in group]
-        yield from probe(sending, group, is_own=group[0] in own if group else False)
+        yield from send_probes(sending, group, is_own=group[0] in own if group else False)
         refused += len(group)
     least = verdict.least if consumer.closed else max(verdict.least, ENOUGH)  # the first of many may be the bad one
     if health.doubt == doubt and refused >= least:
@@ -198,17 +198,17 @@ def take_lead(batch: list[Item]) -> Flow:
             yield Hold(health)
 
 
-def probe(sending: Sending, items: Sequence[Item], *, is_own: bool) -> Flow:
+def send_probes(sending: Sending, items: Sequence[Item], *, is_own: bool) -> Flow:
     """Sends inputs, each alone, and waits until one of them is answered, or all have come back."""
     out = list(items)
     doubt = out[0].consumer.health.doubt if out else 0
     for item in items:
-        yield Branch([item], prove(sending, item, out, is_own=is_own))
+        yield Branch([item], send_probe(sending, item, out, is_own=is_own))
     while out and out[0].consumer.health.doubt == doubt and not out[0].consumer.ending:
         yield Hold(out[0].consumer.health)
 
 
-def prove(sending: Sending, item: Item, out: list[Item], *, is_own: bool) -> Flow:
+def send_probe(sending: Sending, item: Item, out: list[Item], *, is_own: bool) -> Flow:
     """Sends an input alone, once. Its vector is kept; if there is none, it is sent again as a part of its batch.
 
     Args:
