@@ -12,7 +12,9 @@ from jinaclip import JinaClip
 from jinaclip.backends.api.limits import FIRST_SLOTS
 from jinaclip.errors import APIError, JinaClipError
 from tests import raw
+from tests.needs import long
 
+pytestmark = pytest.mark.usefixtures("hasty")
 COUNT = 10_000
 TEXTS = [f"text {number}" for number in range(COUNT)]
 WIDTH = 64
@@ -128,7 +130,7 @@ def check(texts, results, bad):
     assert raw.are_vectors_of([texts[place] for place in good], results.vectors[good]).all()
 
 
-@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("retries", [long(0), 1])
 @pytest.mark.parametrize("death", DEATHS)
 def test_one_culprit_among_ten_thousand(death, retries):
     bad = {"text 5000"}
@@ -141,7 +143,9 @@ def test_one_culprit_among_ten_thousand(death, retries):
 
 
 @pytest.mark.parametrize("where", ["anywhere", "in front", "behind"])
-@pytest.mark.parametrize("death", ["422", "422 with its place", "422 with a wrong place", "killed", "zeros for all"])
+@pytest.mark.parametrize(
+    "death", ["422", long("422 with its place"), long("422 with a wrong place"), "killed", long("zeros for all")]
+)
 def test_three_hundred_culprits(death, where):
     numbers = {
         "anywhere": random.Random(4).sample(range(COUNT), 300),
@@ -166,7 +170,7 @@ def test_two_items_that_fail_only_together_both_come_back(death):
         check(texts, own.embed(texts), set())
 
 
-@pytest.mark.parametrize("size", [1_000, 20_000])
+@pytest.mark.parametrize("size", [long(1_000), 20_000])
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_service_that_refuses_everything_is_left(death, size):
     texts = [f"text {number}" for number in range(size)]

@@ -7,6 +7,9 @@ import pytest
 
 from tests import raw
 from tests.api.test_isolation import DEATHS, TEXTS, check, clip, service
+from tests.needs import long
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.mark.parametrize("death", ["killed", "500", "another width", "no JSON", "418"])
@@ -36,7 +39,7 @@ async def test_one_query_of_many_that_kills_its_request_costs_no_other(retries):
         assert [place for place, one in enumerate(results) if not one.ok.all()] == [7]
 
 
-@pytest.mark.parametrize("death", ["killed", "502"])
+@pytest.mark.parametrize("death", ["killed", long("502")])
 def test_three_hundred_in_a_row_use_up_the_reserve_of_retries(death):
     bad = set(TEXTS[3000:3300])
     with raw.serving(service(DEATHS[death], bad)) as server, clip(server, max_retries=1) as own:

@@ -87,7 +87,7 @@ async def test_errors_of_every_kind(server, make, run, fault, caplog):
     server.configure(faults=[fault], fault_rate=1, drip_s=10)
     timeout = 0.1 if fault in ("hang", "slow_headers") else 5
     with pytest.raises(JinaClipError) as caught:
-        await run(make(timeout=timeout), "embed_documents", ["a", "b"])
+        await run(make(timeout=timeout, deadline=2), "embed_documents", ["a", "b"])
     assert_clean(shown(caught.value))
     assert_clean(shown(pickle.loads(pickle.dumps(copy.copy(plain(caught.value))))))
     assert_clean(caplog.text)

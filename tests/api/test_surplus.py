@@ -15,6 +15,7 @@ from jinaclip.errors import BadResponseError
 from tests import raw
 from tests.needs import long, skip_without
 
+pytestmark = pytest.mark.usefixtures("hasty")
 WIDTH = 64
 KEY = "jina_surplus"
 
