@@ -142,7 +142,6 @@ class Consumer:
     def answer(self, items: Sequence[Item], rows: Vectors) -> None:
         """Keeps the vectors of these items; of one that was sent twice, the first."""
         self.progressed = self.clock()
-        self.health.note_answer()
         new = [place for place, item in enumerate(items) if not item.done]
         rows, items = (rows, items) if len(new) == len(items) else (rows[new], [items[place] for place in new])
         if new and not self.gone:

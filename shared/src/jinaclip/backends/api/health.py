@@ -53,6 +53,7 @@ class Health(Generic[T]):
         self.has_answered = False
         self.doubt = 0
         self._failures = 0
+        self._doubted_at = 0.0  # when the present doubt began
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -60,16 +61,19 @@ class Health(Generic[T]):
         """Whether the service may have stopped to answer at all."""
         return self._failures >= DOUBT
 
-    def note_answer(self) -> None:
-        """The service answered an input of the call: no doubt is left."""
+    def note_answer(self, sent_at: float) -> None:
+        """The service answered a request of this moment: no doubt is left, unless that was sent before it began."""
         self.has_answered = True
-        if self._failures:
+        if self._failures and (not self.is_in_doubt or sent_at >= self._doubted_at):
             self.end_doubt()
 
-    def note_failure(self, weight: int = 1) -> None:
+    def note_failure(self, now: float, weight: int = 1) -> None:
         """A request failed that may have failed because of its inputs."""
+        was_in_doubt = self.is_in_doubt
         self._failures += weight
         self.has_answered = False
+        if self.is_in_doubt and not was_in_doubt:
+            self._doubted_at = now
 
     def note_probe(self) -> None:
         """An input that was sent alone came back."""

@@ -249,10 +249,10 @@ def gives_up(batch: list[Item], verdict: Retry, failures: int, *, is_part: bool)
     return failures > (min(1, retries) if is_part and len(batch) > 1 else retries)
 
 
-def give_up(batch: list[Item], verdict: Retry, attempts: int) -> Divide:
+def give_up(sending: Sending, batch: list[Item], verdict: Retry, attempts: int) -> Divide:
     """What it means that a batch failed for good. An input alone may do so as the service is down."""
     if len(batch) == 1:
-        batch[0].consumer.health.note_failure(DOUBT)
+        batch[0].consumer.health.note_failure(sending.clock(), DOUBT)
     with_attempts(verdict.error, attempts)
     return Divide(verdict.error, verdict.error)
 
@@ -323,7 +323,7 @@ def attempt(
     if failed is not None:
         failures = attempts = 1
         if not (yield from back_off(sending, batch, failed, failures, attempts)):
-            return give_up(batch, failed, attempts)
+            return give_up(sending, batch, failed, attempts)
     while True:
         yield from take_lead(batch)
         attempts += 1
@@ -333,10 +333,10 @@ def attempt(
                 if len(verdict.bad) < len(batch):
                     return verdict
                 unusable = unusable_rows()
-                consumer.health.note_failure(weight_of(unusable, batch, is_part=is_part))
+                consumer.health.note_failure(sending.clock(), weight_of(unusable, batch, is_part=is_part))
                 return unusable
             case Divide():
-                consumer.health.note_failure(weight_of(verdict, batch, is_part=is_part))
+                consumer.health.note_failure(sending.clock(), weight_of(verdict, batch, is_part=is_part))
                 verdict.error.attempts = verdict.systemic.attempts = attempts
                 return verdict
             case Fatal():
@@ -349,12 +349,12 @@ def attempt(
                 tell_retry(sending, batch, "the process stood still", 0.0)
             case Retry():
                 failures += 1
-                consumer.health.note_failure(verdict.doubt)
+                consumer.health.note_failure(sending.clock(), verdict.doubt)
                 if gives_up(batch, verdict, failures, is_part=is_part):
-                    return give_up(batch, verdict, attempts)
+                    return give_up(sending, batch, verdict, attempts)
                 yield from take_lead(batch)
                 if not (yield from back_off(sending, batch, verdict, failures, attempts)):
-                    return give_up(batch, verdict, attempts)
+                    return give_up(sending, batch, verdict, attempts)
 
 
 def tell_retry(sending: Sending, batch: Sequence[Item], reason: str, seconds: float) -> None:

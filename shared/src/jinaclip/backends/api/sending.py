@@ -71,6 +71,9 @@ def send(
     finally:
         charges.lose()
     teach_sizes(sending, outcome, verdict, len(items))
+    if isinstance(verdict, Answer) and len(verdict.bad) < len(items):
+        for consumer in consumers_of(items):
+            consumer.health.note_answer(outcome.sent_at)
     return outcome, verdict
 
 
