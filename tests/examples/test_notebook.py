@@ -56,6 +56,7 @@ def test_no_output_names_a_machine() -> None:
     assert "site-packages" not in NOTEBOOK.read_text("utf-8")
 
 
+@pytest.mark.long
 def test_one_line_changes_the_model(notebook, folder: Path, modelled) -> None:
     changed = 0
     for cell in notebook.cells:
