@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain, islice
 
 from jinaclip import images
-from jinaclip.backends.api.health import Health
+from jinaclip.backends.api.health import PROBES, Health
 from jinaclip.backends.api.wires import jina
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
@@ -136,8 +136,8 @@ class Consumer:
         return min(self.deadline_at - self.clock(), STALLED * self.config.timeout)
 
     def is_last(self, batch: Sequence[Item]) -> bool:
-        """Whether a batch is a single item, and all else of the call has come back."""
-        return self.closed and len(batch) == self.pending == 1 < self.settled
+        """Whether a batch is one item of the last few of a call, fewer than would be sent to see if the service works."""
+        return self.closed and len(batch) == 1 and self.pending <= PROBES < self.settled
 
     def answer(self, items: Sequence[Item], rows: Vectors) -> None:
         """Keeps the vectors of these items; of one that was sent twice, the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -44,6 +45,7 @@ class Health(Generic[T]):
         sample: of the items of the call.
         leader: the batch that leads, if there is one.
         has_answered: whether the last that came back was an answer.
+        answered_at: when the latest request was sent that was answered.
         doubt: number of the present doubt, or of the next one: who waits for its end may be woken only in another.
     """
 
@@ -51,6 +53,7 @@ class Health(Generic[T]):
         self.sample: Sample[T] = Sample()
         self.leader: Sequence[T] | None = None
         self.has_answered = False
+        self.answered_at = -math.inf
         self.doubt = 0
         self._failures = 0
         self._doubted_at = 0.0  # when the present doubt began
@@ -64,6 +67,7 @@ class Health(Generic[T]):
     def note_answer(self, sent_at: float) -> None:
         """The service answered a request of this moment: no doubt is left, unless that was sent before it began."""
         self.has_answered = True
+        self.answered_at = max(self.answered_at, sent_at)
         if self._failures and (not self.is_in_doubt or sent_at >= self._doubted_at):
             self.end_doubt()
 

@@ -219,7 +219,7 @@ class Slots:
         if sent_at >= self._cut_at:
             self._cut_from = before if now - self._cut_at >= FIRST_PAUSE else self._cut_from
             self._cut_at = now
-            self._half = (others + 1) // 2 if self._answers else self._half
+            self._half = (others + 1) // 2 if self._answers or tried else self._half
             if tried:
                 self._held, self._held_until = self.limit, now + self._hold(now)
             else:

@@ -7,6 +7,7 @@ items are sent again apart, by caller, so that nobody meets what another's item 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -169,6 +170,9 @@ def check_service(sending: Sending, batch: list[Item], verdict: Divide) -> Flow:
     yield from take_lead(batch)
     if not health.is_in_doubt or consumer.is_last(batch):
         return
+    if health.answered_at > verdict.since:  # so it works, and what was sent meanwhile need not be paid for twice
+        health.end_doubt()
+        return
     doubt, refused = health.doubt, int(len(batch) == 1)
     own = random.sample(batch, min(PROBES, len(batch))) if len(batch) > 1 else []
     others = sorted((item for item in health.sample.items if item not in batch), key=lambda item: item.done)
@@ -319,7 +323,7 @@ def attempt(
     """Sends a batch of one caller until it is answered, or fails in a way that sending it again does not mend."""
     (consumer,) = consumers_of(batch)
     consumer.progressed = max(consumer.progressed, sending.clock())  # waiting for a slot is not the service's slowness
-    failures = attempts = 0
+    failures, attempts, since = 0, 0, math.inf
     if failed is not None:
         failures = attempts = 1
         if not (yield from back_off(sending, batch, failed, failures, attempts)):
@@ -328,17 +332,18 @@ def attempt(
         yield from take_lead(batch)
         attempts += 1
         outcome, verdict = yield from send(sending, batch, attempts, again=attempts > 1 or is_part)
+        since = min(since, outcome.sent_at)
         match verdict:
             case Answer():
                 if len(verdict.bad) < len(batch):
                     return verdict
-                unusable = unusable_rows()
+                unusable = replace(unusable_rows(), since=since)
                 consumer.health.note_failure(sending.clock(), weight_of(unusable, batch, is_part=is_part))
                 return unusable
             case Divide():
                 consumer.health.note_failure(sending.clock(), weight_of(verdict, batch, is_part=is_part))
                 verdict.error.attempts = verdict.systemic.attempts = attempts
-                return verdict
+                return replace(verdict, since=since)
             case Fatal():
                 raise with_attempts(verdict.error, attempts)
             case Limited():
@@ -351,10 +356,10 @@ def attempt(
                 failures += 1
                 consumer.health.note_failure(sending.clock(), verdict.doubt)
                 if gives_up(batch, verdict, failures, is_part=is_part):
-                    return give_up(sending, batch, verdict, attempts)
+                    return replace(give_up(sending, batch, verdict, attempts), since=since)
                 yield from take_lead(batch)
                 if not (yield from back_off(sending, batch, verdict, failures, attempts)):
-                    return give_up(sending, batch, verdict, attempts)
+                    return replace(give_up(sending, batch, verdict, attempts), since=since)
 
 
 def tell_retry(sending: Sending, batch: Sequence[Item], reason: str, seconds: float) -> None:

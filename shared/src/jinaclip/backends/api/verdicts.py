@@ -11,6 +11,7 @@ Fatal     nothing will help: stop the call
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -90,6 +91,7 @@ class Divide:
         too_many: whether it may be the number of inputs.
         again: whether an input that fails alone is sent again, a few times.
         doubt: how much it raises the doubt whether the service works.
+        since: when what failed was sent for the first time.
     """
 
     error: APIError
@@ -99,6 +101,7 @@ class Divide:
     too_many: bool = False
     again: bool = False
     doubt: int = 1
+    since: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
