@@ -136,8 +136,8 @@ class Consumer:
         return min(self.deadline_at - self.clock(), STALLED * self.config.timeout)
 
     def is_last(self, batch: Sequence[Item]) -> bool:
-        """Whether a batch is one item of the last few of a call, fewer than would be sent to see if the service works."""
-        return self.closed and len(batch) == 1 and self.pending <= PROBES < self.settled
+        """Whether a batch is one of the last few items of a call: asking for more to see if all is well saves nothing."""
+        return self.closed and len(batch) == 1 and self.pending <= min(PROBES, self.settled)
 
     def answer(self, items: Sequence[Item], rows: Vectors) -> None:
         """Keeps the vectors of these items; of one that was sent twice, the first."""
