@@ -187,12 +187,13 @@ def test_a_service_that_refuses_everything_is_left(death, size):
 def test_a_service_that_breaks_in_the_middle_is_left(death):
     """What was answered before is kept."""
 
-    in_flight = 2 * FIRST_SLOTS
+    in_flight = 8
+    options = {"batch_size": 128, "max_concurrency": in_flight}
 
     def respond(asked):
         return raw.right(asked) if asked.number < 20 else DEATHS[death](asked, set(asked.contents))
 
-    with raw.serving(respond) as server, clip(server, max_retries=1) as own:
+    with raw.serving(respond) as server, clip(server, max_retries=1, **options) as own:
         results = own.embed(TEXTS)
         assert isinstance(results.stopped, APIError)
         good = np.flatnonzero(results.ok)

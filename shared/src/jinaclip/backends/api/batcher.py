@@ -136,7 +136,7 @@ class Consumer:
         return min(self.deadline_at - self.clock(), STALLED * self.config.timeout)
 
     def is_last(self, batch: Sequence[Item]) -> bool:
-        """Whether a batch is one of the last few items of a call: asking for more to see if all is well saves nothing."""
+        """Whether a batch is one of the last few items of a call: fewer than a proof that the service works takes."""
         return self.closed and len(batch) == 1 and self.pending <= min(PROBES, self.settled)
 
     def answer(self, items: Sequence[Item], rows: Vectors) -> None:
