@@ -282,13 +282,18 @@ def test_closing_touches_nobody_else_s_calls(clip, server):
 
 
 def test_an_object_s_connections_close_with_it(server):
+    def endpoints():
+        return {endpoint for _, endpoint in hubs._hub._users}
+
     one, other = (JinaClip(base_url=server.url, api_key=f"jina_test_short_{number}") for number in range(2))
     one.embed_documents(["a"])
+    own = one._backend._destination.endpoint
     other.embed_documents(["a"])
-    users = len(hubs._hub._users)
+    assert own in endpoints()
     del one
     gc.collect()
-    until(lambda: len(hubs._hub._users) < users)
+    until(lambda: own not in endpoints())
+    assert other._backend._destination.endpoint in endpoints()
     assert right(other.embed_documents(["b"]), ["b"])
     other.close()
 
