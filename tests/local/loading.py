@@ -39,7 +39,7 @@ class Attempt:
     message: str
     seconds: float
     grown: int
-    """Bytes of memory at the peak above those before, without the pages of libraries that were first touched meanwhile."""
+    """Bytes of memory at the peak above those before, without the pages of libraries that were touched meanwhile."""
 
 
 class Loader:
@@ -84,7 +84,7 @@ def attempt(folder: str) -> Attempt:
 
 
 def memory(what: str) -> int:
-    """Bytes of memory of this process: VmRSS now, VmHWM at the peak, RssFile what of it is pages of files, as code is."""
+    """Bytes of memory of this process: VmRSS now, VmHWM at the peak, RssFile those of now that are pages of files."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{what}:"):
             return int(line.split()[1]) * 1024
