@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from PIL import ImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images import containers
+from jinaclip.images.png import AnimatedPngFile, PngFile
 from jinaclip.inputs import Unread
 
 READERS: dict[str, type[ImageFile.ImageFile]] = {
     # not PIL.Image.open: it checks sizes, and warns, by a global that other libraries may have changed
     "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
+    "PNG": PngFile,
     "WEBP": WebPImageFile,
     "GIF": GifImageFile,
 }
@@ -97,10 +97,12 @@ def open_data(
     if form == "WEBP":
         check_pixels(containers.webp_size(data), policy)
         reserve(*containers.webp_size(data))
-    stripped, exif = containers.strip(data, form if policy.frame == 0 else None, truncated=policy.truncated)
+    animated = policy.frame and form != "JPEG"
+    stripped, exif = containers.strip(data, None if animated else form, truncated=policy.truncated)
     with translate_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
         if form in READERS:
-            opened = READERS[form](BytesIO(stripped))
+            reader = AnimatedPngFile if form == "PNG" and policy.frame else READERS[form]
+            opened = reader(BytesIO(stripped))
         else:
             opened = PIL.Image.open(BytesIO(data), formats=accepted)
     check_pixels(opened.size, policy)
@@ -141,7 +143,6 @@ def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:
         for frame in range(1, policy.frame + 1):
             opened.seek(frame)  # one after the other: each frame of a GIF may enlarge the canvas
             check_pixels(opened.size, policy)
-    colours = len(opened.palette.palette) // 3 if opened.mode == "P" and opened.palette else 256
     strict = type(opened).load is ImageFile.ImageFile.load
     with translate_errors(f"the {opened.format} file cannot be decoded; it is damaged or cut short"):
         try:
@@ -151,11 +152,6 @@ def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:
                 raise
             opened.tile = []  # keeps the rows decoded so far
             opened.load()
-    if opened.format == "PNG" and colours < 256 and any(opened.histogram()[colours:]):
-        raise InputError(
-            "programs would not show the same image for this PNG file: it has pixels of a colour that is not in its "
-            "palette; save it again"
-        )
 
 
 def copy(opened: PIL.Image.Image) -> PIL.Image.Image:

@@ -16,9 +16,15 @@ MAX_CHUNKS = 20_000
 IHDR, PLTE, TRNS, IDAT, IEND = b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"
 ACTL, FCTL, FDAT, EXIF_CHUNK = b"acTL", b"fcTL", b"fdAT", b"eXIf"
 _CHECKED = (IHDR, PLTE, TRNS, IDAT, IEND, ACTL, FCTL, FDAT, EXIF_CHUNK)
+_ANIMATION = (ACTL, FCTL, FDAT)
 _ONCE = (PLTE, TRNS, ACTL, EXIF_CHUNK)
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bits of a sample that a colour type may have."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of an interlaced image: the first column and row of each pass, and the steps from one to the next."""
+_PIECE = 2**14
+"""Bytes that are inflated at once, to at most a thousand times as many."""
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _ANCILLARY = 0x20
 """The bit of a chunk's first letter that lets readers skip the chunk if they do not know it."""
@@ -30,15 +36,35 @@ def strip(data: bytes) -> tuple[bytes, bytes, bool]:
     Raises:
         InputError: the file is damaged, or readers would not agree on what it shows.
     """
-    chunks = _Chunks(data)
+    chunks = Chunks(data)
     complete = chunks.read()
     return chunks.pixels(complete), chunks.exif(), complete
 
 
-class _Chunks:
-    """The chunks of a file that have a bearing on its pixels."""
+def check_stream(data: bytes) -> None:
+    """Checks that the pixels of a file that `strip` has given are all there, by the length of their stream.
+
+    Raises:
+        InputError: they are not.
+    """
+    chunks, inflate = Chunks(data), zlib.decompressobj()
+    chunks.read()
+    missing = chunks.stream_length()
+    for piece in chunks.stream():
+        if missing > 0 and not inflate.eof:
+            missing -= len(inflate.decompress(piece))
+    if missing > 0:
+        raise ambiguous("PNG", "it has less pixels than its width and height say")
+
+
+class Chunks:
+    """The chunks of a file that have a bearing on its pixels.
+
+    `later` are the chunks of an animation after the first frame: kind, start and end of each.
+    """
 
     def __init__(self, data: bytes) -> None:
+        self.later: list[tuple[bytes, int, int]] = []
         self._data = memoryview(data)
         self._first: dict[bytes, tuple[int, int]] = {}
         self._last = b""
@@ -54,9 +80,12 @@ class _Chunks:
             elif end + 4 > len(self._data):
                 self._read_part(kind, start)
                 return False
-            else:
+            elif kind in _ANIMATION and IDAT in self._first:
+                self.later.append((kind, start, end))
+            elif kind != IEND:
                 self._check_place(kind)
-                self._check_content(kind, start, end)
+                self.check_sum(kind, start, end)
+                self._check_content(kind, self._data[start:end])
                 self._first.setdefault(kind, (start, end))
             self._last = kind
             if kind == IDAT:
@@ -67,16 +96,50 @@ class _Chunks:
 
     def pixels(self, complete: bool) -> bytes:
         """The file of these chunks."""
-        parts: list[bytes | memoryview] = [SIGNATURE]
-        if IHDR in self._first:
-            parts.append(self._whole(IHDR))
-        if PLTE in self._first and self._colour_type() == _PALETTE:
-            parts.append(self._whole(PLTE))
-        if TRNS in self._first:
-            parts.append(_chunk(TRNS, self._transparency()))
+        header = self._whole(IHDR) if IHDR in self._first else b""
+        parts: list[bytes | memoryview] = [SIGNATURE, header, *self._colours()]
         if self._pixels_end:
             parts.append(self._data[self._first[IDAT][0] - 8 : self._pixels_end])
         return b"".join([*parts, _chunk(IEND, b"")] if complete else parts)
+
+    def frame(self, size: bytes, pixels: bytes) -> bytes:
+        """The file of a later frame: of this width and height, 4 bytes each, and with these pixels."""
+        header = _chunk(IHDR, size + bytes(self._body(IHDR)[8:]))
+        return b"".join([SIGNATURE, header, *self._colours(), _chunk(IDAT, pixels), _chunk(IEND, b"")])
+
+    def count_frames(self) -> int:
+        """The number of frames of an animation; 0 if the file is none."""
+        count = int.from_bytes(self._body(ACTL)[:4], "big") if ACTL in self._first else 0
+        return count if count < 2**31 else 0
+
+    def first_frame(self) -> memoryview:
+        """The chunk that describes the first frame of an animation."""
+        return self._body(FCTL)
+
+    def check_sum(self, kind: bytes, start: int, end: int) -> None:
+        """Checks the checksum of a chunk.
+
+        Raises:
+            InputError: it is wrong.
+        """
+        if zlib.crc32(self._data[start - 4 : end]) != int.from_bytes(self._data[end : end + 4], "big"):
+            raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
+
+    def stream(self) -> Iterator[memoryview]:
+        """The stream of its pixels, in pieces."""
+        for kind, start, end in _walk(self._data):
+            for at in range(start, end if kind == IDAT else start, _PIECE):
+                yield self._data[at : min(end, at + _PIECE)]
+
+    def stream_length(self) -> int:
+        """How many bytes all rows take, each with its filter in front."""
+        width, height, depth, kind = struct.unpack_from(">2I2B", self._body(IHDR))
+        steps = _PASSES if self._body(IHDR)[12] else [(0, 0, 1, 1)]
+        bits, length = depth * _CHANNELS[kind], 0
+        for left, top, across, down in steps:
+            columns, lines = max(0, -(-(width - left) // across)), max(0, -(-(height - top) // down))
+            length += lines * (1 + -(-columns * bits // 8)) if columns else 0
+        return length
 
     def exif(self) -> bytes:
         """The EXIF block; empty if there is none."""
@@ -89,6 +152,14 @@ class _Chunks:
     def _whole(self, kind: bytes) -> memoryview:
         start, end = self._first[kind]
         return self._data[start - 8 : end + 4]
+
+    def _colours(self) -> list[bytes | memoryview]:
+        parts: list[bytes | memoryview] = []
+        if PLTE in self._first and self._colour_type() == _PALETTE:
+            parts.append(self._whole(PLTE))
+        if TRNS in self._first:
+            parts.append(_chunk(TRNS, self._transparency()))
+        return parts
 
     def _depth(self) -> int:
         return self._body(IHDR)[8]
@@ -107,25 +178,16 @@ class _Chunks:
     def _check_place(self, kind: bytes) -> None:
         """Readers differ in which of two chunks they take, and in what they make of a chunk out of place."""
         name = kind.decode()
-        if kind in _ONCE and kind in self._first and not self._is_late(kind):
+        if kind in _ONCE and kind in self._first:
             raise ambiguous("PNG", f"it has two {name} chunks")
         if kind in (PLTE, TRNS) and (IDAT in self._first or (kind == PLTE and TRNS in self._first)):
             raise ambiguous("PNG", f"its {name} chunk is out of place")
         if kind == IDAT and IDAT in self._first and self._last != IDAT:
             raise ambiguous("PNG", "other chunks lie between its IDAT chunks")
-        if kind in (FCTL, FDAT) and IDAT not in self._first and (kind == FDAT or FCTL in self._first):
+        if kind == FDAT or (kind == FCTL and FCTL in self._first):
             raise ambiguous("PNG", f"a {name} chunk stands before its pixels")
 
-    def _is_late(self, kind: bytes) -> bool:
-        return kind == ACTL and IDAT in self._first
-
-    def _check_content(self, kind: bytes, start: int, end: int) -> None:
-        body = self._data[start:end]
-        late = kind in (ACTL, FCTL, FDAT) and IDAT in self._first  # of frames after the first, or of no animation
-        if kind == IEND or late:
-            return
-        if zlib.crc32(self._data[start - 4 : end]) != int.from_bytes(self._data[end : end + 4], "big"):
-            raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
+    def _check_content(self, kind: bytes, body: memoryview) -> None:
         if kind == IHDR:
             _check_ihdr(body)
         elif kind == PLTE and (len(body) % 3 or not 3 <= len(body) <= 768):
@@ -145,8 +207,7 @@ class _Chunks:
         """Checks what must stand before the pixels."""
         if self._colour_type() == _PALETTE and PLTE not in self._first:
             raise damaged("PNG", "it has no palette")
-        animated = ACTL in self._first and 0 < int.from_bytes(self._body(ACTL)[:4], "big") < 2**31
-        if animated and FCTL not in self._first:
+        if self.count_frames() and FCTL not in self._first:
             raise ambiguous("PNG", "its animation does not begin with the image that programs without animation show")
 
     def _check_transparency(self, body: memoryview) -> None:
@@ -169,13 +230,10 @@ class _Chunks:
 
     def _check_first_frame(self, body: memoryview) -> None:
         """The first frame must be the whole image, or animations and programs without them begin differently."""
-        if len(body) != 26:
-            raise damaged("PNG", "its fcTL chunk has a wrong length")
+        check_frame(body)
         number, width, height, left, top = struct.unpack_from(">5I", body)
         if struct.pack(">2I", width, height) != self._body(IHDR)[:8] or number or left or top:
             raise ambiguous("PNG", "the first frame of its animation is not the whole image")
-        if body[24] > 2 or body[25] > 1:
-            raise damaged("PNG", "its fcTL chunk has no meaning")
 
     def _check_exif(self, body: bytes) -> None:
         """Browsers skip a block that comes after the pixels or begins as in a JPEG; others turn the image by it."""
@@ -194,6 +252,16 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
         yield bytes(data[at + 4 : at + 8]), at + 8, end
         at = end + 4
     raise InputError(f"the PNG file has over {MAX_CHUNKS} chunks, which no encoder makes")
+
+
+def check_frame(body: memoryview) -> None:
+    """Checks the form of a chunk that describes a frame.
+
+    Raises:
+        InputError: it has none.
+    """
+    if len(body) != 26 or body[24] > 2 or body[25] > 1:
+        raise damaged("PNG", "its fcTL chunk has no meaning")
 
 
 def _check_ancillary(kind: bytes) -> None:
