@@ -47,12 +47,11 @@ def check_stream(data: bytes) -> None:
     Raises:
         InputError: they are not.
     """
-    chunks, inflate = Chunks(data), zlib.decompressobj()
-    chunks.read()
-    missing = chunks.stream_length()
-    for piece in chunks.stream():
-        if missing > 0 and not inflate.eof:
-            missing -= len(inflate.decompress(piece))
+    inflate, missing = zlib.decompressobj(), _count_stream(data[16:29])
+    for kind, start, end in _walk(memoryview(data)):
+        for at in range(start, end if kind == IDAT else start, _PIECE):
+            if missing > 0 and not inflate.eof:
+                missing -= len(inflate.decompress(data[at : min(end, at + _PIECE)]))
     if missing > 0:
         raise ambiguous("PNG", "it has less pixels than its width and height say")
 
@@ -124,22 +123,6 @@ class Chunks:
         """
         if zlib.crc32(self._data[start - 4 : end]) != int.from_bytes(self._data[end : end + 4], "big"):
             raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
-
-    def stream(self) -> Iterator[memoryview]:
-        """The stream of its pixels, in pieces."""
-        for kind, start, end in _walk(self._data):
-            for at in range(start, end if kind == IDAT else start, _PIECE):
-                yield self._data[at : min(end, at + _PIECE)]
-
-    def stream_length(self) -> int:
-        """How many bytes all rows take, each with its filter in front."""
-        width, height, depth, kind = struct.unpack_from(">2I2B", self._body(IHDR))
-        steps = _PASSES if self._body(IHDR)[12] else [(0, 0, 1, 1)]
-        bits, length = depth * _CHANNELS[kind], 0
-        for left, top, across, down in steps:
-            columns, lines = max(0, -(-(width - left) // across)), max(0, -(-(height - top) // down))
-            length += lines * (1 + -(-columns * bits // 8)) if columns else 0
-        return length
 
     def exif(self) -> bytes:
         """The EXIF block; empty if there is none."""
@@ -275,6 +258,17 @@ def _check_ihdr(body: memoryview) -> None:
     depth, kind, compression, filtering, interlaced = body[8:]
     if depth not in _DEPTHS.get(kind, ()) or compression or filtering or interlaced > 1:
         raise damaged("PNG", "its IHDR chunk names a form of pixels that does not exist")
+
+
+def _count_stream(header: bytes) -> int:
+    """How many bytes all rows take, each with its filter in front."""
+    width, height, depth, kind = struct.unpack_from(">2I2B", header)
+    steps = _PASSES if header[12] else [(0, 0, 1, 1)]
+    length = 0
+    for left, top, across, down in steps:
+        columns, rows = max(0, -(-(width - left) // across)), max(0, -(-(height - top) // down))
+        length += rows * (1 + -(-columns * depth * _CHANNELS[kind] // 8)) if columns else 0
+    return length
 
 
 def _levels(body: bytes | memoryview) -> tuple[int, ...]:
