@@ -14,22 +14,22 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images import containers
+from jinaclip.images.gif import GifFile
+from jinaclip.images.webp import WebPFile
 from jinaclip.inputs import Unread
 
 READERS: dict[str, type[ImageFile.ImageFile]] = {
     # not PIL.Image.open: it checks sizes, and warns, by a global that other libraries may have changed
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
-    "WEBP": WebPImageFile,
-    "GIF": GifImageFile,
+    "WEBP": WebPFile,
+    "GIF": GifFile,
 }
 TRANSPOSES = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -95,8 +95,8 @@ def open_data(
         raise InputError(f"the image is {problem}, going by its content; convert it first")
     reserve = reserve or (lambda width, height: None)
     if form == "WEBP":
-        check_pixels(containers.webp_size(data), policy)
-        reserve(*containers.webp_size(data))
+        check_pixels(containers.webp.size(data), policy)
+        reserve(*containers.webp.size(data))
     stripped, exif = containers.strip(data, form if policy.frame == 0 else None, truncated=policy.truncated)
     with translate_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
         if form in READERS:
@@ -104,8 +104,8 @@ def open_data(
         else:
             opened = PIL.Image.open(BytesIO(data), formats=accepted)
     check_pixels(opened.size, policy)
-    if form != "WEBP":  # a later frame of a GIF may enlarge the canvas
-        reserve(*((policy.max_pixels, 1) if policy.frame else opened.size))
+    if form != "WEBP":  # a later page of a TIFF, say, may be larger
+        reserve(*(opened.size if form in READERS or not policy.frame else (policy.max_pixels, 1)))
     return opened, containers.orientation(exif) if exif else read_orientation(opened)
 
 
