@@ -141,6 +141,7 @@ def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:
         for frame in range(1, policy.frame + 1):
             opened.seek(frame)  # one after the other: each frame of a GIF may enlarge the canvas
             check_pixels(opened.size, policy)
+    colours = len(opened.palette.palette) // 3 if opened.mode == "P" and opened.palette else 256
     strict = type(opened).load is ImageFile.ImageFile.load
     with translate_errors(f"the {opened.format} file cannot be decoded; it is damaged or cut short"):
         try:
@@ -150,6 +151,11 @@ def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:
                 raise
             opened.tile = []  # keeps the rows decoded so far
             opened.load()
+    if opened.format == "PNG" and colours < 256 and any(opened.histogram()[colours:]):
+        raise InputError(
+            "programs would not show the same image for this PNG file: it has pixels of a colour that is not in its "
+            "palette; save it again"
+        )
 
 
 def copy(opened: PIL.Image.Image) -> PIL.Image.Image:
