@@ -117,7 +117,7 @@ def off_canvas() -> bytes:
 
 
 def off_canvas_pixels() -> Any:
-    seen = np.full((3, 3, 3), 255, np.uint8)
+    seen = np.full((3, 3, 3), 255, np.uint8)  # clear, as browsers have it
     seen[1:, 1:] = (200, 100, 50)
     return seen
 
