@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from jinaclip.errors import InputError
 from jinaclip.images.containers import jpeg, png
+from jinaclip.images.containers import webp as webp
 from jinaclip.images.containers.exif import orientation as orientation
 
 _STRIP = {"PNG": png.strip, "JPEG": jpeg.strip}
@@ -40,14 +41,3 @@ def strip(data: bytes, form: str | None, *, truncated: bool) -> tuple[bytes, byt
             f"the {form} file is cut short; get it whole, or accept it with truncated=True in image_policy"
         )
     return stripped, exif
-
-
-def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a WebP file, read before Pillow allocates its canvas; (0, 0) if the header does not say."""
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF

@@ -20,11 +20,6 @@ _ANIMATION = (ACTL, FCTL, FDAT)
 _ONCE = (PLTE, TRNS, ACTL, EXIF_CHUNK)
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bits of a sample that a colour type may have."""
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Of an interlaced image: the first column and row of each pass, and the steps from one to the next."""
-_PIECE = 2**14
-"""Bytes that are inflated at once, to at most a thousand times as many."""
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _ANCILLARY = 0x20
 """The bit of a chunk's first letter that lets readers skip the chunk if they do not know it."""
@@ -36,34 +31,15 @@ def strip(data: bytes) -> tuple[bytes, bytes, bool]:
     Raises:
         InputError: the file is damaged, or readers would not agree on what it shows.
     """
-    chunks = Chunks(data)
+    chunks = _Chunks(data)
     complete = chunks.read()
     return chunks.pixels(complete), chunks.exif(), complete
 
 
-def check_stream(data: bytes) -> None:
-    """Checks that the pixels of a file that `strip` has given are all there, by the length of their stream.
-
-    Raises:
-        InputError: they are not.
-    """
-    inflate, missing = zlib.decompressobj(), _count_stream(data[16:29])
-    for kind, start, end in _walk(memoryview(data)):
-        for at in range(start, end if kind == IDAT else start, _PIECE):
-            if missing > 0 and not inflate.eof:
-                missing -= len(inflate.decompress(data[at : min(end, at + _PIECE)]))
-    if missing > 0:
-        raise ambiguous("PNG", "it has less pixels than its width and height say")
-
-
-class Chunks:
-    """The chunks of a file that have a bearing on its pixels.
-
-    `later` are the chunks of an animation after the first frame: kind, start and end of each.
-    """
+class _Chunks:
+    """The chunks of a file that have a bearing on its pixels."""
 
     def __init__(self, data: bytes) -> None:
-        self.later: list[tuple[bytes, int, int]] = []
         self._data = memoryview(data)
         self._first: dict[bytes, tuple[int, int]] = {}
         self._last = b""
@@ -79,11 +55,9 @@ class Chunks:
             elif end + 4 > len(self._data):
                 self._read_part(kind, start)
                 return False
-            elif kind in _ANIMATION and IDAT in self._first:
-                self.later.append((kind, start, end))
-            elif kind != IEND:
+            elif kind != IEND and not (kind in _ANIMATION and IDAT in self._first):  # of later frames, or of no effect
                 self._check_place(kind)
-                self.check_sum(kind, start, end)
+                self._check_sum(kind, start, end)
                 self._check_content(kind, self._data[start:end])
                 self._first.setdefault(kind, (start, end))
             self._last = kind
@@ -100,29 +74,6 @@ class Chunks:
         if self._pixels_end:
             parts.append(self._data[self._first[IDAT][0] - 8 : self._pixels_end])
         return b"".join([*parts, _chunk(IEND, b"")] if complete else parts)
-
-    def frame(self, size: bytes, pixels: bytes) -> bytes:
-        """The file of a later frame: of this width and height, 4 bytes each, and with these pixels."""
-        header = _chunk(IHDR, size + bytes(self._body(IHDR)[8:]))
-        return b"".join([SIGNATURE, header, *self._colours(), _chunk(IDAT, pixels), _chunk(IEND, b"")])
-
-    def count_frames(self) -> int:
-        """The number of frames of an animation; 0 if the file is none."""
-        count = int.from_bytes(self._body(ACTL)[:4], "big") if ACTL in self._first else 0
-        return count if count < 2**31 else 0
-
-    def first_frame(self) -> memoryview:
-        """The chunk that describes the first frame of an animation."""
-        return self._body(FCTL)
-
-    def check_sum(self, kind: bytes, start: int, end: int) -> None:
-        """Checks the checksum of a chunk.
-
-        Raises:
-            InputError: it is wrong.
-        """
-        if zlib.crc32(self._data[start - 4 : end]) != int.from_bytes(self._data[end : end + 4], "big"):
-            raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
 
     def exif(self) -> bytes:
         """The EXIF block; empty if there is none."""
@@ -158,6 +109,10 @@ class Chunks:
             self._first.setdefault(kind, (start, len(self._data)))
             self._pixels_end = len(self._data)
 
+    def _check_sum(self, kind: bytes, start: int, end: int) -> None:
+        if zlib.crc32(self._data[start - 4 : end]) != int.from_bytes(self._data[end : end + 4], "big"):
+            raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
+
     def _check_place(self, kind: bytes) -> None:
         """Readers differ in which of two chunks they take, and in what they make of a chunk out of place."""
         name = kind.decode()
@@ -186,11 +141,15 @@ class Chunks:
         elif kind == EXIF_CHUNK:
             self._check_exif(bytes(body))
 
+    def _is_animated(self) -> bool:
+        frames = int.from_bytes(self._body(ACTL)[:4], "big") if ACTL in self._first else 0
+        return 0 < frames < 2**31
+
     def _check_header(self) -> None:
         """Checks what must stand before the pixels."""
         if self._colour_type() == _PALETTE and PLTE not in self._first:
             raise damaged("PNG", "it has no palette")
-        if self.count_frames() and FCTL not in self._first:
+        if self._is_animated() and FCTL not in self._first:
             raise ambiguous("PNG", "its animation does not begin with the image that programs without animation show")
 
     def _check_transparency(self, body: memoryview) -> None:
@@ -213,7 +172,8 @@ class Chunks:
 
     def _check_first_frame(self, body: memoryview) -> None:
         """The first frame must be the whole image, or animations and programs without them begin differently."""
-        check_frame(body)
+        if len(body) != 26 or body[24] > 2 or body[25] > 1:
+            raise damaged("PNG", "its fcTL chunk has no meaning")
         number, width, height, left, top = struct.unpack_from(">5I", body)
         if struct.pack(">2I", width, height) != self._body(IHDR)[:8] or number or left or top:
             raise ambiguous("PNG", "the first frame of its animation is not the whole image")
@@ -237,16 +197,6 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
     raise InputError(f"the PNG file has over {MAX_CHUNKS} chunks, which no encoder makes")
 
 
-def check_frame(body: memoryview) -> None:
-    """Checks the form of a chunk that describes a frame.
-
-    Raises:
-        InputError: it has none.
-    """
-    if len(body) != 26 or body[24] > 2 or body[25] > 1:
-        raise damaged("PNG", "its fcTL chunk has no meaning")
-
-
 def _check_ancillary(kind: bytes) -> None:
     if not (kind.isalpha() and kind[0] & _ANCILLARY):
         raise damaged("PNG", "it has a chunk of an unknown kind that readers must know")
@@ -258,17 +208,6 @@ def _check_ihdr(body: memoryview) -> None:
     depth, kind, compression, filtering, interlaced = body[8:]
     if depth not in _DEPTHS.get(kind, ()) or compression or filtering or interlaced > 1:
         raise damaged("PNG", "its IHDR chunk names a form of pixels that does not exist")
-
-
-def _count_stream(header: bytes) -> int:
-    """How many bytes all rows take, each with its filter in front."""
-    width, height, depth, kind = struct.unpack_from(">2I2B", header)
-    steps = _PASSES if header[12] else [(0, 0, 1, 1)]
-    length = 0
-    for left, top, across, down in steps:
-        columns, rows = max(0, -(-(width - left) // across)), max(0, -(-(height - top) // down))
-        length += rows * (1 + -(-columns * depth * _CHANNELS[kind] // 8)) if columns else 0
-    return length
 
 
 def _levels(body: bytes | memoryview) -> tuple[int, ...]:
