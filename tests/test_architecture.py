@@ -21,7 +21,7 @@ PACKAGES = ROOT / "packages"
 # there is no circle. A package imports freely within itself, but for `backends`, whose parts are listed.
 LAYERS = [
     ["errors"],
-    ["frames", "secret", "specs", "telemetry", "vectors"],
+    ["formats", "frames", "secret", "specs", "telemetry", "vectors"],
     ["inputs", "config", "process"],
     ["space"],
     ["images"],
@@ -45,7 +45,7 @@ HOMES = {
     "safetensors": {"backends/local/weight_file"},
     "huggingface_hub": {"backends/local/source"},
     "onnxruntime": {"backends/local/onnx_runner"},
-    "PIL": {"images", "backends/local/preprocess", "testing"},
+    "PIL": {"formats", "images", "backends/local/preprocess", "testing"},
     "ray": {"bulk"},
     "pypdfium2": {"images/documents"},
     "sklearn": {"retrieval/diversity"},

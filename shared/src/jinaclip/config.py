@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
+from jinaclip.formats import find_problem
 from jinaclip.frames import without_options
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
@@ -94,7 +95,9 @@ class ImagePolicy:
     max_pixels: int = 50_000_000
     """Most pixels of an image, before and after resizing."""
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
-    """Accepted formats, by Pillow's names. The content of a file decides, not its name."""
+    """Accepted formats, by Pillow's names, and no others: also "AVIF", "TIFF" and "BMP", what else Pillow reads, and
+    formats of plugins that were registered with Pillow before, such as pillow-heif's "HEIF". The content of a file
+    decides, not its name."""
     allowed_roots: Sequence[str | Path] | None = None
     """Folders that paths given as str must lie under. None is the current working directory; "any" lifts the limit."""
     schemes: tuple[str, ...] = ("https",)
@@ -365,7 +368,7 @@ _POLICY_CHECKS: dict[str, Check] = {
     "max_bytes": _integer(1),
     "max_upload_bytes": _integer(1),
     "max_pixels": _integer(1),
-    "formats": _sequence(_instance(str), "Pillow's format names"),
+    "formats": find_problem,
     "allowed_roots": _roots,
     "schemes": _sequence(_choice("http", "https"), '"https", "http"'),
     "ports": _sequence(_integer(1, 65535), "port numbers"),

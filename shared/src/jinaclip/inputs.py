@@ -174,6 +174,7 @@ class Unread:
         mode: Pillow's.
         frame: from 0.
         info: what its owner had in `info`.
+        format: Pillow's name of it, if that is known.
     """
 
     file: Path | bytes
@@ -181,6 +182,7 @@ class Unread:
     mode: str
     frame: int
     info: Mapping[Any, Any]
+    format: str = ""
 
 
 @contextmanager

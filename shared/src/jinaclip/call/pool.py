@@ -30,8 +30,8 @@ FETCHES = 16
 """Downloads of one call at a time, so that servers that hang hold up nobody else's."""
 
 
-class Dropped(Exception):
-    """Nobody wants this image any more."""
+class Dropped(BaseException):
+    """Nobody wants this image any more. No Exception, which on its way would be taken for one of a decoder."""
 
 
 class CallQueue:

@@ -16,7 +16,7 @@ from jinaclip.call.call import Call
 from jinaclip.call.pool import FETCHES, CallQueue, Dropped, preparation
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError, JinaClipError
-from jinaclip.images import Fit, Reserve, Tile
+from jinaclip.images import Fit, Reserve, Tile, translate_errors
 from jinaclip.inputs import Image, Text
 from jinaclip.process import LOOK_SECONDS, Task, check_not_ending
 
@@ -207,10 +207,13 @@ class Window(Generic[R]):
             pass
 
     def _prepare(self, number: int, get_image: Callable[[], Image]) -> R | None:
-        """Runs in a thread of the pool."""
+        """Runs in a thread of the pool. Whatever goes wrong is an error of this image, and of no other."""
         began_at = time.perf_counter()
         try:
-            with self._preparation.reservation(self._queue) as reservation:
+            with (
+                translate_errors("the image cannot be used"),
+                self._preparation.reservation(self._queue) as reservation,
+            ):
                 prepared = self._recipe.prepare(get_image(), reservation.reserve)
                 tell_prepared(reservation.pixels, time.perf_counter() - began_at)
                 if not self._call.is_new(number, prepared.digest):

@@ -4,6 +4,7 @@ Importing this package loads neither Pillow nor httpx.
 """
 
 from jinaclip.images.documents import Page, Pages
+from jinaclip.images.guard import translate_errors
 from jinaclip.images.opening import Reserve, check, download, open_image, size
 from jinaclip.images.resize import count_fitted, fit
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
@@ -27,5 +28,6 @@ __all__ = [
     "preview",
     "size",
     "take",
+    "translate_errors",
     "upload",
 ]

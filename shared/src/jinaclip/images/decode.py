@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import BytesIO
-from types import FunctionType
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL import ImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from jinaclip import formats
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
-from jinaclip.images import containers
+from jinaclip.images import codecs, containers
+from jinaclip.images.guard import translate_errors
+from jinaclip.images.readers import gif, jpeg, plugins, png, webp
+from jinaclip.images.readers.base import Opened
+from jinaclip.images.readers.plugins import read_orientation as read_orientation
 from jinaclip.inputs import Unread
 
-READERS: dict[str, type[ImageFile.ImageFile]] = {
-    # not PIL.Image.open: it checks sizes, and warns, by a global that other libraries may have changed
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "WEBP": WebPImageFile,
-    "GIF": GifImageFile,
-}
 TRANSPOSES = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -40,13 +31,9 @@ TRANSPOSES = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-
-# `ImageFile.load` accepts a file that is cut short while LOAD_TRUNCATED_IMAGES of its module is set, which any library
-# may do, for all threads. This is the same function with globals of its own, where it is not set.
-_strict_load: Callable[[ImageFile.ImageFile], Any] = FunctionType(
-    ImageFile.ImageFile.load.__code__, {**vars(ImageFile), "LOAD_TRUNCATED_IMAGES": False}
-)
 _DECODE_LOCKS = [threading.Lock() for _ in range(64)]
+Reserve = Callable[[int, int], None]
+ANOTHER = "the file of the PIL image is another one now; load an image before its file changes"
 
 
 def _renew_locks() -> None:
@@ -63,56 +50,76 @@ def _decode_lock(opened: PIL.Image.Image) -> threading.Lock:
     return _DECODE_LOCKS[hash(id(opened)) // 16 % len(_DECODE_LOCKS)]
 
 
-@contextmanager
-def translate_errors(message: str) -> Iterator[None]:
-    """Turns any error of Pillow, whose plugins raise all kinds, into an InputError with this message.
-
-    Pillow's own message is left out, as it may quote bytes of the image. An InputError passes unchanged. To be used in
-    threads of ours alone, where no exception of a signal handler can be taken for one of Pillow's.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        raise InputError(f"{message} ({type(error).__name__})") from None
-
-
-def open_data(
-    data: bytes, policy: ImagePolicy, reserve: Callable[[int, int], None] | None = None
-) -> tuple[ImageFile.ImageFile, int]:
-    """Opens an image file: reads its header, decodes nothing. Returns it with its EXIF orientation.
+def open_data(data: bytes, policy: ImagePolicy, reserve: Reserve | None = None) -> Opened:
+    """Opens an image file: reads its header, decodes nothing.
 
     `reserve` is told its width and height before memory is taken for them, which for WebP is here already.
 
     Raises:
         InputError: its format is not accepted, or it is damaged or larger than `max_pixels`.
     """
-    accepted = tuple(form.upper() for form in policy.formats)
-    form = containers.sniff(data)
-    if form not in accepted and not set(accepted) - set(READERS):
-        problem = f"{form}, which is not among image_policy.formats={accepted}" if form else f"none of {accepted}"
-        raise InputError(f"the image is {problem}, going by its content; convert it first")
     reserve = reserve or (lambda width, height: None)
-    if form == "WEBP":
-        check_pixels(containers.webp_size(data), policy)
-        reserve(*containers.webp_size(data))
-    stripped, exif = containers.strip(data, form if policy.frame == 0 else None, truncated=policy.truncated)
+    accepted = tuple(form.upper() for form in policy.formats)
+    form = sniff(data)
     with translate_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
-        if form in READERS:
-            opened = READERS[form](BytesIO(stripped))
-        else:
-            opened = PIL.Image.open(BytesIO(data), formats=accepted)
+        opened = (
+            _open_known(data, form, policy, reserve)
+            if form in accepted
+            else _open_other(data, accepted, policy, reserve)
+        )
+    if opened is None:
+        raise InputError(f"the image is {formats.describe(data, accepted)}")
     check_pixels(opened.size, policy)
-    if form != "WEBP":  # a later frame of a GIF may enlarge the canvas
-        reserve(*((policy.max_pixels, 1) if policy.frame else opened.size))
-    return opened, containers.orientation(exif) if exif else read_orientation(opened)
+    width, height = opened.size
+    reserve(*((width, height) if opened.pixels <= width * height else (opened.pixels, 1)))
+    return opened
 
 
-def read_orientation(opened: PIL.Image.Image) -> int:
-    """The orientation in the EXIF block that Pillow keeps with an image, 1 to 8."""
-    exif = opened.info.get("exif")
-    return containers.orientation(exif) if isinstance(exif, bytes) else 1
+def sniff(data: bytes) -> str:
+    """The format of a file by its first bytes, if it is one of `formats.KNOWN`; else an empty str."""
+    form = containers.sniff(data)
+    if form is None:
+        look = formats.find_look(data)
+        form = look.format if look is not None else None
+    return form if form in formats.KNOWN else ""
+
+
+def _open_known(data: bytes, form: str, policy: ImagePolicy, reserve: Reserve) -> Opened:
+    """Opens a file of one of `formats.KNOWN`."""
+    if form == "TIFF":
+        return plugins.open_tiff(data, policy.frame, policy.max_pixels)
+    if form == "AVIF":
+        return plugins.open_avif(data, policy.frame)
+    if form == "WEBP":
+        check_pixels(containers.webp.size(data), policy)
+        reserve(*containers.webp.size(data))
+        return webp.open_webp(data, policy.frame)
+    if form == "GIF":
+        return gif.open_gif(data, policy.frame, policy.max_pixels)
+    data_of_pixels, exif = containers.strip(data, form, truncated=policy.truncated)
+    turn = containers.orientation(exif) if exif else 1
+    if form == "PNG" and policy.frame:
+        return png.open_frame(data, policy.frame, turn)
+    if policy.frame:
+        raise InputError(f"the {form} file has no frame {policy.frame}")
+    if form == "BMP":
+        return plugins.open_bmp(data)
+    return (jpeg.open_jpeg if form == "JPEG" else png.open_png)(data_of_pixels, turn)
+
+
+def _open_other(data: bytes, accepted: tuple[str, ...], policy: ImagePolicy, reserve: Reserve) -> Opened | None:
+    """Opens a file by a plugin of those formats that are not known; None if not one of these takes it."""
+    if containers.sniff(data) is not None:
+        return None
+    for form in accepted:
+        name = formats.registered_name(form) if form not in formats.KNOWN else None
+        if name is None:
+            continue
+        reserve(policy.max_pixels, 1)  # who knows what it takes memory for, and when
+        opened = plugins.open_registered(data, name, policy.frame, lambda size: check_pixels(size, policy))
+        if opened is not None:
+            return opened
+    return None
 
 
 def check_pixels(size: tuple[int, int], policy: ImagePolicy) -> None:
@@ -131,25 +138,16 @@ def check_pixels(size: tuple[int, int], policy: ImagePolicy) -> None:
         )
 
 
-def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:
-    """Decodes the frame that the policy names, in place.
+def load(opened: Opened, policy: ImagePolicy) -> PIL.Image.Image:
+    """Decodes the frame that the policy names.
 
     Raises:
-        InputError: the file has no such frame, or its data is damaged or cut short.
+        InputError: its data is damaged or cut short.
     """
-    with translate_errors(f"the {opened.format} file has no frame {policy.frame}"):
-        for frame in range(1, policy.frame + 1):
-            opened.seek(frame)  # one after the other: each frame of a GIF may enlarge the canvas
-            check_pixels(opened.size, policy)
-    strict = type(opened).load is ImageFile.ImageFile.load
     with translate_errors(f"the {opened.format} file cannot be decoded; it is damaged or cut short"):
-        try:
-            _strict_load(opened) if strict else opened.load()
-        except OSError:
-            if not (policy.truncated and opened._im is not None):
-                raise
-            opened.tile = []  # keeps the rows decoded so far
-            opened.load()
+        pixels = opened.decode(policy.truncated)
+    check_pixels(pixels.size, policy)
+    return pixels
 
 
 def copy(opened: PIL.Image.Image) -> PIL.Image.Image:
@@ -163,24 +161,56 @@ def copy(opened: PIL.Image.Image) -> PIL.Image.Image:
         return opened.copy()
 
 
-def reopen(unread: Unread) -> PIL.Image.Image:
-    """A PIL image that its owner had not decoded yet, decoded from the same file at the same frame.
+def reopen(unread: Unread, policy: ImagePolicy) -> tuple[PIL.Image.Image, int]:
+    """A PIL image that its owner had not decoded yet, decoded from the same file at the same frame; its orientation.
 
     Raises:
         InputError: the file is gone, is damaged, or is another one by now.
     """
-    with (
-        translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"),
-        BytesIO(unread.file) if isinstance(unread.file, bytes) else unread.file.open("rb") as file,
-    ):
-        opened = PIL.Image.open(file)
-        opened.seek(unread.frame)
-        if (opened.size, opened.mode) != (unread.size, unread.mode):
-            opened.draft(unread.mode, unread.size)
-        if (opened.size, opened.mode) != (unread.size, unread.mode):
-            raise InputError("the file of the PIL image is another one now; load an image before its file changes")
-        opened.load()
-    opened.info = {**unread.info}
+    with translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"):
+        data = unread.file if isinstance(unread.file, bytes) else unread.file.read_bytes()
+        opened = _reopen(data, unread, policy)
+        pixels = opened.decode(policy.truncated)
+        if opened.format == "TIFF":  # whose turn is no part of `info`
+            return pixels, opened.orientation
+        pixels.info = {**unread.info}
+        return pixels, read_orientation(pixels)
+
+
+def _reopen(data: bytes, unread: Unread, policy: ImagePolicy) -> Opened:
+    form = sniff(data)
+    known = form or unread.format
+    if unread.format not in ("", known, "MPO" if form == "JPEG" else known):
+        raise InputError(ANOTHER)
+    if form == "JPEG" and not unread.frame:
+        return _reopen_jpeg(data, unread, policy)
+    if form and form != "JPEG":
+        skipped = int(form == "PNG" and bool(unread.info.get("default_image")))  # which Pillow counts as a frame
+        opened = _open_known(data, form, replace(policy, frame=max(0, unread.frame - skipped)), lambda *_: None)
+    else:
+        opened = _open_registered(data, unread, policy)
+    size = opened.size[::-1] if form == "TIFF" and opened.orientation >= 5 else opened.size
+    if size != unread.size and form != "GIF":  # of which Pillow lets later frames enlarge the canvas
+        raise InputError(ANOTHER)
+    return opened
+
+
+def _reopen_jpeg(data: bytes, unread: Unread, policy: ImagePolicy) -> Opened:
+    """A JPEG, which its owner may have asked for in grey, or smaller (`draft`)."""
+    stripped, _ = containers.strip(data, "JPEG", truncated=policy.truncated)
+    frame = jpeg.read_frame(stripped)
+    scale = jpeg.find_scale(frame, unread.size)
+    if scale is None or unread.mode not in (frame.mode, *(("L", "YCbCr") if frame.mode == "RGB" else ())):
+        raise InputError(ANOTHER)
+    return Opened("JPEG", unread.size, partial(jpeg.decode, stripped, frame, unread.mode, scale))
+
+
+def _open_registered(data: bytes, unread: Unread, policy: ImagePolicy) -> Opened:
+    name = formats.registered_name(unread.format)
+    check = partial(check_pixels, policy=policy)
+    opened = plugins.open_registered(data, name, unread.frame, check) if name is not None else None
+    if opened is None:
+        raise InputError(f"no plugin of Pillow takes the file of the PIL image as {unread.format or 'what it was'} now")
     return opened
 
 
@@ -191,7 +221,7 @@ def from_array(array: NDArray[np.uint8]) -> PIL.Image.Image:
         InputError: the array has another shape or type.
     """
     with translate_errors(f"an array of {array.dtype} {array.shape} is no image"):
-        return PIL.Image.fromarray(array)
+        return codecs.from_array(array)
 
 
 def to_upright_rgb(opened: PIL.Image.Image, orientation: int, policy: ImagePolicy) -> PIL.Image.Image:
@@ -224,15 +254,15 @@ def _to_rgb(pixels: PIL.Image.Image, policy: ImagePolicy) -> PIL.Image.Image:
 
 def _to_8_bits(pixels: PIL.Image.Image) -> PIL.Image.Image:
     """Scales 16-bit and float pixels to 8 bits; Pillow's own conversion turns every value above 255 into 255."""
-    values = np.asarray(pixels)
+    values = codecs.to_array(pixels)
     if pixels.mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
             raise InputError("an image of floats must hold finite values from 0 to 1; scale it first")
-        return PIL.Image.fromarray((values * 255 + 0.5).astype(np.uint8))
+        return codecs.from_array((values * 255 + 0.5).astype(np.uint8))
     if values.min() < 0 or values.max() > 0xFFFF:
         raise InputError(f"an image of mode {pixels.mode} must hold values from 0 to 65535; scale it first")
-    grey = PIL.Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    grey = codecs.from_array(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     clear = pixels.info.get("transparency")
     if isinstance(clear, int):
-        grey.putalpha(PIL.Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        grey.putalpha(codecs.from_array(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey

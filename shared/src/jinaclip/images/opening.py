@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.files import check_file, check_size, read_file
+from jinaclip.images.guard import translate_errors
+from jinaclip.images.snapshots import find_unread
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
 
 if TYPE_CHECKING:
     import PIL.Image
 
+    from jinaclip.images.readers.base import Opened
+
 Reserve = Callable[[int, int], None]
 """Is told the width and height of an image before it is decoded; may wait until there is room for it."""
 HEAD = 2**18
 """Bytes at the start of a file that hold the whole header, for most files."""
+UNUSABLE = "the image cannot be used"
+"""For what is no error of ours, and of no step that has a better text."""
 
 
+@translate_errors(UNUSABLE)
 def check(image: Image, policy: ImagePolicy) -> None:
     """Checks an image as far as that costs next to nothing: without network, without decoding.
 
@@ -42,6 +49,7 @@ def reserve_nothing(width: int, height: int) -> None:
     """For whoever opens one image at a time."""
 
 
+@translate_errors(UNUSABLE)
 def open_image(image: Image, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> PIL.Image.Image:
     """Opens an image: its pixels, upright, RGB, 8 bits a channel. Blocks: it fetches, reads and decodes.
 
@@ -57,9 +65,8 @@ def open_file(data: bytes, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.I
     """Opens an image file that was read already; as `open_image`."""
     from jinaclip.images import decode
 
-    file, orientation = decode.open_data(data, policy, reserve)
-    decode.load(file, policy)
-    return decode.to_upright_rgb(file, orientation, policy)
+    file = decode.open_data(data, policy, reserve)
+    return decode.to_upright_rgb(decode.load(file, policy), file.orientation, policy)
 
 
 def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.Image:
@@ -68,14 +75,14 @@ def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Ima
 
     if image.kind == "drawable":
         reserve(*_measure(image.source, policy))
-        image = Image("pil", draw(image.source, policy))
+        image = Image("pil", find_unread(drawn := draw(image.source, policy)) or drawn)
         _check_pixels(image, policy)
     else:
         _check_pixels(image, policy)
         reserve(*_size_of_pixels(image))
+    if isinstance(image.source, Unread):
+        return decode.to_upright_rgb(*decode.reopen(image.source, policy), policy)
     opened = decode.from_array(image.source) if image.kind == "array" else image.source
-    if isinstance(opened, Unread):
-        opened = decode.reopen(opened)
     return decode.to_upright_rgb(opened, decode.read_orientation(opened), policy)
 
 
@@ -102,7 +109,8 @@ def _measure(source: Any, policy: ImagePolicy) -> tuple[int, int]:
     measure = getattr(source, "measure", None)
     if not callable(measure):
         return policy.max_pixels, 1
-    width, height = measure(policy.max_pixels)
+    size: Any = measure(policy.max_pixels)
+    width, height = size
     return int(width), int(height)
 
 
@@ -114,6 +122,7 @@ def _size_of_pixels(image: Image) -> tuple[int, int]:
     return width, height
 
 
+@translate_errors(UNUSABLE)
 def download(image: Image, policy: ImagePolicy) -> Image:
     """The file of an image that is a path or a URL, read or fetched.
 
@@ -123,6 +132,7 @@ def download(image: Image, policy: ImagePolicy) -> Image:
     return Image("bytes", read(image, policy))
 
 
+@translate_errors(UNUSABLE)
 def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
     """Width and height of the upright image. Decodes nothing, but fetches an image that is a URL.
 
@@ -139,8 +149,8 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
         width, height = image.source.size
         orientation = decode.read_orientation(image.source)
     else:
-        opened, orientation = _open_header(image, policy)
-        width, height = opened.size
+        opened = _open_header(image, policy)
+        (width, height), orientation = opened.size, opened.orientation
     return (height, width) if policy.orient and orientation >= 5 else (width, height)
 
 
@@ -160,8 +170,8 @@ def read(image: Image, policy: ImagePolicy) -> bytes:
     return bytes(image.source)
 
 
-def _open_header(image: Image, policy: ImagePolicy) -> tuple[PIL.Image.Image, int]:
-    """Opens an image to read its header: the image, not decoded, and its EXIF orientation."""
+def _open_header(image: Image, policy: ImagePolicy) -> Opened:
+    """Opens an image to read its header."""
     from jinaclip.images import decode
 
     if image.kind == "path":

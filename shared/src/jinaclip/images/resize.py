@@ -56,8 +56,14 @@ def resize_crop(
     short = min(pixels.size)
     width, height = (int(side * length / short) for length in pixels.size)
     pixels = scale(pixels, (width, height), resample, max_pixels=max_pixels)
+    if pixels.size == (side, side):
+        return pixels
+    from PIL import Image
+
     left, top = (round((length - side) / 2.0) for length in pixels.size)
-    return pixels if pixels.size == (side, side) else pixels.crop((left, top, left + side, top + side))
+    square = Image.new(pixels.mode, (side, side))  # not `crop`, which looks at PIL.Image.MAX_IMAGE_PIXELS
+    square.paste(pixels, (-left, -top))
+    return square
 
 
 def resize_pad(

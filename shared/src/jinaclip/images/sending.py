@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError
-from jinaclip.images.opening import Reserve, open_file, open_image, read, reserve_nothing
+from jinaclip.images.guard import translate_errors
+from jinaclip.images.opening import UNUSABLE, Reserve, open_image, read, reserve_nothing
 from jinaclip.images.resize import encode, fit, scale
 from jinaclip.inputs import Image
 
 if TYPE_CHECKING:
     import PIL.Image
-
-PORTABLE_MODES = ("RGB", "L", "P", "1")
-"""Modes that every reader converts to the same RGB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class Tile:
     height: int
 
 
+@translate_errors(UNUSABLE)
 def open_tile(
     image: Image,
     policy: ImagePolicy,
@@ -67,14 +66,14 @@ def open_tile(
     if not keep_file or image.kind in ("pil", "array", "drawable"):
         pixels = fit(open_image(image, policy, reserve))
         return Tile(pixels, *pixels.size)
-    data = read(image, policy)
-    file = _reuse_original(data, policy, reserve)
-    if file is not None:
-        return file
-    pixels = fit(open_file(data, policy, reserve))
+    tile = _reuse_original(read(image, policy), policy, reserve)
+    if isinstance(tile.content, bytes):
+        return tile
+    pixels = fit(tile.content)
     return Tile(pixels, *pixels.size)
 
 
+@translate_errors(UNUSABLE)
 def encode_tile(tile: Tile, *, policy: ImagePolicy, mode: ImageResize, quality: int | None) -> Upload:
     """Encodes a tile for sending.
 
@@ -96,6 +95,7 @@ def keeps_files(mode: ImageResize, quality: int | None) -> bool:
     return mode == "none" and quality is None
 
 
+@translate_errors(UNUSABLE)
 def upload(image: Image, *, policy: ImagePolicy, mode: ImageResize, side: int, quality: int | None) -> Upload:
     """Prepares an image to be sent: `open_tile` and `encode_tile` in one.
 
@@ -115,28 +115,20 @@ def upload(image: Image, *, policy: ImagePolicy, mode: ImageResize, side: int, q
     return encode_tile(tile, policy=policy, mode=mode, quality=quality)
 
 
-def _reuse_original(data: bytes, policy: ImagePolicy, reserve: Reserve) -> Tile | None:
-    """The original bytes if every reader gets the same pixels from them, else None.
+def _reuse_original(data: bytes, policy: ImagePolicy, reserve: Reserve) -> Tile:
+    """A file that every reader gets the same pixels from, as it came or without its metadata; else our pixels."""
+    from jinaclip.images import decode, portable
 
-    That is so for one upright frame without transparency.
-    """
-    from jinaclip.images import decode
-
-    opened, orientation = decode.open_data(data, policy, reserve)
-    decode.load(opened, policy)  # a damaged file is refused here, before it is paid for
-    portable = opened.mode in PORTABLE_MODES and not opened.has_transparency_data
-    accepted = opened.format in decode.READERS and not policy.truncated and len(data) <= policy.max_upload_bytes
-    reusable = portable and accepted and orientation == 1 and not _is_animated(data, opened)
-    return Tile(data, *opened.size) if reusable else None
+    opened = decode.open_data(data, policy, reserve)
+    pixels = decode.load(opened, policy)  # a damaged file is refused here, before it is paid for
+    file = None if policy.truncated else portable.find_portable(data, opened, pixels)
+    if file is not None and len(file) <= policy.max_upload_bytes:
+        return Tile(file, *opened.size)
+    upright = decode.to_upright_rgb(pixels, opened.orientation, policy)
+    return Tile(upright, *upright.size)
 
 
-def _is_animated(data: bytes, opened: PIL.Image.Image) -> bool:
-    from jinaclip.images import decode
-
-    with decode.translate_errors(f"the {opened.format} file cannot be read past its first frame"):
-        return b"acTL" in data or bool(getattr(opened, "is_animated", False))
-
-
+@translate_errors(UNUSABLE)
 def preview(image: Image, *, policy: ImagePolicy, side: int, quality: int = 85) -> bytes:
     """A JPEG of the whole image, its longer side at most `side` pixels. Blocks, as `upload` does.
 

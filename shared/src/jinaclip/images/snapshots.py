@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jinaclip.errors import InputError
+from jinaclip.images.guard import translate_errors
 from jinaclip.inputs import Image, Pair, Text, Unread, is_pil
 from jinaclip.process import run_apart
 
@@ -27,7 +28,7 @@ def take(value: Any) -> Any:
     if isinstance(value, str | bytes | Text | os.PathLike):
         return value
     if isinstance(value, np.ndarray):
-        return value.copy()
+        return np.array(value)  # of a subclass, which may do anything, the values alone
     if isinstance(value, bytearray | memoryview | BytesIO):
         return Image.from_bytes(value).source
     if isinstance(value, Image):
@@ -50,21 +51,60 @@ def _take_image(image: Image) -> Image:
 
 def _take_pil(image: Any) -> Any:
     """A copy of a PIL image, or where to find its pixels if they are still in its file, so that nobody changed them."""
-    file = _file_of(image) if getattr(image, "tile", None) else None
-    if file is not None:
-        return Image("pil", Unread(file, image.size, image.mode, image.tell(), dict(image.info)))
+    if not type(image).__module__.startswith("PIL."):  # a class of somebody's, which may do and raise anything
+        return run_apart(_take_opened, image)
+    unread = find_unread(image) if hasattr(image, "fp") else None
+    if unread is not None:
+        return Image("pil", unread)
     if hasattr(image, "fp"):  # opened from a file; whether it is decoded, not every format tells
-        return run_apart(_decode, image)
+        return run_apart(_take_opened, image)
     try:
         return image.copy()
     except (ValueError, AttributeError) as error:  # not even an interrupt raises one of these
         raise InputError(f"the PIL image cannot be read ({type(error).__name__}); was it closed?") from None
 
 
-def _decode(image: Any) -> Any:
+def _take_opened(image: Any) -> Any:
+    """As `_take_pil`, for what may block and raise anything. Runs in a thread of ours."""
     from jinaclip.images import decode
 
-    return decode.copy(image)
+    with translate_errors("the PIL image cannot be read; is its file closed, or damaged?"):
+        unread = find_unread(image, read=True)
+        return decode.copy(image) if unread is None else Image("pil", unread)
+
+
+def find_unread(image: Any, *, read: bool = False) -> Unread | None:
+    """Where to find the pixels of a PIL image, if they are still in its file and that can be opened again, else None.
+
+    Args:
+        image: a PIL image.
+        read: also read a file that can only be read where it is open, such as a member of an archive.
+    """
+    if not _is_unread(image):
+        return None
+    file = _file_of(image)
+    if file is None and read:
+        file = _content_of(image.fp)
+    if file is None:
+        return None
+    return Unread(file, image.size, image.mode, image.tell(), dict(image.info), image.format or "")
+
+
+def _is_unread(image: Any) -> bool:
+    """Whether a PIL image was opened and not decoded. WebP has no tiles before, and no file after."""
+    file = getattr(image, "fp", None)
+    return file is not None and bool(getattr(image, "tile", None) or getattr(image, "format", None) == "WEBP")
+
+
+def _content_of(file: Any) -> bytes | None:
+    """The content of an open file, which is left where it stands; None if it cannot go back."""
+    if getattr(file, "closed", True) or not file.seekable():
+        return None
+    at = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(at)
+    return content if isinstance(content, bytes) else None
 
 
 def _file_of(image: Any) -> Path | bytes | None:
