@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
@@ -95,8 +96,10 @@ class ImagePolicy:
     """Most pixels of an image, before and after resizing."""
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
     """Accepted formats, by Pillow's names. The content of a file decides, not its name."""
-    allowed_roots: Sequence[str | Path] | None = None
-    """Folders that paths given as str must lie under. None is the current working directory; "any" lifts the limit."""
+    allowed_roots: str | Path | Sequence[str | Path] | None = None
+    """Folders that paths given as str must lie under: one, or several. A relative one counts from the working directory
+    of the moment when the policy is made. None is the working directory of each call, unless that is "/". The str "any"
+    lifts the limit; a folder of that name is Path("any") or ["any"]."""
     schemes: tuple[str, ...] = ("https",)
     ports: tuple[int, ...] = (443,)
     allow_networks: tuple[str | IPv4Network | IPv6Network, ...] = ()
@@ -118,6 +121,8 @@ class ImagePolicy:
         if isinstance(self.allowed_roots, str | Path) and self.allowed_roots != "any":
             object.__setattr__(self, "allowed_roots", (self.allowed_roots,))
         check_options(self, _POLICY_CHECKS, "image_policy.")
+        if isinstance(self.allowed_roots, tuple | list):
+            object.__setattr__(self, "allowed_roots", tuple(map(_absolute_root, self.allowed_roots)))
 
 
 @dataclass(frozen=True)
@@ -351,6 +356,23 @@ def _roots(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value == "any"):
         return None
     return _sequence(_instance(str, Path), 'folders, "any" or None')(value)
+
+
+def _absolute_root(root: str | Path) -> str | Path:
+    """A folder as it is now, whatever the working directory becomes.
+
+    Raises:
+        ConfigError: it is relative, and comes to every file of the machine, or the working directory is gone.
+    """
+    if Path(root).is_absolute():
+        return root
+    try:
+        absolute = Path(os.path.abspath(root))
+    except OSError:
+        raise ConfigError(f"image_policy.allowed_roots holds {root!r}, and there is no working directory") from None
+    if absolute == absolute.parent:
+        raise ConfigError(f"image_policy.allowed_roots holds {root!r}, which is {str(absolute)!r} here: name it so")
+    return type(root)(absolute)
 
 
 def _network(value: Any) -> str | None:
