@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
@@ -96,7 +95,7 @@ class ImagePolicy:
     """Most pixels of an image, before and after resizing."""
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
     """Accepted formats, by Pillow's names. The content of a file decides, not its name."""
-    allowed_roots: str | Path | Sequence[str | Path] | None = None
+    allowed_roots: Sequence[str | Path] | None = None
     """Folders that paths given as str must lie under: one, or several. A relative one counts from the working directory
     of the moment when the policy is made. None is the working directory of each call, unless that is "/". The str "any"
     lifts the limit; a folder of that name is Path("any") or ["any"]."""
@@ -367,11 +366,11 @@ def _absolute_root(root: str | Path) -> str | Path:
     if Path(root).is_absolute():
         return root
     try:
-        absolute = Path(os.path.abspath(root))
+        absolute = Path(root).absolute()
     except OSError:
         raise ConfigError(f"image_policy.allowed_roots holds {root!r}, and there is no working directory") from None
-    if absolute == absolute.parent:
-        raise ConfigError(f"image_policy.allowed_roots holds {root!r}, which is {str(absolute)!r} here: name it so")
+    if absolute.resolve() == Path(absolute.anchor):
+        raise ConfigError(f"image_policy.allowed_roots holds {root!r}, which is {absolute.anchor!r} here: name it so")
     return type(root)(absolute)
 
 

@@ -7,7 +7,6 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
@@ -54,21 +53,18 @@ def read_file(image: Image, policy: ImagePolicy, limit: int | None = None) -> by
     return data
 
 
-def is_outside(image: Image, policy: ImagePolicy) -> bool:
-    """Whether `check_file` refuses an image since it lies outside the allowed roots; for messages that say what helps.
-
-    Raises:
-        InputError: there can be no such path.
-    """
+def outside_of(image: Image, policy: ImagePolicy) -> str | None:
+    """What an image file lies outside of, in words, if `check_file` refuses it for that; for messages of hosts."""
     if not image.confined or policy.allowed_roots == "any":
-        return False
-    _check_path(image)
-    with _input_errors(image):
-        try:
-            find_root(image.source, policy.allowed_roots)
-        except OutsideError:
-            return True
-    return False
+        return None
+    try:
+        _check_path(image)
+        find_root(image.source, policy.allowed_roots)
+    except OutsideError as error:
+        return str(error)
+    except (OSError, ValueError):  # there can be no such file
+        pass
+    return None
 
 
 def check_size(size: int, policy: ImagePolicy) -> None:
@@ -122,7 +118,9 @@ def _input_errors(image: Image) -> Iterator[None]:
             "for a path from your own code, or allow its folder with allowed_roots=[...] in image_policy"
         ) from None
     except ChangedError:
-        raise InputError(f"image file {_path_for_messages(image)} changed while it was opened") from None
+        raise InputError(
+            f"image file {_path_for_messages(image)} changed while it was opened, or is a link to itself"
+        ) from None
     except (OSError, ValueError) as error:
         raise _read_error(image, error) from None
 

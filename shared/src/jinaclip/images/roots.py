@@ -1,8 +1,8 @@
 """Finds a file under the allowed roots, so that what was found is what is opened.
 
-A path says where a file is only for as long as nobody exchanges a name in it: a link can take the place of a file, or of
-one of its folders, between one look and the next. So a path is resolved once, and then walked from its root down, from
-open folder to open folder, following no link. Nothing outside can be reached on that way, whatever is exchanged
+A path says where a file is only for as long as nobody exchanges a name in it: a link can take the place of a file, or
+of one of its folders, between one look and the next. So a path is resolved once, and then walked from its root down,
+from open folder to open folder, following no link. Nothing outside can be reached on that way, whatever is exchanged
 meanwhile. Where the system cannot open a file relative to a folder (Windows), the opened file must be the one that its
 path names still: see `Place.check`.
 """
