@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jinaclip import ConfigError, Image, ImagePolicy, InputError, JinaClip
-from jinaclip.images import check, open_image, outside_of, read_file, roots, size
+from jinaclip.images import Pages, check, open_image, outside_of, read_file, roots, size
 from jinaclip.images.files import MAX_PATH
 from jinaclip.inputs import as_image
 from tests.core.corpus import colours, encoded
@@ -22,8 +23,8 @@ from tests.images import exchange
 
 INSIDE, SECRET = encoded(colours(30, 40), "PNG"), encoded(colours(31, 41), "PNG")
 LINUX = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="there is no /proc here")
-PATIENCE = 120
-"""Seconds until a test gives up waiting for what it needs to see."""
+PATIENCE = 60
+"""Seconds that a test waits at most for what it needs to see, and reads."""
 
 
 @pytest.fixture
@@ -69,13 +70,13 @@ def read_often(look: Callable[[], bytes], times: int) -> tuple[set[bytes], set[s
     """What came of reading so often, and on until it was once refused and once not."""
     found, refused = set(), set()
     until = time.monotonic() + PATIENCE
-    while times > 0 or not (found and refused):
-        assert time.monotonic() < until, f"{len(found)} read, {len(refused)} refused"
+    while time.monotonic() < until and (times > 0 or not (found and refused)):
         times -= 1
         try:
             found.add(look())
         except InputError as error:
             refused.add(str(error))
+    assert found and refused, f"{len(found)} read, {len(refused)} refused: nothing was exchanged"
     return found, refused
 
 
@@ -117,6 +118,36 @@ def test_the_check_tells_nothing_of_a_secret_while_names_are_exchanged(folder):
     with exchanging(folder / "inner", folder / "link"):
         _, refused = read_often(lambda: bytes(check(image, policy) or b""), 1500)
     assert not any("max_bytes" in message for message in refused)
+
+
+def pdf_of(width: int) -> bytes:
+    """A PDF file of one page, so many points wide."""
+    import pypdfium2
+
+    with pypdfium2.PdfDocument.new() as document, io.BytesIO() as buffer:
+        document.new_page(width, 100)
+        document.save(buffer)
+        return buffer.getvalue()
+
+
+@pytest.mark.parametrize("exchanged", ["a.pdf", "inner"])
+def test_no_page_of_a_secret_is_drawn_while_names_are_exchanged(exchanged, folder):
+    """The secret's page is wider. PDFium is never given a name."""
+    elsewhere = folder.parent / "elsewhere"
+    for root, width in ((folder, 100), (elsewhere, 200)):
+        for name in ("a.pdf", "inner/a.pdf"):
+            (root / name).write_bytes(pdf_of(width))
+    (folder / "link").symlink_to(elsewhere / exchanged)
+    name = "a.pdf" if exchanged == "a.pdf" else "inner/a.pdf"
+
+    def draw() -> tuple[int, int]:
+        with Pages() as pages:
+            return pages.find(as_image(name), 1).render(10_000).size
+
+    with exchanging(folder / exchanged, folder / "link"):
+        found, _ = read_often(draw, 25)
+    assert len(found) == 1, "there are pages of two widths"
+    assert found.pop()[0] < 110
 
 
 # ---------------------------------------------------------------- what is no file under the roots
