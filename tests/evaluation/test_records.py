@@ -1,6 +1,7 @@
 """Tables and queries as people have them."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jinaclip import InputError, MissingDependencyError
+from jinaclip import ImagePolicy, InputError, MissingDependencyError
 from jinaclip.evaluation.records import read_items, read_queries, read_rows
+from jinaclip.images import check
+from jinaclip.inputs import as_image
 
 ROW = {"id": "a", "text": "a dress", "image": "a.png", "categories": {"broad": "dress"}}
 
@@ -67,6 +70,16 @@ def test_file_names_count_from_the_folder_of_the_table(tmp_path):
         tmp_path / "a.png", tmp_path / "sub/b.png", str(tmp_path / "../outside.png"), "/etc/c.png", *names[4:7],
         tmp_path / "sku:1.png",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a/" * 250_000, "nul\0.png"], ids=["long", "nul"])
+def test_what_is_no_name_of_a_file_is_refused_when_it_is_opened(name, tmp_path):
+    """It took a minute to look at, or was a bare ValueError."""
+    began = time.process_time()
+    [item] = read_items(jsonl(tmp_path / "items.jsonl", {**ROW, "image": name}))
+    with pytest.raises(InputError, match="cannot be read"):
+        check(as_image(item.image), ImagePolicy())
+    assert time.process_time() - began < 5
 
 
 def test_a_link_out_of_the_folder_is_not_beside_the_table(tmp_path):

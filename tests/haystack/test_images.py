@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -97,6 +99,47 @@ async def test_without_root_paths_stay_in_the_working_directory(hosted, folder, 
         made = JinaClipDocumentImageEmbedder(**hosted, **more, progress_bar=False)
         vectors.append((await run(made, given))["documents"][0].embedding)
     assert same(vectors[0], vectors[1]) and same(vectors[0], vectors[2])
+
+
+async def test_a_root_called_any_is_a_folder(hosted, folder, run, monkeypatch) -> None:
+    """The core's word for "no limit" is no name of a folder here; `image_policy` has it, and "/" says the same."""
+    (folder / "any").mkdir()
+    (folder / "any" / "0.png").write_bytes(png(0))
+    monkeypatch.chdir(folder)
+    made = JinaClipDocumentImageEmbedder(**hosted, root_path="any", progress_bar=False)
+    assert (await run(made, [Document(meta={"file_path": "0.png"})]))["documents"][0].embedding
+    for name in ("../0.png", str(folder / "0.png"), "/etc/hostname"):
+        with pytest.raises(ValueError, match="allowed_roots"):
+            await run(made, [Document(meta={"file_path": name, "mime_type": "image/png"})])
+    unlimited = {"allowed_roots": "any"}
+    made = JinaClipDocumentImageEmbedder(**hosted, root_path="any", image_policy=unlimited, progress_bar=False)
+    assert (await run(made, [Document(meta={"file_path": "../0.png"})]))["documents"][0].embedding
+
+
+@pytest.mark.parametrize("options", [{"root_path": "inner"}, {"image_policy": {"allowed_roots": ["inner"]}}], ids=str)
+async def test_relative_roots_are_those_of_the_moment_when_the_component_is_made(
+    options, hosted, folder, run, monkeypatch
+) -> None:
+    """Not of its first call, which makes its JinaClip; a copy keeps them."""
+    (folder / "inner").mkdir()
+    (folder / "inner" / "0.png").write_bytes(png(0))
+    monkeypatch.chdir(folder)
+    made = JinaClipDocumentImageEmbedder(**hosted, **options, progress_bar=False)
+    copies = made, copy.deepcopy(made)
+    monkeypatch.chdir(folder.parent)
+    for component in copies:
+        given = [Document(meta={"file_path": str(folder / "inner" / "0.png")})]
+        assert (await run(component, given))["documents"][0].embedding
+        with pytest.raises(ValueError, match="allowed_roots"):
+            await run(component, [Document(meta={"file_path": str(folder / "0.png")})])
+
+
+async def test_a_path_of_half_a_megabyte_is_refused_before_it_is_looked_at(embedder, run) -> None:
+    """It would take half a minute."""
+    began = time.process_time()
+    with pytest.raises(InputError, match="cannot be read"):
+        await run(embedder, [Document(content="a", meta={"file_path": "a/" * 250_000 + "a.png"})])
+    assert time.process_time() - began < 5
 
 
 async def test_other_roots_may_be_allowed_beside_the_one_where_paths_start(

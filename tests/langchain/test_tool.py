@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,28 @@ def test_what_a_model_may_not_reach_becomes_a_tool_message_that_says_why(make: M
     message = both_ways(JinaClipRetriever(vectorstore=InMemoryVectorStore(make())).as_tool(), **arguments)
     assert message.status == "error"
     assert any(part in message.content for part in said.split("|")), message.content
+
+
+def test_a_model_does_not_learn_which_names_and_addresses_there_are(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same words for a name that leads inside, for one that does not exist, and for a literal address."""
+    resolve = socket.getaddrinfo
+
+    def resolve_names(host: str, *args: Any, **options: Any) -> list[Any]:
+        if host == "missing.corp":
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return resolve("10.20.30.40" if host == "db.corp" else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_names)
+    tool = JinaClipRetriever(vectorstore=InMemoryVectorStore(make())).as_tool()
+    said = set()
+    for host in ("db.corp", "missing.corp", "10.20.30.40", "169.254.169.254", "localhost"):
+        message = both_ways(tool, image=f"https://{host}/x.png")
+        assert message.status == "error"
+        said.add(str(message.content).replace(f"//{host}/", "//host/"))
+    assert len(said) == 1
+    assert "10.20.30.40" not in said.pop()
 
 
 def test_arguments_of_the_wrong_type_become_a_tool_message(make: Make) -> None:

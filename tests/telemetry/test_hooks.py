@@ -12,6 +12,7 @@ from jinaclip import ConfigError, JinaClip, telemetry
 from jinaclip.telemetry import (
     BatchMerged,
     EnginePass,
+    HostRefused,
     ImagesPrepared,
     RequestAnswered,
     RequestRetried,
@@ -33,6 +34,7 @@ EVENTS = [
     EnginePass(kind="text", rows=1, longest=7, callers=1, device="cpu", seconds=0.1),
     EnginePass(kind="image", rows=2, longest=0, callers=1, device="cpu", seconds=0.1),
     ImagesPrepared(images=2, pixels=3_000_000, seconds=0.1),
+    HostRefused(host="h", reason="it cannot be resolved"),
 ]
 
 
@@ -214,6 +216,7 @@ def test_the_default_hook_writes_a_sentence_for_every_event(caplog):
         "cpu embedded 1 text of up to 7 tokens in 0.100 s",
         "cpu embedded 2 images in 0.100 s",
         "prepared 2 images of 3.0 megapixels in 0.100 s",
+        "no image is fetched from h: it cannot be resolved",
     ]
 
 

@@ -99,7 +99,9 @@ class ImagePolicy:
     formats of plugins that were registered with Pillow before, such as pillow-heif's "HEIF". The content of a file
     decides, not its name."""
     allowed_roots: Sequence[str | Path] | None = None
-    """Folders that paths given as str must lie under. None is the current working directory; "any" lifts the limit."""
+    """Folders that paths given as str must lie under: one, or several. A relative one counts from the working directory
+    of the moment when the policy is made. None is the working directory of each call, unless that is "/". The str "any"
+    lifts the limit; a folder of that name is Path("any") or ["any"]."""
     schemes: tuple[str, ...] = ("https",)
     ports: tuple[int, ...] = (443,)
     allow_networks: tuple[str | IPv4Network | IPv6Network, ...] = ()
@@ -121,6 +123,8 @@ class ImagePolicy:
         if isinstance(self.allowed_roots, str | Path) and self.allowed_roots != "any":
             object.__setattr__(self, "allowed_roots", (self.allowed_roots,))
         check_options(self, _POLICY_CHECKS, "image_policy.")
+        if isinstance(self.allowed_roots, tuple | list):
+            object.__setattr__(self, "allowed_roots", tuple(map(_absolute_root, self.allowed_roots)))
 
 
 @dataclass(frozen=True)
@@ -354,6 +358,23 @@ def _roots(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value == "any"):
         return None
     return _sequence(_instance(str, Path), 'folders, "any" or None')(value)
+
+
+def _absolute_root(root: str | Path) -> str | Path:
+    """A folder as it is now, whatever the working directory becomes.
+
+    Raises:
+        ConfigError: it is relative, and comes to every file of the machine, or the working directory is gone.
+    """
+    if Path(root).is_absolute():
+        return root
+    try:
+        absolute = Path(root).absolute()
+    except OSError:
+        raise ConfigError(f"image_policy.allowed_roots holds {root!r}, and there is no working directory") from None
+    if absolute.resolve() == Path(absolute.anchor):
+        raise ConfigError(f"image_policy.allowed_roots holds {root!r}, which is {absolute.anchor!r} here: name it so")
+    return type(root)(absolute)
 
 
 def _network(value: Any) -> str | None:

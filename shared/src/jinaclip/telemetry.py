@@ -148,7 +148,24 @@ class ImagesPrepared:
     seconds: float
 
 
-Event = RequestSent | RequestAnswered | RequestRetried | Waiting | BatchMerged | EnginePass | ImagesPrepared
+@dataclass(frozen=True, slots=True)
+class HostRefused:
+    """An image was not fetched: its host, or one that it redirects to, has no address, or one that must not be dialled.
+
+    The error that the caller gets, and perhaps a model, does not say which.
+
+    Attributes:
+        host: name or address, of the URL of the image or of a redirect.
+        reason: what is wrong with it.
+    """
+
+    host: str
+    reason: str
+
+
+Event = (
+    RequestSent | RequestAnswered | RequestRetried | Waiting | BatchMerged | EnginePass | ImagesPrepared | HostRefused
+)
 Hook = Callable[[Event], object]
 """Takes each event, in the thread where it happens, which waits meanwhile: it must be quick, and call nothing of
 this package. What it raises is logged, once, and hurts no call."""
@@ -233,6 +250,8 @@ def describe(event: Event) -> str:
         case ImagesPrepared():
             images = number_of(event.images, "image")
             return f"prepared {images} of {event.pixels / 1e6:.1f} megapixels in {event.seconds:.3f} s"
+        case HostRefused():
+            return f"no image is fetched from {event.host}: {event.reason}"
 
 
 def number_of(count: int, noun: str) -> str:

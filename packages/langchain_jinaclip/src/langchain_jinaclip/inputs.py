@@ -115,6 +115,18 @@ def check_text(clip: JinaClip, text: Any) -> str:
         raise InputError(f"the text: {error}") from None
 
 
+def check_image(clip: JinaClip, image: ImageLike) -> Image:
+    """The image of a query, if the policy of `clip` allows it.
+
+    Raises:
+        InputError: it does not, or it is no image; in the words in which embedding it would say so.
+    """
+    try:
+        return clip.resolve_image(image)
+    except InputError as error:
+        raise InputError(f"the image: {error}") from None
+
+
 def is_blank(value: Any) -> bool:
     """Whether a value is neither text nor image, as an empty field of a form."""
     return value is None or (isinstance(value, str) and not value.strip())

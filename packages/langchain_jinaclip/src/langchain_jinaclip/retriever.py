@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from jinaclip import ConfigError, Image, fuse
 from jinaclip.hosts import Steps, arun_steps, check_weight, run_in_thread, run_steps, take, wait_for, without_arguments
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
-from langchain_jinaclip.inputs import Query, check_text, is_blank, is_image_data, split_query
+from langchain_jinaclip.inputs import Query, check_image, check_text, is_blank, is_image_data, split_query
 from langchain_jinaclip.tool import JinaClipTool
 
 
@@ -89,7 +89,7 @@ class JinaClipRetriever(BaseRetriever):
         """The query as tracers may see it, without bytes of images; and its text and its image."""
         text, reference = split_query(query)
         text = None if text is None else check_text(self.embeddings.clip, text)
-        image = None if reference is None else self.embeddings.clip.resolve_image(reference)
+        image = None if reference is None else check_image(self.embeddings.clip, reference)
         label = text or ""
         if image is not None:
             label = f"{label} [image: {image}]".lstrip()

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError, MissingDependencyError
-from jinaclip.inputs import as_text
+from jinaclip.images import outside_of
+from jinaclip.inputs import Image, as_text
 
 LEVELS = ("broad", "fine")
 """Names of categories that are given as a list."""
@@ -200,7 +202,8 @@ def read_image(value: Any, folder: Path | None) -> Any:
         return value
     path = folder / value
     # whoever names the table means the images beside it; what points elsewhere has to pass the image policy
-    return path if path.resolve().is_relative_to(folder.resolve()) else str(path)
+    beside = ImagePolicy(allowed_roots=(folder.absolute(),))
+    return path if outside_of(Image("path", path, confined=True), beside) is None else str(path)
 
 
 def check_ids(rows: list[Any], what: str, unnamed: Collection[int] = ()) -> list[Any]:

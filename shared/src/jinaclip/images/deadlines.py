@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import httpcore
@@ -43,18 +44,40 @@ def left(timeout: float | None, error: type[Exception]) -> float | None:
     return remaining if timeout is None else min(timeout, remaining)
 
 
-class DeadlineStream(httpcore.NetworkStream):
-    """A connection of threads, under the deadline. The head of a request waits for its body: one packet, not two."""
+@dataclass(slots=True)
+class Quota:
+    """How much more a server may send.
 
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
+    What the client reads between two looks at the deadline is bounded by it, too: a server can make much work of few
+    bytes.
+
+    Attributes:
+        left: bytes.
+    """
+
+    left: int
+
+
+class DeadlineStream(httpcore.NetworkStream):
+    """A connection of threads, under the deadline and a quota.
+
+    The head of a request waits for its body: one packet, not two.
+    """
+
+    def __init__(self, stream: httpcore.NetworkStream, quota: Quota) -> None:
+        self._stream, self._quota = stream, quota
         self._begins, self._head = True, b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: D102
         if self._head:
             self.write(b"", timeout)
         self._begins = True
-        return self._stream.read(max(max_bytes, READ_BYTES), left(timeout, httpcore.ReadTimeout))
+        if self._quota.left <= 0:
+            raise httpcore.RemoteProtocolError("it sent too much beside the image")
+        most = min(max(max_bytes, READ_BYTES), self._quota.left)
+        data = self._stream.read(most, left(timeout, httpcore.ReadTimeout))
+        self._quota.left -= len(data)
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: D102
         if self._begins:
@@ -67,7 +90,7 @@ class DeadlineStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         seconds = left(timeout, httpcore.ConnectTimeout)
-        return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
+        return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, seconds), self._quota)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: D102
         return self._stream.get_extra_info(info)
@@ -77,10 +100,10 @@ class DeadlineStream(httpcore.NetworkStream):
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
-    """Opens connections of threads, under the deadline."""
+    """Opens connections of threads, under the deadline and a quota."""
 
-    def __init__(self, backend: httpcore.NetworkBackend) -> None:
-        self._backend = backend
+    def __init__(self, backend: httpcore.NetworkBackend, quota: Quota) -> None:
+        self._backend, self._quota = backend, quota
 
     def connect_tcp(  # noqa: D102
         self,
@@ -91,4 +114,5 @@ class DeadlineBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         seconds = left(timeout, httpcore.ConnectTimeout)
-        return DeadlineStream(self._backend.connect_tcp(host, port, seconds, local_address, socket_options))
+        stream = self._backend.connect_tcp(host, port, seconds, local_address, socket_options)
+        return DeadlineStream(stream, self._quota)

@@ -22,12 +22,20 @@ import httpcore
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
-from jinaclip.images.deadlines import DeadlineBackend, deadline, left
-from jinaclip.images.urls import Location, check_address, parse
+from jinaclip.images.deadlines import DeadlineBackend, Quota, deadline, left
+from jinaclip.images.urls import Location, find_problem, host_error, parse
 
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_ADDRESSES = 4
 """Most addresses of a name that are tried, in turn."""
+MOST_ADDRESSES = 256
+"""Of a name that has more, none is tried: each has to be checked."""
+MAX_HEAD = 2**16
+"""Most bytes of an answer before its body, preliminary answers (1xx) included."""
+MAX_FRAMING = 2**20
+"""Most bytes of a body beside the image: the sizes of its chunks, their extensions, trailers."""
+SMALL_PART, FREE_PARTS = 256, 4096
+"""Each part of a body costs as much work as thousands of bytes; so beyond the first, they must be larger on average."""
 TRANSPORT_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
 
@@ -37,22 +45,25 @@ def fetch(url: str, policy: ImagePolicy) -> bytes:
     Raises:
         InputError: the policy refuses the URL, a redirect or an address, or the download failed.
     """
-    location = parse(url, policy)
+    asked = location = parse(url, policy)
     with deadline(time.monotonic() + policy.fetch_timeout):
         for _ in range(policy.max_redirects + 1):
-            answer = _get(location, policy)
+            try:
+                answer = _get(location, policy)
+            except HostProblem as problem:
+                raise host_error(asked, location.host, str(problem), policy) from None
             if isinstance(answer, bytes):
                 return answer
-            location = _follow(location, answer, policy)
+            location = _follow(location, answer, policy, asked)
     raise InputError(f"the image URL redirects more than image_policy.max_redirects={policy.max_redirects} times")
 
 
-def _follow(location: Location, target: str, policy: ImagePolicy) -> Location:
+def _follow(location: Location, target: str, policy: ImagePolicy, asked: Location) -> Location:
     try:
         joined = urljoin(str(location), target)
     except ValueError:
         raise InputError(f"{location.url_for_messages} redirects to something that is no URL") from None
-    redirect = parse(joined, policy)
+    redirect = parse(joined, policy, asked)
     if location.scheme == "https" and redirect.scheme != "https":
         raise InputError(f"{location.url_for_messages} redirects from https to http, which is not followed")
     return redirect
@@ -63,7 +74,8 @@ def _get(location: Location, policy: ImagePolicy) -> bytes | str:
     url = httpcore.URL(scheme=location.scheme, host=location.host, port=location.port, target=location.target)
     headers: dict[bytes | str, bytes | str]
     headers = {"Host": location.authority, "Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "jinaclip"}
-    backend = DeadlineBackend(CheckedBackend(policy))
+    quota = Quota(MAX_HEAD)
+    backend = DeadlineBackend(CheckedBackend(policy), quota)
     # httpcore's own timeouts stay unset: DeadlineBackend gives each operation the time until the deadline
     options = {"timeout": {"connect": policy.connect_timeout}}
     try:
@@ -71,6 +83,7 @@ def _get(location: Location, policy: ImagePolicy) -> bytes | str:
             httpcore.ConnectionPool(_tls(), max_keepalive_connections=0, network_backend=backend) as pool,
             pool.stream("GET", url, headers=headers, extensions=options) as response,
         ):
+            quota.left += policy.max_bytes + MAX_FRAMING
             return _read(response, location, policy)
     except httpcore.TimeoutException:
         raise InputError(
@@ -92,10 +105,13 @@ def _read(response: httpcore.Response, location: Location, policy: ImagePolicy) 
         raise InputError(f"{location.url_for_messages} sent its image compressed, though asked not to")
     parts, size = [], 0
     for part in response.iter_stream():
+        left(None, httpcore.ReadTimeout)  # of one read from the network come a hundred thousand small parts
         parts.append(part)
         size += len(part)
         if size > policy.max_bytes:
             raise InputError(f"{location.url_for_messages} sent more than image_policy.max_bytes={policy.max_bytes}")
+        if len(parts) > FREE_PARTS + size // SMALL_PART:
+            raise InputError(f"{location.url_for_messages} sent its image in parts of less than {SMALL_PART} bytes")
     return b"".join(parts)
 
 
@@ -107,6 +123,10 @@ def _reason(error: Exception) -> str:
 @functools.cache
 def _tls() -> ssl.SSLContext:
     return httpcore.default_ssl_context()
+
+
+class HostProblem(Exception):
+    """A host must not be dialled, or has no address. The message says which, and is for the log alone."""
 
 
 class CheckedBackend(httpcore.NetworkBackend):
@@ -125,7 +145,7 @@ class CheckedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         until = time.monotonic() + (self._policy.connect_timeout if timeout is None else timeout)
-        failure: Exception = httpcore.ConnectError("the name has no address")
+        failure: Exception = HostProblem("it has no address")
         for address in self._addresses(host, port, until)[:MAX_ADDRESSES]:
             try:
                 return self._plain.connect_tcp(address, port, _seconds_until(until), local_address, socket_options)
@@ -136,8 +156,10 @@ class CheckedBackend(httpcore.NetworkBackend):
     def _addresses(self, host: str, port: int, until: float) -> list[str]:
         """The addresses of the name. All are checked before any is dialled."""
         found = dict.fromkeys(str(entry[4][0]) for entry in _resolve(host, port, _seconds_until(until)))
-        for text in found:
-            check_address(ipaddress.ip_address(text), host, self._policy)
+        if len(found) > MOST_ADDRESSES:
+            raise HostProblem(f"it has {len(found)} addresses")
+        if problem := find_problem(map(ipaddress.ip_address, found), self._policy):
+            raise HostProblem(problem)
         return list(found)
 
 
@@ -163,7 +185,7 @@ def _resolve(host: str, port: int, timeout: float) -> list[Any]:
     try:
         answer = answers.get(timeout=left(timeout, httpcore.ConnectTimeout))
     except queue.Empty:
-        raise httpcore.ConnectTimeout("the name was not resolved in time") from None
+        raise HostProblem("it was not resolved in time") from None
     if isinstance(answer, Exception):
-        raise httpcore.ConnectError(f"the name {host} cannot be resolved") from None
+        raise HostProblem("it cannot be resolved")
     return answer

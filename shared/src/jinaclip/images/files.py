@@ -1,59 +1,70 @@
-"""Opens image files: only regular files, and only under the allowed roots if the path came as a str."""
+"""Opens image files and documents: only regular files, and only under the allowed roots if the path came as a str."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
+from jinaclip.images.roots import ChangedError, OutsideError, Place, find_root, locate
 from jinaclip.inputs import LONGEST_SHOWN, Image, remove_images
 
-_FLAGS = os.O_RDONLY
-for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):  # with O_NONBLOCK, opening a pipe returns at once
-    _FLAGS |= getattr(os, _name, 0)
+MAX_PATH = 32_767 if os.name == "nt" else 4096
+"""Characters of the longest path that a system takes. A longer one is refused before it is looked at."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_\s-]*", re.ASCII)
 
 
-def check_file(image: Image, policy: ImagePolicy) -> Path:
-    """The real path of an image file that may be read.
+def check_file(image: Image, policy: ImagePolicy) -> None:
+    """Checks that an image file may be read, as far as can be told without opening it.
 
     Raises:
-        InputError: it lies outside the allowed roots, does not exist, is no regular file or is too large; or the str is
-            no path but base64.
+        InputError: it lies outside the allowed roots, does not exist, is no regular file or is too large; or the path
+            is too long, or no path but base64.
     """
-    text = str(image.source).strip()
-    if image.confined and text and not remove_images(text, "").strip():
-        raise InputError("a str is a path or a URL, and this one is base64; pass Image.from_base64(...) or a data: URI")
-    try:
-        path = Path(os.path.realpath(image.source))
-        if image.confined:  # checked first, so that a str cannot find out which files exist elsewhere
-            _check_roots(path, image, policy)
-        _check_regular(path.stat(), image, policy)
-    except (OSError, ValueError) as error:
-        raise _read_error(image, error) from None
-    return path
+    with _find(image, policy) as place:
+        _check_regular(place.stat(), image, policy)
 
 
 def read_file(image: Image, policy: ImagePolicy, limit: int | None = None) -> bytes:
-    """The content of an image file, or its first `limit` bytes.
+    """The content of a file, whatever is in it, or its first `limit` bytes.
+
+    What is judged is the opened file: nobody who exchanges names meanwhile gets another one read.
+
+    Args:
+        image: of kind "path".
+        policy: says how large it may be, and where, if the image is confined.
+        limit: bytes; None for all.
 
     Raises:
         InputError: `check_file` refuses it, it changed while it was opened, or it cannot be read.
     """
-    path = check_file(image, policy)
-    try:
-        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+    with _find(image, policy) as place:
+        _check_regular(place.stat(), image, policy)  # before it is opened, which a device might notice
+        with os.fdopen(place.open(), "rb") as file:
             opened = os.fstat(file.fileno())
             _check_regular(opened, image, policy)
-            # a folder of the path may have become a link since: the opened file must be what the path still names
-            if image.confined and not os.path.samestat(opened, check_file(image, policy).stat()):
-                raise InputError(f"image file {_path_for_messages(image)} changed while it was opened")
+            place.check(opened)
             data = file.read(limit or policy.max_bytes + 1)  # files under /proc hold more than their size says
-    except (OSError, ValueError) as error:
-        raise _read_error(image, error) from None
     check_size(len(data), policy)
     return data
+
+
+def outside_of(image: Image, policy: ImagePolicy) -> str | None:
+    """What an image file lies outside of, in words, if `check_file` refuses it for that; for messages of hosts."""
+    if not image.confined or policy.allowed_roots == "any":
+        return None
+    try:
+        _check_path(image)
+        find_root(image.source, policy.allowed_roots)
+    except OutsideError as error:
+        return str(error)
+    except (OSError, ValueError):  # there can be no such file
+        pass
+    return None
 
 
 def check_size(size: int, policy: ImagePolicy) -> None:
@@ -68,20 +79,55 @@ def check_size(size: int, policy: ImagePolicy) -> None:
         raise InputError(f"the image is larger than image_policy.max_bytes={policy.max_bytes} bytes")
 
 
-def _check_roots(path: Path, image: Image, policy: ImagePolicy) -> None:
-    roots = policy.allowed_roots
-    if roots == "any":
-        return
-    folders = (Path.cwd(),) if roots is None else roots
-    if not any(path.is_relative_to(os.path.realpath(folder)) for folder in folders):
-        where = "the current working directory" if roots is None else "image_policy.allowed_roots"
+@contextmanager
+def _find(image: Image, policy: ImagePolicy) -> Iterator[Place]:
+    """The place of an image file. What fails inside, too, becomes an InputError."""
+    _check_path(image)
+    with _input_errors(image):
+        if not image.confined or policy.allowed_roots == "any":
+            yield Place(str(image.source))
+            return
+        with locate(image.source, policy.allowed_roots) as place:
+            yield place
+
+
+def _check_path(image: Image) -> None:
+    """Refuses what can be no path, before the system is asked."""
+    text = str(image.source)
+    if image.confined and _is_base64(text[:MAX_PATH], is_path=len(text) <= MAX_PATH):
+        raise InputError("a str is a path or a URL, and this one is base64; pass Image.from_base64(...) or a data: URI")
+    if len(text) > MAX_PATH:
+        shown = remove_images(text[:40])
+        raise InputError(f"image file {shown + '...'!r} cannot be read: a path has at most {MAX_PATH} characters")
+
+
+def _is_base64(head: str, *, is_path: bool) -> bool:
+    """Whether a str begins as an image in base64 does; where it can be no path, as any base64 does."""
+    if is_path or not _BASE64.fullmatch(head):
+        return bool(head.strip()) and not remove_images(head, "").strip()
+    return all(any(map(test, head)) for test in (str.islower, str.isupper, str.isdigit))
+
+
+@contextmanager
+def _input_errors(image: Image) -> Iterator[None]:
+    try:
+        yield
+    except OutsideError as error:
         raise InputError(
-            f"image file {_path_for_messages(image)} lies outside {where}; pass a pathlib.Path or Image.from_path "
+            f"image file {_path_for_messages(image)} lies outside {error}; pass a pathlib.Path or Image.from_path "
             "for a path from your own code, or allow its folder with allowed_roots=[...] in image_policy"
-        )
+        ) from None
+    except ChangedError:
+        raise InputError(
+            f"image file {_path_for_messages(image)} changed while it was opened, or is a link to itself"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _read_error(image, error) from None
 
 
 def _check_regular(status: os.stat_result, image: Image, policy: ImagePolicy) -> None:
+    if stat.S_ISLNK(status.st_mode):  # all links of the path were resolved before
+        raise ChangedError
     if not stat.S_ISREG(status.st_mode):
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
         raise InputError(f"image file {_path_for_messages(image)} is {what}, not a regular file")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
+from jinaclip import telemetry
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.addresses import Address, networks, refusal
@@ -33,12 +35,14 @@ class Location:
     Attributes:
         host: a name in ASCII without a trailing dot, or a literal address without brackets.
         target: path and query, as sent.
+        given: host and port as they were written, for messages.
     """
 
     scheme: str
     host: str
     port: int
     target: str
+    given: str = field(compare=False)
 
     @property
     def authority(self) -> str:
@@ -52,14 +56,20 @@ class Location:
     @property
     def url_for_messages(self) -> str:
         """The URL as messages may show it: shortened, and without the query, which may hold a signature."""
-        return f"{self.scheme}://{self.authority}{self.target.partition('?')[0]}"[:200]
+        return f"{self.scheme}://{self.given}{self.target.partition('?')[0]}"[:200]
 
 
-def parse(url: str, policy: ImagePolicy) -> Location:
+def parse(url: str, policy: ImagePolicy, asked: Location | None = None) -> Location:
     """Parses a URL and checks it against the policy, without touching the network.
 
+    Args:
+        url: the URL.
+        policy: which schemes, ports and addresses are allowed.
+        asked: where the caller's own URL led, if this is one that it redirects to.
+
     Raises:
-        InputError: it is not a URL, or the policy refuses it; the message names the part and the option.
+        InputError: it is not a URL, or the policy refuses it; the message names the part and the option, but of a host
+            that is an address only what `host_error` says.
     """
     if not isinstance(url, str) or len(url) > MAX_URL:
         raise InputError(f"an image URL must be a str of at most {MAX_URL} characters; fetch it and pass the bytes")
@@ -82,20 +92,39 @@ def parse(url: str, policy: ImagePolicy) -> Location:
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=SAFE)
     given = (authority["v6"] or authority["name"]).lower()
     host, address = _parse_literal(given, ipaddress.IPv6Address) if authority["v6"] else _parse_host(given)
-    check_address(address, given, policy)
-    return Location(scheme, host, port, target)
+    location = Location(scheme, host, port, target, parts.netloc)
+    if problem := find_problem([address] if address else [], policy):
+        raise host_error(asked or location, host, problem, policy)
+    return location
 
 
-def check_address(address: Address | None, name: str, policy: ImagePolicy) -> None:
-    """Checks an address against the policy; `name` is its host, for the message.
+def find_problem(addresses: Iterable[Address], policy: ImagePolicy) -> str | None:
+    """Why a host with these addresses must not be dialled, or None if it may be."""
+    allowed = networks(policy.allow_networks)
+    reasons = ((address, refusal(address, allowed)) for address in addresses)
+    return next((f"it leads to {address}: {reason}" for address, reason in reasons if reason), None)
 
-    Raises:
-        InputError: the address must not be dialled.
+
+def host_error(asked: Location, host: str, problem: str, policy: ImagePolicy) -> InputError:
+    """The error for a host that must not be dialled or has no address: one text, whatever the problem is.
+
+    Else a model that asks for images could learn from the answers which names and addresses a private network has. The
+    problem is told to the telemetry alone, and so to the log.
+
+    Args:
+        asked: where the caller's own URL led; it may have redirected to the host.
+        host: name or address.
+        problem: what is wrong with it, for the log.
+        policy: what it was held against.
     """
-    reason = refusal(address, networks(policy.allow_networks)) if address else None
-    if reason:
-        remedy = "" if "never" in reason else "; image_policy.allow_networks can allow it"
-        raise InputError(f"the host of the image URL, {name!r}, leads to {address}: {reason}{remedy}")
+    if telemetry.wants(telemetry.HostRefused):
+        telemetry.emit(telemetry.HostRefused(host=host, reason=problem))
+    return InputError(
+        f"{asked.url_for_messages} could not be fetched: its host, or one that it redirects to, cannot be resolved "
+        f"(the resolver did not answer within image_policy.connect_timeout={policy.connect_timeout} s, perhaps), or "
+        "leads to what is not a public address; image_policy.allow_networks can allow networks of your own, and the "
+        "log at DEBUG says which it is"
+    )
 
 
 def _check_scheme(scheme: str, policy: ImagePolicy) -> None:

@@ -89,6 +89,17 @@ class ClipOptions:
         """The options and their values."""
         return {option.name: getattr(self, option.name) for option in fields(self)}
 
+    @functools.cached_property
+    def policy(self) -> ImagePolicy:
+        """Which images are accepted. Made once, when the options are, since relative folders count from then.
+
+        A path in the meta of a document may come from anybody, so it stays under the root.
+        """
+        given = self.by_name()
+        root = given.get("root_path")
+        roots = None if root is None else (root,)  # and so a folder called "any" is one
+        return ImagePolicy(**({"allowed_roots": roots} | (given.get("image_policy") or {})))
+
     def to_save(self) -> dict[str, Any]:
         """The options as `default_to_dict` takes them, without those that only Python can hold.
 
@@ -111,10 +122,8 @@ class ClipOptions:
         given = self.by_name()
         config = {name: value for name, value in given.items() if name in CORE_OPTIONS}
         device = self.device.to_torch_str() if isinstance(self.device, ComponentDevice) else self.device
-        # a path in the meta of a document may come from anybody, so the policy keeps it under the root
-        policy = {"allowed_roots": given.get("root_path")} | (given.get("image_policy") or {})
         config |= {"api_key": key, "headers": headers, "device": device or EmbedderConfig.device}
-        config |= {"image_policy": ImagePolicy(**policy), "show_progress": given.get("progress_bar", False)}
+        config |= {"image_policy": self.policy, "show_progress": given.get("progress_bar", False)}
         return EmbedderConfig(**config)
 
     def telemetry(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -11,8 +10,8 @@ from typing import Protocol, Self
 from haystack import Document
 
 from haystack_integrations.components.embedders.jinaclip._options import ImageDocumentOptions, TextDocumentOptions
-from jinaclip import Image, ImagePolicy, InputError, JinaClip, Pair
-from jinaclip.images import Page, Pages
+from jinaclip import Image, InputError, JinaClip, Pair
+from jinaclip.images import Page, Pages, outside_of
 
 PDF = "application/pdf"
 
@@ -76,16 +75,17 @@ class ImageSource:
 
     Attributes:
         meta_field: field of the meta with the path of the file.
-        root: folder that paths start from; None is the working directory.
+        root: folder that paths start from; None is the working directory of each call.
     """
 
     meta_field: str
-    root: str | None
+    root: Path | None
 
     @classmethod
     def of(cls, options: ImageDocumentOptions) -> Self:
         """As the options of a component say."""
-        return cls(options.file_path_meta_field, options.root_path)
+        root = options.root_path
+        return cls(options.file_path_meta_field, None if root is None else Path(root).absolute())
 
     @property
     def label(self) -> dict[str, str]:
@@ -121,13 +121,12 @@ class ImageSource:
         try:
             return clip.resolve_image(absolute)
         except InputError:
-            policy = clip.config.image_policy
-            if not is_outside(absolute, policy):
+            image = Image("path", Path(absolute), confined=True)
+            limit = outside_of(image, clip.config.image_policy)
+            if limit is None:
                 raise
-            shown = str(Image.from_path(absolute))
-            where = "the current working directory" if policy.allowed_roots is None else "the folders that are allowed"
             raise InputError(
-                f"image file {shown!r} lies outside {where}; set root_path to its folder, or allow that with "
+                f"image file {str(image)!r} lies outside {limit}; set root_path to its folder, or allow that with "
                 "image_policy={'allowed_roots': [...]}"
             ) from None
 
@@ -158,19 +157,3 @@ class PairSource:
     def is_page(self, document: Document) -> bool:
         """Whether the image is a page of a PDF file."""
         return self.image.is_page(document)
-
-
-def is_outside(path: str, policy: ImagePolicy) -> bool:
-    """Whether a path leads outside the folders that the policy allows; for messages, since the core holds it there."""
-    if policy.allowed_roots == "any" or not is_file_name(path):
-        return False
-    real = Path(os.path.realpath(path))
-    return not any(real.is_relative_to(os.path.realpath(folder)) for folder in policy.allowed_roots or (Path.cwd(),))
-
-
-def is_file_name(path: str) -> bool:
-    """Whether the system could have a file of that name."""
-    try:
-        return b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
