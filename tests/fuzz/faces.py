@@ -1,7 +1,7 @@
 """Files with two faces: those that would show one image to people and another to the model.
 
-Files are tampered with by their structure. What we make of one is compared with what Pillow makes of it by a plain road,
-and, by `make browser`, with what Chromium shows.
+Files are tampered with by their structure. What we make of one is compared with what Pillow makes of it by a plain
+road, and, by `make browser`, with what Chromium shows.
 """
 
 from __future__ import annotations
