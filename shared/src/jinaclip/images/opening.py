@@ -140,8 +140,6 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
     Raises:
         InputError: as `open_image`, for what the header alone tells.
     """
-    from jinaclip.images import decode
-
     if image.kind == "drawable":
         image = Image("pil", draw(image.source, policy))
     if image.kind == "array":

@@ -18,8 +18,6 @@ EXTENSION, IMAGE, END = 0x21, 0x2C, 0x3B
 CONTROL = 0xF9
 AFTER: dict[int, frames.After] = {2: "clear", 3: "restore"}
 """What becomes of a frame, by the number that its file says; else it is kept."""
-MOST_BLOCKS, MOST_EXTENSIONS = 2**18, 10_000
-"""Most blocks of 1 to 255 bytes of a frame, and most extensions of a file: each costs a step."""
 DAMAGED = "the GIF file cannot be decoded; it is damaged or cut short"
 
 
@@ -65,7 +63,7 @@ def read_screen(data: bytes) -> Screen:
 
 def read_pictures(data: bytes, screen: Screen) -> Iterator[Picture]:
     """The frames in order, up to the end of the file or to where it is damaged."""
-    at, control, extensions = screen.start, b"", 0
+    at, control = screen.start, b""
     while at < len(data) and data[at] != END:
         kind = data[at]
         if kind == IMAGE and at + 10 < len(data):
@@ -75,20 +73,16 @@ def read_pictures(data: bytes, screen: Screen) -> Iterator[Picture]:
         elif kind == EXTENSION and at + 2 < len(data):
             if data[at + 1] == CONTROL and data[at + 2] >= 4:
                 control = data[at + 3 : at + 7]
-            at, extensions = _skip_blocks(data, at + 2), extensions + 1
-            if extensions > MOST_EXTENSIONS:
-                raise InputError(f"the GIF file has over {MOST_EXTENSIONS} extensions, which no encoder writes")
+            at = _skip_blocks(data, at + 2)
         else:
             return
 
 
 def _skip_blocks(data: bytes, at: int) -> int:
     """Where blocks end that begin here, each after its length."""
-    for _ in range(MOST_BLOCKS):
-        if at >= len(data) or not data[at]:
-            return min(at + 1, len(data))
+    while at < len(data) and data[at]:
         at += 1 + data[at]
-    raise InputError(f"a frame of the GIF file has over {MOST_BLOCKS} blocks, which no encoder writes")
+    return min(at + 1, len(data))
 
 
 def _read_picture(data: bytes, at: int, control: bytes, screen: Screen) -> Picture:
