@@ -16,6 +16,7 @@ MAX_CHUNKS = 20_000
 IHDR, PLTE, TRNS, IDAT, IEND = b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"
 ACTL, FCTL, FDAT, EXIF_CHUNK = b"acTL", b"fcTL", b"fdAT", b"eXIf"
 _CHECKED = (IHDR, PLTE, TRNS, IDAT, IEND, ACTL, FCTL, FDAT, EXIF_CHUNK)
+_ANIMATION = (ACTL, FCTL, FDAT)
 _ONCE = (PLTE, TRNS, ACTL, EXIF_CHUNK)
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bits of a sample that a colour type may have."""
@@ -54,9 +55,10 @@ class _Chunks:
             elif end + 4 > len(self._data):
                 self._read_part(kind, start)
                 return False
-            else:
+            elif kind != IEND and not (kind in _ANIMATION and IDAT in self._first):  # of later frames, or of no effect
                 self._check_place(kind)
-                self._check_content(kind, start, end)
+                self._check_sum(kind, start, end)
+                self._check_content(kind, self._data[start:end])
                 self._first.setdefault(kind, (start, end))
             self._last = kind
             if kind == IDAT:
@@ -67,13 +69,8 @@ class _Chunks:
 
     def pixels(self, complete: bool) -> bytes:
         """The file of these chunks."""
-        parts: list[bytes | memoryview] = [SIGNATURE]
-        if IHDR in self._first:
-            parts.append(self._whole(IHDR))
-        if PLTE in self._first and self._colour_type() == _PALETTE:
-            parts.append(self._whole(PLTE))
-        if TRNS in self._first:
-            parts.append(_chunk(TRNS, self._transparency()))
+        header = self._whole(IHDR) if IHDR in self._first else b""
+        parts: list[bytes | memoryview] = [SIGNATURE, header, *self._colours()]
         if self._pixels_end:
             parts.append(self._data[self._first[IDAT][0] - 8 : self._pixels_end])
         return b"".join([*parts, _chunk(IEND, b"")] if complete else parts)
@@ -90,6 +87,14 @@ class _Chunks:
         start, end = self._first[kind]
         return self._data[start - 8 : end + 4]
 
+    def _colours(self) -> list[bytes | memoryview]:
+        parts: list[bytes | memoryview] = []
+        if PLTE in self._first and self._colour_type() == _PALETTE:
+            parts.append(self._whole(PLTE))
+        if TRNS in self._first:
+            parts.append(_chunk(TRNS, self._transparency()))
+        return parts
+
     def _depth(self) -> int:
         return self._body(IHDR)[8]
 
@@ -104,28 +109,23 @@ class _Chunks:
             self._first.setdefault(kind, (start, len(self._data)))
             self._pixels_end = len(self._data)
 
+    def _check_sum(self, kind: bytes, start: int, end: int) -> None:
+        if zlib.crc32(self._data[start - 4 : end]) != int.from_bytes(self._data[end : end + 4], "big"):
+            raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
+
     def _check_place(self, kind: bytes) -> None:
         """Readers differ in which of two chunks they take, and in what they make of a chunk out of place."""
         name = kind.decode()
-        if kind in _ONCE and kind in self._first and not self._is_late(kind):
+        if kind in _ONCE and kind in self._first:
             raise ambiguous("PNG", f"it has two {name} chunks")
         if kind in (PLTE, TRNS) and (IDAT in self._first or (kind == PLTE and TRNS in self._first)):
             raise ambiguous("PNG", f"its {name} chunk is out of place")
         if kind == IDAT and IDAT in self._first and self._last != IDAT:
             raise ambiguous("PNG", "other chunks lie between its IDAT chunks")
-        if kind in (FCTL, FDAT) and IDAT not in self._first and (kind == FDAT or FCTL in self._first):
+        if kind == FDAT or (kind == FCTL and FCTL in self._first):
             raise ambiguous("PNG", f"a {name} chunk stands before its pixels")
 
-    def _is_late(self, kind: bytes) -> bool:
-        return kind == ACTL and IDAT in self._first
-
-    def _check_content(self, kind: bytes, start: int, end: int) -> None:
-        body = self._data[start:end]
-        late = kind in (ACTL, FCTL, FDAT) and IDAT in self._first  # of frames after the first, or of no animation
-        if kind == IEND or late:
-            return
-        if zlib.crc32(self._data[start - 4 : end]) != int.from_bytes(self._data[end : end + 4], "big"):
-            raise InputError(f"the PNG file is damaged: the checksum of its {kind.decode()} chunk is wrong")
+    def _check_content(self, kind: bytes, body: memoryview) -> None:
         if kind == IHDR:
             _check_ihdr(body)
         elif kind == PLTE and (len(body) % 3 or not 3 <= len(body) <= 768):
@@ -141,12 +141,15 @@ class _Chunks:
         elif kind == EXIF_CHUNK:
             self._check_exif(bytes(body))
 
+    def _is_animated(self) -> bool:
+        frames = int.from_bytes(self._body(ACTL)[:4], "big") if ACTL in self._first else 0
+        return 0 < frames < 2**31
+
     def _check_header(self) -> None:
         """Checks what must stand before the pixels."""
         if self._colour_type() == _PALETTE and PLTE not in self._first:
             raise damaged("PNG", "it has no palette")
-        animated = ACTL in self._first and 0 < int.from_bytes(self._body(ACTL)[:4], "big") < 2**31
-        if animated and FCTL not in self._first:
+        if self._is_animated() and FCTL not in self._first:
             raise ambiguous("PNG", "its animation does not begin with the image that programs without animation show")
 
     def _check_transparency(self, body: memoryview) -> None:
@@ -169,13 +172,11 @@ class _Chunks:
 
     def _check_first_frame(self, body: memoryview) -> None:
         """The first frame must be the whole image, or animations and programs without them begin differently."""
-        if len(body) != 26:
-            raise damaged("PNG", "its fcTL chunk has a wrong length")
+        if len(body) != 26 or body[24] > 2 or body[25] > 1:
+            raise damaged("PNG", "its fcTL chunk has no meaning")
         number, width, height, left, top = struct.unpack_from(">5I", body)
         if struct.pack(">2I", width, height) != self._body(IHDR)[:8] or number or left or top:
             raise ambiguous("PNG", "the first frame of its animation is not the whole image")
-        if body[24] > 2 or body[25] > 1:
-            raise damaged("PNG", "its fcTL chunk has no meaning")
 
     def _check_exif(self, body: bytes) -> None:
         """Browsers skip a block that comes after the pixels or begins as in a JPEG; others turn the image by it."""

@@ -236,7 +236,9 @@ def _read_frames(data: bytes) -> Iterator[tuple[Control, bytes]]:
 
 
 def _parse_control(body: bytes) -> Control | None:
-    if len(body) != 26:
+    if not body:
         return None
+    if len(body) != 26 or body[24] > 2 or body[25] > 1:
+        raise InputError("the PNG file is damaged: a frame of its animation has no meaning")
     _, width, height, left, top, _, _, dispose, blend = struct.unpack(">IIIIIHHBB", body)
     return Control((width, height), (left, top), dispose, blend)
