@@ -29,6 +29,7 @@ from jinaclip.backends.api.wires import jina
 from jinaclip.hosts import EmbedderConfig
 from jinaclip.images import open_image, size, upload
 from jinaclip.secret import Redactor
+from tests.fuzz.faces import find_other_face, mutated_file, see
 from tests.fuzz.mutate import dump, mutate_bytes, mutate_json, splice
 from tests.needs import is_installed, skip_without
 from tests.raw import Asked, RawServer, Sent, answer_body, http, refusal, serving
@@ -448,7 +449,23 @@ class Images(Subject):
         return True
 
 
-SUBJECTS: list[Callable[[], Subject]] = [Answers, Headers, Streams, Options, Folders, Images]
+# -- faces
+
+
+class Faces(Subject):
+    """Image files whose parts were moved, doubled or exchanged: our pixels are Pillow's, or an `InputError`."""
+
+    name = "faces"
+    inputs = several(lambda seed: mutated_file(random.Random(seed)))
+
+    def try_input(self, data: bytes) -> bool:
+        ours = see(data)
+        problem = "" if ours is None else find_other_face(data)
+        assert not problem, problem
+        return ours is not None
+
+
+SUBJECTS: list[Callable[[], Subject]] = [Answers, Headers, Streams, Options, Folders, Images, Faces]
 
 
 def subjects() -> Iterator[Subject]:

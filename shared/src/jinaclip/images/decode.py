@@ -18,7 +18,7 @@ from jinaclip.errors import InputError
 from jinaclip.images import codecs, containers
 from jinaclip.images.guard import translate_errors
 from jinaclip.images.orientation import read_orientation
-from jinaclip.images.readers import gif, jpeg, plugins, png
+from jinaclip.images.readers import gif, jpeg, plugins, png, webp
 from jinaclip.images.readers.base import Opened
 from jinaclip.inputs import Unread
 
@@ -91,14 +91,13 @@ def _open_known(data: bytes, form: str, policy: ImagePolicy, reserve: Reserve) -
     if form == "AVIF":
         return plugins.open_avif(data, policy.frame)
     if form == "WEBP":
-        check_pixels(containers.webp_size(data), policy)
-        reserve(*containers.webp_size(data))
+        check_pixels(containers.webp.size(data), policy)
+        reserve(*containers.webp.size(data))
+        return webp.open_webp(data, policy.frame)
+    if form == "GIF":
+        return gif.open_gif(data, policy.frame, policy.max_pixels)
     data_of_pixels, exif = containers.strip(data, form, truncated=policy.truncated)
     turn = containers.orientation(exif) if exif else 1
-    if form == "WEBP":
-        return plugins.open_webp(data_of_pixels, policy.frame)
-    if form == "GIF":
-        return gif.open_gif(data_of_pixels, policy.frame, policy.max_pixels)
     if form == "PNG" and policy.frame:
         return png.open_frame(data, policy.frame, turn)
     if policy.frame:

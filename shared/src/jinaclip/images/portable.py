@@ -5,13 +5,15 @@ from __future__ import annotations
 import PIL.Image
 
 from jinaclip.images import containers
-from jinaclip.images.readers import gif, jpeg
+from jinaclip.images.containers.gif import Blocks
+from jinaclip.images.readers import jpeg
 from jinaclip.images.readers.base import Opened
 
 MODES = ("RGB", "L", "P", "1")
 """Modes that every reader converts to the same RGB."""
 ADOBE = b"\xff\xee\0\x0eAdobe"
 YCC = 1
+ASPECT, GIF_END = 12, b";"
 
 
 def find_portable(data: bytes, opened: Opened, pixels: PIL.Image.Image) -> bytes | None:
@@ -67,12 +69,12 @@ def _has_usual_colours(data: bytes) -> bool:
 
 
 def _find_gif(data: bytes) -> bytes | None:
-    """One picture that fills the canvas, with a palette, of square pixels, up to the end of the file."""
-    screen = gif.read_screen(data)
-    picture = next(gif.read_pictures(data, screen))
-    end = data[picture.end :]
-    filled = picture.box == (0, 0, *screen.size)
-    return data if filled and picture.palette and not screen.aspect and end == bytes([gif.END]) else None
+    """One image that fills the canvas, of square pixels, up to the end of the file."""
+    blocks = Blocks(data)
+    frame = next(blocks.frames())
+    filled = frame.box == (0, 0, *blocks.screen)
+    is_square, ends = data[ASPECT] == 0, data[blocks.find_end(frame.start) :] == GIF_END
+    return data if filled and is_square and ends else None
 
 
 def _find_webp(data: bytes) -> bytes | None:

@@ -13,6 +13,7 @@ import PIL.Image
 
 from jinaclip.errors import InputError
 from jinaclip.images import codecs
+from jinaclip.images.containers.refusals import ambiguous
 from jinaclip.images.readers import frames
 from jinaclip.images.readers.base import Opened, Size
 
@@ -140,10 +141,17 @@ def decode_pixels(packed: bytes, header: Header, *, truncated: bool = False) -> 
     if not truncated:
         _check_complete(pixels, packed, header)
     if mode == "P":
+        _check_indices(pixels, header)
         pixels.putpalette(header.palette, "RGB")
     if header.clear:
         pixels.info["transparency"] = _transparency(mode, header.clear)
     return pixels
+
+
+def _check_indices(pixels: PIL.Image.Image, header: Header) -> None:
+    highest = pixels.getextrema()[1]
+    if isinstance(highest, int) and highest >= len(header.palette) // 3:
+        raise ambiguous("PNG", "it has pixels of a colour that is not in its palette")
 
 
 def _transparency(mode: str, clear: bytes) -> object:
