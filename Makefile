@@ -5,7 +5,7 @@ PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packa
 PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-all test-versions soak fuzz check bench build clean
+.PHONY: demo test test-all test-versions soak fuzz browser check bench build clean
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -27,6 +27,9 @@ soak: .venv/installed  ## calls of every kind under faults, for ten minutes or J
 
 fuzz: .venv/installed  ## inputs that were tampered with, for two minutes or JINACLIP_TEST_SECONDS=
 	.venv/bin/python -m tests.fuzz
+
+browser: .venv/installed  ## what Chromium shows of the crafted image files, stored anew; needs chromium
+	.venv/bin/python -m tests.images.browser
 
 check: .venv/installed  ## style, types, import fence
 	.venv/bin/ruff check .

@@ -111,7 +111,7 @@ class ImagePolicy:
     fetch_timeout: float = 15.0
     """Seconds for one image, redirects included."""
     orient: bool = True
-    """Turn the image as its EXIF says."""
+    """Turn the image as its EXIF says. WebP images are not turned: browsers do not either."""
     background: tuple[int, int, int] = (255, 255, 255)
     """Colour (red, green, blue) that replaces transparency."""
     frame: int = 0

@@ -62,6 +62,14 @@ def fill(pixels: PIL.Image.Image, data: Any, codec: str, *args: Any, truncated: 
             raise
 
 
+def cut(pixels: PIL.Image.Image, box: tuple[int, int, int, int]) -> PIL.Image.Image:
+    """A part of an image, as `crop` gives it, which looks at `Image.MAX_IMAGE_PIXELS`."""
+    left, top, right, bottom = box
+    part = PIL.Image.new(pixels.mode, (right - left, bottom - top))
+    part.paste(pixels, (-left, -top))
+    return part
+
+
 def to_array(pixels: PIL.Image.Image) -> NDArray[Any]:
     """The pixels of an image of 1 or more channels of 8 bits, or of one channel of mode I, I;16 or F. A copy."""
     kinds = {"I": "=i4", "F": "=f4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}

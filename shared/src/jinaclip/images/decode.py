@@ -17,9 +17,9 @@ from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images import codecs, containers
 from jinaclip.images.guard import translate_errors
+from jinaclip.images.orientation import read_orientation
 from jinaclip.images.readers import gif, jpeg, plugins, png, webp
 from jinaclip.images.readers.base import Opened
-from jinaclip.images.readers.plugins import read_orientation as read_orientation
 from jinaclip.inputs import Unread
 
 TRANSPOSES = {

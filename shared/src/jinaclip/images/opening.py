@@ -11,6 +11,7 @@ from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.files import check_file, check_size, read_file
 from jinaclip.images.guard import translate_errors
+from jinaclip.images.orientation import read_orientation
 from jinaclip.images.snapshots import find_unread
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
@@ -83,7 +84,7 @@ def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Ima
     if isinstance(image.source, Unread):
         return decode.to_upright_rgb(*decode.reopen(image.source, policy), policy)
     opened = decode.from_array(image.source) if image.kind == "array" else image.source
-    return decode.to_upright_rgb(opened, decode.read_orientation(opened), policy)
+    return decode.to_upright_rgb(opened, read_orientation(opened), policy)
 
 
 def draw(source: Any, policy: ImagePolicy) -> Any:
@@ -139,15 +140,13 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
     Raises:
         InputError: as `open_image`, for what the header alone tells.
     """
-    from jinaclip.images import decode
-
     if image.kind == "drawable":
         image = Image("pil", draw(image.source, policy))
     if image.kind == "array":
         return _size_of_pixels(image)
     if image.kind == "pil":
         width, height = image.source.size
-        orientation = decode.read_orientation(image.source)
+        orientation = read_orientation(image.source)
     else:
         opened = _open_header(image, policy)
         (width, height), orientation = opened.size, opened.orientation

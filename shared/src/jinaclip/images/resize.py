@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import PIL.Image
 
 
+_ROOM = b"Exif\0\0".ljust(2**15, b"\0")
+"""Pillow's buffer for a JPEG is as large as ImageFile.MAXBLOCK or the EXIF block. Where another library made the first
+small, and the image is, writing it would never end. So it gets a block, which is taken out again."""
 BICUBIC = 3
 """PIL.Image.Resampling.BICUBIC, as a number so that this module loads without Pillow."""
 
@@ -104,10 +107,13 @@ def scale(
 def encode(pixels: PIL.Image.Image, quality: int | None) -> bytes:
     """Encodes RGB pixels as a file: lossless PNG if quality is None, else JPEG without chroma subsampling."""
     if quality is None:
-        return _png(np.asarray(pixels))
+        from jinaclip.images import codecs
+
+        return _png(codecs.to_array(pixels))
     buffer = BytesIO()
-    pixels.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
+    pixels.save(buffer, "JPEG", quality=quality, subsampling=0, exif=_ROOM, comment=None, xmp=None)
+    segment = b"\xff\xe1" + (len(_ROOM) + 2).to_bytes(2) + _ROOM
+    return buffer.getvalue().replace(segment, b"", 1)
 
 
 def _png(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:

@@ -1,6 +1,6 @@
-"""Reads the containers of PNG and JPEG files without Pillow.
+"""Reads the containers of PNG, JPEG, GIF and WebP files without Pillow.
 
-Pillow gets only the parts of these files that hold pixels. Metadata is where bombs, loops and warnings come from, and
+Decoders get only the parts of these files that hold pixels. Metadata is where bombs, loops and warnings come from, and
 Python's warnings cannot be silenced for a single thread. Whether a file is complete must not depend on
 `ImageFile.LOAD_TRUNCATED_IMAGES`, which any library may have set for the whole process.
 """

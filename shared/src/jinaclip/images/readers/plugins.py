@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from functools import cache, partial
 from io import BytesIO
@@ -17,7 +18,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from jinaclip.errors import InputError
 from jinaclip.images import codecs
-from jinaclip.images.containers import orientation
+from jinaclip.images.orientation import read_orientation
 from jinaclip.images.readers import tiff
 from jinaclip.images.readers.base import Opened
 
@@ -83,12 +84,6 @@ def _decode_tile(part: PIL.Image.Image, data: memoryview, codec: str, args: Any,
     decoder.setimage(part.im, None)
     decoder.setfd(BytesIO(data))
     decoder.decode(b"")
-
-
-def read_orientation(opened: PIL.Image.Image) -> int:
-    """The orientation in the EXIF block that Pillow keeps with an image, 1 to 8."""
-    exif = opened.info.get("exif")
-    return orientation(exif) if isinstance(exif, bytes) else 1
 
 
 class _ShortReads(BytesIO):
@@ -171,7 +166,9 @@ def open_tiff(data: bytes, number: int, max_pixels: int) -> Opened:
     page = tiff.find_page(data, number, max_pixels)
 
     def decode(truncated: bool) -> PIL.Image.Image:
-        return decode_tiles(TiffImageFile(BytesIO(page.data)), page.data, truncated)
+        opened = TiffImageFile(BytesIO(page.data))
+        packed = any(tile[0] == "libtiff" for tile in opened.tile)
+        return decode_tiles(opened, page.data if packed else data, truncated)
 
     return Opened("TIFF", page.size, decode, page.orientation, frames=1 if page.is_last and not number else 2)
 
@@ -189,7 +186,12 @@ def open_registered(data: bytes, name: str, number: int, check: Callable[[tuple[
     if accepts is not None and accepts(data[:16]) is not True:
         return None
     own = isinstance(reader, type) and reader.__module__.startswith("PIL.")
-    opened: Any = (kept_apart(reader) if own else reader)(BytesIO(data), "")
+    try:
+        opened: Any = (kept_apart(reader) if own else reader)(BytesIO(data), "")
+    except (SyntaxError, IndexError, TypeError, struct.error):  # as a plugin says that a file is none of its
+        if accepts is not None:
+            raise
+        return None
     check(opened.size)
     for frame in range(1, number + 1):
         opened.seek(frame)  # one after the other: each may be of another size

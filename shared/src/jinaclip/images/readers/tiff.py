@@ -20,14 +20,14 @@ TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 WHOLE = {1: 1, 3: 2, 4: 4, 16: 8}
 """Those of whole numbers from 0."""
 WIDTH, HEIGHT, COMPRESSION, ORIENTATION, JPEG_TABLES = 256, 257, 259, 274, 347
-STRIPS, ROWS, TILE_WIDTH, TILE_HEIGHT, TILES = 273, 278, 322, 323, 324
+STRIPS, STRIP_BYTES, ROWS, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 278, 322, 323, 324, 325
 SAMPLES, PLANES = 277, 284
 ONE = {WIDTH, HEIGHT, COMPRESSION, 262, 266, SAMPLES, ROWS, PLANES, 292, 293, 317, TILE_WIDTH, TILE_HEIGHT}
 """Tags of one number: also PhotometricInterpretation, FillOrder, SamplesPerPixel, PlanarConfiguration, T4Options,
 T6Options and Predictor."""
 MOST_NUMBERS = 2**18
 """Most numbers of a tag: a palette of 16 bits has 3 * 2**16, and no file so many strips or tiles."""
-MANY = {258, STRIPS, 279, 320, TILES, 325, 338, 339, JPEG_TABLES, 530, 532}
+MANY = {258, STRIPS, STRIP_BYTES, 320, TILES, TILE_BYTES, 338, 339, JPEG_TABLES, 530, 532}
 """Tags of several: BitsPerSample, StripOffsets, StripByteCounts, ColorMap, TileOffsets, TileByteCounts, ExtraSamples,
 SampleFormat, JPEGTables, YCbCrSubSampling and ReferenceBlackWhite."""
 METHODS = {
@@ -100,7 +100,9 @@ def find_page(data: bytes, number: int, max_pixels: int) -> Page:
     entries = list(_read_entries(data, layout, at))
     numbers = {entry.tag: entry.numbers for entry in entries}
     size = _one(numbers, WIDTH), _one(numbers, HEIGHT)
-    _check(numbers, max_pixels)
+    if size[0] * size[1] <= max_pixels:  # else it is refused for that
+        _check_parts(numbers, max_pixels)
+        _check_places(numbers, len(data))
     turn = numbers.get(ORIENTATION, (1,))[:1]
     return Page(
         _rewrite(data, layout, [entry for entry in entries if entry.tag != ORIENTATION]),
@@ -172,7 +174,15 @@ def _one(numbers: dict[int, tuple[int, ...]], tag: int, default: int | None = No
     return default
 
 
-def _check(numbers: dict[int, tuple[int, ...]], max_pixels: int) -> None:
+def _check_places(numbers: dict[int, tuple[int, ...]], length: int) -> None:
+    """Whether all strips or tiles are inside of the file: what is put behind its end is not to be taken for pixels."""
+    for starts, counts in ((STRIPS, STRIP_BYTES), (TILES, TILE_BYTES)):
+        places, sizes = numbers.get(starts, ()), numbers.get(counts, ())
+        if len(places) != len(sizes) or any(at + size > length for at, size in zip(places, sizes, strict=True)):
+            raise InputError(f"{DAMAGED}: not all of its pixels are there")
+
+
+def _check_parts(numbers: dict[int, tuple[int, ...]], max_pixels: int) -> None:
     """Whether the pixels can be decoded within bounds: a tile is decoded whole, however small the image is."""
     method = _one(numbers, COMPRESSION, 1)
     if method not in METHODS:

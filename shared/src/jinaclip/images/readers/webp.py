@@ -7,6 +7,7 @@ from dataclasses import replace
 import PIL.Image
 
 from jinaclip.errors import InputError
+from jinaclip.images import codecs
 from jinaclip.images.containers.webp import strip
 from jinaclip.images.readers import plugins
 from jinaclip.images.readers.base import Opened
@@ -37,7 +38,7 @@ def _check_alpha(pixels: PIL.Image.Image, opaque: Box | None) -> PIL.Image.Image
     if pixels.mode != "RGBA":
         return pixels
     alpha = pixels.getchannel("A")
-    if opaque and not _is_opaque(alpha.crop(opaque)):
+    if opaque and not _is_opaque(codecs.cut(alpha, opaque)):
         raise InputError("the WEBP file is damaged: it says that it has no alpha, and its pixels have")
     return pixels.convert("RGB") if _is_opaque(alpha) else pixels
 
