@@ -4,8 +4,8 @@ Importing this package loads neither Pillow nor httpx.
 """
 
 from jinaclip.images.documents import Page, Pages
-from jinaclip.images.guard import translate_errors
 from jinaclip.images.files import outside_of, read_file
+from jinaclip.images.guard import translate_errors
 from jinaclip.images.opening import Reserve, check, download, open_image, size
 from jinaclip.images.resize import count_fitted, fit
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
