@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jinaclip.call.usage import Usage
     from jinaclip.clip import JinaClip
     from jinaclip.config import ImagePolicy
+    from jinaclip.images.documents import Pdf
     from jinaclip.errors import (
         APIError,
         AuthenticationError,
@@ -43,6 +44,7 @@ __all__ = [
     "JinaClipError",
     "MissingDependencyError",
     "Pair",
+    "Pdf",
     "Results",
     "Usage",
     "configure",
@@ -56,6 +58,7 @@ _HOMES = {
     "call.usage": ("Usage",),
     "clip": ("JinaClip",),
     "config": ("ImagePolicy",),
+    "images.documents": ("Pdf",),
     "inputs": ("Image", "Pair"),
     "vectors": ("fuse", "truncate"),
 }

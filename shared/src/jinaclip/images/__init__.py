@@ -3,9 +3,9 @@
 Importing this package loads neither Pillow nor httpx.
 """
 
-from jinaclip.images.documents import Page, Pages
-from jinaclip.images.opening import Reserve, check, download, open_image, size
-from jinaclip.images.resize import count_fitted, fit
+from jinaclip.images.documents import Page, Pages, Pdf
+from jinaclip.images.opening import Reserve, check, download, is_page, open_image, size
+from jinaclip.images.resize import count_fitted, fit, fit_page
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take
 
@@ -13,6 +13,7 @@ __all__ = [
     "Fit",
     "Page",
     "Pages",
+    "Pdf",
     "Reserve",
     "Tile",
     "Upload",
@@ -21,6 +22,8 @@ __all__ = [
     "download",
     "encode_tile",
     "fit",
+    "fit_page",
+    "is_page",
     "keeps_files",
     "open_image",
     "open_tile",

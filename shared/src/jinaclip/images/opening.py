@@ -12,6 +12,7 @@ from jinaclip.errors import InputError
 from jinaclip.images.files import check_file, check_size, read_file
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
+from jinaclip.process import Dropped
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -67,8 +68,7 @@ def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Ima
     from jinaclip.images import decode
 
     if image.kind == "drawable":
-        reserve(*_measure(image.source, policy))
-        image = Image("pil", draw(image.source, policy))
+        image = Image("pil", draw(image.source, policy, reserve))
         _check_pixels(image, policy)
     else:
         _check_pixels(image, policy)
@@ -79,16 +79,26 @@ def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Ima
     return decode.to_upright_rgb(opened, decode.read_orientation(opened), policy)
 
 
-def draw(source: Any, policy: ImagePolicy) -> Any:
+def is_page(image: Image) -> bool:
+    """Whether it draws itself and all of it matters, as of a page: see `Drawable`."""
+    return image.kind == "drawable" and getattr(image.source, "padded", False) is True
+
+
+def draw(source: Any, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> Any:
     """The PIL image of what draws itself.
 
     Raises:
         InputError: it cannot, or gives something else.
     """
+    from jinaclip.images.documents import Page
+
     name = type(source).__name__
+    if isinstance(source, Page):  # which has its size before its pixels are here: who waits for them holds none
+        return source.draw(policy.max_pixels, reserve)
+    reserve(*_measure(source, policy))
     try:
         drawn = source.render(policy.max_pixels)
-    except InputError:
+    except (InputError, Dropped):
         raise
     except Exception as error:  # noqa: BLE001  it is the caller's own code, and this a thread of ours
         raise InputError(f"{name} cannot be drawn ({type(error).__name__}: {str(error)[:200]})") from None
