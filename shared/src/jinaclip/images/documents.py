@@ -73,9 +73,9 @@ class Page:
 
     @property
     def text(self) -> str:
-        """The text layer of the page, as far as it is within the page; "" if it has none, as scans do.
+        """The text layer of the page, with what is in it and cannot be seen; "" if it has none, as scans do.
 
-        Raises as `render`. Blocks, as that does.
+        What a form is filled in with is not in it. Raises as `render`. Blocks, as that does.
         """
         return run_apart(self.pdf.read, self.number)
 

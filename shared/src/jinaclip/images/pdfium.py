@@ -161,7 +161,9 @@ class Server:
     def _read(self, number: int, _: int, data: bytearray) -> tuple[Any, ...]:
         page = self._file[number]
         try:
-            text = page.get_textpage().get_text_bounded().encode("utf-8", "replace")
+            layer = page.get_textpage()
+            count = layer.count_chars()
+            text = layer.get_text_range(0, count).encode("utf-8", "replace") if count else b""
         finally:
             page.close()
         if len(text) > LONGEST_TEXT:
