@@ -78,9 +78,10 @@ def field(value: bytes, *, kind: bytes = b"/FT /Tx", appearance: bytes | None = 
     flags = b"/NeedAppearances true" if need else b""
     drawn = b"" if appearance is None else b"/AP << /N 102 0 R >>"
     form = b"/AcroForm << /Fields [101 0 R] /DA (/F 24 Tf 0 g) /DR << /Font << /F 3 0 R >> >> %s >>" % flags
-    widget = (
-        b"<< /Type /Annot /Subtype /Widget %s /T (name) /F 4 /Rect [20 80 280 120] /DA (/F 24 Tf 0 g) %s %s >>"
-        % (kind, b"/V " + value if value else b"", drawn)
+    widget = b"<< /Type /Annot /Subtype /Widget %s /T (name) /F 4 /Rect [20 80 280 120] /DA (/F 24 Tf 0 g) %s %s >>" % (
+        kind,
+        b"/V " + value if value else b"",
+        drawn,
     )
     look = stream(
         b"/Tx BMC q BT /F 24 Tf 0 g 4 8 Td (%s) Tj ET Q EMC" % (appearance or b""),
@@ -107,9 +108,7 @@ def locked(password: bytes, content: bytes) -> bytes:
         rights,
     )
     identity = name.hex().encode()
-    return pages(
-        content, more={101: encrypt}, trailer=b"/Encrypt 101 0 R /ID [<%s> <%s>]" % (identity, identity)
-    )
+    return pages(content, more={101: encrypt}, trailer=b"/Encrypt 101 0 R /ID [<%s> <%s>]" % (identity, identity))
 
 
 def padded(password: bytes) -> bytes:

@@ -20,7 +20,6 @@ from jinaclip.call import pool
 from jinaclip.errors import ConversionError
 from jinaclip.images import Pages, pdfium, renderers
 from tests.images.pdfs import (
-    A4,
     ENDLESS,
     annotated,
     endless,
@@ -61,7 +60,9 @@ def opened():
 
 def processes(parent: int | None = None) -> list[int]:
     """Processes that draw pages, of this process or another."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     own = str(parent or os.getpid())
     return [int(pid) for pid, of, *args in rows if of == own and pdfium.__file__ in args[0]] if rows else []
@@ -94,7 +95,7 @@ def draw(source, number=1, **options):
 @posix
 def test_a_page_that_draws_for_ever_is_given_up_and_the_next_is_drawn(opened) -> None:
     file = opened(endless(GREEN), render_timeout=1.0)
-    with pytest.raises(ConversionError, match="page 1 of a PDF file in memory cannot be rendered: .* longer than 1 s"):
+    with pytest.raises(ConversionError, match=r"page 1 of a PDF file in memory cannot be rendered: .* longer than 1 s"):
         file.page(1).render(LARGE)
     assert file.page(2).render(100).getpixel((2, 2)) == (0, 255, 0)
 
@@ -542,7 +543,7 @@ def test_what_is_no_number_of_a_page_is_named(opened, number) -> None:
 
 
 def test_a_page_beyond_the_last_is_named(opened) -> None:
-    with pytest.raises(ConversionError, match="page 10000000000 of .*: the last page is 2"):
+    with pytest.raises(ConversionError, match=r"page 10000000000 of .*: the last page is 2"):
         opened(pages(RED, GREEN)).page(10**10)
 
 
@@ -598,7 +599,9 @@ async def test_a_file_is_embedded_page_by_page(clip, run) -> None:
 async def test_pages_are_pairs_of_their_text_and_their_image(clip, run) -> None:
     made = clip()
     with Pdf(pages(words(b"Hello"), words(b"World"))) as file:
-        wanted = await run(made, "embed_pairs", [Pair(text, page, 0.3) for text, page in zip(["Hello", "World"], file)])
+        wanted = await run(
+            made, "embed_pairs", [Pair(text, page, 0.3) for text, page in zip(["Hello", "World"], file, strict=True)]
+        )
         assert same(await run(made, "embed_pairs", file, weight=0.3), wanted)
         assert same(await run(made, "embed_pairs", [page.pair(0.3) for page in file]), wanted)
 

@@ -55,7 +55,8 @@ class Drawable(Protocol):
     """Draws itself as an image when its turn comes, as a page of a document does.
 
     It may also have `measure(max_pixels)`, which gives the width and height of what `render` will draw, in pixels;
-    without it room is kept for the most that it may draw. One with `padded = True` is seen as a whole, with white beside
+    without it room is kept for the most that it may draw. One that another process draws has
+    `render_reserved(max_pixels, reserve)` too, which calls `reserve` with both, once it knows them. One with `padded = True` is seen as a whole, with white beside
     it, where an image is cropped. One with `pair(weight)`, which gives a `Pair`, can be passed to `embed_pairs`.
     """
 

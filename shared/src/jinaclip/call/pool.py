@@ -29,9 +29,9 @@ FETCH_THREADS = 64
 FETCHES = 16
 """Downloads of one call at a time, so that servers that hang hold up nobody else's."""
 DRAW_THREADS = 32
-"""What draws itself of the process at a time, such as pages: they wait for processes of their own, and may for long."""
+"""Pages of the process at a time that are drawn by processes of their own, which may take long."""
 DRAWINGS = 8
-"""What draws itself of one call at a time, and no more than it has threads for images."""
+"""Pages of one call at a time, and no more than there are threads for images."""
 
 
 class CallQueue:
@@ -334,7 +334,7 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
 
     Args:
         prepare_threads: most threads that open, resize and encode images; None leaves it. Of each call as many more, 8
-            at most, wait for what draws itself. At first as many as the
+            at most, wait for pages that other processes draw. At first as many as the
             process may use: its CPU affinity and the quota of its cgroups count, not the CPUs of the machine.
         pixel_budget: most pixels that are decoded at a time, all callers together; None leaves it. At first
             120 million. An image waits until its pixels fit in; one that is larger than all of it goes alone.

@@ -204,7 +204,7 @@ class Window(Generic[R]):
             self._preparation.fetches.submit(self._fetch_queue, Task(partial(self._fetch, fetch, task)))
             return task
         task = Task(partial(self._prepare, number, lambda: image))
-        if image.kind == "drawable":
+        if image.kind == "drawable" and images.draws_elsewhere(image.source):
             self._preparation.drawings.submit(self._drawing_queue, task)
         else:
             self._preparation.images.submit(self._queue, task)

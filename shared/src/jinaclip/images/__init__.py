@@ -4,7 +4,7 @@ Importing this package loads neither Pillow nor httpx.
 """
 
 from jinaclip.images.documents import Page, Pages, Pdf
-from jinaclip.images.opening import Reserve, check, download, is_page, open_image, size
+from jinaclip.images.opening import Reserve, check, download, draws_elsewhere, is_page, open_image, size
 from jinaclip.images.resize import count_fitted, fit, fit_page
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take
@@ -20,6 +20,7 @@ __all__ = [
     "check",
     "count_fitted",
     "download",
+    "draws_elsewhere",
     "encode_tile",
     "fit",
     "fit_page",

@@ -61,10 +61,13 @@ class Page:
             ConversionError: PDFium cannot draw it, or takes too long.
             InputError: its file cannot be read, or the image policy refuses it.
         """
-        return self.draw(max_pixels, reserve_nothing)
+        return self.render_reserved(max_pixels, reserve_nothing)
 
-    def draw(self, max_pixels: int, reserve: Reserve) -> PIL.Image.Image:
-        """As `render`; `reserve` is told width and height before the pixels come into this process."""
+    def render_reserved(self, max_pixels: int, reserve: Reserve) -> PIL.Image.Image:
+        """As `render`; `reserve` is told width and height before the pixels come into this process.
+
+        So a page that takes for ever holds none of the pixels that others wait for.
+        """
         return run_apart(self.pdf.draw, self.number, max_pixels, reserve)
 
     def measure(self, max_pixels: int) -> tuple[int, int]:
@@ -201,7 +204,7 @@ class Pdf:
         return self._page_count
 
     def draw(self, number: int, max_pixels: int, reserve: Reserve) -> PIL.Image.Image:
-        """A page as a PIL image; see `Page.draw`."""
+        """A page as a PIL image; see `Page.render`."""
         import PIL.Image
 
         drawing = self._ask_of_page(number, lambda renderer: renderer.draw(number - 1, max_pixels, reserve))
@@ -235,7 +238,9 @@ class Pdf:
                 return request(renderer)
         except Locked:
             problem = "wrong" if self._password else "needed: pass password=..."
-            raise ConversionError(f"{what} cannot be rendered: it is encrypted, and its password is {problem}") from None
+            raise ConversionError(
+                f"{what} cannot be rendered: it is encrypted, and its password is {problem}"
+            ) from None
         except NotDrawn as error:
             raise ConversionError(f"{what} cannot be rendered: {error}") from None
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError
+from jinaclip.errors import InputError, JinaClipError
 from jinaclip.images.files import check_file, check_size, read_file
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
@@ -84,21 +84,25 @@ def is_page(image: Image) -> bool:
     return image.kind == "drawable" and getattr(image.source, "padded", False) is True
 
 
+def draws_elsewhere(source: Any) -> bool:
+    """Whether something draws itself in another process, as pages do, so that a thread does nothing but wait for it."""
+    return callable(getattr(source, "render_reserved", None))
+
+
 def draw(source: Any, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> Any:
     """The PIL image of what draws itself.
 
     Raises:
         InputError: it cannot, or gives something else.
     """
-    from jinaclip.images.documents import Page
-
     name = type(source).__name__
-    if isinstance(source, Page):  # which has its size before its pixels are here: who waits for them holds none
-        return source.draw(policy.max_pixels, reserve)
-    reserve(*_measure(source, policy))
     try:
-        drawn = source.render(policy.max_pixels)
-    except (InputError, Dropped):
+        if draws_elsewhere(source):
+            drawn = source.render_reserved(policy.max_pixels, reserve)
+        else:
+            reserve(*_measure(source, policy))
+            drawn = source.render(policy.max_pixels)
+    except (JinaClipError, Dropped):
         raise
     except Exception as error:  # noqa: BLE001  it is the caller's own code, and this a thread of ours
         raise InputError(f"{name} cannot be drawn ({type(error).__name__}: {str(error)[:200]})") from None

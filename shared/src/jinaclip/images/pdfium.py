@@ -35,7 +35,7 @@ def main() -> None:
     """Answers requests until stdin ends."""
     limit_memory(int(sys.argv[1]))
     sys.path.extend(path for path in sys.argv[2:] if path not in sys.path)
-    answers = open(os.dup(1), "wb", buffering=0)  # noqa: SIM115  for as long as the process lives
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints does not get among them
     requests: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=read_requests, args=(requests,), daemon=True).start()
@@ -60,7 +60,7 @@ def limit_memory(size: int) -> None:
 
 def read_requests(requests: SimpleQueue[Any]) -> None:
     """Puts requests where the main thread finds them. PDFium may draw for ever: once nobody can ask any more, ends."""
-    with suppress(EOFError, OSError), open(0, "rb", buffering=0) as pipe:
+    with suppress(EOFError, OSError), os.fdopen(0, "rb", buffering=0) as pipe:
         while True:
             kind, first, second, length = FRAME.unpack(read_bytes(pipe, FRAME.size))
             requests.put((kind, first, second, read_bytes(pipe, length)))

@@ -265,8 +265,9 @@ def keep_idle(renderer: Renderer) -> None:
 
 
 def remove_idle(renderer: Renderer) -> bool:
-    """Whether this call took a process out of those that are idle. A single step, without a lock that a finalizer,
-    which may run anywhere, could find taken.
+    """Whether this call took a process out of those that are idle.
+
+    A single step, without a lock that a finalizer, which may run anywhere, could find taken.
     """
     try:
         _idle.remove(renderer)
@@ -306,7 +307,7 @@ def start_process(memory: int) -> subprocess.Popen[bytes]:
         raise MissingDependencyError("PDF pages need pypdfium2: pip install 'jinaclip[pdf]'")
     paths = [path for path in sys.path if isinstance(path, str) and path]
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603  an interpreter, with a file of ours
             [find_interpreter(), "-I", "-S", str(pdfium.__file__), str(memory), *paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -36,8 +36,9 @@ def fit(pixels: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePoli
 
 
 def fit_page(pixels: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePolicy) -> PIL.Image.Image:
-    """Resizes the pixels of a page so that the model sees all of it: where nothing else is asked for, and for "pad",
-    its longer side becomes `side`, and beside it goes white, as paper is.
+    """Resizes the pixels of a page so that the model sees all of it.
+
+    Where nothing else is asked for, and for "pad", its longer side becomes `side`, with white beside it, as paper is.
 
     Raises:
         InputError: as `fit`.
