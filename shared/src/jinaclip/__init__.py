@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jinaclip.call.usage import Usage
     from jinaclip.clip import JinaClip
     from jinaclip.config import ImagePolicy
-    from jinaclip.images.documents import Pdf
     from jinaclip.errors import (
         APIError,
         AuthenticationError,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         JinaClipError,
         MissingDependencyError,
     )
+    from jinaclip.images.documents import Pdf
     from jinaclip.inputs import Image, Pair
     from jinaclip.vectors import fuse, truncate
 

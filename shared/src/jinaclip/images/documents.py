@@ -12,7 +12,7 @@ from functools import partial
 from io import BytesIO
 from math import inf
 from numbers import Integral
-from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Union
+from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import ConfigError, ConversionError, InputError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 R = TypeVar("R")
-PdfLike: TypeAlias = Union[str, os.PathLike[str], bytes, bytearray, memoryview, IO[bytes], Image]
+PdfLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image
 """What a PDF file may be given as."""
 POLICY = ImagePolicy(max_bytes=200 * 2**20)
 """Documents are larger than photos."""

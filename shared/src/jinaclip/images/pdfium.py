@@ -82,8 +82,9 @@ def read_bytes(pipe: Any, length: int) -> bytearray:
 def send(pipe: Any, kind: bytes, first: int = 0, second: int = 0, *parts: Any) -> None:
     """Writes a message."""
     views = [memoryview(part).cast("B") for part in parts]
-    for data in (FRAME.pack(kind, first, second, sum(map(len, views))), *views):
-        view, at = memoryview(data), 0
+    head = memoryview(FRAME.pack(kind, first, second, sum(map(len, views))))
+    for view in (head, *views):
+        at = 0
         while at < len(view):
             at += pipe.write(view[at:])
 
@@ -148,8 +149,7 @@ class Server:
     def _look(self, page: Any) -> int:
         """What of a page PDFium does not draw."""
         raw = self._raw
-        moving = (raw.FPDF_ANNOT_MOVIE, raw.FPDF_ANNOT_SOUND, raw.FPDF_ANNOT_SCREEN)
-        moving += (raw.FPDF_ANNOT_RICHMEDIA, raw.FPDF_ANNOT_THREED)
+        moving = {getattr(raw, f"FPDF_ANNOT_{name}") for name in ("MOVIE", "SOUND", "SCREEN", "RICHMEDIA", "THREED")}
         for index in range(min(raw.FPDFPage_GetAnnotCount(page), ANNOTATIONS)):
             annotation = raw.FPDFPage_GetAnnot(page, index)
             kind = raw.FPDFAnnot_GetSubtype(annotation)

@@ -223,7 +223,8 @@ class Renderer:
             return CLOSED
         self._process.kill()  # if it has closed its pipes alone
         code = self._process.wait()
-        how = signal.Signals(-code).name if -code in iter(signal.Signals) else f"exit code {code}"
+        names = {-number: number.name for number in signal.Signals}
+        how = names.get(code, f"exit code {code}")
         return f"PDFium broke down ({how}); is the file damaged, or a page too large for {MEMORY >> 30} GiB?"
 
 
