@@ -301,7 +301,7 @@ def is_drawing() -> bool:
 async def test_pages_are_seen_whole(make, folder, run) -> None:
     """Head and foot are not cut."""
     for name, colour in (("red", b"1 0 0 rg"), ("green", b"0 1 0 rg")):
-        (folder / f"{name}.pdf").write_bytes(pages(colour + b" 0 790 595 52 re f"))
+        (folder / f"{name}.pdf").write_bytes(pages(colour + b" 0 395 298 25 re f"))
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     red, green = (await run(made, [page(1, "red.pdf"), page(1, "green.pdf")]))["documents"]
     assert not same(red.embedding, green.embedding)

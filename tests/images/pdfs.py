@@ -7,7 +7,7 @@ from struct import pack
 
 PADDING = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
 HELVETICA = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
-A4 = (595, 842)
+A6 = (298, 420)
 
 
 def pdf(objects: dict[int, bytes], trailer: bytes = b"") -> bytes:
@@ -27,7 +27,7 @@ def stream(data: bytes, entries: bytes = b"") -> bytes:
     return b"<< /Length %d %s >>\nstream\n%s\nendstream" % (len(data), entries, data)
 
 
-def pages(*contents: bytes, size=A4, entries: bytes = b"", catalog: bytes = b"", more=None, trailer=b"") -> bytes:
+def pages(*contents: bytes, size=A6, entries: bytes = b"", catalog: bytes = b"", more=None, trailer=b"") -> bytes:
     """A file with a page for each content; `entries` are in every page, `more` are further objects from 100."""
     kids = b" ".join(b"%d 0 R" % (10 + 2 * n) for n in range(len(contents)))
     objects = {
@@ -46,7 +46,7 @@ def pages(*contents: bytes, size=A4, entries: bytes = b"", catalog: bytes = b"",
 
 def words(text: bytes) -> bytes:
     """Content that shows a text."""
-    return b"BT /F 24 Tf 40 400 Td (%s) Tj ET" % text
+    return b"BT /F 24 Tf 40 200 Td (%s) Tj ET" % text
 
 
 def filled(red: float, green: float, blue: float, box: bytes = b"0 0 2000 2000") -> bytes:

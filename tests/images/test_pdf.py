@@ -411,8 +411,8 @@ def test_pages_of_any_size_have_as_many_pixels_as_measured_and_allowed(opened, s
 
 
 def letter(head: bytes) -> bytes:
-    """An A4 page whose head alone is coloured."""
-    return pages(head + b" 0 790 595 52 re f")
+    """A page whose head alone is coloured."""
+    return pages(head + b" 0 395 298 25 re f")
 
 
 async def test_the_model_sees_the_whole_page(clip, run) -> None:
@@ -619,7 +619,7 @@ async def test_a_page_without_text_is_no_pair(clip, run) -> None:
 
 
 def test_the_text_has_lines(opened) -> None:
-    lines = b"BT /F 24 Tf 30 TL 40 400 Td (one) Tj T* (two) Tj ET"
+    lines = b"BT /F 24 Tf 30 TL 40 200 Td (one) Tj T* (two) Tj ET"
     assert opened(pages(lines)).page(1).text == "one\ntwo"
 
 

@@ -287,7 +287,7 @@ class Pages:
         """How many files are known."""
         return len(self._files)
 
-    def find(self, pdf: PdfLike, number: int, *, password: str | None = None) -> Page:
+    def find(self, pdf: PdfLike, number: Any, *, password: str | None = None) -> Page:
         """The page with this number; it exists.
 
         Args:
