@@ -47,7 +47,7 @@ HOMES = {
     "onnxruntime": {"backends/local/onnx_runner"},
     "PIL": {"formats", "images", "backends/local/preprocess", "testing"},
     "ray": {"bulk"},
-    "pypdfium2": {"images/documents"},
+    "pypdfium2": {"images/pdfium"},
     "sklearn": {"retrieval/diversity"},
     "threadpoolctl": {"retrieval/diversity"},
     "ir_measures": {"evaluation/metrics"},
@@ -122,6 +122,12 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
     for name in imported(path) - annotations_only(path):
         homes = HOMES.get(name.split(".")[0])
         assert homes is None or any(inside == h or inside.startswith(f"{h}/") for h in homes), f"{inside}: {name}"
+
+
+def test_the_process_that_draws_pages_imports_nothing_else() -> None:
+    """It starts for each file, and what takes it over finds as little as possible."""
+    found = {name.split(".")[0] for name in imported(CORE / "images" / "pdfium.py")}
+    assert found - sys.stdlib_module_names == {"pypdfium2", "__future__"} - sys.stdlib_module_names
 
 
 def test_adapters_use_public_names_and_not_one_another() -> None:

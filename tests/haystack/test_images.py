@@ -21,10 +21,12 @@ from haystack_jinaclip import (
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
 )
-from jinaclip import Image, InputError
+from jinaclip import InputError
 from jinaclip.errors import ConversionError
-from jinaclip.images import Pages
+from jinaclip.images.resize import resize_pad
 from tests.haystack.conftest import TimeLimit, alike, picture, png
+from tests.images.pdfs import endless, pages
+from tests.watching import auntil, until
 
 
 def same(vector, other) -> bool:
@@ -213,23 +215,10 @@ async def test_pictures_and_pages_keep_their_places(make, folder, run) -> None:
     with pypdfium2.PdfDocument(folder / "pages.pdf") as pdf:
         red, green, blue = (pdf[i].render(scale=300 / 72).to_pil() for i in range(3))
         clip = make(JinaClipDocumentImageEmbedder).handle.get()
+        side = clip.spec.image_size
+        red, green, blue = (resize_pad(image, side, fill=(255, 255, 255)) for image in (red, green, blue))
         wanted = clip.embed_images([blue, picture(1), red, picture(2), green, green, blue])
     assert all(same(document.embedding, vector) for document, vector in zip(got, wanted, strict=True))
-
-
-async def test_each_file_is_opened_once(make, folder, run, monkeypatch) -> None:
-    opened = []
-
-    class Counted(pypdfium2.PdfDocument):
-        def __init__(self, source) -> None:
-            opened.append(source)
-            super().__init__(source)
-
-    monkeypatch.setattr(pypdfium2, "PdfDocument", Counted)
-    (folder / "more.pdf").write_bytes((folder / "pages.pdf").read_bytes())
-    given = [page(1), page(1, "more.pdf"), page(2), page(3), page(3, "more.pdf")]
-    await run(make(JinaClipDocumentImageEmbedder, root_path=str(folder)), given)
-    assert sorted(path.name for path in opened) == ["more.pdf", "pages.pdf"]
 
 
 async def test_without_pypdfium2_the_extra_is_named(hosted, folder, run, monkeypatch) -> None:
@@ -319,44 +308,18 @@ def test_sync_and_async_agree_on_pages(make, folder) -> None:
     assert replace(wanted["documents"][0], embedding=None, meta=given[0].meta) == given[0]
 
 
-async def test_waiting_for_pdfium_leaves_the_loop_free(hosted, server, folder) -> None:
-    """Another run holds PDFium's lock when this one wants to close its files; meanwhile the loop turns."""
-    server.configure(base_ms=100)
+async def test_a_page_that_draws_for_ever_leaves_the_loop_free(hosted, folder) -> None:
+    """And other runs too; cancelled, it ends at once, and the next run gets its page."""
+    (folder / "endless.pdf").write_bytes(endless())
     made = JinaClipDocumentImageEmbedder(**hosted, root_path=str(folder), progress_bar=False)
-    held, turned = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with Pages() as pages, pages.open_file(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
-            held.set()
-            assert turned.wait(30)
-
-    batch = asyncio.create_task(made.run_async([page(1)]))
-    while not server.ledger()["in_flight"]:  # noqa: ASYNC110  the server is another process
-        await asyncio.sleep(0)
-    holder = threading.Thread(target=hold)
-    holder.start()
-    while not (held.is_set() and made.handle.get().usage.tokens):  # noqa: ASYNC110  until the answer is there
-        await asyncio.sleep(0)
-    for _ in range(200):
-        await asyncio.sleep(0)
+    batch = asyncio.create_task(made.run_async([page(1, "endless.pdf")]))
+    await auntil(is_drawing, 30)
+    assert (await made.run_async([page(1)]))["documents"][0].embedding
     assert not batch.done()
-    turned.set()
-    assert (await batch)["documents"][0].embedding
-    holder.join()
-    await made.close_async()
-
-
-async def test_a_run_cancelled_while_it_waits_for_pdfium_ends_at_once(make, folder) -> None:
-    """Even if PDFium stays busy; once it is free the next run gets its page."""
-    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
-    await made.warm_up_async()
-    with Pages() as pages, pages.open_file(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
-        task = asyncio.create_task(made.run_async([page(1)]))
-        for _ in range(200):
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    batch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await batch
+    await auntil(lambda: not is_drawing(), 30)
     assert (await made.run_async([page(1)]))["documents"][0].embedding
     await made.close_async()
 
@@ -364,20 +327,24 @@ async def test_a_run_cancelled_while_it_waits_for_pdfium_ends_at_once(make, fold
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 def test_a_time_limit_of_the_host_ends_a_run_that_waits_for_pdfium(make, folder, time_limit) -> None:
     """With the host's own exception, also where it is none of ours to convert; the next run gets its page."""
+    (folder / "endless.pdf").write_bytes(endless())
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder), raise_on_failure=False)
-    held, ended = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with Pages() as pages, pages.open_file(pages.find(Image.from_path(folder / "pages.pdf"), 1)):
-            held.set()
-            assert ended.wait(30)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert held.wait(30)
     with pytest.raises(TimeLimit):
-        time_limit(0.1)
-        made.run([page(1)])
-    ended.set()
-    holder.join()
+        time_limit(0.5)
+        made.run([page(1, "endless.pdf")])
+    until(lambda: not is_drawing(), 30)
     assert made.run([page(1)])["documents"][0].embedding
+
+
+def is_drawing() -> bool:
+    """Whether a thread waits for a page."""
+    return any(thread.name == "jinaclip-page" for thread in threading.enumerate())
+
+
+async def test_pages_are_seen_whole(make, folder, run) -> None:
+    """Head and foot are not cut."""
+    for name, colour in (("red", b"1 0 0 rg"), ("green", b"0 1 0 rg")):
+        (folder / f"{name}.pdf").write_bytes(pages(colour + b" 0 395 298 25 re f"))
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    red, green = (await run(made, [page(1, "red.pdf"), page(1, "green.pdf")]))["documents"]
+    assert not same(red.embedding, green.embedding)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         JinaClipError,
         MissingDependencyError,
     )
+    from jinaclip.images.documents import Pdf
     from jinaclip.inputs import Image, Pair
     from jinaclip.vectors import fuse, truncate
 
@@ -43,6 +44,7 @@ __all__ = [
     "JinaClipError",
     "MissingDependencyError",
     "Pair",
+    "Pdf",
     "Results",
     "Usage",
     "configure",
@@ -56,6 +58,7 @@ _HOMES = {
     "call.usage": ("Usage",),
     "clip": ("JinaClip",),
     "config": ("ImagePolicy",),
+    "images.documents": ("Pdf",),
     "inputs": ("Image", "Pair"),
     "vectors": ("fuse", "truncate"),
 }

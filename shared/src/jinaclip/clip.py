@@ -271,7 +271,7 @@ class JinaClip:
         """The text and the image of each pair as one vector, float32 of shape (n, d), always at length 1.
 
         Args:
-            pairs: (text, image) each, or `Pair`s with a weight of their own.
+            pairs: (text, image) each, `Pair`s with a weight of their own, or pages of PDF files, which have a text too.
             weight: share of the text, from 0 to 1; see `fuse`.
 
         Raises:

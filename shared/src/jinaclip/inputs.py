@@ -54,8 +54,13 @@ T = TypeVar("T")
 class Drawable(Protocol):
     """Draws itself as an image when its turn comes, as a page of a document does.
 
-    It may also have `measure(max_pixels)`, which gives the width and height of what `render` will draw, in pixels;
-    without it room is kept for the most that it may draw.
+    It may also have
+    - `measure(max_pixels)`, which gives the width and height of what `render` will draw, in pixels; without it room is
+      kept for the most that it may draw;
+    - `padded = True`, to be seen as a whole, with white beside it, where an image is cropped;
+    - `pair(weight)`, which gives a `Pair`, so that it can be passed to `embed_pairs`;
+    - `render_reserved(max_pixels, reserve)`, if another process draws it: as `render`, and calls `reserve` with width
+      and height once it knows them.
     """
 
     def render(self, max_pixels: int) -> PIL.Image.Image:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -24,6 +25,28 @@ ENDING = "the process is ending; nothing can be embedded any more"
 DYING_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 """How often one who waits looks whether it still makes sense: a thread that is killed sets no future."""
+
+
+class Dropped(BaseException):
+    """Nobody waits for this any more. No Exception, which on its way would be taken for one of a decoder."""
+
+
+
+_is_wanted: ContextVar[Callable[[], bool]] = ContextVar("jinaclip_is_wanted", default=lambda: True)
+
+
+def is_wanted() -> bool:
+    """Whether anybody still waits for what this thread does. Who works for long asks, and raises Dropped if not."""
+    return _is_wanted.get()()
+
+
+def run_while(wanted: Callable[[], bool], function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+    """What the function gives; meanwhile `is_wanted` says what `wanted` does."""
+    token = _is_wanted.set(wanted)
+    try:
+        return function(*args, **options)
+    finally:
+        _is_wanted.reset(token)
 
 
 class Latch:
@@ -169,9 +192,13 @@ def mark_coroutine_function(function: Callable[P, R]) -> Callable[P, R]:
 
 async def run_in_thread(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
     """What the function gives, without blocking the event loop or taking a thread of its executor."""
-    task = Task(partial(function, *args, **options))
+    left: list[bool] = []
+    task = Task(partial(run_while, lambda: not left, function, *args, **options))
     start_thread("jinaclip-work", task.run)
-    await wait_until_done(task.done)
+    try:
+        await wait_until_done(task.done)
+    finally:
+        left.append(True)
     return task.result()
 
 
@@ -180,13 +207,18 @@ def run_apart(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R
 
     For calls into libraries whose exceptions we convert. What a signal handler raises in the main thread, or a task
     queue puts into a thread (Ctrl-C, a time limit), strikes anywhere and may be of any class, so no `except` can tell
-    it from the library's own. Here it ends the waiting alone and comes through as it is; the function runs to its end.
+    it from the library's own. Here it ends the waiting alone and comes through as it is; the function runs to its end,
+    or until it asks `is_wanted`.
     """
     if isinstance(threading.current_thread(), OwnThread):
         return function(*args, **options)
-    task = Task(partial(function, *args, **options))
+    left: list[bool] = []
+    task = Task(partial(run_while, lambda: not left, function, *args, **options))
     start_thread("jinaclip-work", task.run)
-    task.done.wait()
+    try:
+        task.done.wait()
+    finally:
+        left.append(True)
     return task.result()
 
 

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from jinaclip.errors import ConfigError, JinaClipError
-from jinaclip.process import Latch, OwnThread, Task, available_cpus, start
+from jinaclip.process import Dropped, Latch, OwnThread, Task, available_cpus, run_while, start
 
 R = TypeVar("R")
 PIXEL_BUDGET = 120_000_000
@@ -28,10 +28,10 @@ FETCH_THREADS = 64
 """Downloads of the process at a time: they wait for others' servers, not for a CPU."""
 FETCHES = 16
 """Downloads of one call at a time, so that servers that hang hold up nobody else's."""
-
-
-class Dropped(BaseException):
-    """Nobody wants this image any more. No Exception, which on its way would be taken for one of a decoder."""
+DRAW_THREADS = 32
+"""Pages of the process at a time that are drawn by processes of their own, which may take long."""
+DRAWINGS = 8
+"""Pages of one call at a time, and no more than there are threads for images."""
 
 
 class CallQueue:
@@ -54,6 +54,10 @@ class CallQueue:
     def ready(self) -> bool:
         """Whether a task of it may run now."""
         return bool(self.tasks) and not self.closed and self.running < self.limit
+
+    def is_open(self) -> bool:
+        """Whether anybody waits for what has begun, or is to."""
+        return not self.closed
 
     def close(self) -> None:
         """Drops what has not begun."""
@@ -124,7 +128,7 @@ class Pool:
             queue, task = self._take()
             if queue is not None and task is not None:
                 self._grow()
-                task.run()
+                run_while(queue.is_open, task.run)
                 self._note_end(queue)
             del queue, task  # not to hold an image while waiting for the next
         with self._lock:
@@ -278,6 +282,7 @@ class Preparation:
     def __init__(self, threads: int | None = None, pixels: int = PIXEL_BUDGET) -> None:
         self.pid = os.getpid()
         self.images, self.fetches = Pool("jinaclip-images", threads), Pool("jinaclip-fetch", FETCH_THREADS)
+        self.drawings = Pool("jinaclip-draw", DRAW_THREADS)
         self.budget = Budget(pixels)
 
     @contextmanager
@@ -321,11 +326,15 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
       thread what it has freed (not with MALLOC_MMAP_THRESHOLD_=1000000 in the environment of the process),
       * `prepare_threads` * the pixels of the largest image, if that is more still,
     - 2 * `prepare_threads` * `image_policy.max_bytes`,
+    - for each page of a PDF file that is drawn, in a process of its own, that process: 50 MB, twice its file and about
+      8 bytes for each pixel of the page, where the system can limit that never over 2 GiB and four times its file; of a
+      call at most 8 at a time and no more than `prepare_threads`, of all 32,
     and for each call under way what it has ready: 4 * `prepare_threads` images as they are sent, or of 12 bytes a pixel
     of the model's square on the local backend, and the files of up to 16 URLs.
 
     Args:
-        prepare_threads: most threads that open, resize and encode images; None leaves it. At first as many as the
+        prepare_threads: most threads that open, resize and encode images; None leaves it. Of each call as many more, 8
+            at most, wait for pages that other processes draw. At first as many as the
             process may use: its CPU affinity and the quota of its cgroups count, not the CPUs of the machine.
         pixel_budget: most pixels that are decoded at a time, all callers together; None leaves it. At first
             120 million. An image waits until its pixels fit in; one that is larger than all of it goes alone.

@@ -13,12 +13,12 @@ from typing import Generic, TypeVar
 
 from jinaclip import images, telemetry
 from jinaclip.call.call import Call
-from jinaclip.call.pool import FETCHES, CallQueue, Dropped, preparation
+from jinaclip.call.pool import DRAWINGS, FETCHES, CallQueue, preparation
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError, JinaClipError
 from jinaclip.images import Fit, Reserve, Tile, translate_errors
 from jinaclip.inputs import Image, Text
-from jinaclip.process import LOOK_SECONDS, Task, check_not_ending
+from jinaclip.process import LOOK_SECONDS, Dropped, Task, check_not_ending
 
 AHEAD = 4
 """Images of one call that are ready or being prepared, for each thread of the pool."""
@@ -48,6 +48,7 @@ class Recipe(Generic[R]):
         fit: resizes the pixels of an image.
         side: of the square that the model sees.
         mode: `image_resize`, by which the pixels that `fit` needs are counted.
+        fit_page: resizes those of a page, of which the model is to see all.
         finish: makes what the backend needs of a prepared image, given its number. Runs in a thread of the pool.
         quality: `image_quality`; None keeps pixels as they are.
         keep_files: whether a file that every reader sees alike stays as it is.
@@ -58,6 +59,7 @@ class Recipe(Generic[R]):
     fit: Fit
     side: int
     mode: ImageResize
+    fit_page: Fit
     finish: Callable[[int, Prepared], R]
     quality: int | None = None
     keep_files: bool = False
@@ -76,12 +78,15 @@ class Recipe(Generic[R]):
         if self.forward and image.kind == "url":
             images.check(image, self.policy)
             return Prepared(digest_of(b"url", image.source.encode()), image.source)
-        tile = images.open_tile(image, self.policy, self.fit, self._reserve(reserve), keep_file=self.keep_files)
+        fit = self.fit_page if images.is_page(image) else self.fit
+        tile = images.open_tile(image, self.policy, fit, self._reserve(image, reserve), keep_file=self.keep_files)
         return Prepared(self._digest(tile), tile)
 
-    def _reserve(self, reserve: Callable[[int], None]) -> Reserve:
+    def _reserve(self, image: Image, reserve: Callable[[int], None]) -> Reserve:
+        mode = "pad" if images.is_page(image) and self.mode == "model" else self.mode
+
         def reserve_all(width: int, height: int) -> None:
-            reserve(width * height + images.count_fitted((width, height), self.mode, self.side, self.policy))
+            reserve(width * height + images.count_fitted((width, height), mode, self.side, self.policy))
 
         return reserve_all
 
@@ -136,6 +141,7 @@ class Window(Generic[R]):
         self._call, self._recipe = call, recipe
         self._preparation = preparation()
         self._queue, self._fetch_queue = CallQueue(), CallQueue(FETCHES)
+        self._drawing_queue = CallQueue(min(DRAWINGS, self._preparation.images.size))
         self._items: deque[tuple[int, Text | Task[R | None]]] = deque()
         call.stopped.add_callback(self.close)
 
@@ -177,8 +183,8 @@ class Window(Generic[R]):
 
     def close(self) -> None:
         """Drops what has not begun, and wakes who waits for it."""
-        self._queue.close()
-        self._fetch_queue.close()
+        for queue in (self._queue, self._fetch_queue, self._drawing_queue):
+            queue.close()
         for _, item in list(self._items):
             if isinstance(item, Task):
                 item.done.set()
@@ -188,14 +194,19 @@ class Window(Generic[R]):
         if self._preparation is not preparation():
             raise JinaClipError("the process was forked in the middle of a call; make calls before or after the fork")
         self._preparation.images.ensure()
+        if self._drawing_queue.tasks:
+            self._preparation.drawings.ensure()
 
     def _start(self, number: int, image: Image) -> Task[R | None]:
         if image.kind == "url" and not self._recipe.forward:
             fetch = Task(partial(images.download, image, self._recipe.policy))
             task = Task(partial(self._prepare, number, fetch.result))
             self._preparation.fetches.submit(self._fetch_queue, Task(partial(self._fetch, fetch, task)))
+            return task
+        task = Task(partial(self._prepare, number, lambda: image))
+        if image.kind == "drawable" and images.draws_elsewhere(image.source):
+            self._preparation.drawings.submit(self._drawing_queue, task)
         else:
-            task = Task(partial(self._prepare, number, lambda: image))
             self._preparation.images.submit(self._queue, task)
         return task
 

@@ -227,6 +227,8 @@ class Reader:
         """A pair of (text, image). Raises InputError if a half is unusable."""
         if isinstance(value, tuple | list) and len(value) == 2:
             value = Pair(value[0], value[1], weight)
+        elif is_drawable(value) and callable(make := getattr(value, "pair", None)):
+            value = make(weight)  # a page of a document, which has a text too
         if not isinstance(value, Pair):
             raise InputError(f"must be (text, image), not {type(value).__name__}; pass [(text, image)]")
         if not isinstance(value.text, str | Text):

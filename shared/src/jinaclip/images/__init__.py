@@ -3,11 +3,11 @@
 Importing this package loads neither Pillow nor httpx.
 """
 
-from jinaclip.images.documents import Page, Pages
+from jinaclip.images.documents import Page, Pages, Pdf
 from jinaclip.images.files import outside_of, read_file
 from jinaclip.images.guard import translate_errors
-from jinaclip.images.opening import Reserve, check, download, open_image, size
-from jinaclip.images.resize import count_fitted, fit
+from jinaclip.images.opening import Reserve, check, download, draws_elsewhere, is_page, open_image, size
+from jinaclip.images.resize import count_fitted, fit, fit_page
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take
 
@@ -15,14 +15,18 @@ __all__ = [
     "Fit",
     "Page",
     "Pages",
+    "Pdf",
     "Reserve",
     "Tile",
     "Upload",
     "check",
     "count_fitted",
     "download",
+    "draws_elsewhere",
     "encode_tile",
     "fit",
+    "fit_page",
+    "is_page",
     "keeps_files",
     "open_image",
     "open_tile",

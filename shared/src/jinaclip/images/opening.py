@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError
+from jinaclip.errors import InputError, JinaClipError
 from jinaclip.images.files import check_file, check_size, read_file
 from jinaclip.images.guard import translate_errors
 from jinaclip.images.orientation import read_orientation
 from jinaclip.images.snapshots import find_unread
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
+from jinaclip.process import Dropped
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -75,8 +76,8 @@ def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Ima
     from jinaclip.images import decode
 
     if image.kind == "drawable":
-        reserve(*_measure(image.source, policy))
-        image = Image("pil", find_unread(drawn := draw(image.source, policy)) or drawn)
+        drawn = draw(image.source, policy, reserve)
+        image = Image("pil", find_unread(drawn) or drawn)
         _check_pixels(image, policy)
     else:
         _check_pixels(image, policy)
@@ -87,7 +88,17 @@ def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Ima
     return decode.to_upright_rgb(opened, read_orientation(opened), policy)
 
 
-def draw(source: Any, policy: ImagePolicy) -> Any:
+def is_page(image: Image) -> bool:
+    """Whether it draws itself and all of it matters, as of a page: see `Drawable`."""
+    return image.kind == "drawable" and getattr(image.source, "padded", False) is True
+
+
+def draws_elsewhere(source: Any) -> bool:
+    """Whether something draws itself in another process, as pages do, so that a thread does nothing but wait for it."""
+    return callable(getattr(source, "render_reserved", None))
+
+
+def draw(source: Any, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> Any:
     """The PIL image of what draws itself.
 
     Raises:
@@ -95,8 +106,12 @@ def draw(source: Any, policy: ImagePolicy) -> Any:
     """
     name = type(source).__name__
     try:
-        drawn = source.render(policy.max_pixels)
-    except InputError:
+        if draws_elsewhere(source):
+            drawn = source.render_reserved(policy.max_pixels, reserve)
+        else:
+            reserve(*_measure(source, policy))
+            drawn = source.render(policy.max_pixels)
+    except (JinaClipError, Dropped):
         raise
     except Exception as error:  # noqa: BLE001  it is the caller's own code, and this a thread of ours
         raise InputError(f"{name} cannot be drawn ({type(error).__name__}: {str(error)[:200]})") from None

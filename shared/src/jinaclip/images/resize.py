@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _ROOM = b"Exif\0\0".ljust(2**15, b"\0")
 """Pillow's buffer for a JPEG is as large as ImageFile.MAXBLOCK or the EXIF block. Where another library made the first
 small, and the image is, writing it would never end. So it gets a block, which is taken out again."""
+PAPER = (255, 255, 255)
 BICUBIC = 3
 """PIL.Image.Resampling.BICUBIC, as a number so that this module loads without Pillow."""
 
@@ -35,6 +36,19 @@ def fit(pixels: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePoli
     if mode == "squash":
         return scale(pixels, (side, side), max_pixels=policy.max_pixels)
     return (resize_pad if mode == "pad" else resize_crop)(pixels, side, max_pixels=policy.max_pixels)
+
+
+def fit_page(pixels: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePolicy) -> PIL.Image.Image:
+    """Resizes the pixels of a page so that the model sees all of it.
+
+    Where nothing else is asked for, and for "pad", its longer side becomes `side`, with white beside it, as paper is.
+
+    Raises:
+        InputError: as `fit`.
+    """
+    if mode in ("model", "pad"):
+        return resize_pad(pixels, side, fill=PAPER, max_pixels=policy.max_pixels)
+    return fit(pixels, mode, side, policy)
 
 
 def count_fitted(size: tuple[int, int], mode: ImageResize, side: int, policy: ImagePolicy) -> int:

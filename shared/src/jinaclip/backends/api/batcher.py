@@ -454,6 +454,7 @@ def recipe_of(consumer: Consumer, spec: ModelSpec) -> Recipe[Item]:
         fit=lambda pixels: images.fit(pixels, mode, side, policy),
         side=side,
         mode=mode,
+        fit_page=lambda pixels: images.fit_page(pixels, mode, side, policy),
         finish=partial(image_item, consumer, spec),
         quality=config.image_quality,
         keep_files=images.keeps_files(mode, config.image_quality),

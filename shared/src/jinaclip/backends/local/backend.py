@@ -212,11 +212,15 @@ class Session:
                 pixels = images.fit(pixels, mode, side, policy)
             return resize(pixels, settings, policy.max_pixels)
 
+        def fit_page(pixels: PIL.Image.Image) -> PIL.Image.Image:
+            return resize(images.fit_page(pixels, mode, side, policy), settings, policy.max_pixels)
+
         return Recipe(
             policy=policy,
             fit=fit,
             side=side,
             mode="model" if mode == "none" else mode,
+            fit_page=fit_page,
             finish=partial(floats_of, settings),
         )
 

@@ -63,7 +63,7 @@ def embed_documents(
 
 def embed_items(clip: JinaClip, source: Source, documents: list[Document], *, strict: bool) -> Steps[Results]:
     """Embeds what the source finds of the documents; PDF files stay open meanwhile."""
-    pages = Pages()
+    pages = Pages(image_policy=clip.config.image_policy)
     convert = partial(source.find, clip=clip, pages=pages)
     try:
         items = yield from wait_for_thread(select_items, source, documents, convert, strict=strict)
@@ -76,7 +76,7 @@ def embed_items(clip: JinaClip, source: Source, documents: list[Document], *, st
 
 
 def close_later(pages: Pages) -> None:
-    """Closes PDF files once nobody renders a page; who was cancelled, or failed, does not wait for that."""
+    """Closes PDF files, and ends what draws their pages; who was cancelled, or failed, does not wait for that."""
     with suppress(JinaClipError):  # at the end of the process, which closes them too
         start_thread("jinaclip-pages", pages.close)
 
