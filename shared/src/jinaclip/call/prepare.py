@@ -16,10 +16,12 @@ from jinaclip.call.call import Call
 from jinaclip.call.pool import FETCHES, CallQueue, Dropped, preparation
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError, JinaClipError
-from jinaclip.images import Fit, Reserve, Tile
+from jinaclip.images import Fit, Reserve, Target, Tile
 from jinaclip.inputs import Image, Text
 from jinaclip.process import LOOK_SECONDS, Task, check_not_ending
 
+ROW_PIXELS = 2
+"""What Pillow keeps for each row of an image takes as much memory as two pixels."""
 AHEAD = 4
 """Images of one call that are ready or being prepared, for each thread of the pool."""
 
@@ -49,6 +51,7 @@ class Recipe(Generic[R]):
         side: of the square that the model sees.
         mode: `image_resize`, by which the pixels that `fit` needs are counted.
         finish: makes what the backend needs of a prepared image, given its number. Runs in a thread of the pool.
+        target: the size to which `fit` scales, where `image_decode` is "fast".
         quality: `image_quality`; None keeps pixels as they are.
         keep_files: whether a file that every reader sees alike stays as it is.
         forward: whether URLs are handed on, and not fetched.
@@ -59,6 +62,7 @@ class Recipe(Generic[R]):
     side: int
     mode: ImageResize
     finish: Callable[[int, Prepared], R]
+    target: Target | None = None
     quality: int | None = None
     keep_files: bool = False
     forward: bool = False
@@ -76,12 +80,14 @@ class Recipe(Generic[R]):
         if self.forward and image.kind == "url":
             images.check(image, self.policy)
             return Prepared(digest_of(b"url", image.source.encode()), image.source)
-        tile = images.open_tile(image, self.policy, self.fit, self._reserve(reserve), keep_file=self.keep_files)
+        tile = images.open_tile(
+            image, self.policy, self.fit, self._reserve(reserve), target=self.target, keep_file=self.keep_files
+        )
         return Prepared(self._digest(tile), tile)
 
     def _reserve(self, reserve: Callable[[int], None]) -> Reserve:
         def reserve_all(width: int, height: int) -> None:
-            reserve(width * height + images.count_fitted((width, height), self.mode, self.side, self.policy))
+            reserve(height * (width + ROW_PIXELS) + images.count_fitted((width, height), self.mode, self.side))
 
         return reserve_all
 

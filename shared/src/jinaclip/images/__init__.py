@@ -4,8 +4,8 @@ Importing this package loads neither Pillow nor httpx.
 """
 
 from jinaclip.images.documents import Page, Pages
-from jinaclip.images.opening import Reserve, check, download, open_image, size
-from jinaclip.images.resize import count_fitted, fit
+from jinaclip.images.opening import Reserve, Target, check, download, open_image, size
+from jinaclip.images.resize import count_fitted, fit, scaled_size
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take
 
@@ -14,6 +14,7 @@ __all__ = [
     "Page",
     "Pages",
     "Reserve",
+    "Target",
     "Tile",
     "Upload",
     "check",
@@ -25,6 +26,7 @@ __all__ = [
     "open_image",
     "open_tile",
     "preview",
+    "scaled_size",
     "size",
     "take",
     "upload",

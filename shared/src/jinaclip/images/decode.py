@@ -31,6 +31,8 @@ READERS: dict[str, type[ImageFile.ImageFile]] = {
     "WEBP": WebPImageFile,
     "GIF": GifImageFile,
 }
+FREE_PIXELS = 2**20
+"""Which a file of any length may have: they are decoded in some forty milliseconds."""
 TRANSPOSES = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -96,6 +98,7 @@ def open_data(
     reserve = reserve or (lambda width, height: None)
     if form == "WEBP":
         check_pixels(containers.webp_size(data), policy)
+        check_density(containers.webp_size(data), len(data), policy)
         reserve(*containers.webp_size(data))
     stripped, exif = containers.strip(data, form if policy.frame == 0 else None, truncated=policy.truncated)
     with translate_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
@@ -104,6 +107,7 @@ def open_data(
         else:
             opened = PIL.Image.open(BytesIO(data), formats=accepted)
     check_pixels(opened.size, policy)
+    check_density(opened.size, len(data), policy)
     if form != "WEBP":  # a later frame of a GIF may enlarge the canvas
         reserve(*((policy.max_pixels, 1) if policy.frame else opened.size))
     return opened, containers.orientation(exif) if exif else read_orientation(opened)
@@ -129,6 +133,34 @@ def check_pixels(size: tuple[int, int], policy: ImagePolicy) -> None:
             f"the image is {width} x {height} pixels, more than image_policy.max_pixels={policy.max_pixels}; "
             "make it smaller or raise the limit"
         )
+
+
+def check_density(size: tuple[int, int], file_bytes: int, policy: ImagePolicy) -> None:
+    """Checks that a file is large enough for the width and height that it declares.
+
+    Raises:
+        InputError: it has more than `max_pixels_per_byte`, and so many pixels that they cost something.
+    """
+    width, height = size
+    if width * height > max(FREE_PIXELS, file_bytes * policy.max_pixels_per_byte):
+        raise InputError(
+            f"the image is {width} x {height} pixels in a file of {file_bytes} bytes, more than "
+            f"image_policy.max_pixels_per_byte={policy.max_pixels_per_byte}; it holds one colour or is damaged; "
+            "make it smaller or raise the limit"
+        )
+
+
+def shrink(opened: ImageFile.ImageFile, size: tuple[int, int]) -> None:
+    """Lets the decoder of a JPEG halve it, up to three times, while it stays at least this width and height.
+
+    Only where no pixel is left over: the decoder would make a whole one of it, and so move all others.
+    """
+    for factor in (8, 4, 2) if opened.format == "JPEG" else ():
+        (width, right), (height, below) = divmod(opened.width, factor), divmod(opened.height, factor)
+        if not right and not below and width >= size[0] and height >= size[1]:
+            with translate_errors("the JPEG file cannot be read; it is damaged or cut short"):
+                opened.draft(None, (width, height))
+            return
 
 
 def load(opened: ImageFile.ImageFile, policy: ImagePolicy) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Reserve = Callable[[int, int], None]
 """Is told the width and height of an image before it is decoded; may wait until there is room for it."""
+Target = Callable[[tuple[int, int]], tuple[int, int]]
+"""Gives the width and height that an image of such a size is scaled to."""
+LYING = 5
+"""From this EXIF orientation on, width and height are exchanged."""
 HEAD = 2**18
 """Bytes at the start of a file that hold the whole header, for most files."""
 
@@ -42,22 +46,29 @@ def reserve_nothing(width: int, height: int) -> None:
     """For whoever opens one image at a time."""
 
 
-def open_image(image: Image, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> PIL.Image.Image:
+def open_image(
+    image: Image, policy: ImagePolicy, reserve: Reserve = reserve_nothing, target: Target | None = None
+) -> PIL.Image.Image:
     """Opens an image: its pixels, upright, RGB, 8 bits a channel. Blocks: it fetches, reads and decodes.
+
+    With `target` the pixels of a JPEG file may be fewer than it has, but not fewer than it gives.
 
     Raises:
         InputError: the image cannot be fetched, read or decoded, or the policy refuses it.
     """
     if image.kind in ("pil", "array", "drawable"):
         return _open_pixels(image, policy, reserve)
-    return open_file(read(image, policy), policy, reserve)
+    return open_file(read(image, policy), policy, reserve, target)
 
 
-def open_file(data: bytes, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.Image:
+def open_file(data: bytes, policy: ImagePolicy, reserve: Reserve, target: Target | None = None) -> PIL.Image.Image:
     """Opens an image file that was read already; as `open_image`."""
     from jinaclip.images import decode
 
     file, orientation = decode.open_data(data, policy, reserve)
+    if target is not None:
+        lies = policy.orient and orientation >= LYING
+        decode.shrink(file, target(file.size[::-1])[::-1] if lies else target(file.size))
     decode.load(file, policy)
     return decode.to_upright_rgb(file, orientation, policy)
 
@@ -141,7 +152,7 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
     else:
         opened, orientation = _open_header(image, policy)
         width, height = opened.size
-    return (height, width) if policy.orient and orientation >= 5 else (width, height)
+    return (height, width) if policy.orient and orientation >= LYING else (width, height)
 
 
 def read(image: Image, policy: ImagePolicy) -> bytes:
