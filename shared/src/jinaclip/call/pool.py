@@ -321,9 +321,9 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
       thread what it has freed (not with MALLOC_MMAP_THRESHOLD_=1000000 in the environment of the process),
       * `prepare_threads` * the pixels of the largest image, if that is more still,
     - 2 * `prepare_threads` * `image_policy.max_bytes`,
-    where an image of W x H counts as (W + 2) * H pixels, and at most 4 * S * S for scaling it to the S x S of the model.
-    `image_policy.max_pixels` so bounds the largest one, but for a column of few pixels' width, whose rows weigh more than
-    its pixels. With the defaults, and every image of 120 megapixels, it is 2.9 GB, under glibc 2.9 GB a thread.
+    where an image of W x H counts as (W + 2) * H pixels, and at most 4 * S * S for scaling it to the S x S of the
+    model. `image_policy.max_pixels` so bounds the largest one, but for a column of few pixels' width, whose rows weigh
+    more than its pixels. With the defaults, and every image of 120 megapixels, it is 2.9 GB, under glibc a thread.
     and for each call under way what it has ready: 4 * `prepare_threads` images as they are sent, or of 12 bytes a pixel
     of the model's square on the local backend, and the files of up to 16 URLs.
 

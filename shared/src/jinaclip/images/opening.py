@@ -67,10 +67,18 @@ def open_file(data: bytes, policy: ImagePolicy, reserve: Reserve, target: Target
 
     file, orientation = decode.open_data(data, policy, reserve)
     if target is not None:
-        lies = policy.orient and orientation >= LYING
-        decode.shrink(file, target(file.size[::-1])[::-1] if lies else target(file.size))
+        decode.shrink(file, _target_as_stored(target, file.size, lies=policy.orient and orientation >= LYING))
     decode.load(file, policy)
     return decode.to_upright_rgb(file, orientation, policy)
+
+
+def _target_as_stored(target: Target, size: tuple[int, int], *, lies: bool) -> tuple[int, int]:
+    """The target of an image as it lies in its file, perhaps on its side."""
+    width, height = size
+    if not lies:
+        return target(size)
+    height, width = target((height, width))
+    return width, height
 
 
 def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.Image:
