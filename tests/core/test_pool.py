@@ -274,7 +274,7 @@ def test_an_image_reserves_the_pixels_of_its_header_and_gives_them_back(clip, mo
         Budget, "reserve", lambda self, pixels, queue: asked.append(pixels) or reserve(self, pixels, queue)
     )
     clip().embed_image(make((300, 200)))
-    assert asked == [300 * 200 + 512 * 512 * 300 // 200]
+    assert asked == [302 * 200 + 4 * 512 * 512]
     until(lambda: preparation().budget._taken == 0)
 
 
@@ -468,7 +468,8 @@ from PIL import Image
 import jinaclip
 
 jinaclip.configure(prepare_threads=int(sys.argv[3]), pixel_budget=int(sys.argv[4]))
-clip = jinaclip.JinaClip(api_key="jina_test_memory", base_url=sys.argv[1])
+policy = jinaclip.ImagePolicy(max_pixels_per_byte=10**9)
+clip = jinaclip.JinaClip(api_key="jina_test_memory", base_url=sys.argv[1], image_policy=policy)
 form, side = sys.argv[2], int(sys.argv[5])
 
 def make(number):

@@ -239,6 +239,7 @@ OPTIONS: dict[str, Any] = {
     "dtype": "float32",
     "image_resize": "model",
     "image_quality": 80,
+    "image_decode": "fast",
     "url_mode": "fetch",
     "show_progress": False,
 }

@@ -39,7 +39,7 @@ OWN = {
 }
 TEXT_ONLY = {"prefix", "suffix", "truncate"}
 CONTENT = TEXT_ONLY | {"meta_fields_to_embed", "embedding_separator"}
-PICTURE = {"image_policy", "image_resize", "image_quality"}
+PICTURE = {"image_policy", "image_resize", "image_quality", "image_decode"}
 LISTS = {"batch_size", "progress_bar", "raise_on_failure"}
 FILES = PICTURE | {"file_path_meta_field", "root_path"}
 SPECIAL = dict(zip(ALL, (TEXT_ONLY, PICTURE | {"url_mode"}, CONTENT | LISTS, FILES | LISTS), strict=False))
@@ -76,6 +76,7 @@ CHANGED = {
     "image_policy": {"allowed_roots": ["/tmp"], "max_pixels": 1000},
     "image_resize": "pad",
     "image_quality": 90,
+    "image_decode": "fast",
     "url_mode": "forward",
     "file_path_meta_field": "path",
     "root_path": "/data",

@@ -56,6 +56,7 @@ OTHER = {
     "image_policy": ImagePolicy(allowed_roots=("/tmp", Path("/srv")), allow_networks=("10.0.0.0/8",)),
     "image_resize": "pad",
     "image_quality": 80,
+    "image_decode": "fast",
     "url_mode": "forward",
     "show_progress": True,
 }

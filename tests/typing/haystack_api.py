@@ -56,6 +56,7 @@ image = JinaClipImageEmbedder(
     image_policy=policy,
     image_resize="pad",
     image_quality=90,
+    image_decode="fast",
     url_mode="fetch",
 )
 texts = JinaClipDocumentEmbedder(

@@ -50,6 +50,7 @@ JinaClipEmbeddings(
     image_policy=ImagePolicy(allowed_roots=(Path("images"),)),
     image_resize="pad",
     image_quality=90,
+    image_decode="fast",
     url_mode="forward",
     show_progress=True,
 )

@@ -53,6 +53,7 @@ JinaClipEmbedding(
     image_policy=ImagePolicy(allowed_roots=("/data",)),
     image_resize="pad",
     image_quality=80,
+    image_decode="fast",
     url_mode="forward",
     show_progress=True,
     fusion_weight=0.25,

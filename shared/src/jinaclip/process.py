@@ -31,7 +31,6 @@ class Dropped(BaseException):
     """Nobody waits for this any more. No Exception, which on its way would be taken for one of a decoder."""
 
 
-
 _is_wanted: ContextVar[Callable[[], bool]] = ContextVar("jinaclip_is_wanted", default=lambda: True)
 
 

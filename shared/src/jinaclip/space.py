@@ -14,7 +14,13 @@ from jinaclip.specs import ModelSpec
 
 # What is left out of a digest. These values stay as they are for ever, also when a default changes: the vectors of
 # today's defaults keep their name, and those of new defaults get another.
-OPTIONS = {"normalized": True, "image_resize": "model", "image_quality": None, "url_mode": "fetch"}
+OPTIONS = {
+    "normalized": True,
+    "image_resize": "model",
+    "image_quality": None,
+    "image_decode": "exact",
+    "url_mode": "fetch",
+}
 """Options that change vectors, beside the model and the width."""
 POLICY_OPTIONS = {"orient": True, "background": (255, 255, 255), "frame": 0}
 """Fields of `ImagePolicy` that change pixels; the others say which images are accepted."""

@@ -24,6 +24,7 @@ from jinaclip.hosts import (
     Backend,
     EmbedderConfig,
     Headers,
+    ImageDecode,
     ImageResize,
     Secret,
     TransportFactory,
@@ -132,6 +133,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     image_policy: ImagePolicy = Field(default_factory=ImagePolicy)
     image_resize: ImageResize = EmbedderConfig.image_resize
     image_quality: int | None = EmbedderConfig.image_quality
+    image_decode: ImageDecode = EmbedderConfig.image_decode
     url_mode: UrlMode = EmbedderConfig.url_mode
     show_progress: bool = EmbedderConfig.show_progress
 

@@ -16,6 +16,7 @@ from jinaclip.hosts import (
     Backend,
     EmbedderConfig,
     Headers,
+    ImageDecode,
     ImageLike,
     ImageResize,
     Steps,
@@ -96,6 +97,7 @@ class JinaClipEmbedding(ClipHolder):
     image_policy: ImagePolicy = Field(default_factory=ImagePolicy)
     image_resize: ImageResize = EmbedderConfig.image_resize
     image_quality: int | None = EmbedderConfig.image_quality
+    image_decode: ImageDecode = EmbedderConfig.image_decode
     url_mode: UrlMode = EmbedderConfig.url_mode
     show_progress: bool = EmbedderConfig.show_progress
     fusion_weight: float = Field(default=0.5, ge=0, le=1)

@@ -16,10 +16,12 @@ from jinaclip.call.call import Call
 from jinaclip.call.pool import DRAWINGS, FETCHES, CallQueue, preparation
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError, JinaClipError
-from jinaclip.images import Fit, Reserve, Tile, translate_errors
+from jinaclip.images import Fit, Reserve, Target, Tile, translate_errors
 from jinaclip.inputs import Image, Text
 from jinaclip.process import LOOK_SECONDS, Dropped, Task, check_not_ending
 
+ROW_PIXELS = 2
+"""What Pillow keeps for each row of an image takes as much memory as two pixels."""
 AHEAD = 4
 """Images of one call that are ready or being prepared, for each thread of the pool."""
 
@@ -50,6 +52,7 @@ class Recipe(Generic[R]):
         mode: `image_resize`, by which the pixels that `fit` needs are counted.
         fit_page: resizes those of a page, of which the model is to see all.
         finish: makes what the backend needs of a prepared image, given its number. Runs in a thread of the pool.
+        target: the size to which `fit` scales, where `image_decode` is "fast".
         quality: `image_quality`; None keeps pixels as they are.
         keep_files: whether a file that every reader sees alike stays as it is.
         forward: whether URLs are handed on, and not fetched.
@@ -61,6 +64,7 @@ class Recipe(Generic[R]):
     mode: ImageResize
     fit_page: Fit
     finish: Callable[[int, Prepared], R]
+    target: Target | None = None
     quality: int | None = None
     keep_files: bool = False
     forward: bool = False
@@ -79,14 +83,15 @@ class Recipe(Generic[R]):
             images.check(image, self.policy)
             return Prepared(digest_of(b"url", image.source.encode()), image.source)
         fit = self.fit_page if images.is_page(image) else self.fit
-        tile = images.open_tile(image, self.policy, fit, self._reserve(image, reserve), keep_file=self.keep_files)
+        reserve_all = self._reserve(image, reserve)
+        tile = images.open_tile(image, self.policy, fit, reserve_all, target=self.target, keep_file=self.keep_files)
         return Prepared(self._digest(tile), tile)
 
     def _reserve(self, image: Image, reserve: Callable[[int], None]) -> Reserve:
         mode = "pad" if images.is_page(image) and self.mode == "model" else self.mode
 
         def reserve_all(width: int, height: int) -> None:
-            reserve(width * height + images.count_fitted((width, height), mode, self.side, self.policy))
+            reserve(height * (width + ROW_PIXELS) + images.count_fitted((width, height), mode, self.side))
 
         return reserve_all
 

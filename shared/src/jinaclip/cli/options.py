@@ -33,6 +33,7 @@ MEANINGS = {
     "revision": "of the model at the hub",
     "image_resize": "how images come to the model's size",
     "image_quality": "1 to 100 sends JPEG; lossless if not given",
+    "image_decode": "exact, or fast: JPEGs shrink as they are decoded",
     "url_mode": "who downloads image addresses: this machine, or the service",
     "show_progress": "bars; drawn on a terminal if not given",
 }

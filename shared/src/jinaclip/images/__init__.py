@@ -6,8 +6,8 @@ Importing this package loads neither Pillow nor httpx.
 from jinaclip.images.documents import Page, Pages, Pdf
 from jinaclip.images.files import outside_of, read_file
 from jinaclip.images.guard import translate_errors
-from jinaclip.images.opening import Reserve, check, download, draws_elsewhere, is_page, open_image, size
-from jinaclip.images.resize import count_fitted, fit, fit_page
+from jinaclip.images.opening import Reserve, Target, check, download, draws_elsewhere, is_page, open_image, size
+from jinaclip.images.resize import count_fitted, fit, fit_page, scaled_size
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take
 
@@ -17,6 +17,7 @@ __all__ = [
     "Pages",
     "Pdf",
     "Reserve",
+    "Target",
     "Tile",
     "Upload",
     "check",
@@ -33,6 +34,7 @@ __all__ = [
     "outside_of",
     "preview",
     "read_file",
+    "scaled_size",
     "size",
     "take",
     "translate_errors",

@@ -22,6 +22,8 @@ from jinaclip.images.readers import gif, jpeg, plugins, png, webp
 from jinaclip.images.readers.base import Opened
 from jinaclip.inputs import Unread
 
+FREE_PIXELS = 2**20
+"""Which a file of any length may have: they are decoded in some forty milliseconds."""
 TRANSPOSES = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -70,6 +72,7 @@ def open_data(data: bytes, policy: ImagePolicy, reserve: Reserve | None = None) 
     if opened is None:
         raise InputError(f"the image is {formats.describe(data, accepted)}")
     check_pixels(opened.size, policy)
+    check_density(opened.size, len(data), policy)
     width, height = opened.size
     reserve(*((width, height) if opened.pixels <= width * height else (opened.pixels, 1)))
     return opened
@@ -92,6 +95,7 @@ def _open_known(data: bytes, form: str, policy: ImagePolicy, reserve: Reserve) -
         return plugins.open_avif(data, policy.frame)
     if form == "WEBP":
         check_pixels(containers.webp.size(data), policy)
+        check_density(containers.webp.size(data), len(data), policy)
         reserve(*containers.webp.size(data))
         return webp.open_webp(data, policy.frame)
     if form == "GIF":
@@ -136,6 +140,33 @@ def check_pixels(size: tuple[int, int], policy: ImagePolicy) -> None:
             f"the image is {width} x {height} pixels, more than image_policy.max_pixels={policy.max_pixels}; "
             "make it smaller or raise the limit"
         )
+
+
+def check_density(size: tuple[int, int], file_bytes: int, policy: ImagePolicy) -> None:
+    """Checks that a file is large enough for the width and height that it declares.
+
+    Raises:
+        InputError: it has more than `max_pixels_per_byte`, and so many pixels that they cost something.
+    """
+    width, height = size
+    if width * height > max(FREE_PIXELS, file_bytes * policy.max_pixels_per_byte):
+        raise InputError(
+            f"the image is {width} x {height} pixels in a file of {file_bytes} bytes, more than "
+            f"image_policy.max_pixels_per_byte={policy.max_pixels_per_byte}; it holds one colour or is damaged; "
+            "make it smaller or raise the limit"
+        )
+
+
+def shrink(opened: Opened, size: tuple[int, int]) -> Opened:
+    """Lets the decoder of a JPEG halve it, up to three times, while it stays at least this width and height.
+
+    Only where no pixel is left over: the decoder would make a whole one of it, and so move all others.
+    """
+    for factor in (8, 4, 2) if opened.decode_smaller is not None else ():
+        (width, right), (height, below) = (divmod(side, factor) for side in opened.size)
+        if opened.decode_smaller and not right and not below and width >= size[0] and height >= size[1]:
+            return replace(opened, size=(width, height), decode=partial(opened.decode_smaller, factor))
+    return opened
 
 
 def load(opened: Opened, policy: ImagePolicy) -> PIL.Image.Image:

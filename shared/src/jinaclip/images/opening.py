@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Reserve = Callable[[int, int], None]
 """Is told the width and height of an image before it is decoded; may wait until there is room for it."""
+Target = Callable[[tuple[int, int]], tuple[int, int]]
+"""Gives the width and height that an image of such a size is scaled to."""
+LYING = 5
+"""From this EXIF orientation on, width and height are exchanged."""
 HEAD = 2**18
 """Bytes at the start of a file that hold the whole header, for most files."""
 UNUSABLE = "the image cannot be used"
@@ -52,23 +56,40 @@ def reserve_nothing(width: int, height: int) -> None:
 
 
 @translate_errors(UNUSABLE)
-def open_image(image: Image, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> PIL.Image.Image:
+def open_image(
+    image: Image, policy: ImagePolicy, reserve: Reserve = reserve_nothing, target: Target | None = None
+) -> PIL.Image.Image:
     """Opens an image: its pixels, upright, RGB, 8 bits a channel. Blocks: it fetches, reads and decodes.
+
+    With `target` the pixels of a JPEG file may be fewer than it has, but not fewer than it gives.
 
     Raises:
         InputError: the image cannot be fetched, read or decoded, or the policy refuses it.
     """
     if image.kind in ("pil", "array", "drawable"):
         return _open_pixels(image, policy, reserve)
-    return open_file(read(image, policy), policy, reserve)
+    return open_file(read(image, policy), policy, reserve, target)
 
 
-def open_file(data: bytes, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.Image:
+def open_file(data: bytes, policy: ImagePolicy, reserve: Reserve, target: Target | None = None) -> PIL.Image.Image:
     """Opens an image file that was read already; as `open_image`."""
     from jinaclip.images import decode
 
     file = decode.open_data(data, policy, reserve)
+    if target is not None:
+        file = decode.shrink(
+            file, _target_as_stored(target, file.size, lies=policy.orient and file.orientation >= LYING)
+        )
     return decode.to_upright_rgb(decode.load(file, policy), file.orientation, policy)
+
+
+def _target_as_stored(target: Target, size: tuple[int, int], *, lies: bool) -> tuple[int, int]:
+    """The target of an image as it lies in its file, perhaps on its side."""
+    width, height = size
+    if not lies:
+        return target(size)
+    height, width = target((height, width))
+    return width, height
 
 
 def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Image.Image:
@@ -165,7 +186,7 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
     else:
         opened = _open_header(image, policy)
         (width, height), orientation = opened.size, opened.orientation
-    return (height, width) if policy.orient and orientation >= 5 else (width, height)
+    return (height, width) if policy.orient and orientation >= LYING else (width, height)
 
 
 def read(image: Image, policy: ImagePolicy) -> bytes:

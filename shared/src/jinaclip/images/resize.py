@@ -5,116 +5,105 @@ from __future__ import annotations
 import struct
 import zlib
 from io import BytesIO
-from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jinaclip.config import ImagePolicy, ImageResize
-from jinaclip.errors import InputError
+from jinaclip.config import ImageResize
+from jinaclip.images.windows import BICUBIC, exact_box, scale_window
 
 if TYPE_CHECKING:
     import PIL.Image
-
 
 _ROOM = b"Exif\0\0".ljust(2**15, b"\0")
 """Pillow's buffer for a JPEG is as large as ImageFile.MAXBLOCK or the EXIF block. Where another library made the first
 small, and the image is, writing it would never end. So it gets a block, which is taken out again."""
 PAPER = (255, 255, 255)
-BICUBIC = 3
-"""PIL.Image.Resampling.BICUBIC, as a number so that this module loads without Pillow."""
+OBLONG = 4
+"""From this ratio of the sides on, what a crop would drop is not computed."""
 
 
-def fit(pixels: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePolicy) -> PIL.Image.Image:
-    """Resizes pixels as `image_resize` says, for a model that sees `side` x `side` of them.
-
-    Raises:
-        InputError: it would be larger than `max_pixels` after resizing.
-    """
+def fit(pixels: PIL.Image.Image, mode: ImageResize, side: int) -> PIL.Image.Image:
+    """Resizes pixels as `image_resize` says, for a model that sees `side` x `side` of them."""
     if mode == "none":
         return pixels
     if mode == "squash":
-        return scale(pixels, (side, side), max_pixels=policy.max_pixels)
-    return (resize_pad if mode == "pad" else resize_crop)(pixels, side, max_pixels=policy.max_pixels)
+        return resize_squash(pixels, side)
+    return (resize_pad if mode == "pad" else resize_crop)(pixels, side)
 
 
-def fit_page(pixels: PIL.Image.Image, mode: ImageResize, side: int, policy: ImagePolicy) -> PIL.Image.Image:
+def fit_page(pixels: PIL.Image.Image, mode: ImageResize, side: int) -> PIL.Image.Image:
     """Resizes the pixels of a page so that the model sees all of it.
 
     Where nothing else is asked for, and for "pad", its longer side becomes `side`, with white beside it, as paper is.
-
-    Raises:
-        InputError: as `fit`.
     """
-    if mode in ("model", "pad"):
-        return resize_pad(pixels, side, fill=PAPER, max_pixels=policy.max_pixels)
-    return fit(pixels, mode, side, policy)
+    return resize_pad(pixels, side, fill=PAPER) if mode in ("model", "pad") else fit(pixels, mode, side)
 
 
-def count_fitted(size: tuple[int, int], mode: ImageResize, side: int, policy: ImagePolicy) -> int:
-    """Pixels that `fit` needs beside the image itself; a very oblong one grows before it is cropped."""
+def scaled_size(size: tuple[int, int], mode: ImageResize, side: int) -> tuple[int, int]:
+    """Width and height that `fit` scales an image of this size to, before it crops or pads."""
+    if mode == "none":
+        return size
+    if mode == "squash":
+        return side, side
+    if mode == "pad":
+        ratio = max(size) / side
+        return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
+    short = min(size)
+    return int(side * size[0] / short), int(side * size[1] / short)
+
+
+def count_fitted(size: tuple[int, int], mode: ImageResize, side: int) -> int:
+    """Most pixels that `fit` needs beside the image itself, which may be smaller."""
     if mode == "none":
         return 0
-    if mode in ("pad", "squash"):
-        return side * side
-    return min(policy.max_pixels, side * side * max(size) // max(1, min(size)))
+    if mode == "squash":
+        return side * max(side, min(size[1], OBLONG * side))
+    return side * side * (OBLONG if mode == "model" else 1)
 
 
-def resize_crop(
-    pixels: PIL.Image.Image, side: int, resample: int = BICUBIC, *, max_pixels: float = inf
-) -> PIL.Image.Image:
+def resize_crop(pixels: PIL.Image.Image, side: int, resample: int = BICUBIC) -> PIL.Image.Image:
     """Scales the shorter side to `side`, then crops the centre square, as the models' own preprocessing does.
 
-    The longer side is rounded down to a whole number; the offsets of the crop are rounded half to even.
-
-    Raises:
-        InputError: it would be larger than `max_pixels` after resizing.
+    The longer side is rounded down to a whole number; the offsets of the crop are rounded half to even. Of what the
+    crop drops little is computed, so that a line of 1 x 65000 costs no more than a square.
     """
-    short = min(pixels.size)
-    width, height = (int(side * length / short) for length in pixels.size)
-    pixels = scale(pixels, (width, height), resample, max_pixels=max_pixels)
-    if pixels.size == (side, side):
-        return pixels
-    from PIL import Image
+    from jinaclip.images import codecs
 
-    left, top = (round((length - side) / 2.0) for length in pixels.size)
-    square = Image.new(pixels.mode, (side, side))  # not `crop`, which looks at PIL.Image.MAX_IMAGE_PIXELS
-    square.paste(pixels, (-left, -top))
-    return square
+    size = scaled_size(pixels.size, "model", side)
+    left, top = (round((length - side) / 2.0) for length in size)
+    window = (left, top, left + side, top + side)
+    if max(size) > OBLONG * side:
+        return scale_window(pixels, size, window, resample)
+    box = exact_box(pixels.size, size, window) if pixels.width > pixels.height else None
+    if box is not None:
+        return pixels.resize((side, side), resample, box)
+    pixels = scale(pixels, size, resample)
+    return pixels if pixels.size == (side, side) else codecs.cut(pixels, window)
 
 
 def resize_pad(
-    pixels: PIL.Image.Image,
-    side: int,
-    resample: int = BICUBIC,
-    fill: tuple[int, int, int] = (0, 0, 0),
-    *,
-    max_pixels: float = inf,
+    pixels: PIL.Image.Image, side: int, resample: int = BICUBIC, fill: tuple[int, int, int] = (0, 0, 0)
 ) -> PIL.Image.Image:
     """Scales the longer side to `side`, then pads to a square around the centre; an odd pixel goes right or below."""
     from PIL import Image
 
-    ratio = max(pixels.size) / side
-    width, height = (max(1, round(length / ratio)) for length in pixels.size)
-    inner = scale(pixels, (width, height), resample, max_pixels=max_pixels)
+    width, height = scaled_size(pixels.size, "pad", side)
     canvas = Image.new("RGB", (side, side), fill)
-    canvas.paste(inner, ((side - width) // 2, (side - height) // 2))
+    canvas.paste(scale(pixels, (width, height), resample), ((side - width) // 2, (side - height) // 2))
     return canvas
 
 
-def scale(
-    pixels: PIL.Image.Image, size: tuple[int, int], resample: int = BICUBIC, *, max_pixels: float = inf
-) -> PIL.Image.Image:
-    """Scales pixels to this size; returns them unchanged if they have it already.
+def resize_squash(pixels: PIL.Image.Image, side: int, resample: int = BICUBIC) -> PIL.Image.Image:
+    """Scales to `side` x `side`. The columns of a narrow image are shortened first: Pillow may widen all its rows."""
+    width, height = pixels.size
+    if width < side and height > OBLONG * side:
+        pixels = scale(pixels, (width, side), resample)
+    return scale(pixels, (side, side), resample)
 
-    Raises:
-        InputError: the size is more than `max_pixels`.
-    """
-    if size[0] * size[1] > max_pixels:  # a line of 1 x 65000 would become 512 x 33280000
-        raise InputError(
-            f"the image of {pixels.width} x {pixels.height} pixels would become {size[0]} x {size[1]}, more than "
-            f'image_policy.max_pixels={max_pixels}; crop it, or use image_resize="pad"'
-        )
+
+def scale(pixels: PIL.Image.Image, size: tuple[int, int], resample: int = BICUBIC) -> PIL.Image.Image:
+    """Scales pixels to this size; returns them unchanged if they have it already."""
     return pixels if pixels.size == size else pixels.resize(size, resample)
 
 

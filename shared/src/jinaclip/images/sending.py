@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError
 from jinaclip.images.guard import translate_errors
-from jinaclip.images.opening import UNUSABLE, Reserve, open_image, read, reserve_nothing
+from jinaclip.images.opening import UNUSABLE, Reserve, Target, open_image, read, reserve_nothing
 from jinaclip.images.resize import encode, fit, scale
 from jinaclip.inputs import Image
 
@@ -49,6 +49,7 @@ def open_tile(
     fit: Fit,
     reserve: Reserve = reserve_nothing,
     *,
+    target: Target | None = None,
     keep_file: bool = False,
 ) -> Tile:
     """Opens an image and resizes it. Blocks: it fetches, reads and decodes.
@@ -58,13 +59,14 @@ def open_tile(
         policy: which images are accepted.
         fit: resizes its pixels.
         reserve: is told its width and height before it is decoded.
+        target: the size to which `fit` scales, if a JPEG may be decoded at a fraction of its own.
         keep_file: keep the file as it is, if every reader gets the same pixels from it.
 
     Raises:
         InputError: the image cannot be opened, or the policy refuses it.
     """
     if not keep_file or image.kind in ("pil", "array", "drawable"):
-        pixels = fit(open_image(image, policy, reserve))
+        pixels = fit(open_image(image, policy, reserve, target))
         return Tile(pixels, *pixels.size)
     tile = _reuse_original(read(image, policy), policy, reserve)
     if isinstance(tile.content, bytes):
@@ -109,9 +111,7 @@ def upload(image: Image, *, policy: ImagePolicy, mode: ImageResize, side: int, q
     Raises:
         InputError: the image cannot be opened, the policy refuses it, or it is too large to be sent.
     """
-    tile = open_tile(
-        image, policy, lambda pixels: fit(pixels, mode, side, policy), keep_file=keeps_files(mode, quality)
-    )
+    tile = open_tile(image, policy, lambda pixels: fit(pixels, mode, side), keep_file=keeps_files(mode, quality))
     return encode_tile(tile, policy=policy, mode=mode, quality=quality)
 
 
@@ -138,4 +138,4 @@ def preview(image: Image, *, policy: ImagePolicy, side: int, quality: int = 85) 
     pixels = open_image(image, policy)
     ratio = min(1.0, side / max(pixels.size))
     width, height = (max(1, round(length * ratio)) for length in pixels.size)
-    return encode(scale(pixels, (width, height), max_pixels=policy.max_pixels), quality)
+    return encode(scale(pixels, (width, height)), quality)

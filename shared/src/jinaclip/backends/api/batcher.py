@@ -451,11 +451,12 @@ def recipe_of(consumer: Consumer, spec: ModelSpec) -> Recipe[Item]:
     mode, side, policy = config.image_resize, spec.image_size, config.image_policy
     return Recipe(
         policy=policy,
-        fit=lambda pixels: images.fit(pixels, mode, side, policy),
+        fit=lambda pixels: images.fit(pixels, mode, side),
         side=side,
         mode=mode,
-        fit_page=lambda pixels: images.fit_page(pixels, mode, side, policy),
+        fit_page=lambda pixels: images.fit_page(pixels, mode, side),
         finish=partial(image_item, consumer, spec),
+        target=partial(images.scaled_size, mode=mode, side=side) if config.image_decode == "fast" else None,
         quality=config.image_quality,
         keep_files=images.keeps_files(mode, config.image_quality),
         forward=config.url_mode == "forward",

@@ -20,7 +20,7 @@ from jinaclip import images
 from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_spec
 from jinaclip.backends.local.model import Model, shared_model
-from jinaclip.backends.local.preprocess import PreprocessConfig, resize, to_floats
+from jinaclip.backends.local.preprocess import MODES, PreprocessConfig, resize, to_floats
 from jinaclip.backends.local.scheduler import NO_VECTOR, kind_of
 from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.weights import find_weights
@@ -209,19 +209,21 @@ class Session:
 
         def fit(pixels: PIL.Image.Image) -> PIL.Image.Image:
             if mode in ("pad", "squash"):
-                pixels = images.fit(pixels, mode, side, policy)
-            return resize(pixels, settings, policy.max_pixels)
+                pixels = images.fit(pixels, mode, side)
+            return resize(pixels, settings)
 
         def fit_page(pixels: PIL.Image.Image) -> PIL.Image.Image:
-            return resize(images.fit_page(pixels, mode, side, policy), settings, policy.max_pixels)
+            return resize(images.fit_page(pixels, mode, side), settings)
 
+        own = mode if mode in ("pad", "squash") else MODES[settings.resize_mode]
         return Recipe(
             policy=policy,
             fit=fit,
             side=side,
-            mode="model" if mode == "none" else mode,
+            mode=own,
             fit_page=fit_page,
             finish=partial(floats_of, settings),
+            target=partial(images.scaled_size, mode=own, side=side) if config.image_decode == "fast" else None,
         )
 
     def _deliver(self, items: list[Item], rows: Vectors) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,8 +12,9 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from jinaclip.backends.local.files import show
+from jinaclip.config import ImageResize
 from jinaclip.errors import CheckpointError, InputError
-from jinaclip.images.resize import resize_crop, resize_pad, scale
+from jinaclip.images.resize import resize_crop, resize_pad, resize_squash
 from jinaclip.specs import ModelSpec
 
 ResizeMode = Literal["shortest", "longest", "squash"]
@@ -22,6 +22,8 @@ Color: TypeAlias = "tuple[int, int, int]"
 Triple: TypeAlias = "tuple[float, float, float]"
 MAX_STATISTIC, MIN_SPREAD = 1e3, 1e-6
 """No mean or spread of pixels from 0 to 1 comes near."""
+MODES: dict[ResizeMode, ImageResize] = {"shortest": "model", "longest": "pad", "squash": "squash"}
+"""What `image_resize` calls them."""
 RESAMPLING = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "bilinear": PIL.Image.Resampling.BILINEAR,
@@ -111,22 +113,19 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
 def preprocess(
     image: PIL.Image.Image | NDArray[np.uint8],
     config: ModelSpec | Mapping[str, Any] | PreprocessConfig,
-    *,
-    max_pixels: float = inf,
 ) -> NDArray[np.float32]:
     """(3, S, S) float32 pixels of one image, equal to the last bit to the published processor's.
 
     Args:
         image: a Pillow image of any mode, or uint8 (H, W, 3), (H, W, 4) or (H, W). Alpha is dropped.
         config: a model's spec, or the content of a `preprocessor_config.json`.
-        max_pixels: most pixels after resizing and before the crop; very oblong images grow beyond any memory.
 
     Raises:
-        InputError: no such image or array, one without pixels, or one that would grow too large.
+        InputError: no such image or array, or one without pixels.
         CheckpointError: the config cannot be used.
     """
     settings = PreprocessConfig.from_config(config)
-    return to_floats(resize(to_rgb(image), settings, max_pixels), settings)
+    return to_floats(resize(to_rgb(image), settings), settings)
 
 
 def to_floats(square: PIL.Image.Image, settings: PreprocessConfig) -> NDArray[np.float32]:
@@ -162,11 +161,11 @@ def to_rgb(image: PIL.Image.Image | NDArray[np.uint8]) -> PIL.Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def resize(image: PIL.Image.Image, config: PreprocessConfig, max_pixels: float) -> PIL.Image.Image:
+def resize(image: PIL.Image.Image, config: PreprocessConfig) -> PIL.Image.Image:
     """The image made S x S as `resize_mode` says."""
     resample = RESAMPLING[config.interpolation]
     if config.resize_mode == "shortest":
-        return resize_crop(image, config.size, resample, max_pixels=max_pixels)
+        return resize_crop(image, config.size, resample)
     if config.resize_mode == "longest":
-        return resize_pad(image, config.size, resample, config.fill_color, max_pixels=max_pixels)
-    return scale(image, (config.size, config.size), resample, max_pixels=max_pixels)
+        return resize_pad(image, config.size, resample, config.fill_color)
+    return resize_squash(image, config.size, resample)

@@ -56,7 +56,8 @@ def _parse_frame(marker: int, body: bytes) -> Frame:
 def open_jpeg(data: bytes, orientation: int = 1) -> Opened:
     """Opens a stripped file. Raises InputError if its header is damaged."""
     frame = read_frame(data)
-    return Opened("JPEG", frame.size, partial(decode, data, frame, frame.mode, 1), orientation)
+    decode_smaller = partial(decode, data, frame, frame.mode)
+    return Opened("JPEG", frame.size, partial(decode_smaller, 1), orientation, decode_smaller=decode_smaller)
 
 
 def decode(data: bytes, frame: Frame, mode: str, scale: int, truncated: bool = False) -> PIL.Image.Image:

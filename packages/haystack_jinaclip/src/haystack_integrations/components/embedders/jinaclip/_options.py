@@ -23,6 +23,7 @@ from jinaclip.hosts import (
     Backend,
     EmbedderConfig,
     Headers,
+    ImageDecode,
     ImageResize,
     TransportFactory,
     UrlMode,
@@ -156,6 +157,7 @@ class ImageOptions(ClipOptions):
     image_policy: dict[str, Any] | None = None
     image_resize: ImageResize = EmbedderConfig.image_resize
     image_quality: int | None = EmbedderConfig.image_quality
+    image_decode: ImageDecode = EmbedderConfig.image_decode
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
