@@ -8,6 +8,7 @@ from jinaclip.images.opening import Reserve, check, download, open_image, size
 from jinaclip.images.resize import count_fitted, fit
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take
+from jinaclip.images.streams import read_stream
 
 __all__ = [
     "Fit",
@@ -25,6 +26,7 @@ __all__ = [
     "open_image",
     "open_tile",
     "preview",
+    "read_stream",
     "size",
     "take",
     "upload",

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from jinaclip.errors import ConversionError, InputError, MissingDependencyError
 from jinaclip.inputs import Image
+from jinaclip.numeric import is_whole
 from jinaclip.process import run_apart
 
 DPI = 300
@@ -81,9 +82,9 @@ class Pages:
             ConversionError: PDFium cannot read the file, or the file has no such page.
             MissingDependencyError: pypdfium2 is not installed.
         """
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        if not is_whole(number) or number < 1:
             raise InputError(f"page_number={number!r} of a page of a PDF must be a whole number from 1")
-        page = Page(pdf.source, number, self)
+        page = Page(pdf.source, int(number), self)
         run_apart(self._check, page)
         return page
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
-from jinaclip.inputs import LONGEST_SHOWN, Image, remove_images
+from jinaclip.inputs import BASE64_IS_NO_PATH, Image
+from jinaclip.uris import LONGEST_SHOWN, remove_images
 
 _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):  # with O_NONBLOCK, opening a pipe returns at once
@@ -24,7 +25,7 @@ def check_file(image: Image, policy: ImagePolicy) -> Path:
     """
     text = str(image.source).strip()
     if image.confined and text and not remove_images(text, "").strip():
-        raise InputError("a str is a path or a URL, and this one is base64; pass Image.from_base64(...) or a data: URI")
+        raise InputError(BASE64_IS_NO_PATH)
     try:
         path = Path(os.path.realpath(image.source))
         if image.confined:  # checked first, so that a str cannot find out which files exist elsewhere

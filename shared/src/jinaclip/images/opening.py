@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.files import check_file, check_size, read_file
+from jinaclip.images.streams import read_stream
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
 
@@ -34,7 +35,7 @@ def check(image: Image, policy: ImagePolicy) -> None:
         parse(image.source, policy)
     elif image.kind == "bytes":
         check_size(len(image.source), policy)
-    elif image.kind != "drawable":
+    elif image.kind not in ("drawable", "file"):
         _check_pixels(image, policy)
 
 
@@ -145,7 +146,7 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
 
 
 def read(image: Image, policy: ImagePolicy) -> bytes:
-    """The encoded bytes of an image that is a path, a URL or bytes.
+    """The encoded bytes of an image that is a path, a URL, an open file or bytes.
 
     Raises:
         InputError: they cannot be fetched or read, or the policy refuses them.
@@ -156,6 +157,8 @@ def read(image: Image, policy: ImagePolicy) -> bytes:
         from jinaclip.images.fetch import fetch
 
         return fetch(image.source, policy)
+    if image.kind == "file":
+        return read_stream(image.source, policy)
     check_size(len(image.source), policy)
     return bytes(image.source)
 
