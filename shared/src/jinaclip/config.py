@@ -6,6 +6,7 @@ import difflib
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -84,7 +85,7 @@ class ImagePolicy:
     """Which images are accepted, and which files and addresses a str may lead to.
 
     A str can come from an agent or from a document's metadata, so it only reaches `allowed_roots` and public https
-    addresses. Paths, bytes, PIL images and arrays come from code, so only the size limits apply to them.
+    addresses. Paths, bytes, open files, PIL images and arrays come from code, so only the size limits apply to them.
     """
 
     max_bytes: int = 20 * 2**20
@@ -331,7 +332,7 @@ def _choice(*choices: str) -> Callable[[Any], str | None]:
 
 
 def _seconds(value: Any) -> str | None:
-    fits = is_number(value) and 0 < value < float("inf")
+    fits = is_number(value) and 0 < value <= sys.float_info.max
     return None if fits else "a positive number of seconds"
 
 

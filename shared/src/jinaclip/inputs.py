@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +156,7 @@ class Image:
         if is_open_file(data):
             return cls("file", data)
         with _only_input_errors(data, "file"):
-            return cls("bytes", data.getvalue() if isinstance(data, BytesIO) else bytes(memoryview(data)))  # type: ignore[arg-type]
+            return cls("bytes", data.getvalue() if isinstance(data, BytesIO) else bytes(memoryview(cast(bytes, data))))
 
     @classmethod
     def from_base64(cls, text: str | bytes, *, max_bytes: int | None = None) -> Image:

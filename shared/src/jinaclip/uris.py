@@ -37,6 +37,7 @@ _HEADER = re.compile(r"\s*data:(?P<mime>[^,;/\s]*/[^,;\s]*|)\s*(?P<parameters>(?
 """The header of a data: URI. Its type, if it has one, has a slash, which no name of a file has."""
 _OF_IMAGE = re.compile(r"\s*data:(?:image/|application/octet-stream|;)[^,\s]{0,250},", re.IGNORECASE)
 _GAP_IN_LINE = re.compile(r"[^\S\r\n]")
+SLASHES = "/\\" if os.name == "nt" else "/"
 _WHITESPACE = b" \t\n\r\v\f"
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _DIGITS = np.full(256, 255, np.uint8)
@@ -157,6 +158,7 @@ def unquote(text: str, start: int = 0, max_bytes: int | None = None) -> bytes:
         block, rest = (block, b"") if cut < 0 else (block[:cut], block[cut:])
         found += _unquote_block(block)
     found += rest
+    check_size(len(found), max_bytes)
     return bytes(found)
 
 
@@ -193,7 +195,7 @@ def path_of(uri: str) -> Path:
         raise InputError(f"{shown} has a query or a fragment; in the name of a file write %3F for ? and %23 for #")
     name = _unquote_path(path) if len(path) <= 3 * LONGEST_PATH else ""
     # a second slash, written as it is or as %2F, begins the name of another machine on Windows
-    if not slash or host.lower() not in ("", "localhost") or not name or "\0" in name or name[0] in "/\\":
+    if not slash or host.lower() not in ("", "localhost") or not name or "\0" in name or name[0] in SLASHES:
         raise InputError(
             f"{shown} names no file of this machine; write file:///absolute/path, or pass the path as it is"
         )
