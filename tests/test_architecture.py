@@ -21,7 +21,8 @@ PACKAGES = ROOT / "packages"
 # there is no circle. A package imports freely within itself, but for `backends`, whose parts are listed.
 LAYERS = [
     ["errors"],
-    ["formats", "frames", "secret", "specs", "telemetry", "vectors"],
+    ["blank", "formats", "frames", "numeric", "secret", "specs", "telemetry", "uris"],
+    ["vectors"],
     ["inputs", "config", "process"],
     ["space"],
     ["images"],

@@ -261,8 +261,8 @@ def at(server, path, host="pictures.example"):
 # ---------------------------------------------------------------- the corpus, 62 to 91
 
 REFUSED = {
-    62: ("file:///etc/passwd", "not 'file'; open files with Image.from_path"),
-    63: ("FILE:/etc/passwd", "not 'file'"),
+    62: ("file:///etc/passwd", "outside the current working directory"),
+    63: ("FILE:/etc/passwd", "does not exist"),
     64: ("../outside.png", "outside the current working directory"),
     65: ("{root}-sibling/picture.png", "outside the current working directory"),
     66: ("link-out.png", "outside the current working directory"),
@@ -299,7 +299,7 @@ REFUSED = {
     709: ("https://a..b/", "no host name"),
     710: ("https://%31%32%37.0.0.1/", "no address in its plain form|no host name"),
     711: ("https:///picture.png", "names no host"),
-    712: ("https:picture.png", "names no host"),
+    712: ("https:picture.png", "does not exist"),
     713: ("https://pictures.example:x/", "names no host, or not as host or host:port"),
     714: ("https://[::1/", "no valid URL"),
     715: (" https://pictures.example/", "at position 0"),

@@ -1,14 +1,18 @@
 """Read by mypy and pyright alone (`make check`), never run: each public call of the core, in the forms people write."""
 
+import gzip
+import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, BinaryIO, assert_type
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+from starlette.datastructures import UploadFile
 
 from jinaclip import (
     APIError,
@@ -173,3 +177,30 @@ def watch(seen: list[telemetry.Event]) -> None:
     telemetry.set_hooks(None)
     telemetry.set_hooks(*telemetry.get_hooks(), count)
     assert_type(telemetry.describe(telemetry.BatchMerged(5, 2)), str)
+
+
+def open_files(clip: JinaClip, upload: UploadFile, pipe: BinaryIO, folder: Path) -> None:
+    with Path("a.jpg").open("rb") as file, zipfile.ZipFile("a.zip").open("a.jpg") as member:
+        assert_type(clip.embed_images([file, member, pipe, upload, folder / "a.jpg"]), Vectors)
+        clip.embed_image(file)
+        clip.embed_image(upload)
+        clip.embed_image(upload.file)
+        clip.embed([member, Pair("a red dress", upload)])
+        clip.embed_pairs([("a red dress", file)])
+        Image.from_bytes(pipe)
+    with (
+        gzip.open("a.gz", "rb") as packed,
+        tempfile.SpooledTemporaryFile() as spooled,
+        Path("a.jpg").open("rb", 0) as raw,
+    ):
+        clip.embed_images([packed, spooled, raw])
+    with tempfile.NamedTemporaryFile() as temporary:
+        clip.embed_image(temporary)
+    with Path("a.txt").open() as text:
+        clip.embed_image(text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    images: list[hosts.ImageLike] = ["a.jpg", file, upload]
+    clip.embed_images(images)
+
+
+def base64_within_a_cap() -> None:
+    assert_type(Image.from_base64("AAAA", max_bytes=1000), Image)

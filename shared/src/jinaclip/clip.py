@@ -112,8 +112,9 @@ class JinaClip:
         Args:
             items: a str is a text, never a path or an address; an image is whatever else `embed_image` takes, such as
                 a Path, bytes, an array or a `jinaclip.Image`; a `Pair` is a text and an image fused. Those of a list
-                are taken as they are at the call: arrays, buffers and PIL images are copied. A generator is read as
-                it is needed, and each of its items taken as it is when it is given; large sets belong there.
+                are taken as they are at the call: arrays, buffers and PIL images are copied, open files are read. A
+                generator is read as it is needed, and each of its items taken as it is when it is given; large sets
+                belong there.
             task: "document" or "query", for texts; images and pairs are the same for both.
 
         Returns:
@@ -169,7 +170,8 @@ class JinaClip:
     def _draft_items(self, items: Iterable[Any], task: Task) -> Draft:
         if task not in TASKS:
             raise ConfigError(f"task={task!r} must be 'document' or 'query'")
-        return draft_many(items, self.reader(early=is_held(items)).item, "item", task)
+        read = self.reader(early=is_held(items)).item
+        return draft_many(items, read, "item", task, policy=self.config.image_policy)
 
     def reader(self, *, early: bool = True) -> Reader:
         """What reads items under this object's image policy; for authors of adapters. See `Reader` for `early`."""
@@ -235,18 +237,19 @@ class JinaClip:
         """An image as a vector, float32 of shape (d,).
 
         Args:
-            image: a path, an https or data: URL, bytes, BytesIO, PIL image, uint8 array or `jinaclip.Image`.
+            image: a path, an https, data: or file:// URL, bytes, BytesIO, an open binary file, PIL image, uint8 array
+                of RGB or `jinaclip.Image`. A file is read at the call, from its beginning if it can seek.
 
         Raises:
             InputError: it cannot be opened, or `image_policy` does not allow it.
             JinaClipError: the backend failed.
         """
-        return self._embed(draft_one(image, self.reader().image, "image"))[0]
+        return self._embed(self._draft_image(image))[0]
 
     @mark_coroutine_function
     def aembed_image(self, image: ImageLike) -> Coroutine[Any, Any, Vectors]:
         """`embed_image` without blocking the event loop."""
-        return self._row(draft_one(image, self.reader().image, "image"))
+        return self._row(self._draft_image(image))
 
     @without_arguments
     def embed_images(self, images: Iterable[ImageLike]) -> Vectors:
@@ -259,12 +262,12 @@ class JinaClip:
             InputError: an item is no usable image; `.index` says which, `.partial` holds the vectors of the others.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
-        return self._embed(draft_many(images, self.reader(early=is_held(images)).image, "image"))
+        return self._embed(self._draft_images(images))
 
     @mark_coroutine_function
     def aembed_images(self, images: Iterable[ImageLike]) -> Coroutine[Any, Any, Vectors]:
         """`embed_images` without blocking the event loop."""
-        return self._rows(draft_many(images, self.reader(early=is_held(images)).image, "image"))
+        return self._rows(self._draft_images(images))
 
     @without_arguments
     def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
@@ -288,9 +291,16 @@ class JinaClip:
         """`embed_pairs` without blocking the event loop."""
         return self._rows(self._draft_pairs(pairs, weight))
 
+    def _draft_image(self, image: Any) -> Draft:
+        return draft_one(image, self.reader().image, "image", policy=self.config.image_policy)
+
+    def _draft_images(self, images: Iterable[Any]) -> Draft:
+        read = self.reader(early=is_held(images)).image
+        return draft_many(images, read, "image", policy=self.config.image_policy)
+
     def _draft_pairs(self, pairs: Iterable[Any], weight: float) -> Draft:
         read = partial(self.reader(early=is_held(pairs)).pair, weight=check_weight(weight))
-        return draft_many(pairs, read, "pair")
+        return draft_many(pairs, read, "pair", policy=self.config.image_policy)
 
     def _embed(self, draft: Draft) -> Vectors:
         return self.run(read_now(draft), strict=True).unwrap()

@@ -6,10 +6,10 @@ import difflib
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from jinaclip.errors import AuthenticationError, ConfigError
 from jinaclip.formats import find_problem
 from jinaclip.frames import without_options
+from jinaclip.numeric import is_number, is_whole, plain
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
 API_URL = "https://api.jina.ai/v1/embeddings"
@@ -86,7 +87,7 @@ class ImagePolicy:
     """Which images are accepted, and which files and addresses a str may lead to.
 
     A str can come from an agent or from a document's metadata, so it only reaches `allowed_roots` and public https
-    addresses. Paths, bytes, PIL images and arrays come from code, so only the size limits apply to them.
+    addresses. Paths, bytes, open files, PIL images and arrays come from code, so only the size limits apply to them.
     """
 
     max_bytes: int = 20 * 2**20
@@ -281,16 +282,14 @@ def configured(
 
 
 def check_options(options: object, checks: Mapping[str, Check], prefix: str = "") -> None:
-    """Runs the check of each option that has one. Numbers of other libraries, NumPy's for example, become Python's.
+    """Runs the check of each option that has one. Numbers and texts of other types, NumPy's say, become Python's.
 
     Raises:
         ConfigError: an option is wrong; the message names it.
     """
     for name, check in checks.items():
-        value = getattr(options, name)
-        if isinstance(value, Integral | Real) and not isinstance(value, bool | int | float):
-            value = int(value) if isinstance(value, Integral) else float(value)
-            object.__setattr__(options, name, value)
+        value = plain(getattr(options, name))
+        object.__setattr__(options, name, value)
         problem = check(value)
         if problem:
             message = f"{prefix}{name}={value!r} must be {problem}"
@@ -327,7 +326,7 @@ def _integer(low: int, high: float = float("inf"), *, optional: bool = False) ->
     def check(value: Any) -> str | None:
         if value is None and optional:
             return None
-        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        fits = is_whole(value) and low <= value <= high
         return None if fits else wanted + (" or None" if optional else "")
 
     return check
@@ -351,7 +350,7 @@ def _choice(*choices: str) -> Callable[[Any], str | None]:
 
 
 def _seconds(value: Any) -> str | None:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    fits = is_number(value) and 0 < value <= sys.float_info.max
     return None if fits else "a positive number of seconds"
 
 

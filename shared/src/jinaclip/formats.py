@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 KNOWN = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP")
 """Formats that are read without a look at what is registered with Pillow."""
+USUAL = ("JPEG", "PNG", "WEBP", "GIF")
+"""Formats that are accepted unless others are named. Not looked up: a policy is made long before Pillow is loaded."""
 FEATURES = {"WEBP": "webp", "AVIF": "avif"}
 """Formats that Pillow may be built without, and Pillow's names for them."""
 OTHER_NAMES = {
@@ -38,7 +40,7 @@ PACKAGES = {"HEIF": _HEIF, "HEIC": _HEIF, "JXL": _JXL, "SVG": _SVG, "PDF": _PDF}
 def find_problem(names: Any) -> str | None:
     """What a value of `image_policy.formats` should be, in words, or None if it is fine.
 
-    Pillow is loaded only where a name is not one that every build of it reads.
+    Pillow is loaded only where a name is not one of `USUAL`.
     """
     if not isinstance(names, tuple | list) or not names or not all(isinstance(name, str) for name in names):
         return 'a tuple of Pillow\'s format names, such as ("JPEG", "PNG")'
@@ -47,7 +49,7 @@ def find_problem(names: Any) -> str | None:
 
 
 def _problem_of(name: str) -> str | None:
-    if is_readable(name):
+    if name in USUAL or is_readable(name):
         return None
     if name in PACKAGES:
         return f"for {name!r}: {PACKAGES[name]}"

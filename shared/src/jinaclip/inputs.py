@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, Union
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jinaclip.blank import is_blank
 from jinaclip.errors import InputError
+from jinaclip.uris import (
+    DATA_HEADER,
+    LONGEST_NAME,
+    LONGEST_PATH,
+    LONGEST_SHOWN,
+    decode_base64,
+    decode_data_uri,
+    find_header,
+    is_data_uri,
+    path_of,
+    remove_images,
+)
 from jinaclip.vectors import check_weight
 
 if TYPE_CHECKING:
     import PIL.Image
 
-ImageKind = Literal["path", "url", "bytes", "pil", "array", "drawable"]
-DATA_HEADER = 256
-"""Longest header of a data: URI; longer ones are not headers."""
-LONGEST_SHOWN = 200
-"""Longest name of an image that is shown whole."""
-_LETTER, _GAP = r"[A-Za-z0-9+/=_%-]", r"(?:\s|\\[nr])+"
-ENCODED_IMAGE = re.compile(
-    # the header of a data: URI, or how JPEG, PNG, GIF and WebP begin; JSON has its line breaks as \n
-    rf"(?:(?i:data:(?:image/|application/octet-stream|;)[^,\s]{{0,250}},)(?:{_GAP})?"
-    r"|(?=(?:(?<![A-Za-z0-9])|(?<=\\n))[/_]9j[/_]|iVBORw0KGgo|R0lGOD|UklGR))"
-    # lines of base64, and one that is not full where it stands alone; or all of it in one,
-    # where percent encoding keeps . and ~
-    rf"(?:(?:{_LETTER}{{60,76}}(?![A-Za-z0-9+/=_%.~-])|{_LETTER}{{16,}}{_GAP}{_LETTER}{{40,}})(?:{_GAP}{_LETTER}{{40,}})*"
-    rf"(?:{_GAP}{_LETTER}{{1,75}}(?=\s*\Z|[ \t]*[\r\n\\\"'<>)]))?|[A-Za-z0-9+/=_%.~-]{{40,}}(?<![.~]))"
-)
-"""An image file in base64 within a text."""
-_IMAGE_URI = re.compile(r"\s*data:(?:image/|application/octet-stream|;)[^,\s]{0,250},(?:\S|[\r\n])*\s*", re.IGNORECASE)
+ImageKind = Literal["path", "url", "bytes", "file", "pil", "array", "drawable"]
+_ADDRESS = re.compile(r"\s*(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
+"""How an address begins; "C:/a.png" and "IMG:001.png" are names of files."""
+_LONGEST_START = 64
+"""Characters within which a str says whether it is an address, or base64."""
+_DATA = re.compile(r"\s*data:(?P<header>[^,;]*;[^,]*base64)?", re.IGNORECASE)
+"""How a data: URI begins, and its header if nothing follows it."""
+_BASE64_IMAGE = re.compile(r"\s*(?:[/_]9j[/_]|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=_\s-]*")
+"""How the base64 of a JPEG, PNG, GIF or WebP file begins."""
+BASE64_IS_NO_PATH = "a str is a path or a URL, and this one is base64; pass Image.from_base64(...) or a data: URI"
 _UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
 _READ_FOR_BINARY = 1024
 """Characters in which a file that was read as text gives itself away."""
@@ -67,8 +70,34 @@ class Drawable(Protocol):
         """The image, of at most so many pixels. Runs in a thread."""
 
 
+class BinaryFile(Protocol):
+    """A file that is open for reading bytes: of `open(..., "rb")`, a member of an archive, a temporary file."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """At most so many bytes, none at the end of the file."""
+
+
+class Upload(Protocol):
+    """A file that a web framework received and keeps open, such as `UploadFile` of Starlette and FastAPI."""
+
+    @property
+    def file(self) -> BinaryFile:
+        """The open file."""
+
+
 ImageLike: TypeAlias = Union[
-    str, os.PathLike[str], bytes, bytearray, memoryview, BytesIO, "PIL.Image.Image", NDArray[Any], "Image", Drawable
+    str,
+    os.PathLike[str],
+    bytes,
+    bytearray,
+    memoryview,
+    BytesIO,
+    BinaryFile,
+    Upload,
+    "PIL.Image.Image",
+    NDArray[Any],
+    "Image",
+    Drawable,
 ]
 """What every image parameter takes."""
 
@@ -98,6 +127,8 @@ class Image:
             fits = is_pil(self.source) or isinstance(self.source, Unread)
         if self.kind == "drawable":
             fits = is_drawable(self.source)
+        if self.kind == "file":
+            fits = is_open_file(self.source)
         if not fits:
             raise InputError(f"{type(self.source).__name__} is no {self.kind} of an image")
 
@@ -125,26 +156,28 @@ class Image:
         return cls("url", url)
 
     @classmethod
-    def from_bytes(cls, data: bytes | bytearray | memoryview | BytesIO) -> Image:
-        """An encoded file: JPEG, PNG, WebP or GIF."""
+    def from_bytes(cls, data: bytes | bytearray | memoryview | BytesIO | BinaryFile | Upload) -> Image:
+        """An encoded file: JPEG, PNG, WebP or GIF; one that is open is read by the call that takes this image."""
+        if is_open_file(data):
+            return cls("file", data)
         with _only_input_errors(data, "file"):
-            return cls("bytes", data.getvalue() if isinstance(data, BytesIO) else bytes(memoryview(data)))
+            return cls("bytes", data.getvalue() if isinstance(data, BytesIO) else bytes(memoryview(cast(bytes, data))))
 
     @classmethod
-    def from_base64(cls, text: str | bytes) -> Image:
+    def from_base64(cls, text: str | bytes, *, max_bytes: int | None = None) -> Image:
         """An encoded file in base64, standard or URL-safe alphabet, with or without padding.
 
+        Args:
+            text: the base64.
+            max_bytes: most bytes that it may hold, such as `image_policy.max_bytes`; a longer text is refused before
+                it is decoded. None leaves that to the call that takes this image.
+
         Raises:
-            InputError: it is no base64.
+            InputError: it is no base64, or too long.
         """
         with _only_input_errors(text, "base64"):
-            raw = text.encode("ascii", "replace") if isinstance(text, str) else bytes(memoryview(text))
-        raw = b"".join(raw.split()).translate(bytes.maketrans(b"-_", b"+/"))
-        raw += b"=" * (-len(raw.rstrip(b"=")) % 4) if not raw.endswith(b"=") else b""
-        try:
-            return cls("bytes", base64.b64decode(raw, validate=True))
-        except binascii.Error:
-            raise InputError("the base64 of an image cannot be decoded; is it complete?") from None
+            raw = text if isinstance(text, str | bytes) else bytes(memoryview(text))
+        return cls("bytes", decode_base64(raw, max_bytes))
 
     @classmethod
     def from_pil(cls, image: PIL.Image.Image) -> Image:
@@ -153,7 +186,11 @@ class Image:
 
     @classmethod
     def from_array(cls, array: NDArray[Any]) -> Image:
-        """A uint8 array of shape (H, W, 3), (H, W, 4) or (H, W).
+        """A uint8 array of shape (H, W, 3), (H, W, 4) or (H, W): red, green, blue, and alpha if there are four.
+
+        OpenCV's frames are BGR, which nothing in an array tells: pass `frame[..., ::-1]`, or
+        `cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)`. Else red and blue are exchanged, and the vector is that of other
+        colours.
 
         Raises:
             InputError: another dtype or shape.
@@ -237,7 +274,7 @@ def as_text(value: Any) -> Text:
     if not isinstance(value, str):
         hint = "; images go through embed_images" if is_image_like(value) else ""
         raise InputError(f"must be a str, not {type(value).__name__}{hint}")
-    if not value.strip():
+    if is_blank(value):
         raise InputError("empty or blank; leave it out")
     if is_data_uri(value):
         raise InputError("a data: URI of an image is no text; pass it as an image, Image.from_base64(...) say")
@@ -262,13 +299,15 @@ def is_binary(text: str) -> bool:
     return len(_UNREADABLE.findall(head)) > max(_FEW_UNREADABLE, _MOST_UNREADABLE * len(head))
 
 
-def is_data_uri(text: str) -> bool:
-    """Whether the whole of a str is the data: URI of an image."""
-    return text[:DATA_HEADER].lstrip()[:5].lower() == "data:" and _IMAGE_URI.fullmatch(text) is not None
+def as_image(value: Any, max_bytes: int | None = None) -> Image:
+    """The value as an Image, not yet opened.
 
+    A str is an address if it begins with a scheme and `://`, as in "https://", or is a `data:` URI. Else it is a path,
+    whatever colons it has. Paths and `file://` URIs are confined to the allowed roots.
 
-def as_image(value: Any) -> Image:
-    """The value as an Image, not yet opened. A str is a data: URI, a URL, or else a path confined to allowed roots.
+    Args:
+        value: what a caller passed.
+        max_bytes: the cap `image_policy.max_bytes`, for data: URIs, which are decoded here; None is no cap.
 
     Raises:
         InputError: no image can be made of it.
@@ -276,11 +315,11 @@ def as_image(value: Any) -> Image:
     if isinstance(value, Image):
         return value
     if isinstance(value, str):
-        return _from_str(value)
+        return _from_str(str.__str__(value), max_bytes)
+    if isinstance(value, bytes | bytearray | memoryview | BytesIO) or is_open_file(value):
+        return Image.from_bytes(value)
     if isinstance(value, os.PathLike):
         return Image.from_path(value)
-    if isinstance(value, bytes | bytearray | memoryview | BytesIO):
-        return Image.from_bytes(value)
     if isinstance(value, np.ndarray):
         return Image.from_array(value)
     if is_pil(value):
@@ -288,44 +327,59 @@ def as_image(value: Any) -> Image:
     if is_drawable(value):
         return Image("drawable", value)
     raise InputError(
-        f"{type(value).__name__} is no image; pass a path, https or data: URL, bytes, BytesIO, PIL image, "
-        "uint8 array or jinaclip.Image"
+        f'{type(value).__name__} is no image; pass a path, https or data: URL, bytes, a file opened in mode "rb", '
+        "BytesIO, PIL image, uint8 array or jinaclip.Image"
     )
 
 
-def _from_str(value: str) -> Image:
-    scheme = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]+):", value[:DATA_HEADER])
-    if not value.strip() or "\0" in value:
-        raise InputError("an empty string, or one with a NUL, names no image")
-    if scheme and scheme[1].lower() == "data":
-        return _from_data_uri(value.strip())
-    if scheme:
+def _from_str(value: str, max_bytes: int | None) -> Image:
+    header = find_header(value)
+    if header is not None:
+        return Image("bytes", decode_data_uri(value, header, max_bytes))
+    address = _ADDRESS.match(value, 0, _LONGEST_START)
+    if address is not None and address["scheme"].lower() == "file":
+        return Image("path", path_of(value), confined=True)
+    if address is not None:
         return Image.from_url(value)
+    _check_path(value)
     return Image("path", Path(value), confined=True)
 
 
-def _from_data_uri(uri: str) -> Image:
-    header, comma, body = uri[5:].partition(",") if "," in uri[: DATA_HEADER + 5] else ("", "", "")
-    if not comma:
-        raise InputError("a data: URI needs a comma after its header")
-    mime, *parameters = (part.strip().lower() for part in header.split(";"))
-    if mime and not mime.startswith("image/") and mime != "application/octet-stream":
-        raise InputError(f"a data: URI of type {mime[:64]!r} is no image")
-    return Image.from_base64(body) if "base64" in parameters else Image.from_bytes(unquote_to_bytes(body))
-
-
-def remove_images(text: str, instead: str = "[image]") -> str:
-    """The text with `instead` for every image in it, for models and traces, which have no use for base64.
-
-    An image is a `data:` URI, or the bare base64 of a JPEG, PNG, GIF or WebP file, also when it is wrapped into lines,
-    of the standard or the URL-safe alphabet; with fewer than 40 letters it stays.
-    """
-    return ENCODED_IMAGE.sub(lambda _: instead, text)
+def _check_path(text: str) -> None:
+    """Raises InputError for what can be no path on any system."""
+    if len(text) > LONGEST_PATH:
+        if _BASE64_IMAGE.fullmatch(text, 0, _LONGEST_START):
+            raise InputError(BASE64_IS_NO_PATH)
+        raise InputError(
+            f"a str of {len(text)} characters is no path and no URL; if it is base64, pass Image.from_base64(...) or "
+            "a data: URI"
+        )
+    if not text.strip() or "\0" in text:
+        raise InputError("an empty string, or one with a NUL, names no image")
+    data = _DATA.match(text)
+    if data and (data["header"] or max(map(len, text.split("/"))) > LONGEST_NAME):
+        raise InputError(f'a data: URI needs a comma within the {DATA_HEADER} characters after "data:"')
 
 
 def is_image_like(value: Any) -> bool:
     """Whether a value that is no text can only be meant as one image."""
-    return isinstance(value, Image | bytes | bytearray | memoryview | BytesIO | os.PathLike) or is_pil(value)
+    known = isinstance(value, Image | bytes | bytearray | memoryview | BytesIO | os.PathLike)
+    return known or is_pil(value) or is_open_file(value)
+
+
+def is_open_file(value: Any) -> bool:
+    """Whether a value is read as a file is, and so can only be meant as what it holds.
+
+    Some paths have a `read`, too; what also names a file is an open one only if it can seek.
+    """
+    if isinstance(value, type | BytesIO) or not callable(getattr(value, "read", None)):
+        return False
+    return not isinstance(value, os.PathLike) or callable(getattr(value, "seek", None))
+
+
+def is_text_file(value: Any) -> bool:
+    """Whether a value is a file that was opened in text mode, and so gives str."""
+    return isinstance(value, TextIOBase) or (is_open_file(value) and isinstance(getattr(value, "encoding", None), str))
 
 
 def is_pil(value: Any) -> bool:
@@ -345,6 +399,8 @@ def iterate(values: Iterable[T], what: str, single: str) -> Iterator[T]:
         InputError: a lone item, a mapping, or nothing that can be iterated.
     """
     lone = isinstance(values, str | Text | Pair) or is_image_like(values) or is_image_array(values)
+    if is_text_file(values) and what not in ("images", "pairs"):
+        lone = False  # its lines are texts
     scalar = isinstance(values, np.ndarray) and values.ndim == 0
     if lone or scalar or isinstance(values, Mapping) or not isinstance(values, Iterable):
         remedy = f"pass {single}, or use the method for one" if lone else "pass a list"

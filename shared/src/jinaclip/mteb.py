@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jinaclip.blank import is_blank
 from jinaclip.errors import InputError, MissingDependencyError
 from jinaclip.vectors import Vectors, check_weight, fuse, normalize
 
@@ -111,7 +112,7 @@ def texts_of(batches: Iterable[Batch]) -> Iterator[str]:
     """The texts of batches, with a stand-in for those without content."""
     for batch in batches:
         for text in batch["text"]:
-            yield text if text.strip() else BLANK
+            yield BLANK if is_blank(text) else text
 
 
 def to_unit(embeddings: Any) -> Vectors:

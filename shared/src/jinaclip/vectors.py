@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jinaclip.errors import ConfigError, InputError
+from jinaclip.numeric import is_number, is_whole
 
 Vectors = NDArray[np.float32]
 FAILED_ROW = "; an item that failed has no vector, leave it out with Results.successes()"
@@ -73,7 +74,7 @@ def truncate(embeddings: ArrayLike, dimensions: int) -> Vectors:
     """
     vectors = as_vectors(embeddings)
     width = vectors.shape[-1]
-    if isinstance(dimensions, bool) or not isinstance(dimensions, int | np.integer) or not 1 <= dimensions <= width:
+    if not is_whole(dimensions) or not 1 <= dimensions <= width:
         raise InputError(f"dimensions={dimensions!r} must be an int from 1 to {width}, the width of the embeddings")
     return normalize(vectors[..., :dimensions])
 
@@ -84,7 +85,7 @@ def check_weight(weight: float) -> float:
     Raises:
         ConfigError: it is no number in that range.
     """
-    if isinstance(weight, bool) or not isinstance(weight, int | float | np.number) or not 0 <= weight <= 1:
+    if not is_number(weight) or not 0 <= weight <= 1:
         raise ConfigError(f"weight={weight!r} must be a number from 0 (image alone) to 1 (text alone)")
     return float(weight)
 

@@ -82,8 +82,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     afterwards; `model_copy(update=...)` gives another object. Safe to use from many threads and event loops at once.
     Vectors are lists of Python floats, `dimensions` long, at length 1 unless `normalized=False`.
 
-    Images are paths, https or data: URLs, bytes, BytesIO, PIL images, uint8 arrays, `jinaclip.Image`, or image
-    content blocks with `url` or `base64`.
+    Images are paths, https or data: URLs, bytes, BytesIO, open binary files, PIL images, uint8 arrays of RGB,
+    `jinaclip.Image`, or image content blocks with `url` or `base64`.
 
     Args:
         model: also by the name `model_name`.
@@ -215,7 +215,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         """`embed_image` without blocking the event loop; ends at once when cancelled."""
         if not is_single(uris):
             return await self.aembed_images(uris)
-        image = await run_in_thread(unwrap_block, hosts.take(uris))
+        image = await run_in_thread(unwrap_block, hosts.take(uris, self._clip))
         return (await self._clip.aembed_image(image)).tolist()
 
     @without_arguments

@@ -10,8 +10,8 @@ import numpy as np
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from jinaclip import Image, InputError, JinaClip, Pair
-from jinaclip.hosts import ImageLike, is_data_uri, remove_images
+from jinaclip import Image, InputError, JinaClip, Pair, hosts
+from jinaclip.hosts import ImageLike, is_data_uri, is_image_like, remove_images
 
 ImageInput: TypeAlias = "ImageLike | Mapping[str, object]"
 """What every image parameter takes: what the core takes, or an image content block."""
@@ -64,7 +64,7 @@ def resolve_pair(clip: JinaClip, pair: tuple[str, ImageInput] | Pair, weight: fl
 
 def is_single(images: object) -> bool:
     """Whether this is one image, file or block, and not several in a list, a generator or the like."""
-    single = isinstance(images, str | bytes | bytearray | memoryview | np.ndarray | Mapping) or hasattr(images, "read")
+    single = isinstance(images, str | np.ndarray | Mapping) or is_image_like(images)
     return single or not isinstance(images, Iterable)
 
 
@@ -129,7 +129,7 @@ def check_image(clip: JinaClip, image: ImageLike) -> Image:
 
 def is_blank(value: Any) -> bool:
     """Whether a value is neither text nor image, as an empty field of a form."""
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and hosts.is_blank(value))
 
 
 def image_of(document: Document, image_key: str) -> ImageLike | None:

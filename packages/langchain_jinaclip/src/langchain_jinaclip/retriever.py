@@ -12,7 +12,17 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, model_validator
 
 from jinaclip import ConfigError, Image, fuse
-from jinaclip.hosts import Steps, arun_steps, check_weight, run_in_thread, run_steps, take, wait_for, without_arguments
+from jinaclip.hosts import (
+    Steps,
+    arun_steps,
+    check_weight,
+    is_whole,
+    run_in_thread,
+    run_steps,
+    take,
+    wait_for,
+    without_arguments,
+)
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import Query, check_image, check_text, is_blank, is_image_data, split_query
 from langchain_jinaclip.tool import JinaClipTool
@@ -81,7 +91,11 @@ class JinaClipRetriever(BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         """`invoke` without blocking the event loop."""
-        taken = {name: take(value) for name, value in input.items()} if isinstance(input, dict) else take(input)
+        taken = (
+            {name: take(value, self.embeddings.clip) for name, value in input.items()}
+            if isinstance(input, dict)
+            else take(input, self.embeddings.clip)
+        )
         label, parts = await run_in_thread(self._read_query, taken)
         return await super().ainvoke(label, config, **parts, **kwargs)
 
@@ -137,8 +151,9 @@ class JinaClipRetriever(BaseRetriever):
         """The weight, and options for the store, before anything is paid for; those of the call go first."""
         options = {"k": self.k, "weight": self.weight, **self.search_kwargs}
         options |= {name: value for name, value in call.items() if value is not None}
-        if isinstance(options["k"], bool) or not isinstance(options["k"], int) or options["k"] < 1:
+        if not is_whole(options["k"]) or options["k"] < 1:
             raise ConfigError(f"k={options['k']!r} must be a whole number of at least 1")
+        options["k"] = int(options["k"])
         return check_weight(options.pop("weight")), options
 
     def _without_image_data(self, document: Document) -> Document:

@@ -56,9 +56,10 @@ class JinaClipEmbedding(ClipHolder):
     for the dispatcher and the callback manager, one pair a call; `embeddings_cache`, for texts; and a permit of
     `rate_limiter` for every `embed_batch_size` texts and images, all taken before the first request.
 
-    An image is a path, an https or data: URL, bytes, `BytesIO`, a PIL image, an array or a `jinaclip.Image`. Called on
-    nodes, as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by their image, other nodes by
-    their text, and nodes with both by the two fused. Nodes with an image need the label of `label_images`.
+    An image is a path, an https or data: URL, bytes, `BytesIO`, an open binary file, a PIL image, an array of RGB or a
+    `jinaclip.Image`. Called on nodes, as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by
+    their image, other nodes by their text, and nodes with both by the two fused. Nodes with an image need the label of
+    `label_images`.
 
     Raises:
         ConfigError: an option is wrong or unknown.

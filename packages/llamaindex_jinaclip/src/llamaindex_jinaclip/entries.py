@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
+from io import TextIOBase
 from typing import Any, TypeVar
 
 from llama_index.core.schema import BaseNode
 
 from jinaclip import Image, InputError
-from jinaclip.hosts import Task, take
+from jinaclip.hosts import Task, is_image_like, take
 
 T = TypeVar("T")
-LONE = (str, bytes, bytearray, memoryview, BytesIO, os.PathLike, Image, BaseNode, Mapping)
+LONE = (str, BaseNode, Mapping)
 """What can be iterated and is one item all the same: a str would be taken for its letters, a node for its fields."""
 
 
@@ -69,7 +69,9 @@ def as_list(items: Iterable[T], kind: str) -> list[T]:
         InputError: it is one item, or nothing that can be iterated.
     """
     pixels = getattr(items, "ndim", 1) != 1
-    if pixels or isinstance(items, LONE) or not isinstance(items, Iterable):
+    lines = kind == "text" and isinstance(items, TextIOBase)
+    image = is_image_like(items) and not lines
+    if pixels or image or isinstance(items, LONE) or not isinstance(items, Iterable):
         raise InputError(f"{kind}s must be several, not one {type(items).__name__}; pass [{kind}]")
     return [take(item) for item in items]
 

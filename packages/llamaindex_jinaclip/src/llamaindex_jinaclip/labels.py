@@ -11,6 +11,7 @@ from typing import TypeVar
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
 
 from jinaclip import InputError
+from jinaclip.hosts import is_blank
 from llamaindex_jinaclip.entries import as_list, check_nodes, public_name
 
 N = TypeVar("N", bound=BaseNode)
@@ -107,4 +108,4 @@ def image_source(node: BaseNode) -> tuple[str | bytes | None, str | None, str | 
 
 def has_words(node: BaseNode) -> bool:
     """Whether a node has a text of its own, beside metadata."""
-    return bool(node.get_content(MetadataMode.NONE).strip())
+    return not is_blank(node.get_content(MetadataMode.NONE))

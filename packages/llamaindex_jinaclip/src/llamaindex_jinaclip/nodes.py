@@ -21,7 +21,7 @@ def read_node(node: BaseNode, weight: float, clip: JinaClip) -> str | Image | Pa
         InputError: the image is missing, damaged, not allowed, or not labelled.
     """
     text = text_of(node, weight)
-    image = image_of(node) if takes_image(node, weight) else None
+    image = image_of(node, clip.config.image_policy.max_bytes) if takes_image(node, weight) else None
     if image is None:
         return text or ""
     image = clip.resolve_image(image)
@@ -29,11 +29,15 @@ def read_node(node: BaseNode, weight: float, clip: JinaClip) -> str | Image | Pa
     return image if text is None else Pair(text, image, weight)
 
 
-def image_of(node: BaseNode) -> Image | str | None:
+def image_of(node: BaseNode, max_bytes: int) -> Image | str | None:
     """A node's image, or None. Paths and addresses come with the data, so they stay str, confined by the policy.
 
+    Args:
+        node: any.
+        max_bytes: the policy's, which the length of base64 is held against before it is decoded.
+
     Raises:
-        InputError: the node should have an image and has none, or its base64 is damaged.
+        InputError: the node should have an image and has none, or its base64 is damaged or too long.
     """
     source = image_source(node)
     if source is None:
@@ -41,7 +45,7 @@ def image_of(node: BaseNode) -> Image | str | None:
     data, path, address = source
     if not (data or path or address):
         raise InputError(LOST)
-    return Image.from_base64(data) if data else path or address
+    return Image.from_base64(data, max_bytes=max_bytes) if data else path or address
 
 
 def text_of(node: BaseNode, weight: float) -> str | None:

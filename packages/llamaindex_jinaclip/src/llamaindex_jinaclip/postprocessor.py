@@ -83,24 +83,26 @@ class JinaClipDiversifier(BaseNodePostprocessor):
 
     def _order(self, nodes: Nodes) -> Steps[list[int]]:
         """Indices of the results to show. Takes the rate limiter's permits for the images that have to be embedded."""
-        vectors, images, scores = yield from wait_for_thread(parts_of, nodes)
+        vectors, images, scores = yield from wait_for_thread(
+            parts_of, nodes, self.embed_model.clip.config.image_policy.max_bytes
+        )
         missing = sum(vector is None and image is not None for vector, image in zip(vectors, images, strict=True))
         yield from acquire(self.embed_model, missing)
         diversifier, clip = self._diversifier(), self.embed_model.clip
         return (yield from wait_for(diversifier.order, diversifier.aorder, clip, vectors, images, scores))
 
 
-def parts_of(nodes: Nodes) -> tuple[list[Any], list[Image | str | None], list[float] | None]:
+def parts_of(nodes: Nodes, max_bytes: int) -> tuple[list[Any], list[Image | str | None], list[float] | None]:
     """Vectors that the store handed over, images, and the scores if they say what is relevant."""
     scores: list[Any] = [one.score for one in nodes]
     falling = None not in scores and scores == sorted(scores, reverse=True)
-    images = [usable_image(one.node) for one in nodes]
+    images = [usable_image(one.node, max_bytes) for one in nodes]
     return [one.node.embedding for one in nodes], images, scores if falling else None
 
 
-def usable_image(node: BaseNode) -> Image | str | None:
+def usable_image(node: BaseNode, max_bytes: int) -> Image | str | None:
     """A node's image; None also where it is lost or damaged, so that the node keeps its place as a text does."""
     try:
-        return image_of(node)
+        return image_of(node, max_bytes)
     except InputError:
         return None

@@ -8,9 +8,9 @@ Source: Jina's embeddings page, confirmed by recorded replies (a 333 x 333 image
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 from jinaclip.errors import InputError
+from jinaclip.numeric import is_whole
 from jinaclip.specs import find_spec
 
 TOKENS_PER_WORD = 1.1
@@ -34,12 +34,12 @@ def image_tokens(width: int, height: int, model: str = "jina-clip-v2") -> int:
         ConfigError: the model is unknown.
     """
     for side in (width, height):
-        if not isinstance(side, Integral) or isinstance(side, bool):
+        if not is_whole(side):
             raise InputError(f"a side of an image is a whole number of pixels, not {side!r}")
     if width < 1 or height < 1:
         raise InputError(f"an image of {width} x {height} pixels has no area")
     spec = find_spec(model)
-    columns, rows = (-(-side // spec.image_size) for side in (width, height))
+    columns, rows = (-(-side // spec.image_size) for side in (int(width), int(height)))
     return columns * rows * spec.tokens_per_tile
 
 

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from jinaclip.errors import ConfigError, JinaClipError
+from jinaclip.numeric import is_whole
 from jinaclip.process import Dropped, Latch, OwnThread, Task, available_cpus, run_while, start
 
 R = TypeVar("R")
@@ -348,13 +349,13 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
     _check("prepare_threads", prepare_threads)
     _check("pixel_budget", pixel_budget)
     if prepare_threads is not None:
-        _settings.threads = prepare_threads
-        _settings.preparation.images.resize(prepare_threads)
+        _settings.threads = int(prepare_threads)
+        _settings.preparation.images.resize(_settings.threads)
     if pixel_budget is not None:
-        _settings.pixels = pixel_budget
-        _settings.preparation.budget.resize(pixel_budget)
+        _settings.pixels = int(pixel_budget)
+        _settings.preparation.budget.resize(_settings.pixels)
 
 
 def _check(name: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and (not is_whole(value) or value < 1):
         raise ConfigError(f"{name}={value!r} must be a whole number from 1", option=name)

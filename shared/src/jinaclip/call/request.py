@@ -87,7 +87,7 @@ class Draft:
     Attributes:
         values: items that were taken, or an iterator, whose items are taken as it gives them.
         read: makes an input of one.
-        kind, task, name, urgent, single, converts: as for `Request` and `draft_many`.
+        kind, task, name, policy, urgent, single, converts: as for `Request` and `draft_many`.
     """
 
     values: Held | Iterator[Any]
@@ -95,6 +95,7 @@ class Draft:
     kind: str
     task: Task = "document"
     name: Name | None = None
+    policy: ImagePolicy | None = None
     urgent: bool = False
     single: bool = False
     converts: bool = False
@@ -112,7 +113,7 @@ class Draft:
         names: dict[int, str] = {}
         if not isinstance(self.values, Held):
             hint = length_hint(self.values) * (2 if self.kind == "pair" else 1) or None
-            entries = (self._entry(index, grab(value), names) for index, value in enumerate(self.values))
+            entries = (self._entry(index, self._grab(value), names) for index, value in enumerate(self.values))
             return Request(entries, None, self.kind, self.task, urgent=self.urgent, hint=hint, names=names)
         items = [self._entry(index, value, names) for index, value in enumerate(self.values)]
         return Request(
@@ -126,6 +127,9 @@ class Draft:
             hint=sum(len(item.halves) if isinstance(item, Pair) else 1 for item in items),
             names=names,
         )
+
+    def _grab(self, value: Any) -> Any:
+        return value if self.kind == "text" else grab(value, self.policy)
 
     def _entry(self, index: int, value: Any, names: dict[int, str]) -> Entry:
         passed = value.value if isinstance(value, Unusable) else value
@@ -148,10 +152,18 @@ class Draft:
 
 
 def draft_one(
-    value: Any, read: Read, kind: str, task: Task = "document", *, urgent: bool = False, converts: bool = False
+    value: Any,
+    read: Read,
+    kind: str,
+    task: Task = "document",
+    *,
+    policy: ImagePolicy | None = None,
+    urgent: bool = False,
+    converts: bool = False,
 ) -> Draft:
     """A draft for a single item, which is taken as it is now. Arguments as of `draft_many`."""
-    return Draft(Held([grab(value)]), read, kind, task, urgent=urgent, single=True, converts=converts)
+    held = Held([value if kind == "text" else grab(value, policy)])
+    return Draft(held, read, kind, task, policy=policy, urgent=urgent, single=True, converts=converts)
 
 
 def draft_many(
@@ -161,6 +173,7 @@ def draft_many(
     task: Task = "document",
     *,
     name: Name | None = None,
+    policy: ImagePolicy | None = None,
     urgent: bool = False,
     converts: bool = False,
 ) -> Draft:
@@ -172,6 +185,7 @@ def draft_many(
         kind: what an item is called: "text", "image", "pair" or "item".
         task: whether texts are documents or queries.
         name: what messages call an item, where it has a name of its own.
+        policy: what images may be, which bounds what is read of open files; None is the default one.
         urgent: somebody waits for this.
         converts: reading an item takes a function of a host's, which may look at files.
 
@@ -179,14 +193,17 @@ def draft_many(
         InputError: it is one item and not several.
     """
     iterator = iterate(values, f"{kind}s", f"[{kind}]")
-    held = Held(iterator if kind == "text" else map(grab, iterator)) if is_held(values) else iterator
-    return Draft(held, read, kind, task, name=name, urgent=urgent, converts=converts)
+    if not is_held(values):
+        held: Held | Iterator[Any] = iterator
+    else:
+        held = Held(iterator if kind == "text" else (grab(value, policy) for value in iterator))
+    return Draft(held, read, kind, task, name=name, policy=policy, urgent=urgent, converts=converts)
 
 
-def grab(value: Any) -> Any:
+def grab(value: Any, policy: ImagePolicy | None = None) -> Any:
     """The value as it is now, or why it cannot be used."""
     try:
-        return images.take(value)
+        return images.take(value, policy)
     except InputError as error:
         return Unusable(value, without_frames(error))
 
@@ -218,7 +235,9 @@ class Reader:
 
     def image(self, value: Any) -> Image:
         """An image that the policy allows, as far as that can be told without opening it. Raises InputError."""
-        image = as_image(value)
+        image = as_image(value, self._policy.max_bytes)
+        if image.kind == "file":  # what was not taken at the call, as by those who only look at it
+            image = Image("bytes", images.read_stream(image.source, self._policy))
         if self._early:
             images.check(image, self._policy)
         return image
@@ -243,7 +262,7 @@ class Reader:
             return self.pair(value)
         if not is_image_like(value) and not is_image_array(value) and not is_drawable(value):
             raise InputError(
-                f"{type(value).__name__} is neither a text nor an image; pass a str, a Path, bytes, a PIL image, "
-                "a uint8 array, Image.from_url(...) or a Pair(text, image)"
+                f"{type(value).__name__} is neither a text nor an image; pass a str, a Path, bytes, a binary file, "
+                "a PIL image, a uint8 array, Image.from_url(...) or a Pair(text, image)"
             )
         return self.image(value)

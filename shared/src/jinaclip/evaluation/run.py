@@ -19,6 +19,7 @@ from jinaclip.evaluation.metrics import Bootstrap
 from jinaclip.evaluation.records import Source
 from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Corpus
 from jinaclip.evaluation.tables import Score, Table
+from jinaclip.numeric import is_whole
 from jinaclip.retrieval.diversity import diversify
 
 EXTRA = ("ir_measures", "matplotlib", "sklearn", "threadpoolctl")
@@ -135,7 +136,7 @@ def evaluate(
             not left out.
     """
     for name, value in {"pool": pool, "resamples": resamples}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_whole(value) or value < 1:
             raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
     diversify([], SHOWN, clusters=clusters, seed=seed)  # checks both
     steps = read_widths(widths, clip)
@@ -175,7 +176,7 @@ def read_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:
         ConfigError: one does not fit.
     """
     steps = list(clip.spec.matryoshka if widths is None else widths)
-    whole = all(isinstance(width, int | np.integer) and not isinstance(width, bool) for width in steps)
+    whole = all(map(is_whole, steps))
     if widths is not None and (not whole or not all(2 <= width <= clip.dimensions for width in steps)):
         # of one number only the sign is left, so texts and images would be equal or cancel out
         raise ConfigError(f"widths={steps} must be whole numbers from 2 to {clip.dimensions}")

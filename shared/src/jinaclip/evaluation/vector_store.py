@@ -77,7 +77,7 @@ def text_key(fingerprint: str, kind: str, text: str) -> Key:
 def image_key(fingerprint: str, value: Any, policy: ImagePolicy) -> Key:
     """The key of an image: of its encoded content, or its address. Images in memory have none."""
     try:
-        image = as_image(value)
+        image = as_image(value, policy.max_bytes)
         if image.kind == "url":
             return digest(fingerprint, "url", image.source.encode())
         return digest(fingerprint, "image", read(image, policy)) if image.kind in ("path", "bytes") else None

@@ -5,6 +5,7 @@ between is here: one call for any list, errors under the host's own index and na
 for what a host has as a sync and as an async method.
 """
 
+from jinaclip.blank import is_blank
 from jinaclip.call.request import Name, Task
 from jinaclip.config import (
     API_URL,
@@ -22,10 +23,12 @@ from jinaclip.config import (
 from jinaclip.frames import without_arguments, without_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
-from jinaclip.inputs import ImageLike, is_data_uri, remove_images
+from jinaclip.inputs import ImageLike, is_image_like
+from jinaclip.numeric import is_whole, plain
 from jinaclip.process import run_in_thread, start_thread
 from jinaclip.secret import Headers, Secret
 from jinaclip.specs import SPECS, ModelSpec
+from jinaclip.uris import is_data_uri, remove_images
 from jinaclip.vectors import check_weight
 
 __all__ = [
@@ -56,7 +59,11 @@ __all__ = [
     "embed",
     "embed_query",
     "hide_key",
+    "is_blank",
     "is_data_uri",
+    "is_image_like",
+    "is_whole",
+    "plain",
     "remove_images",
     "run_in_thread",
     "run_steps",

@@ -19,14 +19,19 @@ Kind = Literal["text", "image", "pair", "item"]
 """What a host's items are; an "item" may be any of the others."""
 
 
-def take(item: Any) -> Any:
+def take(item: Any, clip: JinaClip | None = None) -> Any:
     """An item as it is now: a copy of an array, a buffer or a PIL image, whose owner may change or refill it.
 
     `embed` and `aembed` do this at the call; it is for adapters that wait for something before they call them. What
     cannot be copied comes back as it is, and fails where it is embedded.
+
+    Args:
+        item: one item of the host's.
+        clip: what will embed it; open files are read as far as its image policy allows, without it as far as the
+            default one does.
     """
     try:
-        return images.take(item)
+        return images.take(item, None if clip is None else clip.config.image_policy)
     except InputError:
         return item
 
@@ -115,12 +120,14 @@ def _draft(
     clip: JinaClip, items: Iterable[Any], convert: Convert | None, task: Task, kind: Kind, name: Name | None
 ) -> Draft:
     read = _reading(clip, convert, kind, early=is_held(items))
-    return draft_many(items, read, kind, task, name=name, converts=convert is not None)
+    policy = clip.config.image_policy
+    return draft_many(items, read, kind, task, name=name, policy=policy, converts=convert is not None)
 
 
 def _draft_query(clip: JinaClip, item: Any, convert: Convert | None, kind: Kind) -> Draft:
     read = _reading(clip, convert, kind)
-    return draft_one(item, read, kind, "query", urgent=True, converts=convert is not None)
+    policy, converts = clip.config.image_policy, convert is not None
+    return draft_one(item, read, kind, "query", policy=policy, urgent=True, converts=converts)
 
 
 def _reading(clip: JinaClip, convert: Convert | None, kind: Kind, *, early: bool = True) -> Read:

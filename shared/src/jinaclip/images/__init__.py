@@ -10,6 +10,7 @@ from jinaclip.images.opening import Reserve, Target, check, download, draws_else
 from jinaclip.images.resize import count_fitted, fit, fit_page, scaled_size
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take
+from jinaclip.images.streams import read_stream
 
 __all__ = [
     "Fit",
@@ -34,6 +35,7 @@ __all__ = [
     "outside_of",
     "preview",
     "read_file",
+    "read_stream",
     "scaled_size",
     "size",
     "take",

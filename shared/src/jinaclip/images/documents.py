@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from math import inf
-from numbers import Integral
 from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from jinaclip.config import ImagePolicy
@@ -20,6 +19,7 @@ from jinaclip.images import pdfium, renderers
 from jinaclip.images.opening import Reserve, read, reserve_nothing
 from jinaclip.images.renderers import CLOSED, Locked, NotDrawn, Renderer
 from jinaclip.inputs import Image, Pair, as_image
+from jinaclip.numeric import is_whole
 from jinaclip.process import run_apart
 from jinaclip.telemetry import logger
 
@@ -320,7 +320,7 @@ class Pages:
 
 def check_number(number: Any) -> int:
     """The number of a page. Raises InputError if it is none."""
-    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+    if not is_whole(number) or number < 1:
         raise InputError(f"page_number={number!r} of a page of a PDF must be a whole number from 1")
     return int(number)
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.roots import ChangedError, OutsideError, Place, find_root, locate
-from jinaclip.inputs import LONGEST_SHOWN, Image, remove_images
+from jinaclip.inputs import Image
+from jinaclip.uris import LONGEST_PATH, LONGEST_SHOWN, remove_images
 
-MAX_PATH = 32_767 if os.name == "nt" else 4096
+MAX_PATH = LONGEST_PATH if os.name == "nt" else 4096
 """Characters of the longest path that a system takes. A longer one is refused before it is looked at."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/=_\s-]*", re.ASCII)
 

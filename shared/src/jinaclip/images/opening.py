@@ -13,6 +13,7 @@ from jinaclip.images.files import check_file, check_size, read_file
 from jinaclip.images.guard import translate_errors
 from jinaclip.images.orientation import read_orientation
 from jinaclip.images.snapshots import find_unread
+from jinaclip.images.streams import read_stream
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
 from jinaclip.process import Dropped
@@ -47,7 +48,7 @@ def check(image: Image, policy: ImagePolicy) -> None:
         parse(image.source, policy)
     elif image.kind == "bytes":
         check_size(len(image.source), policy)
-    elif image.kind != "drawable":
+    elif image.kind not in ("drawable", "file"):
         _check_pixels(image, policy)
 
 
@@ -190,7 +191,7 @@ def size(image: Image, policy: ImagePolicy) -> tuple[int, int]:
 
 
 def read(image: Image, policy: ImagePolicy) -> bytes:
-    """The encoded bytes of an image that is a path, a URL or bytes.
+    """The encoded bytes of an image that is a path, a URL, an open file or bytes.
 
     Raises:
         InputError: they cannot be fetched or read, or the policy refuses them.
@@ -201,6 +202,8 @@ def read(image: Image, policy: ImagePolicy) -> bytes:
         from jinaclip.images.fetch import fetch
 
         return fetch(image.source, policy)
+    if image.kind == "file":
+        return read_stream(image.source, policy)
     check_size(len(image.source), policy)
     return bytes(image.source)
 

@@ -9,43 +9,56 @@ from typing import Any
 
 import numpy as np
 
+from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.guard import translate_errors
-from jinaclip.inputs import Image, Pair, Text, Unread, is_pil
+from jinaclip.images.streams import read_stream
+from jinaclip.inputs import Image, Pair, Text, Unread, is_open_file, is_pil
 from jinaclip.process import run_apart
 
 
-def take(value: Any) -> Any:
+def take(value: Any, policy: ImagePolicy | None = None) -> Any:
     """The value, or a copy of it where its owner could change it: arrays, buffers, PIL images, alone or in a pair.
 
-    Reads and decodes nothing, but for a PIL image whose file cannot be opened again, or that does not tell whether it
-    is decoded (WebP).
+    Reads open files. Else it reads and decodes nothing, but for a PIL image whose file cannot be opened again, or that
+    does not tell whether it is decoded (WebP).
     What else there is, such as an object of a host's, comes back as it is.
 
+    Args:
+        value: what a caller passed.
+        policy: how far open files are read; None is the default one.
+
     Raises:
-        InputError: it cannot be copied: a PIL image whose file was closed, a buffer that was released.
+        InputError: it cannot be copied: a PIL image whose file was closed, a buffer that was released, an open file
+            that is too large, or not open for reading bytes.
     """
-    if isinstance(value, str | bytes | Text | os.PathLike):
+    if isinstance(value, str | bytes | Text):
+        return value
+    if is_open_file(value):
+        return read_stream(value, policy or ImagePolicy())
+    if isinstance(value, os.PathLike):
         return value
     if isinstance(value, np.ndarray):
         return np.array(value)  # of a subclass, which may do anything, the values alone
     if isinstance(value, bytearray | memoryview | BytesIO):
         return Image.from_bytes(value).source
     if isinstance(value, Image):
-        return _take_image(value)
+        return _take_image(value, policy)
     if is_pil(value):
         return _take_pil(value)
     if isinstance(value, Pair):
-        return Pair(value.text, take(value.image), value.weight)
+        return Pair(value.text, take(value.image, policy), value.weight)
     if type(value) in (tuple, list) and len(value) == 2:
-        return type(value)(map(take, value))
+        return type(value)(take(half, policy) for half in value)
     return value
 
 
-def _take_image(image: Image) -> Image:
-    if image.kind not in ("pil", "array") or isinstance(image.source, Unread):
+def _take_image(image: Image, policy: ImagePolicy | None) -> Image:
+    if image.kind not in ("pil", "array", "file") or isinstance(image.source, Unread):
         return image
-    source = take(image.source)
+    source = take(image.source, policy)
+    if isinstance(source, bytes):
+        return Image("bytes", source)
     return source if isinstance(source, Image) else Image(image.kind, source)
 
 

@@ -16,6 +16,7 @@ from jinaclip import telemetry
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.addresses import Address, networks, refusal
+from jinaclip.inputs import Image
 
 MAX_URL = 8192
 DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -80,7 +81,7 @@ def parse(url: str, policy: ImagePolicy, asked: Location | None = None) -> Locat
     except ValueError:
         raise InputError(f"{url[:200]!r} is no valid URL") from None
     scheme = parts.scheme.lower()
-    _check_scheme(scheme, policy)
+    _check_scheme(scheme, url, policy)
     if "@" in parts.netloc:
         raise InputError("the image URL holds a user name or an @ before its host; leave it out")
     authority = _AUTHORITY.fullmatch(parts.netloc)  # urlsplit itself accepts hosts like a[::1]
@@ -127,12 +128,13 @@ def host_error(asked: Location, host: str, problem: str, policy: ImagePolicy) ->
     )
 
 
-def _check_scheme(scheme: str, policy: ImagePolicy) -> None:
+def _check_scheme(scheme: str, url: str, policy: ImagePolicy) -> None:
     if scheme in DEFAULT_PORTS and scheme in policy.schemes:
         return
     remedies = {"file": "open files with Image.from_path", "http": "image_policy.schemes and .ports can allow it"}
     remedy = remedies.get(scheme, "fetch it and pass the bytes")
-    raise InputError(f"image URLs may be {', '.join(policy.schemes)}, not {scheme[:32]!r}; {remedy}")
+    shown = str(Image.from_url(url))
+    raise InputError(f"image URLs may be {', '.join(policy.schemes)}, not {scheme[:32]!r} as {shown!r}; {remedy}")
 
 
 def _parse_host(given: str) -> tuple[str, Address | None]:

@@ -13,6 +13,7 @@ import numpy as np
 from jinaclip.errors import ConfigError, InputError
 from jinaclip.hosts import aembed, embed
 from jinaclip.inputs import Pair, as_text, is_held, iterate
+from jinaclip.numeric import is_number
 from jinaclip.process import run_in_thread
 from jinaclip.vectors import Vectors, normalize
 
@@ -212,7 +213,6 @@ def scale_of(temperature: float | None) -> float | None:
     """
     if temperature is None:
         return None
-    number = isinstance(temperature, int | float | np.number) and not isinstance(temperature, bool)
-    if not number or not 0 < temperature < math.inf:
+    if not is_number(temperature) or not 0 < temperature < math.inf:
         raise ConfigError(f"temperature={temperature!r} must be a positive number, or None")
     return 1 / float(temperature)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError
+from jinaclip.numeric import is_number, is_whole
 from jinaclip.vectors import Vectors, as_vectors, normalize
 
 Rows = ArrayLike | Sequence[ArrayLike | None]
@@ -65,6 +66,7 @@ def diversify(
         MissingDependencyError: "kmeans" without scikit-learn.
     """
     check_options(k, clusters, method, lambda_mult, seed)
+    k, clusters, seed = int(k), int(clusters), int(seed)
     if is_empty(image_embeddings):
         return []
     has_image, rows = read_rows(image_embeddings)
@@ -90,11 +92,11 @@ def check_options(k: int, clusters: int, method: str, lambda_mult: float, seed: 
         MissingDependencyError: "kmeans" without scikit-learn.
     """
     for name, value, least in (("k", k, 1), ("clusters", clusters, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < NUMBERS:
+        if not is_whole(value) or not least <= value < NUMBERS:
             raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}, and below 2**32")
     if method not in METHODS:
         raise ConfigError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
-    if isinstance(lambda_mult, bool) or not isinstance(lambda_mult, int | float) or not 0 <= lambda_mult <= 1:
+    if not is_number(lambda_mult) or not 0 <= lambda_mult <= 1:
         raise ConfigError(f"lambda_mult={lambda_mult!r} must be a number from 0 (diversity) to 1 (relevance)")
     if method == "kmeans":
         missing = [name for name in ("sklearn", "threadpoolctl") if find_spec(name) is None]

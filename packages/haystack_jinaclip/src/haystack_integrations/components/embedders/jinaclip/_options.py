@@ -27,6 +27,8 @@ from jinaclip.hosts import (
     ImageResize,
     TransportFactory,
     UrlMode,
+    is_whole,
+    plain,
     without_options,
 )
 from jinaclip.hosts import Secret as CoreSecret
@@ -82,6 +84,8 @@ class ClipOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, Secret):
             raise TypeError(f"api_key must be a haystack Secret, not {type(self.api_key)}; see Secret.from_env_var")
+        for name, value in self.by_name().items():  # so that NumPy's numbers can be saved
+            object.__setattr__(self, name, plain(value))
         object.__setattr__(self, "headers", wrap_headers(self.headers))
         check_options(self.by_name())
         self.to_config(None, name_headers(self.headers))  # which checks the options of the core
@@ -283,7 +287,7 @@ def _is_fields(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+    return value is None or (is_whole(value) and value >= 1)
 
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -48,5 +48,5 @@ def as_image(image: str | Path | ByteStream | ImageContent, clip: JinaClip) -> I
     if isinstance(image, ByteStream):
         return Image.from_bytes(image.data)
     if isinstance(image, ImageContent):
-        return Image.from_base64(image.base64_image)
+        return Image.from_base64(image.base64_image, max_bytes=clip.config.image_policy.max_bytes)
     return clip.resolve_image(image)

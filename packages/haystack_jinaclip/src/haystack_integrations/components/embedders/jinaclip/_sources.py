@@ -11,6 +11,7 @@ from haystack import Document
 
 from haystack_integrations.components.embedders.jinaclip._options import ImageDocumentOptions, TextDocumentOptions
 from jinaclip import Image, InputError, JinaClip, Pair
+from jinaclip.hosts import is_blank
 from jinaclip.images import Page, Pages, outside_of
 
 PDF = "application/pdf"
@@ -60,7 +61,7 @@ class TextSource:
         """The text. Raises InputError if there is none."""
         values = [document.meta.get(name) for name in self.meta_fields or ()]
         texts = [*(str(value) for value in values if value is not None), document.content or ""]
-        if not any(text.strip() for text in texts):
+        if all(map(is_blank, texts)):
             raise InputError("it has no text to embed")
         return self.prefix + self.separator.join(texts) + self.suffix
 

@@ -115,7 +115,7 @@ class JinaClipTextEmbedder:
 class JinaClipImageEmbedder:
     """Embeds an image to search with; its `embedding` fits any retriever's `query_embedding`.
 
-    A str is an https or data: URL, or else a path that must lie in the working directory or under
+    A str is an https, data: or file:// URL, or else a path; files must lie in the working directory or under
     `image_policy["allowed_roots"]`, since it may come from an agent or a user.
 
     Takes the options of `ImageQueryOptions`.
