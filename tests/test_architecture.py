@@ -25,6 +25,7 @@ LAYERS = [
     ["inputs", "config", "process"],
     ["space"],
     ["images"],
+    ["cache"],
     ["call"],
     ["backends", "backends.base"],
     ["backends.api", "backends.local"],

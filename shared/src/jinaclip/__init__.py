@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jinaclip.cache import Cache
     from jinaclip.call.pool import configure
     from jinaclip.call.results import ItemFailure, Results
     from jinaclip.call.usage import Usage
@@ -34,6 +35,7 @@ __all__ = [
     "APIError",
     "AuthenticationError",
     "BudgetError",
+    "Cache",
     "ConfigError",
     "Image",
     "ImagePolicy",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "cache": ("Cache",),
     "call.pool": ("configure",),
     "call.results": ("ItemFailure", "Results"),
     "call.usage": ("Usage",),
