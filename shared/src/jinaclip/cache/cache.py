@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jinaclip.cache.flights import Flights
 from jinaclip.cache.place import ENVIRONMENT, default_path
 from jinaclip.cache.sqlite_store import SqliteStore
 from jinaclip.cache.store import Store
-from jinaclip.cache.worker import Worker
+from jinaclip.cache.worker import FLUSH_SECONDS, Worker
 from jinaclip.errors import ConfigError
 from jinaclip.vectors import Vectors
 
@@ -148,7 +148,32 @@ class Cache:
         """
         self._worker.ask(self._worker.store.clear)
 
-    def flush(self, seconds: float = 10.0) -> bool:
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and entries, all that are written by now.
+
+        Raises:
+            JinaClipError: the store cannot be read.
+        """
+        self._worker.flush(FLUSH_SECONDS)
+        return self._worker.store.scan()
+
+    def add(self, entries: Mapping[bytes, bytes]) -> int:
+        """Puts those entries whose keys are not there yet, and waits until they are written; gives how many.
+
+        Raises:
+            JinaClipError: the store cannot be written.
+        """
+        store = self._worker.store
+
+        def put_new() -> int:
+            there = store.get_many([*entries])
+            new = {key: entry for key, entry in entries.items() if key not in there}
+            store.put_many(new)
+            return len(new)
+
+        return self._worker.ask(put_new)
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
         """Waits until all vectors are written, for so many seconds at most; gives whether they are."""
         return self._worker.flush(seconds)
 
@@ -169,6 +194,12 @@ def shared_cache(path: Path | None = None, max_bytes: int | None = None) -> Cach
     return cache
 
 
+def read_choice(text: str) -> bool | str:
+    """What a word of the environment or of a command line means for the option `cache`: on, off, or a path."""
+    word = text.strip()
+    return word.lower() in ON if word.lower() in ("", *OFF, *ON) else word
+
+
 def find_cache(option: bool | str | os.PathLike[str] | Cache | None) -> Cache | None:
     """The cache that the option `cache` names; None for none.
 
@@ -177,9 +208,7 @@ def find_cache(option: bool | str | os.PathLike[str] | Cache | None) -> Cache | 
     """
     if isinstance(option, Cache):
         return option
-    value = os.environ.get(ENVIRONMENT, "").strip() or False if option is None else option
-    if option is None and isinstance(value, str) and value.lower() in (*OFF, *ON):
-        value = value.lower() in ON
+    value = read_choice(os.environ.get(ENVIRONMENT, "")) if option is None else option
     if isinstance(value, bool):
         return shared_cache() if value else None
     return shared_cache(Path(value).expanduser())

@@ -54,6 +54,13 @@ def read_vectors(entries: dict[bytes, bytes], width: int, *, normalized: bool) -
     return Reading([key for key in keys if key in good], rows[sound], [key for key in entries if key not in good])
 
 
+def read_vector(key: bytes, entry: bytes) -> Vectors | None:
+    """The vector of an entry, float32 of shape (d,); None if it is not what was written."""
+    content = _open(VECTOR, key, entry)
+    body = content[1 + content[0] :] if content else b""
+    return np.frombuffer(body, "<f4").astype(np.float32) if body and not len(body) % 4 else None
+
+
 def read_digest(key: bytes, entry: bytes) -> bytes | None:
     """The digest of an entry; None if it is not what was written."""
     return _open(DIGEST, key, entry)
