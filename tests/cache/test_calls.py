@@ -347,6 +347,23 @@ async def test_what_was_answered_is_kept_when_the_call_is_cancelled(make: Make, 
     assert kept >= 36, "all but what was in flight"
 
 
+async def test_an_answer_that_comes_soon_after_the_call_was_cancelled_is_kept(make: Make, server: Server) -> None:
+    """Tried a few times, as a busy machine may take longer than the moment that is waited."""
+    one = make()
+    server.configure(base_ms=50)
+    for attempt in range(10):
+        text = f"text of attempt {attempt}"
+        task = asyncio.create_task(one.aembed_documents([text]))
+        await asyncio.to_thread(wait_until, lambda: server.ledger()["in_flight"] > 0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(wait_until, lambda: server.ledger()["in_flight"] == 0)
+        if (await one.aembed([text])).usage.hits:
+            return
+    pytest.fail("no answer was kept")
+
+
 def test_a_bad_item_is_refused_again_and_the_others_are_there(make: Make, server: Server) -> None:
     items = ["a", b"no image", "b"]
     for _ in range(2):

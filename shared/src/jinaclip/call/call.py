@@ -154,9 +154,13 @@ class Call:
 
     def answer(self, numbers: Sequence[int], rows: Vectors) -> None:
         """Keeps the checked vectors of these inputs; those of the full width are kept in the cache and cut."""
+        self.keep(numbers, rows)
+        self._take(numbers, rows, Usage(items=len(numbers)))
+
+    def keep(self, numbers: Sequence[int], rows: Vectors) -> None:
+        """Keeps the vectors of these inputs in the cache, if there is one, though the caller may have gone."""
         if self.memo is not None:
             self.memo.keep(numbers, rows)
-        self._take(numbers, rows, Usage(items=len(numbers)))
 
     def recall(self, numbers: Sequence[int], rows: Vectors, tokens: int) -> None:
         """Takes the vectors of these inputs, which were stored; `tokens` are about what they would have been billed."""

@@ -144,8 +144,9 @@ class Consumer:
         self.progressed = self.clock()
         new = [place for place, item in enumerate(items) if not item.done]
         rows, items = (rows, items) if len(new) == len(items) else (rows[new], [items[place] for place in new])
-        if new and not self.gone:
-            self.call.answer([item.number for item in items], rows)
+        if new:
+            keep = self.call.keep if self.gone else self.call.answer
+            keep([item.number for item in items], rows)
         self._settle(items)
 
     def fail(self, item: Item, error: JinaClipError) -> None:
