@@ -52,5 +52,5 @@ clean:
 .venv/installed: $(SOURCES)
 	@echo "installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate,parquet,redis,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

@@ -59,7 +59,7 @@ def install(python: str, environment: Path) -> None:
         "--requirement",
         REQUIREMENTS,
         "--editable",
-        "shared[pdf,rerank,evaluate,testing]",
+        "shared[pdf,parquet,redis,rerank,evaluate,testing]",
     ]
     subprocess.run([*pip, "install", "--quiet", "--no-compile", *what], cwd=ROOT, check=True)
     stamp.write_text(python)

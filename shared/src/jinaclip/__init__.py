@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jinaclip.cache import Cache
     from jinaclip.call.pool import configure
     from jinaclip.call.results import ItemFailure, Results
     from jinaclip.call.usage import Usage
@@ -35,6 +36,7 @@ __all__ = [
     "APIError",
     "AuthenticationError",
     "BudgetError",
+    "Cache",
     "ConfigError",
     "Image",
     "ImagePolicy",
@@ -53,6 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "cache": ("Cache",),
     "call.pool": ("configure",),
     "call.results": ("ItemFailure", "Results"),
     "call.usage": ("Usage",),

@@ -10,8 +10,10 @@ from typing import Any, ParamSpec, Self, TypeVar
 import numpy as np
 
 from jinaclip.backends.base import Backend
+from jinaclip.cache import Keys, find_cache
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import Estimate, image_tokens
+from jinaclip.call.memo import Memo, Space
 from jinaclip.call.request import Draft, Held, Reader, Request, Task, draft_many, draft_one, read_now, read_soon
 from jinaclip.call.results import ItemFailure, Results
 from jinaclip.call.usage import CallMeter, Meter, Usage
@@ -50,7 +52,9 @@ class JinaClip:
         check_dimensions(config.dimensions, self.spec)
 
     def _open(self) -> None:
-        self._backend = open_backend(self.config)
+        self.cache = find_cache(self.config.cache)
+        # what is kept has the full width, from which every other is cut
+        self._backend = open_backend(self.config.replace(dimensions=None) if self.cache else self.config)
         self._meter = Meter(self.config.token_budget)
 
     # -- what it is
@@ -151,21 +155,39 @@ class JinaClip:
         call = self._call(request, show_progress)
         if request.total != 0:
             with call.ending():  # so that Ctrl-C, too, comes with what was embedded until then
-                self._backend.embed(call)
+                self._answer(call)
         return call.conclude()
+
+    def _answer(self, call: Call) -> None:
+        """Embeds what the cache does not have; what another call is embedding is looked up once that is done."""
+        inputs: Iterable[tuple[int, Text | Image]] = call.inputs()
+        while inputs:
+            own = self._backend.prepare(call, inputs)
+            if call.memo is None or own.begin():
+                self._backend.embed(call, own)
+            inputs = [] if call.memo is None else call.memo.wait_for_others(call)
 
     async def arun(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
         """`run` without blocking the event loop."""
         if strict and request.failures():
             return self._refusal(request)
-        if request.quick:
+        if request.quick and self.cache is None:
             call = self._call(request, show_progress)
         else:
             call = await run_in_thread(self._call, request, show_progress)
         if request.total != 0:
             with call.ending():
-                await self._backend.aembed(call)
+                await self._answer_async(call)
         return call.conclude()
+
+    async def _answer_async(self, call: Call) -> None:
+        """As `_answer`."""
+        inputs: Iterable[tuple[int, Text | Image]] = call.inputs()
+        while inputs:
+            own = self._backend.prepare(call, inputs)
+            if call.memo is None or await run_in_thread(own.begin):
+                await self._backend.aembed(call, own)
+            inputs = [] if call.memo is None else await run_in_thread(call.memo.wait_for_others, call)
 
     def _draft_items(self, items: Iterable[Any], task: Task) -> Draft:
         if task not in TASKS:
@@ -179,11 +201,35 @@ class JinaClip:
 
     def _call(self, request: Request, show_progress: bool | None) -> Call:
         check_not_ending()
-        if self.config.token_budget is not None and request.total is not None:
+        if self.config.token_budget is not None and request.total is not None and self.cache is None:
             self.check_budget(sum(run_apart(self._costs, request)[0]))
         progress = self.config.show_progress if show_progress is None else show_progress
-        meter = CallMeter(self._meter)
-        return Call(request, self.dimensions, meter, deadline=self.config.deadline, progress=progress)
+        return Call(
+            request,
+            self.dimensions,
+            CallMeter(self._meter),
+            deadline=self.config.deadline,
+            progress=progress,
+            memo=None if self.cache is None else Memo(self.cache, self._vector_space(request.task)),
+        )
+
+    def _vector_space(self, task: Task) -> Space:
+        """How vectors are made, as far as it concerns the cache."""
+        config, spec = self.config, self.spec
+        return Space(
+            keys=Keys(self._backend.weights, normalized=config.normalized, queries_differ=bool(spec.query_instruction)),
+            dimensions=spec.dimensions,
+            normalized=config.normalized,
+            truncate=config.truncate,
+            query=task == "query",
+            image_tokens=spec.tokens_per_tile,
+            fingerprint=self._fingerprint_of_cache,
+        )
+
+    def _fingerprint_of_cache(self) -> str:
+        """What vectors of the full width are kept with."""
+        backend = self._backend
+        return name_fingerprint(backend.weights, self.spec.dimensions, self.config, backend.rounding)
 
     # -- embed, or raise
 
@@ -421,8 +467,14 @@ class JinaClip:
         return image_tokens(*images.size(item, self.config.image_policy), self.spec.name)
 
     def self_test(self) -> SelfTestReport:
-        """Embeds one text and one image and reports what came back; the backend's errors become `problems`."""
-        return self_test(self)
+        """Embeds one text and one image and reports what came back; the backend's errors become `problems`.
+
+        The cache is not read.
+        """
+        if self.cache is None:
+            return self_test(self)
+        with JinaClip(**self.config.replace(cache=False).options()) as clip:
+            return self_test(clip)
 
     # -- life
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -179,6 +180,9 @@ class EmbedderConfig:
     tokens_per_minute: int | None = None
     token_budget: int | None = None
     """Tokens this object may spend; a call that would exceed it is refused before it is sent."""
+    cache: Any = None
+    """Keeps vectors, so that nothing is embedded, or paid for, twice: a path or a `jinaclip.Cache`; True is the user's
+    own file, False none; None goes by the variable JINACLIP_CACHE. See docs/cache.md."""
     device: str = "auto"
     dtype: str | None = None
     revision: str | None = None
@@ -332,6 +336,11 @@ def _integer(low: int, high: float = float("inf"), *, optional: bool = False) ->
     return check
 
 
+def is_cache(value: Any) -> bool:
+    """Whether a value is a `jinaclip.Cache`, which this module must not know."""
+    return all(callable(getattr(value, name, None)) for name in ("vectors", "keep_vectors", "stats"))
+
+
 def _instance(*kinds: type, optional: bool = False) -> Callable[[Any], str | None]:
     """A check that a value is of one of these types, or None if it is optional."""
 
@@ -440,6 +449,11 @@ _CHECKS: dict[str, Check] = {
     "requests_per_minute": _integer(1, optional=True),
     "tokens_per_minute": _integer(1, optional=True),
     "token_budget": _integer(0, optional=True),
+    "cache": lambda value: (
+        None
+        if value is None or isinstance(value, bool | str | os.PathLike) or is_cache(value)
+        else "True, False, None, a path or a jinaclip.Cache"
+    ),
     "device": _instance(str),
     "dtype": _instance(str, optional=True),
     "revision": _instance(str, optional=True),

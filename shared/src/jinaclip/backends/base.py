@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from jinaclip.call.call import Call
+from jinaclip.call.prepare import Inputs
+from jinaclip.inputs import Image, Text
 from jinaclip.space import Weights
 from jinaclip.specs import ModelSpec
 
@@ -28,11 +31,17 @@ class Backend(Protocol):
     def logit_scale(self) -> float | None:
         """Logarithm of what the model was trained to multiply cosines with; None where nobody tells."""
 
-    def embed(self, call: Call) -> None:
-        """Answers the call, blocking. A failure of the whole call goes to `call.stop`."""
+    def prepare(self, call: Call, inputs: Iterable[tuple[int, Text | Image]]) -> Inputs[Any]:
+        """Inputs of a call as this backend takes them.
 
-    async def aembed(self, call: Call) -> None:
-        """Answers the call without blocking the event loop. Cancelling returns at once."""
+        They are made as they are asked for; that takes no connection, no key and no loaded weights.
+        """
+
+    def embed(self, call: Call, inputs: Any) -> None:
+        """Embeds what it has prepared, blocking. A failure of the whole call goes to `call.stop`."""
+
+    async def aembed(self, call: Call, inputs: Any) -> None:
+        """The same without blocking the event loop. Cancelling returns at once."""
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, exact where a tokenizer is at hand."""

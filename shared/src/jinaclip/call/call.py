@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from array import array
 from asyncio import CancelledError
 from collections.abc import Hashable, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jinaclip.call.memo import Memo
 from jinaclip.call.request import Entry, Request
 from jinaclip.call.results import ItemFailure, Results, clone
 from jinaclip.call.usage import CallMeter, Usage
@@ -25,13 +27,14 @@ from jinaclip.errors import InputError, JinaClipError, NotSentError
 from jinaclip.frames import without_frames
 from jinaclip.inputs import Image, Pair, Text
 from jinaclip.process import Latch
-from jinaclip.vectors import Vectors, fuse, normalize
+from jinaclip.vectors import Vectors, fuse, normalize, norms
 
 LONG_TEXT = 1024
 """Characters above which a digest stands for a text among those seen, so that a generator's texts can be forgotten."""
 URGENT_SECONDS = 30.0
 """Deadline of a request that somebody waits for, where the caller has set none."""
 NOT_SENT = "not embedded: the call ended before its turn came"
+NO_DIRECTION = "the first {} numbers of its vector are all zero; ask for more dimensions"
 SENT = "sent, but the call ended before an answer came; it may have been billed"
 
 
@@ -48,18 +51,29 @@ class Call:
         meter: counts what this call uses.
         deadline: seconds the whole call may take; None is 30 for urgent requests and no limit for others.
         progress: whether to draw a bar, unless there is a single item or none.
+        memo: what it has to do with the cache; rows then come in full width.
 
     Attributes:
         stopped: done once nothing more is to be sent.
         deadline: seconds the whole call may take, infinite where there is no limit.
+        ends_at: the moment of `time.monotonic` at which they are over.
     """
 
     def __init__(
-        self, request: Request, width: int, meter: CallMeter, *, deadline: float | None = None, progress: bool = False
+        self,
+        request: Request,
+        width: int,
+        meter: CallMeter,
+        *,
+        deadline: float | None = None,
+        progress: bool = False,
+        memo: Memo | None = None,
     ) -> None:
-        self.request, self.meter = request, meter
+        self.request, self.meter, self.memo = request, meter, memo
         self.stopped = Latch()
         self.deadline = deadline or (URGENT_SECONDS if request.urgent else math.inf)
+        self.ends_at = time.monotonic() + self.deadline
+        self._width = width
         self._lock = threading.RLock()  # a coroutine that is collected while this thread is inside stops its call
         self._rows = Rows(width, request.total or 0)
         self._items = 0
@@ -75,6 +89,8 @@ class Call:
         self._sent: set[int] = set()
         shown = progress and request.hint not in (0, 1) and not request.single
         self._bar = progress_bar(request.hint) if shown else None
+        if memo is not None:
+            self.stopped.add_callback(memo.leave)
 
     # -- what is to be done
 
@@ -137,13 +153,41 @@ class Call:
                 self._sent.update(numbers)
 
     def answer(self, numbers: Sequence[int], rows: Vectors) -> None:
-        """Keeps the checked vectors of these inputs."""
+        """Keeps the checked vectors of these inputs; those of the full width are kept in the cache and cut."""
+        self.keep(numbers, rows)
+        self._take(numbers, rows, Usage(items=len(numbers)))
+
+    def keep(self, numbers: Sequence[int], rows: Vectors) -> None:
+        """Keeps the vectors of these inputs in the cache, if there is one, though the caller may have gone."""
+        if self.memo is not None:
+            self.memo.keep(numbers, rows)
+
+    def recall(self, numbers: Sequence[int], rows: Vectors, tokens: int) -> None:
+        """Takes the vectors of these inputs, which were stored; `tokens` are about what they would have been billed."""
+        self._take(numbers, rows, Usage(hits=len(numbers), tokens_saved=tokens))
+
+    def _take(self, numbers: Sequence[int], rows: Vectors, usage: Usage) -> None:
+        if rows.shape[1] > self._width:
+            numbers, rows = self._cut(numbers, rows)
         with self._lock:
-            if self._over:
+            if self._over or not len(numbers):
                 return  # the caller has gone with what there was
             self._rows.put(numbers, rows)
-            self.meter.count(Usage(items=len(numbers)))
+            self.meter.count(usage)
             self._advance(len(numbers))
+
+    def _cut(self, numbers: Sequence[int], rows: Vectors) -> tuple[Sequence[int], Vectors]:
+        """Rows at the width of the call; one that has no direction there fails its item."""
+        assert self.memo is not None  # noqa: S101  rows of another width come with a cache alone
+        rows = rows[:, : self._width]
+        if not self.memo.normalized:
+            return numbers, rows
+        lengths = norms(rows)
+        sound = lengths.ravel() > 0
+        for number in (number for number, is_sound in zip(numbers, sound, strict=True) if not is_sound):
+            self.fail(number, InputError(NO_DIRECTION.format(self._width)), "vector")
+        numbers = [number for number, is_sound in zip(numbers, sound, strict=True) if is_sound]
+        return numbers, rows[sound] / lengths[sound]
 
     def fail(self, number: int, reason: JinaClipError, name: str) -> None:
         """Notes that an input gets no vector, and why; the others go on.
@@ -153,6 +197,8 @@ class Call:
             reason: says nothing of which input it is.
             name: "text" or "image".
         """
+        if self.memo is not None:
+            self.memo.drop(number)
         index = self._owners[number]
         failure = self._failure(index, reason, name)
         self._failed_inputs[number] = failure
@@ -202,6 +248,8 @@ class Call:
         """
         if self._bar is not None:
             self._bar.close()
+        if self.memo is not None:
+            self.memo.leave()
         with self._lock:
             self._over = True
             results = self._results()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import astuple, dataclass
+from functools import cache, partial
 from hashlib import blake2b
+from importlib.metadata import version
+from itertools import islice
 from typing import Generic, TypeVar
 
 from jinaclip import images, telemetry
+from jinaclip.cache import file_key
 from jinaclip.call.call import Call
 from jinaclip.call.pool import DRAWINGS, FETCHES, CallQueue, preparation
 from jinaclip.config import ImagePolicy, ImageResize
@@ -24,8 +27,11 @@ ROW_PIXELS = 2
 """What Pillow keeps for each row of an image takes as much memory as two pixels."""
 AHEAD = 4
 """Images of one call that are ready or being prepared, for each thread of the pool."""
+FILE_KINDS = ("path", "bytes")
+"""Of images that can be told apart by their file, before it is decoded."""
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +40,27 @@ class Prepared:
 
     Attributes:
         digest: of what the model will see; equal for equal pixels, whatever file, array or backend they come to.
-        tile: its pixels, its file as it is, or the address that the service is to fetch it from.
+        tile: its pixels, its file as it is, or the address that the service is to fetch it from; None for one of which
+            only the digest is known.
     """
 
     digest: bytes
-    tile: Tile | str
+    tile: Tile | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an image before it is decoded.
+
+    Attributes:
+        image: itself, its file read if that was of use.
+        key: of its file, for the cache.
+        digest: of what the model sees of it, if it was met before.
+    """
+
+    image: Image
+    key: bytes | None = None
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +78,7 @@ class Recipe(Generic[R]):
         quality: `image_quality`; None keeps pixels as they are.
         keep_files: whether a file that every reader sees alike stays as it is.
         forward: whether URLs are handed on, and not fetched.
+        preprocessing: what else decides the pixels, in words.
     """
 
     policy: ImagePolicy
@@ -68,6 +91,22 @@ class Recipe(Generic[R]):
     quality: int | None = None
     keep_files: bool = False
     forward: bool = False
+    preprocessing: str = ""
+
+    @property
+    def settings(self) -> bytes:
+        """All that decides what becomes of the bytes of a file: options, and who reads it."""
+        is_fast = self.target is not None
+        options = (
+            self.side,
+            self.mode,
+            is_fast,
+            self.quality,
+            self.keep_files,
+            self.preprocessing,
+            astuple(self.policy),
+        )
+        return repr((*options, *readers_of_files())).encode()
 
     def prepare(self, image: Image, reserve: Callable[[int], None]) -> Prepared:
         """Opens and fits an image. Blocks.
@@ -102,6 +141,12 @@ class Recipe(Generic[R]):
         return digest_of(head.encode(), tile.content.tobytes())
 
 
+@cache
+def readers_of_files() -> tuple[str, str]:
+    """The versions of what turns files into pixels."""
+    return version("jinaclip"), version("pillow")
+
+
 def digest_of(kind: bytes, content: bytes) -> bytes:
     """32 bytes that tell contents of one kind apart."""
     state = blake2b(digest_size=32)
@@ -116,27 +161,58 @@ def tell_prepared(pixels: int, seconds: float) -> None:
         telemetry.emit(telemetry.ImagesPrepared(images=1, pixels=pixels, seconds=seconds))
 
 
-def prepare_inputs(call: Call, recipe: Recipe[R]) -> Iterator[tuple[int, Text | R]]:
-    """What is left to embed of a call, in order, with its number: texts as they are, images as the recipe makes them.
+def prepare_inputs(
+    call: Call, inputs: Iterable[tuple[int, Text | Image]], recipe: Recipe[R]
+) -> Iterator[tuple[int, Text | R]]:
+    """What is left to embed of inputs, with their numbers: texts as they are, images as the recipe makes them.
 
-    An image that cannot be used fails its item; one that is a copy of another is left out. Images are prepared in the
-    pool of the process, a few ahead, by turns with those of other calls. What else is raised there is raised here. It
-    ends at once when the call is stopped, and drops what it had waiting.
+    An image that cannot be used fails its item; one that is a copy of another is left out, and so is what the cache
+    has. Images are prepared in the pool of the process, a few ahead, by turns with those of other calls. What else is
+    raised there is raised here. It ends at once when the call is stopped, and drops what it had waiting.
     """
-    inputs = call.inputs()
     if call.request.quick:
-        yield from ((number, item) for number, item in inputs if isinstance(item, Text))  # all of them are texts
+        texts = ((number, item) for number, item in inputs if isinstance(item, Text))  # all of them are texts
+        yield from texts if call.memo is None else call.memo.find_texts(call, texts)
         return
     with closing(Window(call, recipe)) as window:
         for number, item in inputs:
             if isinstance(item, Text) and window.is_empty:
-                yield number, item
+                yield from find_text(call, number, item)
                 continue
             window.add(number, item)
             while window.is_full and window.wait():
                 yield from window.take()
         while window.wait():
             yield from window.take()
+
+
+def find_text(call: Call, number: int, text: Text) -> Iterable[tuple[int, Text]]:
+    """A text with its number, unless the cache has it."""
+    return [(number, text)] if call.memo is None else call.memo.find_texts(call, [(number, text)])
+
+
+class Inputs(Generic[T]):
+    """What a backend is to embed in one go.
+
+    Args:
+        items: inputs as the backend takes them; each is made when it is asked for.
+    """
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._first: list[T] = []
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._first.pop() if self._first else next(self._items)
+
+    def begin(self) -> bool:
+        """Makes the first one, unless it is made; gives whether there is one. Blocks."""
+        if not self._first:
+            self._first = list(islice(self._items, 1))
+        return bool(self._first)
 
 
 class Window(Generic[R]):
@@ -182,8 +258,9 @@ class Window(Generic[R]):
     def take(self) -> Iterator[tuple[int, Text | R]]:
         """Takes out the first item; nothing if it failed, or is a copy. Raises what its preparation raised."""
         number, item = self._items.popleft()
-        value = item if isinstance(item, Text) else item.result()
-        if value is not None:
+        if isinstance(item, Text):
+            yield from find_text(self._call, number, item)
+        elif (value := item.result()) is not None:
             yield number, value
 
     def close(self) -> None:
@@ -230,13 +307,41 @@ class Window(Generic[R]):
                 translate_errors("the image cannot be used"),
                 self._preparation.reservation(self._queue) as reservation,
             ):
-                prepared = self._recipe.prepare(get_image(), reservation.reserve)
-                tell_prepared(reservation.pixels, time.perf_counter() - began_at)
-                if not self._call.is_new(number, prepared.digest):
+                image = get_image()
+                known = self._recognize(image)
+                if known.digest is not None and self._is_done(number, image, Prepared(known.digest)):
                     return None
+                prepared = self._recipe.prepare(known.image, reservation.reserve)
+                tell_prepared(reservation.pixels, time.perf_counter() - began_at)
+                if prepared.digest != known.digest and self._is_done(number, image, prepared):
+                    return None
+                self._keep_digest(known, prepared)
                 return self._recipe.finish(number, prepared)
         except InputError as error:
             self._call.fail(number, error, "image")
         except Dropped:
             pass
         return None
+
+    def _recognize(self, image: Image) -> Known:
+        """What is known of an image by the bytes of its file, which spares decoding it; nothing without a cache."""
+        memo = self._call.memo
+        if memo is None or image.kind not in FILE_KINDS:
+            return Known(image)
+        file = images.download(image, self._recipe.policy)
+        key = file_key(self._recipe.settings, file.source)
+        return Known(file, key, memo.find_digest(key))
+
+    def _keep_digest(self, known: Known, prepared: Prepared) -> None:
+        if self._call.memo is not None and known.key is not None and prepared.digest != known.digest:
+            self._call.memo.keep_digest(known.key, prepared.digest)
+
+    def _is_done(self, number: int, image: Image, prepared: Prepared) -> bool:
+        """Whether an image is not to be embedded: it is a copy, or the cache has it, or another call makes it."""
+        if not self._call.is_new(number, prepared.digest):
+            return True
+        memo, address = self._call.memo, prepared.tile
+        if memo is None:
+            return False
+        key = memo.url_key(address) if isinstance(address, str) else memo.image_key(prepared.digest)
+        return memo.find_image(self._call, number, image, key)

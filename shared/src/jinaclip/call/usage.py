@@ -24,6 +24,10 @@ class Usage:
     """Requests that repeated an earlier one."""
     maybe_billed: int = 0
     """Requests whose answer was lost after the service had it, so that they may have been billed."""
+    hits: int = 0
+    """Vectors that the cache had."""
+    tokens_saved: int = 0
+    """About what those would have been billed."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -32,6 +36,8 @@ class Usage:
             self.tokens + other.tokens,
             self.retries + other.retries,
             self.maybe_billed + other.maybe_billed,
+            self.hits + other.hits,
+            self.tokens_saved + other.tokens_saved,
         )
 
 

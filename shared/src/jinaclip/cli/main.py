@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import jinaclip
-from jinaclip.cli import check, evaluate
+from jinaclip.cli import cache, check, evaluate
 from jinaclip.errors import JinaClipError
 
-COMMANDS = (evaluate, check)
+COMMANDS = (evaluate, check, cache)
 OK = 0
 FAILED = 1
 INTERRUPTED = 130

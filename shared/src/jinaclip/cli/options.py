@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from jinaclip.cache import read_choice
 from jinaclip.config import EmbedderConfig
 
 LEFT_OUT = ("api_key", "headers", "image_policy", "transport")
@@ -28,6 +29,7 @@ MEANINGS = {
     "requests_per_minute": "of your tier, if you know it",
     "tokens_per_minute": "of your tier, if you know it",
     "token_budget": "tokens that may be spent; what would exceed them is not sent",
+    "cache": "a file that keeps vectors; 'on' is your own, 'off' none; as JINACLIP_CACHE says if not given",
     "device": "cpu, cuda or mps",
     "dtype": "float32, bfloat16 or float16",
     "revision": "of the model at the hub",
@@ -67,4 +69,6 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     """The options of JinaClip that were given, and all others."""
     progress = {"show_progress": sys.stderr.isatty()}
     clip_options = {**progress, **{name: value for name, value in options.items() if name in NAMES}}
+    if "cache" in clip_options:
+        clip_options["cache"] = read_choice(clip_options["cache"])
     return clip_options, {name: value for name, value in options.items() if name not in NAMES}

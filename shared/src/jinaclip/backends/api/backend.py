@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from jinaclip.backends.api import hub as hubs
-from jinaclip.backends.api.batcher import BATCH_TOKENS, Consumer, Item, make_items
+from jinaclip.backends.api.batcher import BATCH_TOKENS, Consumer, Feed, Item
 from jinaclip.backends.api.hub import Action, Hub, User
 from jinaclip.backends.api.limits import RateLimits, shared_limits
 from jinaclip.backends.api.route import Endpoint, Route
@@ -26,7 +26,7 @@ from jinaclip.call.call import Call
 from jinaclip.call.estimate import text_tokens
 from jinaclip.config import MAX_BATCH, EmbedderConfig
 from jinaclip.errors import JinaClipError
-from jinaclip.inputs import Text
+from jinaclip.inputs import Image, Text
 from jinaclip.process import (
     LOOK_SECONDS,
     Latch,
@@ -88,16 +88,21 @@ class ApiBackend:
     def load(self) -> None:
         """Nothing: the weights are with the service."""
 
-    def embed(self, call: Call) -> None:
-        """Answers the call."""
-        with self._session(call, None) as session:
+    def prepare(self, call: Call, inputs: Iterable[tuple[int, Text | Image]]) -> Feed:
+        """Inputs as items of requests."""
+        to_come = call.request.hint or 0 if call.request.quick else 0
+        return Feed(Consumer(call, self._config, to_come=to_come), inputs, self.spec)
+
+    def embed(self, call: Call, inputs: Feed) -> None:
+        """Embeds the inputs."""
+        with self._session(call, inputs, None) as session:
             session.feed()
             session.wait()
 
-    async def aembed(self, call: Call) -> None:
-        """Answers the call. Cancelling it, or closing its coroutine, lets go of all that it has under way."""
+    async def aembed(self, call: Call, inputs: Feed) -> None:
+        """Embeds the inputs. Cancelling it, or closing its coroutine, lets go of all that it has under way."""
         loop = running_loop()
-        with self._session(call, loop) as session:
+        with self._session(call, inputs, loop) as session:
             if session.is_small:
                 session.feed()
             else:  # a daemon of its own: an iterator that never goes on must hold up neither others nor the end
@@ -127,12 +132,12 @@ class ApiBackend:
         user.is_closed = True
         return hubs.forget(user)
 
-    def _session(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> Session:
+    def _session(self, call: Call, inputs: Feed, loop: asyncio.AbstractEventLoop | None) -> Session:
         endpoint = Endpoint.of(self._config)
         if self._destination is None or self._destination.endpoint != endpoint or self._destination.pid != os.getpid():
             routes = {query: self._route(endpoint, query=query) for query in (False, True)}
             self._destination = Destination(endpoint, shared_limits(endpoint), routes, os.getpid())
-        return Session(call, self._config, self.spec, self._destination, self._users[0], loop)
+        return Session(call, inputs, self._destination, self._users[0], loop)
 
     def _route(self, endpoint: Endpoint, *, query: bool) -> Route:
         settings = jina.settings(self._config, self.spec, query=query)
@@ -162,14 +167,13 @@ class Session:
     def __init__(
         self,
         call: Call,
-        config: EmbedderConfig,
-        spec: ModelSpec,
+        inputs: Feed,
         destination: Destination,
         user: User,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self._call, self._spec, self._routes, self._loop = call, spec, destination.routes, loop
-        self.consumer = Consumer(call, config, to_come=call.request.hint or 0 if call.request.quick else 0)
+        self._call, self._inputs, self._routes, self._loop = call, inputs, destination.routes, loop
+        self.consumer = inputs.consumer
         self.is_small = is_small(call)
         self._ticket = weakref.ref(self)
         self._hub: Hub = hubs.enter(self._ticket)
@@ -201,11 +205,10 @@ class Session:
     def feed(self) -> None:
         """Hands in the items until there are no more, or the call is stopped."""
         with self._call.ending():
-            items = make_items(self.consumer, self._spec)
             if self._call.request.quick:
-                self._feed_list(items)
+                self._feed_list(self._inputs)
             else:
-                self._feed_one_by_one(items)
+                self._feed_one_by_one(self._inputs)
             self._actions.append(partial(self._hub.finish, self.consumer))
             self._submit()
 

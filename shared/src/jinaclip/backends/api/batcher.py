@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -15,10 +15,10 @@ from jinaclip.backends.api.health import PROBES, Health
 from jinaclip.backends.api.wires import jina
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
-from jinaclip.call.prepare import Prepared, Recipe, prepare_inputs
+from jinaclip.call.prepare import Inputs, Prepared, Recipe, prepare_inputs
 from jinaclip.config import MAX_BATCH, EmbedderConfig
 from jinaclip.errors import JinaClipError
-from jinaclip.inputs import Text
+from jinaclip.inputs import Image, Text
 from jinaclip.process import Latch
 from jinaclip.specs import ModelSpec
 from jinaclip.vectors import Vectors
@@ -144,8 +144,9 @@ class Consumer:
         self.progressed = self.clock()
         new = [place for place, item in enumerate(items) if not item.done]
         rows, items = (rows, items) if len(new) == len(items) else (rows[new], [items[place] for place in new])
-        if new and not self.gone:
-            self.call.answer([item.number for item in items], rows)
+        if new:
+            keep = self.call.keep if self.gone else self.call.answer
+            keep([item.number for item in items], rows)
         self._settle(items)
 
     def fail(self, item: Item, error: JinaClipError) -> None:
@@ -435,10 +436,18 @@ class Batch:
         return not self.items or (self._bytes + item.size <= BATCH_BYTES and self._tokens + item.tokens <= most_tokens)
 
 
-def make_items(consumer: Consumer, spec: ModelSpec) -> Iterator[Item]:
-    """The inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
+class Feed(Inputs[Item]):
+    """The items of a consumer, made one by one."""
+
+    def __init__(self, consumer: Consumer, inputs: Iterable[tuple[int, Text | Image]], spec: ModelSpec) -> None:
+        super().__init__(make_items(consumer, inputs, spec))
+        self.consumer = consumer
+
+
+def make_items(consumer: Consumer, inputs: Iterable[tuple[int, Text | Image]], spec: ModelSpec) -> Iterator[Item]:
+    """Inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
     call, recipe = consumer.call, recipe_of(consumer, spec)
-    for number, item in prepare_inputs(call, recipe):
+    for number, item in prepare_inputs(call, inputs, recipe):
         if isinstance(item, Text):
             yield text_item(consumer, number, item, query=call.request.task == "query")
         else:
@@ -474,6 +483,7 @@ def image_item(consumer: Consumer, spec: ModelSpec, number: int, image: Prepared
     config, tile = consumer.config, image.tile
     if isinstance(tile, str):
         return Item(consumer, number, "image", jina.url_input(tile), len(tile), spec.tokens_per_tile)
+    assert tile is not None  # noqa: S101  prepared to be sent
     upload = images.encode_tile(
         tile, policy=config.image_policy, mode=config.image_resize, quality=config.image_quality
     )

@@ -34,6 +34,9 @@ from jinaclip.call.call import Stopped
 from jinaclip.errors import APITimeoutError, JinaClipError
 from jinaclip.process import settle
 
+GRACE_SECONDS = 0.8
+"""For the answer to a request whose callers have gone; they are promised that all is let go within a second."""
+
 
 class Lane:
     """What goes out under one key: its scheduler, the flows under way, and what sends for each endpoint."""
@@ -162,8 +165,15 @@ class Flight:
         self._lane.pump()
 
     def leave(self, consumer: Consumer) -> None:
-        """Breaks the flow off if, with this call, nobody is left who waits for it."""
-        if self.task is not None and all(one.gone for one in reversed(self.consumers)):
+        """Breaks the flow off if, with this call, nobody is left who waits for it.
+
+        A request that is in flight gets a moment more where a cache keeps its answer: it may have been billed.
+        """
+        if self.task is None or not all(one.gone for one in reversed(self.consumers)):
+            return
+        if self._step is not None and any(one.call.memo is not None for one in self.consumers):
+            self._lane.loop.call_later(GRACE_SECONDS, self.task.cancel)
+        else:
             self.task.cancel()
 
     def end(self, consumer: Consumer) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,17 +19,17 @@ from numpy.typing import NDArray
 
 from jinaclip import images
 from jinaclip.backends.local.batcher import Consumer, Item
-from jinaclip.backends.local.checkpoint_config import read_spec
+from jinaclip.backends.local.checkpoint_config import read_preprocessing, read_spec
 from jinaclip.backends.local.model import Model, shared_model
 from jinaclip.backends.local.preprocess import MODES, PreprocessConfig, resize, to_floats
 from jinaclip.backends.local.scheduler import NO_VECTOR, kind_of
 from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.weights import find_weights
 from jinaclip.call.call import Call
-from jinaclip.call.prepare import Prepared, Recipe, prepare_inputs
+from jinaclip.call.prepare import Inputs, Prepared, Recipe, prepare_inputs
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import DeadlineError, InputError, JinaClipError
-from jinaclip.inputs import Text
+from jinaclip.inputs import Image, Text
 from jinaclip.process import Latch, run_apart, run_in_thread, start_thread, wait_until_done
 from jinaclip.space import Weights
 from jinaclip.vectors import Vectors
@@ -87,9 +88,46 @@ class LocalBackend:
         """Loads the weights."""
         self._loaded()
 
-    def embed(self, call: Call) -> None:
-        """Answers the call. Only an iterator, which is the caller's own code, runs in this thread."""
-        session = Session(call, self._loaded(), self._config)
+    def prepare(self, call: Call, inputs: Iterable[tuple[int, Text | Image]]) -> Inputs[Any]:
+        """Inputs with their numbers: texts, and images as pixels."""
+        return Inputs(self._prepare(call, inputs))
+
+    def _prepare(self, call: Call, inputs: Iterable[tuple[int, Text | Image]]) -> Iterator[tuple[int, Any]]:
+        yield from prepare_inputs(call, inputs, self._recipe())
+
+    def _recipe(self) -> Recipe[NDArray[np.float32]]:
+        """How images become pixels: resized as the options say, then as the checkpoint does."""
+        config, settings = self._config, self._preprocessing()
+        policy, mode, side = config.image_policy, config.image_resize, self.spec.image_size
+
+        def fit(pixels: PIL.Image.Image) -> PIL.Image.Image:
+            if mode in ("pad", "squash"):
+                pixels = images.fit(pixels, mode, side)
+            return resize(pixels, settings)
+
+        def fit_page(pixels: PIL.Image.Image) -> PIL.Image.Image:
+            return resize(images.fit_page(pixels, mode, side), settings)
+
+        own = mode if mode in ("pad", "squash") else MODES[settings.resize_mode]
+        return Recipe(
+            policy=policy,
+            fit=fit,
+            side=side,
+            mode=own,
+            fit_page=fit_page,
+            finish=partial(floats_of, settings),
+            target=partial(images.scaled_size, mode=own, side=side) if config.image_decode == "fast" else None,
+            preprocessing=repr(settings),
+        )
+
+    def _preprocessing(self) -> PreprocessConfig:
+        """Of the weights that are loaded, or of the folder: what the cache has needs none."""
+        model = self._model
+        return run_apart(read_preprocessing, self._source, self.spec) if model is None else model.preprocessing
+
+    def embed(self, call: Call, inputs: Inputs[Any]) -> None:
+        """Embeds the inputs. Only an iterator, which is the caller's own code, runs in this thread."""
+        session = Session(call, inputs, self._loaded(), self._config)
         with session:
             if call.request.total is None:
                 session.feed()
@@ -98,12 +136,12 @@ class LocalBackend:
             session.over.wait(session.seconds_left)
             session.check_deadline()
 
-    async def aembed(self, call: Call) -> None:
-        """Answers the call; what takes long, loading and feeding, happens in threads."""
+    async def aembed(self, call: Call, inputs: Inputs[Any]) -> None:
+        """Embeds the inputs; what takes long, loading and feeding, happens in threads."""
         model = self._model
         if model is None or model.pid != os.getpid():
             model = await run_in_thread(self._loaded)
-        session = Session(call, model, self._config)
+        session = Session(call, inputs, model, self._config)
         with session:
             if is_small(call):
                 session.feed(patient=False)
@@ -133,7 +171,8 @@ class LocalBackend:
 class Session:
     """One call at the scheduler. As a context it withdraws what is left when the call ends early."""
 
-    def __init__(self, call: Call, model: Model, config: EmbedderConfig) -> None:
+    def __init__(self, call: Call, inputs: Inputs[Any], model: Model, config: EmbedderConfig) -> None:
+        self._inputs = inputs
         self.done, self.over = Latch(), Latch()
         for latch in (self.done, call.stopped):
             latch.add_callback(self.over.set)
@@ -168,8 +207,7 @@ class Session:
     def feed(self, *, patient: bool = True) -> None:
         """Hands in the items until there are no more or the call is stopped."""
         with self._call.ending():
-            items = prepare_inputs(self._call, self._recipe())
-            for is_text, run in groupby(items, key=lambda item: isinstance(item[1], Text)):
+            for is_text, run in groupby(self._inputs, key=lambda item: isinstance(item[1], Text)):
                 while inputs := list(islice(run, TEXTS_AT_ONCE if is_text else 1)):
                     self.check_deadline()
                     if self._call.stopped.done():
@@ -202,30 +240,6 @@ class Session:
     def _images(self, inputs: list[tuple[int, Any]]) -> list[Item]:
         return [Item(self._consumer, index, pixels=pixels) for index, pixels in inputs]
 
-    def _recipe(self) -> Recipe[NDArray[np.float32]]:
-        """How images become pixels: resized as the options say, then as the checkpoint does."""
-        config, settings = self._config, PreprocessConfig.from_config(self._model.preprocessing)
-        policy, mode, side = config.image_policy, config.image_resize, self._model.spec.image_size
-
-        def fit(pixels: PIL.Image.Image) -> PIL.Image.Image:
-            if mode in ("pad", "squash"):
-                pixels = images.fit(pixels, mode, side)
-            return resize(pixels, settings)
-
-        def fit_page(pixels: PIL.Image.Image) -> PIL.Image.Image:
-            return resize(images.fit_page(pixels, mode, side), settings)
-
-        own = mode if mode in ("pad", "squash") else MODES[settings.resize_mode]
-        return Recipe(
-            policy=policy,
-            fit=fit,
-            side=side,
-            mode=own,
-            fit_page=fit_page,
-            finish=partial(floats_of, settings),
-            target=partial(images.scaled_size, mode=own, side=side) if config.image_decode == "fast" else None,
-        )
-
     def _deliver(self, items: list[Item], rows: Vectors) -> None:
         """Cuts and normalises what the scheduler gives, and looks at it."""
         self._reservation.spend(sum(item.length for item in items))
@@ -257,7 +271,7 @@ class Session:
 
 def floats_of(settings: PreprocessConfig, _number: int, image: Prepared) -> NDArray[np.float32]:
     """What the towers take of a prepared image, which on this backend is pixels always."""
-    if isinstance(image.tile, str) or isinstance(image.tile.content, bytes):
+    if image.tile is None or isinstance(image.tile, str) or isinstance(image.tile.content, bytes):
         raise TypeError("the local backend needs pixels")
     return to_floats(image.tile.content, settings)
 

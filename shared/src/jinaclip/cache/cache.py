@@ -1,0 +1,214 @@
+"""Vectors that were paid for, kept for the next call, process, framework or backend that asks for the same."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinaclip.cache.entries import Reading, pack_digest, pack_vector, read_digest, read_vectors
+from jinaclip.cache.flights import Flights
+from jinaclip.cache.place import ENVIRONMENT, default_path
+from jinaclip.cache.sqlite_store import SqliteStore
+from jinaclip.cache.store import Store
+from jinaclip.cache.worker import FLUSH_SECONDS, Worker
+from jinaclip.errors import ConfigError
+from jinaclip.vectors import Vectors
+
+logger = logging.getLogger("jinaclip")
+OFF, ON = ("0", "off", "false", "no"), ("1", "on", "true", "yes")
+"""What the environment variable may say beside a path, in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What a cache holds, and what it was good for in this process.
+
+    Attributes:
+        entries: vectors, and digests of images by their files.
+        size: bytes.
+        hits, misses: vectors that were looked for by calls.
+        tokens_saved: about what the hits would have been billed.
+    """
+
+    entries: int
+    size: int
+    hits: int
+    misses: int
+    tokens_saved: int
+
+
+class Cache:
+    """Vectors of texts and images by what they were made of, for all models, options and backends together.
+
+    One object serves all threads; objects of the same file in a process share it.
+
+    Args:
+        path: of a file on a disk of this machine; None for the user's own folder for caches.
+        max_bytes: most bytes of the file; None for 10 GiB or a tenth of the free disk, whichever is less.
+        store: keeps the entries instead of a file: see `jinaclip.cache.Store`.
+
+    Raises:
+        ConfigError: a path and a store are given, or `max_bytes` is no whole number from 1.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None, store: Store | None = None
+    ) -> None:
+        if store is not None and (path is not None or max_bytes is not None):
+            raise ConfigError("a Cache has either a path, with max_bytes, or a store", option="cache")
+        if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1):
+            raise ConfigError(f"max_bytes={max_bytes!r} must be a whole number from 1, or None", option="cache")
+        self.path = None if store is not None else Path(path or default_path()).absolute()
+        self._max_bytes = max_bytes
+        self.flights = Flights()
+        self._worker = Worker(store or SqliteStore(self.path or Path(), max_bytes, self.flights.find_needed))
+        self._lock = threading.Lock()  # taken by threads of ours, and for a moment
+        self._hits = self._misses = self._tokens_saved = 0
+        self._has_warned = False
+
+    def __repr__(self) -> str:
+        return f"Cache({self._worker.store.name!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.path is None:
+            return Cache._with_store, (self._worker.store,)
+        return Cache._of_path, (str(self.path), self._max_bytes)
+
+    @staticmethod
+    def _with_store(store: Store) -> Cache:
+        return Cache(store=store)
+
+    @staticmethod
+    def _of_path(path: str, max_bytes: int | None) -> Cache:
+        return shared_cache(Path(path), max_bytes)
+
+    # -- for calls
+
+    def vectors(self, keys: Sequence[bytes], width: int, *, normalized: bool) -> Reading:
+        """The vectors that there are of these keys, each checked; a bad one is dropped. Blocks; never raises."""
+        reading = read_vectors(self._worker.get_many(keys), width, normalized=normalized)
+        if reading.unsound:
+            self._drop(reading.unsound)
+        return reading
+
+    def keep_vectors(self, keys: Sequence[bytes], rows: Sequence[Vectors], fingerprint: str) -> None:
+        """Keeps vectors of float32, each of shape (d,), of the full width. Returns at once."""
+        made_by = fingerprint.encode("ascii", "replace")[:255]
+        self._worker.put_many({key: pack_vector(key, made_by, row) for key, row in zip(keys, rows, strict=True)})
+
+    def digest(self, key: bytes) -> bytes | None:
+        """The digest that was kept under a key. Blocks; never raises."""
+        entry = self._worker.get_many([key]).get(key)
+        found = None if entry is None else read_digest(key, entry)
+        if entry is not None and found is None:
+            self._drop([key])
+        return found
+
+    def keep_digest(self, key: bytes, digest: bytes) -> None:
+        """Keeps a digest. Returns at once."""
+        self._worker.put_many({key: pack_digest(key, digest)})
+
+    def count(self, *, hits: int, misses: int, tokens_saved: int) -> None:
+        """Counts what a call found."""
+        with self._lock:
+            self._hits += hits
+            self._misses += misses
+            self._tokens_saved += tokens_saved
+
+    def _drop(self, keys: list[bytes]) -> None:
+        self._worker.delete_many(keys)
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "the cache %s held spoilt entries; they are dropped and embedded anew", self._worker.store.name
+            )
+
+    # -- for people
+
+    def stats(self) -> CacheStats:
+        """What it holds, and its hits in this process.
+
+        Raises:
+            JinaClipError: the store cannot be read.
+        """
+        size = self._worker.ask(self._worker.store.size)
+        return CacheStats(size.entries, size.size, self._hits, self._misses, self._tokens_saved)
+
+    def clear(self) -> None:
+        """Drops everything, for all that share the store.
+
+        Raises:
+            JinaClipError: the store cannot be written.
+        """
+        self._worker.ask(self._worker.store.clear)
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and entries, all that are written by now.
+
+        Raises:
+            JinaClipError: the store cannot be read.
+        """
+        self._worker.flush(FLUSH_SECONDS)
+        return self._worker.store.scan()
+
+    def add(self, entries: Mapping[bytes, bytes]) -> int:
+        """Puts those entries whose keys are not there yet, and waits until they are written; gives how many.
+
+        Raises:
+            JinaClipError: the store cannot be written.
+        """
+        store = self._worker.store
+
+        def put_new() -> int:
+            there = store.get_many([*entries])
+            new = {key: entry for key, entry in entries.items() if key not in there}
+            store.put_many(new)
+            return len(new)
+
+        return self._worker.ask(put_new)
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
+        """Waits until all vectors are written, for so many seconds at most; gives whether they are."""
+        return self._worker.flush(seconds)
+
+    def close(self) -> None:
+        """Writes what there is and closes the file. The object can be used again."""
+        self._worker.close()
+
+
+_caches: weakref.WeakValueDictionary[Path, Cache] = weakref.WeakValueDictionary()
+
+
+def shared_cache(path: Path | None = None, max_bytes: int | None = None) -> Cache:
+    """The cache of a file, one for all in the process."""
+    place = Path(path or default_path()).absolute()
+    cache = _caches.get(place)
+    if cache is None:
+        cache = _caches.setdefault(place, Cache(place, max_bytes=max_bytes))
+    return cache
+
+
+def read_choice(text: str) -> bool | str:
+    """What a word of the environment or of a command line means for the option `cache`: on, off, or a path."""
+    word = text.strip()
+    return word.lower() in ON if word.lower() in ("", *OFF, *ON) else word
+
+
+def find_cache(option: bool | str | os.PathLike[str] | Cache | None) -> Cache | None:
+    """The cache that the option `cache` names; None for none.
+
+    Raises:
+        ConfigError: it is none of what it may be.
+    """
+    if isinstance(option, Cache):
+        return option
+    value = read_choice(os.environ.get(ENVIRONMENT, "")) if option is None else option
+    if isinstance(value, bool):
+        return shared_cache() if value else None
+    return shared_cache(Path(value).expanduser())

@@ -1,0 +1,106 @@
+"""What is stored under a key: bytes that tell whether they are still as they were written, and where.
+
+A vector: "V", checksum, length of the fingerprint, fingerprint, float32 little-endian. A digest: "D", checksum, digest.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from jinaclip.vectors import Vectors
+
+VECTOR, DIGEST = b"V", b"D"
+_HEAD = 5
+"""The kind, and four bytes of checksum."""
+LENGTH_SLACK = 1e-3
+"""By which a vector of length 1 may miss it."""
+
+
+def pack_vector(key: bytes, fingerprint: bytes, row: Vectors) -> bytes:
+    """The entry of a vector of float32, shape (d,). `fingerprint` is ASCII, at most 255 bytes."""
+    return _seal(VECTOR, key, bytes([len(fingerprint)]) + fingerprint + row.astype("<f4").tobytes())
+
+
+def pack_digest(key: bytes, digest: bytes) -> bytes:
+    """The entry of a digest."""
+    return _seal(DIGEST, key, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What entries say.
+
+    Attributes:
+        keys: of the sound ones, in order.
+        rows: their vectors, float32 of shape (n, d).
+        unsound: keys of those that are not what was written, or no vectors of this width.
+    """
+
+    keys: list[bytes]
+    rows: Vectors
+    unsound: list[bytes]
+
+
+def read_vectors(entries: dict[bytes, bytes], width: int, *, normalized: bool) -> Reading:
+    """The vectors of entries, each checked: its checksum, width, finiteness and length."""
+    bodies = {key: body for key, entry in entries.items() if (body := _vector_of(key, entry, width)) is not None}
+    keys = [*bodies]
+    rows = np.frombuffer(b"".join(bodies.values()), "<f4").astype(np.float32).reshape(len(keys), width)
+    sound = _sound(rows, normalized=normalized)
+    good = {key for key, is_sound in zip(keys, sound, strict=True) if is_sound}
+    return Reading([key for key in keys if key in good], rows[sound], [key for key in entries if key not in good])
+
+
+def read_vector(key: bytes, entry: bytes) -> Vectors | None:
+    """The vector of an entry, float32 of shape (d,); None if it is not what was written."""
+    content = _open(VECTOR, key, entry)
+    body = content[1 + content[0] :] if content else b""
+    return np.frombuffer(body, "<f4").astype(np.float32) if body and not len(body) % 4 else None
+
+
+def read_digest(key: bytes, entry: bytes) -> bytes | None:
+    """The digest of an entry; None if it is not what was written."""
+    return _open(DIGEST, key, entry)
+
+
+def fingerprint_of(entry: bytes) -> str:
+    """The fingerprint in the entry of a vector: what had made it."""
+    return entry[_HEAD + 1 : _HEAD + 1 + entry[_HEAD]].decode("ascii", "replace")
+
+
+def is_vector(entry: bytes) -> bool:
+    """Whether an entry claims to be a vector."""
+    return entry[:1] == VECTOR
+
+
+def _vector_of(key: bytes, entry: bytes, width: int) -> bytes | None:
+    content = _open(VECTOR, key, entry)
+    if not content:
+        return None
+    body = content[1 + content[0] :]
+    return body if len(body) == 4 * width else None
+
+
+def _sound(rows: Vectors, *, normalized: bool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", rows, rows)
+    sound = np.isfinite(squares) & (squares > 0)
+    return sound & (np.abs(squares - 1) < 2 * LENGTH_SLACK) if normalized else sound
+
+
+def _seal(kind: bytes, key: bytes, content: bytes) -> bytes:
+    return kind + _checksum(kind, key, content) + content
+
+
+def _open(kind: bytes, key: bytes, entry: bytes) -> bytes | None:
+    content = entry[_HEAD:]
+    sound = entry[:1] == kind and entry[1:_HEAD] == _checksum(kind, key, content)
+    return content if sound else None
+
+
+def _checksum(kind: bytes, key: bytes, content: bytes) -> bytes:
+    """Of the key too: an entry that came under another key is as wrong as one that was spoilt."""
+    return zlib.crc32(content, zlib.crc32(kind + key)).to_bytes(4, "little")

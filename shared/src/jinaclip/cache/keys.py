@@ -1,0 +1,75 @@
+"""What a stored vector is known by: a digest of everything that decides it, and of nothing else.
+
+Not of the backend, the width, a timeout or a key of the API: they change no vector, so they invalidate nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+from jinaclip.space import Weights
+
+VERSION = b"jinaclip 1"
+"""Of these keys; another one, should they ever change, finds nothing of before."""
+SURELY_WHOLE = 400
+"""Characters of a text that fits into every model: normalising makes at most 18 of one (NFKC, U+FDFA), and a token is
+of one or more."""
+
+
+class Keys:
+    """Keys of what one model embeds.
+
+    Args:
+        weights: which weights embed.
+        normalized: whether vectors have length 1.
+        queries_differ: whether the model embeds a query and a document of the same text differently.
+    """
+
+    def __init__(self, weights: Weights, *, normalized: bool, queries_differ: bool) -> None:
+        facts = json.dumps(weights.facts, sort_keys=True, separators=(",", ":")).encode()
+        self._base = hashlib.sha256()
+        for field in (VERSION, facts, b"normalized" if normalized else b"as it is"):
+            _add(self._base, field)
+        self._queries_differ = queries_differ
+
+    def text(self, text: str, *, query: bool, truncate: bool) -> tuple[bytes, ...]:
+        """The keys under which the vector of a text may be found, 32 bytes each; it is stored under the last.
+
+        A text that was embedded whole has the same vector where texts may be cut; the other way round nobody knows.
+        """
+        task = b"query" if query and self._queries_differ else b"document"
+        content = text.encode()
+        whole = self._key(b"text", task, content)
+        if not truncate or len(text) <= SURELY_WHOLE:
+            return (whole,)
+        return whole, self._key(b"text cut", task, content)
+
+    def image(self, digest: bytes) -> bytes:
+        """The key of an image, by the digest of what the model sees of it."""
+        return self._key(b"image", digest)
+
+    def url(self, address: str) -> bytes:
+        """The key of an image that the service fetches itself: by its address, and only for a day."""
+        return self._key(b"url", address.encode(), datetime.now(UTC).date().isoformat().encode())
+
+    def _key(self, *fields: bytes) -> bytes:
+        state = self._base.copy()
+        for field in fields:
+            _add(state, field)
+        return state.digest()
+
+
+def file_key(settings: bytes, data: bytes) -> bytes:
+    """The key under which the digest of an image is stored, by the content of its file and the settings of images."""
+    state = hashlib.sha256()
+    for field in (VERSION, b"file", settings, data):
+        _add(state, field)
+    return state.digest()
+
+
+def _add(state: hashlib._Hash, field: bytes) -> None:
+    """Adds a field with its length before it, so that no two lists of fields give the same bytes."""
+    state.update(len(field).to_bytes(8, "little"))
+    state.update(field)

@@ -1,0 +1,222 @@
+"""The thread that works on a store, so that no caller's thread or event loop waits for a disk of its own accord."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from jinaclip.cache.store import Store, StoreError
+from jinaclip.errors import JinaClipError
+from jinaclip.process import LOOK_SECONDS, Task, check_not_ending, start_thread
+
+R = TypeVar("R")
+logger = logging.getLogger("jinaclip")
+IDLE_SECONDS = 5.0
+"""After which the file is closed and the thread ends."""
+AT_ONCE = 256
+"""Entries that are written in one transaction: 30 ms, for which those who read wait."""
+MOST_PENDING = 16_384
+"""Entries that wait to be written, 64 MB of vectors; what comes while there are more is not kept."""
+PAUSE_SECONDS = 5.0
+"""For which nothing is read, or nothing written, after that failed."""
+FLUSH_SECONDS = 10.0
+"""At the end of the process, for what is not written yet."""
+
+
+class Attempts:
+    """What is tried on a store: not again for a while once it failed, and the failure is said once."""
+
+    def __init__(self) -> None:
+        self._pause_until = 0.0
+        self._has_warned = False
+
+    @property
+    def pause(self) -> bool:
+        """Whether it failed a moment ago."""
+        return time.monotonic() < self._pause_until
+
+    def run(self, function: Callable[[], R]) -> R | None:
+        """What a function gives; None if the store fails, or failed a moment ago."""
+        if self.pause:
+            return None
+        try:
+            return function()
+        except StoreError as error:
+            self._pause_until = time.monotonic() + PAUSE_SECONDS
+            self.warn(str(error))
+            return None
+
+    def warn(self, text: str) -> None:
+        """Says what failed, once."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("%s; embedding goes on without it", text)
+
+
+class Worker:
+    """Reads and writes a store. What is to be written waits in memory, where it is found meanwhile.
+
+    A store that fails costs nothing but its entries. Methods may be called from any thread.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._reading, self._writing = Attempts(), Attempts()
+        self._jobs: SimpleQueue[Task[Any]] = SimpleQueue()
+        self._pending: dict[bytes, bytes] = {}  # each step on it is a single one of the interpreter's
+        self._will_write = False
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()  # held by threads of ours, while they work on the store
+        _workers.add(self)
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The entries that there are of these keys, also those that are not written yet. Blocks; never raises."""
+        found = {key: entry for key in keys if (entry := self._pending.get(key)) is not None}
+        rest = [key for key in keys if key not in found]
+        if rest and not self._reading.pause:
+            found |= self._run(partial(self._read, rest)) or {}
+        return found
+
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keeps entries, soon. Returns at once."""
+        if len(self._pending) > MOST_PENDING:
+            self._writing.warn(f"the cache {self.store.name} takes nothing in as fast as vectors come")
+            return
+        self._pending.update(entries)
+        self._write_soon()
+
+    def delete_many(self, keys: Sequence[bytes]) -> None:
+        """Drops entries, soon."""
+        for key in keys:
+            self._pending.pop(key, None)
+        self._submit(Task(lambda: self._writing.run(lambda: self.store.delete_many(keys))))
+
+    def ask(self, function: Callable[[], R]) -> R:
+        """What a function of the store gives, after all that was put before is written.
+
+        Raises:
+            StoreError: the store fails.
+            JinaClipError: the process is ending.
+        """
+        self.flush(FLUSH_SECONDS)
+        task = Task(function)
+        self._submit(task)
+        self._wait(task)
+        return task.result()
+
+    def flush(self, seconds: float) -> bool:
+        """Waits until all that was put is written, for so many seconds at most; gives whether it is."""
+        ends_at = time.monotonic() + seconds
+        while self._pending and not self._writing.pause and (left := ends_at - time.monotonic()) > 0:
+            task = Task(self._write)
+            self._submit(task)
+            task.done.wait(left)
+        return not self._pending
+
+    def close(self) -> None:
+        """Writes what there is and lets go of the store, until it is needed again."""
+        self.flush(FLUSH_SECONDS)
+        if self._thread is not None:
+            self._run(lambda: self._writing.run(self.store.close))
+
+    def renew(self) -> None:
+        """In a forked child: what the parent has open or to write is the parent's."""
+        self._jobs, self._thread, self._lock = SimpleQueue(), None, threading.Lock()
+        self._pending, self._will_write = {}, False
+        self.store.forget()
+
+    # -- the thread
+
+    def _run(self, function: Callable[[], R]) -> R | None:
+        """What a function gives in the thread; None if the process is ending."""
+        task = Task(function)
+        try:
+            self._submit(task)
+            self._wait(task)
+        except JinaClipError:
+            return None
+        return task.result()
+
+    def _wait(self, task: Task[Any]) -> None:
+        while not task.done.wait(LOOK_SECONDS):
+            check_not_ending()
+            self._ensure()
+
+    def _submit(self, task: Task[Any]) -> None:
+        self._jobs.put(task)
+        self._ensure()
+
+    def _ensure(self) -> None:
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            self._thread = start_thread("jinaclip-cache", self._serve)  # two at a time do no harm: see the lock
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                task = self._jobs.get(timeout=IDLE_SECONDS)
+            except Empty:
+                break
+            with self._lock:
+                task.run()
+            del task
+        with self._lock:
+            self._writing.run(self.store.close)
+        self._thread = None
+        if not self._jobs.empty():  # it came while this thread left
+            self._ensure()
+
+    def _write_soon(self) -> None:
+        if not self._will_write:
+            self._will_write = True
+            self._submit(Task(self._write_on))
+
+    def _write_on(self) -> None:
+        """Writes some of what waits, and comes again for the rest, after what is to be read by then."""
+        self._will_write = False
+        if self._write() and self._pending:
+            self._write_soon()
+
+    def _write(self) -> bool:
+        """Writes some of what waits; gives whether it did."""
+        some = dict(islice(list(self._pending.items()), AT_ONCE))
+        if some and not self._writing.run(partial(self._put, some)):
+            return False
+        for key, entry in some.items():
+            if self._pending.get(key) is entry:
+                self._pending.pop(key, None)
+        return True
+
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return self._reading.run(lambda: self.store.get_many(keys)) or {}
+
+    def _put(self, entries: Mapping[bytes, bytes]) -> bool:
+        self.store.put_many(entries)
+        return True
+
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for worker in list(_workers):
+        worker.renew()
+
+
+@atexit.register
+def _flush_all() -> None:
+    for worker in list(_workers):
+        worker.flush(FLUSH_SECONDS)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
