@@ -80,7 +80,7 @@ class Page:
 
         What a form is filled in with is not in it. Raises as `render`. Blocks, as that does.
         """
-        return run_apart(self.pdf.read, self.number)
+        return run_apart(self.pdf.text, self.number)
 
     def pair(self, weight: float = 0.5) -> Pair:
         """The text and the image of the page, to be embedded as one vector; `embed_pairs` does this to a page.
@@ -217,7 +217,7 @@ class Pdf:
         """Width and height of a page as it will be drawn."""
         return self._ask_of_page(number, lambda renderer: renderer.measure(number - 1, max_pixels))
 
-    def read(self, number: int) -> str:
+    def text(self, number: int) -> str:
         """The text of a page."""
         text = self._ask_of_page(number, lambda renderer: renderer.read(number - 1))
         return re.sub(r"[\x02\ufffe]\s*", "", text).replace("\r\n", "\n")  # words that were divided at a line's end
