@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
+import sys
 import threading
 import time
 import weakref
@@ -29,6 +31,8 @@ MOST_PENDING = 16_384
 """Entries that wait to be written, 64 MB of vectors; what comes while there are more is not kept."""
 PAUSE_SECONDS = 5.0
 """For which nothing is read, or nothing written, after that failed."""
+FORK_SECONDS = 5.0
+"""For which a fork waits until the store can be left alone; a child for which it could not goes without it."""
 FLUSH_SECONDS = 10.0
 """At the end of the process, for what is not written yet."""
 
@@ -50,8 +54,13 @@ class Attempts:
         return time.monotonic() < self._pause_until
 
     def go_on(self) -> None:
-        """Ends the pause."""
-        self._pause_until = 0.0
+        """Ends the pause, unless it was for good."""
+        if self._pause_until < math.inf:
+            self._pause_until = 0.0
+
+    def stop(self) -> None:
+        """Tries nothing any more."""
+        self._pause_until = math.inf
 
     def run(self, function: Callable[[], R]) -> R | None:
         """What a function gives; None if the store fails, or failed a moment ago."""
@@ -83,7 +92,8 @@ class Worker:
         self._pending: dict[bytes, bytes] = {}  # each step on it is a single one of the interpreter's
         self._will_write = False
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()  # held by threads of ours, while they work on the store
+        self._lock = threading.RLock()  # held by threads of ours, while they work on the store; and by who forks
+        self._is_held = True
         _workers[id(self)] = self
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -140,11 +150,26 @@ class Worker:
         if self._thread is not None:
             self._run(self._close)
 
+    def hold(self) -> None:
+        """Before a fork, in the thread that forks: waits until nothing is done on the store.
+
+        What a library such as SQLite has locked in the middle of something, it would have locked in the child for ever.
+        """
+        self._is_held = self._lock.acquire(timeout=FORK_SECONDS)
+
+    def release(self) -> None:
+        """After the fork."""
+        with suppress(RuntimeError):  # it was not to be had
+            self._lock.release()
+
     def renew(self) -> None:
         """In a forked child: what the parent has open or to write is the parent's."""
-        self._jobs, self._thread, self._lock = SimpleQueue(), None, threading.Lock()
+        self._jobs, self._thread, self._lock = SimpleQueue(), None, threading.RLock()
         self._pending, self._will_write = {}, False
         self.store.forget()
+        if not self._is_held:
+            self._reading.stop()
+            self._writing.stop()
 
     # -- the thread
 
@@ -171,6 +196,7 @@ class Worker:
         thread = self._thread
         if thread is None or not thread.is_alive():
             self._thread = start_thread("jinaclip-cache", self._serve)  # two at a time do no harm: see the lock
+            close_at_end_of_child()
 
     def _serve(self) -> None:
         while True:
@@ -234,9 +260,35 @@ def _living() -> list[Worker]:
     return [worker for reference in _workers.valuerefs() if (worker := reference()) is not None]
 
 
+_forking = threading.RLock()
+
+
+def _hold_all() -> None:
+    _forking.acquire()
+    for worker in _living():
+        worker.hold()
+
+
+def _release_all() -> None:
+    for worker in _living():
+        worker.release()
+    _forking.release()
+
+
 def _renew_all() -> None:
+    global _forking
+    _forking = threading.RLock()
     for worker in _living():
         worker.renew()
+
+
+def close_at_end_of_child() -> None:
+    """`multiprocessing` ends its children without atexit, before Python 3.14."""
+    parent = getattr(sys.modules.get("multiprocessing"), "parent_process", None)
+    if parent is not None and parent() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _close_all, exitpriority=1)
 
 
 @atexit.register
@@ -246,4 +298,4 @@ def _close_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_hold_all, after_in_parent=_release_all, after_in_child=_renew_all)
