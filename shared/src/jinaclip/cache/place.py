@@ -22,6 +22,8 @@ NETWORK_FUSE = {
     *("sshfs", "s3fs", "gcsfuse", "rclone", "goofys", "glusterfs", "ceph", "ceph-fuse", "mount-s3", "blobfuse"),
     *("blobfuse2", "juicefs", "vmhgfs-fuse", "grpcfuse", "curlftpfs"),
 }
+SMALLEST = 512
+"""Bytes of the smallest database; SQLite takes what is smaller for an empty file, and writes over it."""
 MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -82,6 +84,8 @@ def _check_file(path: Path) -> None:
         raise Unsuitable("it is a link to a file elsewhere")
     if not stat.S_ISREG(found.st_mode):
         raise Unsuitable("it is no regular file")
+    if 0 < found.st_size < SMALLEST:
+        raise Unsuitable("it is no database")
     if os.name == "posix" and found.st_uid != os.geteuid():
         raise Unsuitable("it is another user's")
     if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
