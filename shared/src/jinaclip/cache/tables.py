@@ -103,10 +103,10 @@ def _row_of(key: bytes, entry: bytes) -> Row | None:
     if not is_vector(entry):
         digest = read_digest(key, entry)
         return None if digest is None else {"key": key, "digest": digest, "checksum": checksum_of(entry)}
-    row, made_by = read_vector(key, entry), fingerprint_of(entry)
+    row = read_vector(key, entry)
     if row is None:
         return None
-    return {"key": key, "fingerprint": made_by, "vector": row, "checksum": checksum_of(entry)}
+    return {"key": key, "fingerprint": fingerprint_of(entry), "vector": row, "checksum": checksum_of(entry)}
 
 
 def _entries_of(batch: pa.RecordBatch, before: int) -> dict[bytes, bytes]:
