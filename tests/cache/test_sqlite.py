@@ -360,7 +360,7 @@ for line in sys.stdin:
 def test_processes_that_have_it_open_go_on_with_the_new_one_when_it_was_removed(
     server: Server, path: Path, mishap: Any
 ) -> None:
-    """One that let the removed one go last would take away the log of the new one, which others write to."""
+    """Whoever lets the removed one go last must not take away the log of the new one, which others write to."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", PROGRAM, server.url, str(path)]
     texts = [[f"{name} {number}" for number in range(20)] for name in "abcd"]
@@ -386,6 +386,29 @@ def test_processes_that_have_it_open_go_on_with_the_new_one_when_it_was_removed(
             process.kill()
             process.communicate()
     assert check_sound(path) == 80
+
+
+LEFT_OPEN = """
+import sqlite3, sys
+from pathlib import Path
+from jinaclip.cache.sqlite_store import leave_open
+path = Path(sys.argv[1])
+file = sqlite3.connect(path)
+file.execute("pragma journal_mode = wal")
+file.execute("create table t (x)")
+(file.close if len(sys.argv) > 2 else lambda: leave_open(file))()
+"""
+
+
+@posix
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_connection_that_is_left_open_is_not_closed_at_the_end_either(tmp_path: Path, is_closed: bool) -> None:
+    """A child must not close its parent's; what is closed last takes the log away."""
+    path = tmp_path / "v.sqlite"
+    command = [sys.executable, "-W", "error", "-c", LEFT_OPEN, str(path), *["close"] * is_closed]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.with_name("v.sqlite-wal").exists() == (not is_closed)
 
 
 @pytest.mark.parametrize("how", ["immediate", "exclusive", "with the file to itself"])

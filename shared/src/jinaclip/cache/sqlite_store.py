@@ -142,7 +142,7 @@ class SqliteStore:
         """The file, opened if it is not, or if another one lies there now."""
         with self._convert_errors():
             if self._file is not None and _identity_of(self.path) != self._identity:
-                self._let_go()
+                self._let_go()  # it was deleted, or replaced; SQLite notices that, and leaves the log of the new one
             if self._file is None:
                 self._file = self._connect()
                 self._identity = _identity_of(self.path)
@@ -150,10 +150,8 @@ class SqliteStore:
 
     def _let_go(self) -> None:
         file, self._file = self._file, None
-        if file is not None and _identity_of(self.path) == self._identity:
+        if file is not None:
             file.close()
-        elif file is not None:
-            leave_open(file)
 
     @contextmanager
     def _convert_errors(self) -> Iterator[None]:
@@ -248,10 +246,9 @@ def transaction(file: sqlite3.Connection) -> Iterator[None]:
 
 
 def leave_open(file: sqlite3.Connection) -> None:
-    """Never closes a connection, not even at the end of the process.
+    """Never closes a connection, not even at the end of the process, as SQLite demands of a forked child.
 
-    Closing one of a file that lies there no more takes the log away from the file that lies there now; one of the
-    process that this one was forked from, what that is writing.
+    sqlite.org/howtocorrupt.html, "Carrying an open database file across a fork".
     """
     holder = np.empty(2, object)
     holder[:] = file, holder  # a circle that no collector sees
