@@ -227,9 +227,13 @@ def test_the_thread_ends_when_nothing_is_to_be_done_and_begins_again(
 def test_a_worker_that_nobody_needs_any_more_goes_once_it_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jinaclip.cache.worker.IDLE_SECONDS", 0.02)
     store = Memory()
-    before = set(threading.enumerate())
-    Worker(store).put_many({KEYS[0]: b"entry"})
-    (thread,) = [thread for thread in set(threading.enumerate()) - before if thread.name == "jinaclip-cache"]
+    worker = Worker(store)
+    store.gate.clear()
+    worker.put_many({KEYS[0]: b"entry"})
+    thread = worker._thread
+    del worker
+    store.gate.set()
+    assert thread is not None
     thread.join(60)
     assert store.entries == {KEYS[0]: b"entry"}
     assert not thread.is_alive()
