@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jinaclip.cache.entries import Reading, pack_digest, pack_vector, read_digest, read_vectors
 from jinaclip.cache.flights import Flights
@@ -46,7 +47,8 @@ class CacheStats:
 class Cache:
     """Vectors of texts and images by what they were made of, for all models, options and backends together.
 
-    One object serves all threads; objects of the same file in a process share it.
+    One object serves all threads; objects of the same file in a process share what is open and under way, and the
+    last `max_bytes` that was given.
 
     Args:
         path: of a file on a disk of this machine; None for the user's own folder for caches.
@@ -64,12 +66,12 @@ class Cache:
             raise ConfigError("a Cache has either a path, with max_bytes, or a store", option="cache")
         if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1):
             raise ConfigError(f"max_bytes={max_bytes!r} must be a whole number from 1, or None", option="cache")
+        if path is not None and "\0" in os.fspath(path):
+            raise ConfigError(f"cache={path!r} is no path of a file", option="cache")
         self.path = None if store is not None else Path(path or default_path()).absolute()
         self._max_bytes = max_bytes
-        self.flights = Flights()
-        self._worker = Worker(store or SqliteStore(self.path or Path(), max_bytes, self.flights.find_needed))
-        self._lock = threading.Lock()  # taken by threads of ours, and for a moment
-        self._hits = self._misses = self._tokens_saved = 0
+        self._worker, self.flights = _open_file(self.path, max_bytes) if store is None else (Worker(store), Flights())
+        self._counts = np.zeros(3, np.int64)  # adding to it is a single step of the interpreter's
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -99,7 +101,7 @@ class Cache:
 
     def keep_vectors(self, keys: Sequence[bytes], rows: Sequence[Vectors], fingerprint: str) -> None:
         """Keeps vectors of float32, each of shape (d,), of the full width. Returns at once."""
-        made_by = fingerprint.encode("ascii", "replace")[:255]
+        made_by = fingerprint.encode("ascii", "replace")
         self._worker.put_many({key: pack_vector(key, made_by, row) for key, row in zip(keys, rows, strict=True)})
 
     def digest(self, key: bytes) -> bytes | None:
@@ -116,10 +118,7 @@ class Cache:
 
     def count(self, *, hits: int, misses: int, tokens_saved: int) -> None:
         """Counts what a call found."""
-        with self._lock:
-            self._hits += hits
-            self._misses += misses
-            self._tokens_saved += tokens_saved
+        self._counts += (hits, misses, tokens_saved)
 
     def _drop(self, keys: list[bytes]) -> None:
         self._worker.delete_many(keys)
@@ -138,7 +137,7 @@ class Cache:
             JinaClipError: the store cannot be read.
         """
         size = self._worker.ask(self._worker.store.size)
-        return CacheStats(size.entries, size.size, self._hits, self._misses, self._tokens_saved)
+        return CacheStats(size.entries, size.size, *self._counts.tolist())
 
     def clear(self) -> None:
         """Drops everything, for all that share the store.
@@ -180,6 +179,23 @@ class Cache:
     def close(self) -> None:
         """Writes what there is and closes the file. The object can be used again."""
         self._worker.close()
+
+
+_files: dict[str, tuple[Worker, Flights]] = {}
+"""What is under way in each file, by where it really lies."""
+
+
+def _open_file(path: Path | None, max_bytes: int | None) -> tuple[Worker, Flights]:
+    """What works on a file, one for all in the process: what waits to be written is found by whoever looks for it."""
+    path = path or default_path()
+    place = os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118  a loop of links is no error here
+    if place not in _files:
+        flights = Flights()
+        _files.setdefault(place, (Worker(SqliteStore(path, find_needed=flights.find_needed)), flights))
+    worker, flights = _files[place]
+    if max_bytes is not None and isinstance(worker.store, SqliteStore):
+        worker.store.max_bytes = max_bytes
+    return worker, flights
 
 
 _caches: weakref.WeakValueDictionary[Path, Cache] = weakref.WeakValueDictionary()

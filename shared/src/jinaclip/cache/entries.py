@@ -20,8 +20,9 @@ LENGTH_SLACK = 1e-3
 
 
 def pack_vector(key: bytes, fingerprint: bytes, row: Vectors) -> bytes:
-    """The entry of a vector of float32, shape (d,). `fingerprint` is ASCII, at most 255 bytes."""
-    return _seal(VECTOR, key, bytes([len(fingerprint)]) + fingerprint + row.astype("<f4").tobytes())
+    """The entry of a vector of float32, shape (d,). Of `fingerprint`, ASCII, the first 255 bytes are kept."""
+    made_by = fingerprint[:255]
+    return _seal(VECTOR, key, bytes([len(made_by)]) + made_by + row.astype("<f4").tobytes())
 
 
 def pack_digest(key: bytes, digest: bytes) -> bytes:
@@ -71,6 +72,11 @@ def fingerprint_of(entry: bytes) -> str:
     return entry[_HEAD + 1 : _HEAD + 1 + entry[_HEAD]].decode("ascii", "replace")
 
 
+def checksum_of(entry: bytes) -> int:
+    """The checksum in an entry."""
+    return int.from_bytes(entry[1:_HEAD], "little")
+
+
 def is_vector(entry: bytes) -> bool:
     """Whether an entry claims to be a vector."""
     return entry[:1] == VECTOR
@@ -95,10 +101,12 @@ def _seal(kind: bytes, key: bytes, content: bytes) -> bytes:
     return kind + _checksum(kind, key, content) + content
 
 
-def _open(kind: bytes, key: bytes, entry: bytes) -> bytes | None:
+def _open(kind: bytes, key: bytes, entry: object) -> bytes | None:
+    """The content of an entry; None if it is unsound, in a spoilt file even of another type."""
+    if not isinstance(entry, bytes) or entry[:1] != kind:
+        return None
     content = entry[_HEAD:]
-    sound = entry[:1] == kind and entry[1:_HEAD] == _checksum(kind, key, content)
-    return content if sound else None
+    return content if entry[1:_HEAD] == _checksum(kind, key, content) else None
 
 
 def _checksum(kind: bytes, key: bytes, content: bytes) -> bytes:

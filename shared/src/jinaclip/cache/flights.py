@@ -28,7 +28,8 @@ class Leader:
         self._waiting: dict[bytes, list[Latch]] = {}
         self._keys: set[bytes] = set()
         self._used = array("Q")  # the beginnings of keys: a call may have millions
-        flights.leaders.add(self)
+        self._is_over = False
+        flights.leaders[id(self)] = self
 
     @property
     def used(self) -> Iterable[int]:
@@ -41,13 +42,16 @@ class Leader:
 
     def lead(self, key: bytes) -> Latch | None:
         """Takes the lead for a key; gives None, or if another call has it, what is set once that is done with it."""
+        self._keys.add(key)
         leader = self._flights.by_key.setdefault(key, self)
-        if leader is self:
-            self._keys.add(key)
-            return None
-        latch = Latch()
-        leader._watch(key, latch)
-        return latch
+        if leader is not self:
+            self._keys.discard(key)
+            latch = Latch()
+            leader._watch(key, latch)
+            return latch
+        if self._is_over:  # a thread of ours was late
+            self.leave(key)
+        return None
 
     def _watch(self, key: bytes, latch: Latch) -> None:
         self._waiting.setdefault(key, []).append(latch)
@@ -63,7 +67,8 @@ class Leader:
             latch.set()
 
     def leave_all(self) -> None:
-        """Gives up all that it has."""
+        """Gives up all that it has, and leads no more."""
+        self._is_over = True
         for key in list(self._keys):
             self.leave(key)
 
@@ -78,21 +83,23 @@ class Flights:
 
     def __init__(self) -> None:
         self.by_key: dict[bytes, Leader] = {}
-        self.leaders: weakref.WeakSet[Leader] = weakref.WeakSet()
+        self.leaders: weakref.WeakValueDictionary[int, Leader] = weakref.WeakValueDictionary()
         _all.add(self)
 
     def find_needed(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of these keys that calls under way have read or written."""
         used = array("Q")
-        for leader in list(self.leaders):
-            used.extend(leader.used)
+        for reference in self.leaders.valuerefs():  # in one step, as calls begin meanwhile
+            leader = reference()
+            if leader is not None:
+                used.extend(leader.used)
         known, own = set(used), list(keys)
         prefixes = array("Q", b"".join(key[:_PREFIX] for key in own))
         return {key for key, prefix in zip(own, prefixes, strict=True) if prefix in known}
 
     def renew(self) -> None:
         """In a forked child, where the parent's calls are not."""
-        self.by_key, self.leaders = {}, weakref.WeakSet()
+        self.by_key, self.leaders = {}, weakref.WeakValueDictionary()
 
 
 _all: weakref.WeakSet[Flights] = weakref.WeakSet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -35,15 +36,20 @@ class RedisStore:
     """
 
     def __init__(self, url: str, *, days: float | None = None) -> None:
-        if days is not None and not days > 0:
+        if days is not None and not 0 < days < math.inf:
             raise ConfigError(f"days={days!r} must be a number above 0, or None", option="cache")
         self._url, self._days = url, days
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ModuleNotFoundError:
             raise MissingDependencyError("a Redis store needs redis: pip install 'jinaclip[redis]'") from None
+        once_more = Retry(NoBackoff(), 1)  # an idle connection may have been closed; who is gone is not waited for
         try:
-            self._client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+            self._client = redis.Redis.from_url(
+                url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=once_more
+            )
         except (ValueError, TypeError):
             raise ConfigError("a Redis store takes a URL such as redis://host:6379/0", option="cache") from None
         self._errors = (redis.RedisError, OSError)
@@ -58,7 +64,8 @@ class RedisStore:
     def name(self) -> str:
         """The URL, without user and password."""
         parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries that there are of these keys."""

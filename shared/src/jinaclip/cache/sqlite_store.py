@@ -6,9 +6,11 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from jinaclip.cache.place import Unsuitable, check_place, default_limit
 from jinaclip.cache.store import StoreError, StoreSize
@@ -23,6 +25,10 @@ create table if not exists entries (
 create unique index if not exists entries_by_key on entries (key);
 create index if not exists entries_by_day on entries (day);
 """
+STATE = """
+select (select count(*) from sqlite_master), user_version, application_id
+from pragma_user_version, pragma_application_id
+"""
 BUSY_MS = 2000
 """Milliseconds that another process may hold the file before we go on without it."""
 DAY = 24 * 3600
@@ -30,11 +36,15 @@ AT_ONCE = 500
 """Keys in one statement; SQLite takes at least 999."""
 LOOKED_AT_ONCE = 10_000
 """Entries among which those that may be dropped are looked for."""
-ROOM = 0.9
-"""Part of the limit that a cache keeps when it has to drop entries."""
+AROUND_ENTRY = 1024
+"""About the most bytes that an entry takes beside its own: key, indexes, what it leaves free of a page."""
+ROOM = 0.1
+"""Part of the limit that is made free when entries have to be dropped, but no more than the next."""
+MOST_ROOM = 16 * 2**20
+MOST_USED = 10_000
+"""Keys whose day is to be written; then it is written, however busy we are."""
+RETRY_SECONDS = 0.02
 FindNeeded = Callable[[Iterable[bytes]], set[bytes]]
-_parents: list[sqlite3.Connection] = []
-"""Of processes that this one was forked from: closing them here would take away their locks."""
 
 
 class SqliteStore:
@@ -48,7 +58,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, max_bytes: int | None = None, find_needed: FindNeeded = lambda _: set()) -> None:
         self.path = path
-        self._max_bytes, self._find_needed = max_bytes, find_needed
+        self.max_bytes, self._find_needed = max_bytes, find_needed
         self._file: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._used: set[bytes] = set()  # keys whose day is not today's yet
@@ -59,29 +69,31 @@ class SqliteStore:
         return str(self.path)
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The entries of these keys; notes that they were used."""
+        """The entries of these keys; notes that they were used. In a spoilt file they may be of any type."""
         found: dict[bytes, bytes] = {}
         with self._opened() as file:
             today = self._today()
             for start in range(0, len(keys), AT_ONCE):
                 some = keys[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
-                rows = file.execute(f"select key, entry, day from entries where key in ({marks})", some)  # noqa: S608
-                for key, entry, day in rows:
-                    found[key] = entry
-                    if day < today:
-                        self._used.add(key)
+                sql = f"select key, entry, day < ? from entries where key in ({marks})"  # noqa: S608
+                rows = file.execute(sql, (today, *some)).fetchall()
+                found |= {key: entry for key, entry, _ in rows}
+                self._used.update(key for key, _, is_old in rows if is_old)
+            if len(self._used) > MOST_USED:
+                with suppress(sqlite3.Error):  # what was read is not worse for that
+                    self._write_used(file)
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keeps entries, and those that were used by now as such."""
+        """Keeps entries, as many as there is room for."""
         today = self._today()
         rows = [(key, today, entry) for key, entry in entries.items()]
-        with self._opened() as file, transaction(file):
-            if not self._make_room(file):
-                return
-            file.executemany("insert or replace into entries (key, day, entry) values (?, ?, ?)", rows)
-            self._note_used(file)
+        with self._opened() as file:
+            self._write_used(file)
+            with transaction(file):
+                count = self._make_room(file, [len(entry) for _, _, entry in rows])
+                file.executemany("insert or replace into entries (key, day, entry) values (?, ?, ?)", rows[:count])
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
         """Drops entries."""
@@ -110,16 +122,17 @@ class SqliteStore:
 
     def close(self) -> None:
         """Writes down which entries were used, and closes the file."""
-        file, self._file = self._file, None
-        with self._convert_errors():
-            if file is not None:
-                with closing(file), transaction(file):
-                    self._note_used(file)
+        try:
+            if self._used and self._file is not None:
+                with self._opened() as file:
+                    self._write_used(file)
+        finally:
+            self._let_go()
 
     def forget(self) -> None:
         """Keeps the parent's connection as it is, and opens another when one is needed."""
         if self._file is not None:
-            _parents.append(self._file)
+            leave_open(self._file)
         self._file = None
 
     # -- the file
@@ -129,12 +142,16 @@ class SqliteStore:
         """The file, opened if it is not, or if another one lies there now."""
         with self._convert_errors():
             if self._file is not None and _identity_of(self.path) != self._identity:
-                self._file.close()  # it was deleted, or replaced
-                self._file = None
+                self._let_go()  # it was deleted, or replaced; SQLite notices that, and leaves the log of the new one
             if self._file is None:
                 self._file = self._connect()
                 self._identity = _identity_of(self.path)
             yield self._file
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     @contextmanager
     def _convert_errors(self) -> Iterator[None]:
@@ -149,7 +166,7 @@ class SqliteStore:
             self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=16
         )
         try:
-            self._prepare(file)
+            _retry(lambda: self._prepare(file))
         except BaseException:
             file.close()
             raise
@@ -173,17 +190,21 @@ class SqliteStore:
 
     # -- room
 
-    def _make_room(self, file: sqlite3.Connection) -> bool:
-        """Drops old entries if there are too many; False if it may drop none, so that nothing new fits."""
+    def _make_room(self, file: sqlite3.Connection, lengths: Sequence[int]) -> int:
+        """Drops old entries if new ones of these lengths are too many; gives how many of them fit then."""
         limit, in_use = self._limit(), _bytes_in_use(file)
-        if in_use < limit:
-            return True
+        coming = sum(lengths) + AROUND_ENTRY * len(lengths)
+        if in_use + coming > limit:
+            self._drop_old(file, in_use + coming - limit + min(ROOM * limit, MOST_ROOM), in_use)
+            in_use = _bytes_in_use(file)
+        ends = np.cumsum(np.array(lengths) + AROUND_ENTRY)
+        return int(np.searchsorted(ends, limit - in_use, "right"))
+
+    def _drop_old(self, file: sqlite3.Connection, size: float, in_use: int) -> None:
+        """Drops entries of about so many bytes."""
         (count,) = file.execute("select count(*) from entries").fetchone()
-        surplus = math.ceil(count * (1 - ROOM * limit / in_use))
-        self._note_used(file)
-        dropped = list(islice(self._find_old(file), surplus))
-        file.executemany("delete from entries where id = ?", dropped)
-        return _bytes_in_use(file) < limit
+        dropped = islice(self._find_old(file), math.ceil(count * min(1, size / in_use)))
+        file.executemany("delete from entries where id = ?", list(dropped))
 
     def _find_old(self, file: sqlite3.Connection) -> Iterator[tuple[int]]:
         """Numbers of entries that nobody needs now, those that were not used for longest first."""
@@ -193,14 +214,18 @@ class SqliteStore:
             yield from ((number,) for number, key in some if key not in needed)
 
     def _limit(self) -> int:
-        if self._max_bytes is None:
-            self._max_bytes = default_limit(self.path.parent)
-        return self._max_bytes
+        if self.max_bytes is None:
+            self.max_bytes = default_limit(self.path.parent)
+        return self.max_bytes
 
-    def _note_used(self, file: sqlite3.Connection) -> None:
-        today, used = self._today(), [*self._used]
-        file.executemany("update entries set day = ? where key = ? and day < ?", [(today, key, today) for key in used])
-        self._used.difference_update(used)
+    def _write_used(self, file: sqlite3.Connection) -> None:
+        """Writes down which entries were used today, a few at a time, as others may want to write."""
+        today = self._today()
+        while some := list(islice(self._used, AT_ONCE)):
+            self._used.difference_update(some)
+            with transaction(file):
+                rows = [(today, key, today) for key in some]
+                file.executemany("update entries set day = ? where key = ? and day < ?", rows)
 
     def _today(self) -> int:
         """Days since 1970."""
@@ -220,10 +245,30 @@ def transaction(file: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def leave_open(file: sqlite3.Connection) -> None:
+    """Never closes a connection, not even at the end of the process, as SQLite demands of a forked child.
+
+    sqlite.org/howtocorrupt.html, "Carrying an open database file across a fork".
+    """
+    holder = np.empty(2, object)
+    holder[:] = file, holder  # a circle that no collector sees
+
+
+def _retry(function: Callable[[], None]) -> None:
+    """Tries again for a while what SQLite refuses at once: changing the mode of a file that several open first."""
+    ends_at = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            return function()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > ends_at:
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
 def _check_schema(file: sqlite3.Connection) -> None:
     """Raises Unsuitable if the file is another program's, or a later version's."""
-    version, owner = _number(file, "user_version"), _number(file, "application_id")
-    (tables,) = file.execute("select count(*) from sqlite_master").fetchone()
+    tables, version, owner = file.execute(STATE).fetchone()  # at once: another process may be making it
     if owner != APPLICATION_ID and (tables or version or owner):
         raise Unsuitable("it is a database of another program")
     if version > SCHEMA:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jinaclip.cache.cache import Cache
-from jinaclip.cache.entries import fingerprint_of, is_vector, pack_digest, pack_vector, read_digest, read_vector
+from jinaclip.cache.entries import (
+    checksum_of,
+    fingerprint_of,
+    is_vector,
+    pack_digest,
+    pack_vector,
+    read_digest,
+    read_vector,
+)
 from jinaclip.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -25,8 +33,8 @@ Row = dict[str, Any]
 def export_table(cache: Cache, path: str | os.PathLike[str]) -> int:
     """Writes what a cache holds; gives how many rows. Entries that are spoilt are left out.
 
-    Columns: key (32 bytes), fingerprint and vector (float32) of a vector, or digest of an image whose file is known.
-    The file appears once it is complete.
+    Columns: key (32 bytes), fingerprint and vector (float32) of a vector, or digest of an image whose file is known;
+    checksum, of the rest. The file appears once it is complete.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.
@@ -53,7 +61,8 @@ def import_table(cache: Cache, path: str | os.PathLike[str]) -> int:
 
     Raises:
         MissingDependencyError: pyarrow is not installed.
-        InputError: it is no such file, or a row is no entry; those before it are in the cache.
+        InputError: it is no such file, or a row is no entry, or not as it was written; those before it, 5000 at a
+            time, are in the cache.
         JinaClipError: the cache cannot be written.
         OSError: the file cannot be read.
     """
@@ -81,8 +90,8 @@ def _pyarrow() -> tuple[Any, Any]:
 
 def _schema() -> pa.Schema:
     pa = _pyarrow()[0]
-    columns = {"key": pa.binary(), "fingerprint": pa.string(), "vector": pa.list_(pa.float32()), "digest": pa.binary()}
-    return pa.schema(columns)
+    content = {"fingerprint": pa.string(), "vector": pa.list_(pa.float32()), "digest": pa.binary()}
+    return pa.schema({"key": pa.binary(), **content, "checksum": pa.uint32()})
 
 
 def _table(rows: list[Row]) -> pa.Table:
@@ -90,11 +99,14 @@ def _table(rows: list[Row]) -> pa.Table:
 
 
 def _row_of(key: bytes, entry: bytes) -> Row | None:
+    """An entry as a row; None if it is spoilt."""
     if not is_vector(entry):
         digest = read_digest(key, entry)
-        return None if digest is None else {"key": key, "digest": digest}
+        return None if digest is None else {"key": key, "digest": digest, "checksum": checksum_of(entry)}
     row = read_vector(key, entry)
-    return None if row is None else {"key": key, "fingerprint": fingerprint_of(entry), "vector": row}
+    if row is None:
+        return None
+    return {"key": key, "fingerprint": fingerprint_of(entry), "vector": row, "checksum": checksum_of(entry)}
 
 
 def _entries_of(batch: pa.RecordBatch, before: int) -> dict[bytes, bytes]:
@@ -105,9 +117,8 @@ def _entry_of(row: Row, number: int) -> tuple[bytes, bytes]:
     key, vector, digest = row["key"], row["vector"], row["digest"]
     if key is None or len(key) != KEY_BYTES or (vector is None) == (digest is None):
         raise InputError(f"row {number} is no entry of a cache")
-    if digest is not None:
-        return key, pack_digest(key, digest)
-    values = np.array(vector, np.float32)
-    if not (values.size and np.isfinite(values).all() and values.any()):
-        raise InputError(f"row {number} holds no vector")
-    return key, pack_vector(key, (row["fingerprint"] or "").encode("ascii", "replace")[:255], values)
+    made_by = (row["fingerprint"] or "").encode("ascii", "replace")
+    entry = pack_vector(key, made_by, np.array(vector, np.float32)) if digest is None else pack_digest(key, digest)
+    if checksum_of(entry) != row["checksum"]:
+        raise InputError(f"row {number} is not as it was written")
+    return key, entry

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -28,21 +31,36 @@ MOST_PENDING = 16_384
 """Entries that wait to be written, 64 MB of vectors; what comes while there are more is not kept."""
 PAUSE_SECONDS = 5.0
 """For which nothing is read, or nothing written, after that failed."""
+FORK_SECONDS = 5.0
+"""For which a fork waits until the store can be left alone; a child for which it could not goes without it."""
 FLUSH_SECONDS = 10.0
 """At the end of the process, for what is not written yet."""
 
 
 class Attempts:
-    """What is tried on a store: not again for a while once it failed, and the failure is said once."""
+    """What is tried on a store: not again for a while once it failed.
 
-    def __init__(self) -> None:
+    Args:
+        warn: tells people.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
         self._pause_until = 0.0
-        self._has_warned = False
+        self._warn = warn
 
     @property
     def pause(self) -> bool:
         """Whether it failed a moment ago."""
         return time.monotonic() < self._pause_until
+
+    def go_on(self) -> None:
+        """Ends the pause, unless it was for good."""
+        if self._pause_until < math.inf:
+            self._pause_until = 0.0
+
+    def stop(self) -> None:
+        """Tries nothing any more."""
+        self._pause_until = math.inf
 
     def run(self, function: Callable[[], R]) -> R | None:
         """What a function gives; None if the store fails, or failed a moment ago."""
@@ -51,15 +69,13 @@ class Attempts:
         try:
             return function()
         except StoreError as error:
-            self._pause_until = time.monotonic() + PAUSE_SECONDS
-            self.warn(str(error))
-            return None
-
-    def warn(self, text: str) -> None:
-        """Says what failed, once."""
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning("%s; embedding goes on without it", text)
+            text = str(error)
+        except Exception as error:  # a store may be anybody's
+            logger.debug("the cache failed", exc_info=True)
+            text = f"the cache fails with {type(error).__name__}"
+        self._pause_until = time.monotonic() + PAUSE_SECONDS
+        self._warn(text)
+        return None
 
 
 class Worker:
@@ -70,13 +86,15 @@ class Worker:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._reading, self._writing = Attempts(), Attempts()
+        self._reading, self._writing = Attempts(self._warn), Attempts(self._warn)
+        self._has_warned = False
         self._jobs: SimpleQueue[Task[Any]] = SimpleQueue()
         self._pending: dict[bytes, bytes] = {}  # each step on it is a single one of the interpreter's
         self._will_write = False
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()  # held by threads of ours, while they work on the store
-        _workers.add(self)
+        self._lock = threading.RLock()  # held by threads of ours, while they work on the store; and by who forks
+        self._is_held = True
+        _workers[id(self)] = self
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries that there are of these keys, also those that are not written yet. Blocks; never raises."""
@@ -87,18 +105,20 @@ class Worker:
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keeps entries, soon. Returns at once."""
+        """Keeps entries, soon. Returns at once; never raises."""
         if len(self._pending) > MOST_PENDING:
-            self._writing.warn(f"the cache {self.store.name} takes nothing in as fast as vectors come")
-            return
-        self._pending.update(entries)
-        self._write_soon()
+            self._warn(f"the cache {self.store.name} takes nothing in as fast as vectors come")
+        else:
+            self._pending.update(entries)
+        with suppress(JinaClipError):
+            self._write_soon()
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
-        """Drops entries, soon."""
+        """Drops entries, soon. Returns at once; never raises."""
         for key in keys:
             self._pending.pop(key, None)
-        self._submit(Task(lambda: self._writing.run(lambda: self.store.delete_many(keys))))
+        with suppress(JinaClipError):
+            self._submit(Task(lambda: self._writing.run(lambda: self.store.delete_many(keys))))
 
     def ask(self, function: Callable[[], R]) -> R:
         """What a function of the store gives, after all that was put before is written.
@@ -116,23 +136,40 @@ class Worker:
     def flush(self, seconds: float) -> bool:
         """Waits until all that was put is written, for so many seconds at most; gives whether it is."""
         ends_at = time.monotonic() + seconds
-        while self._pending and not self._writing.pause and (left := ends_at - time.monotonic()) > 0:
-            task = Task(self._write)
-            self._submit(task)
-            task.done.wait(left)
+        with suppress(JinaClipError):
+            while self._pending and not self._writing.pause and (left := ends_at - time.monotonic()) > 0:
+                task = Task(self._write)
+                self._submit(task)
+                task.done.wait(left)
         return not self._pending
 
     def close(self) -> None:
-        """Writes what there is and lets go of the store, until it is needed again."""
+        """Writes what there is, also if that failed a moment ago, and lets go of the store until it is needed again."""
+        self._writing.go_on()
         self.flush(FLUSH_SECONDS)
         if self._thread is not None:
-            self._run(lambda: self._writing.run(self.store.close))
+            self._run(self._close)
+
+    def hold(self) -> None:
+        """Before a fork, in the thread that forks: waits until nothing is done on the store.
+
+        What a library such as SQLite has locked in the middle of something, it would have locked in the child for ever.
+        """
+        self._is_held = self._lock.acquire(timeout=FORK_SECONDS)
+
+    def release(self) -> None:
+        """After the fork."""
+        with suppress(RuntimeError):  # it was not to be had
+            self._lock.release()
 
     def renew(self) -> None:
         """In a forked child: what the parent has open or to write is the parent's."""
-        self._jobs, self._thread, self._lock = SimpleQueue(), None, threading.Lock()
+        self._jobs, self._thread, self._lock = SimpleQueue(), None, threading.RLock()
         self._pending, self._will_write = {}, False
         self.store.forget()
+        if not self._is_held:
+            self._reading.stop()
+            self._writing.stop()
 
     # -- the thread
 
@@ -159,6 +196,7 @@ class Worker:
         thread = self._thread
         if thread is None or not thread.is_alive():
             self._thread = start_thread("jinaclip-cache", self._serve)  # two at a time do no harm: see the lock
+            close_at_end_of_child()
 
     def _serve(self) -> None:
         while True:
@@ -170,15 +208,16 @@ class Worker:
                 task.run()
             del task
         with self._lock:
-            self._writing.run(self.store.close)
+            self._close()
         self._thread = None
         if not self._jobs.empty():  # it came while this thread left
             self._ensure()
 
     def _write_soon(self) -> None:
-        if not self._will_write:
+        if not self._will_write or self._jobs.empty():  # an exception in this thread may have come between the two
             self._will_write = True
-            self._submit(Task(self._write_on))
+            self._jobs.put(Task(self._write_on))
+        self._ensure()
 
     def _write_on(self) -> None:
         """Writes some of what waits, and comes again for the rest, after what is to be read by then."""
@@ -188,7 +227,7 @@ class Worker:
 
     def _write(self) -> bool:
         """Writes some of what waits; gives whether it did."""
-        some = dict(islice(list(self._pending.items()), AT_ONCE))
+        some = dict(islice(self._pending.copy().items(), AT_ONCE))
         if some and not self._writing.run(partial(self._put, some)):
             return False
         for key, entry in some.items():
@@ -199,24 +238,64 @@ class Worker:
     def _read(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         return self._reading.run(lambda: self.store.get_many(keys)) or {}
 
+    def _close(self) -> None:
+        """Also when the store failed a moment ago."""
+        Attempts(self._warn).run(self.store.close)
+
+    def _warn(self, text: str) -> None:
+        """Says what failed, once."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("%s; embedding goes on without it", text)
+
     def _put(self, entries: Mapping[bytes, bytes]) -> bool:
         self.store.put_many(entries)
         return True
 
 
-_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_workers: weakref.WeakValueDictionary[int, Worker] = weakref.WeakValueDictionary()
+
+
+def _living() -> list[Worker]:
+    return [worker for reference in _workers.valuerefs() if (worker := reference()) is not None]
+
+
+_forking = threading.RLock()
+
+
+def _hold_all() -> None:
+    _forking.acquire()
+    for worker in _living():
+        worker.hold()
+
+
+def _release_all() -> None:
+    for worker in _living():
+        worker.release()
+    _forking.release()
 
 
 def _renew_all() -> None:
-    for worker in list(_workers):
+    global _forking
+    _forking = threading.RLock()
+    for worker in _living():
         worker.renew()
 
 
+def close_at_end_of_child() -> None:
+    """`multiprocessing` ends its children without atexit, before Python 3.14."""
+    parent = getattr(sys.modules.get("multiprocessing"), "parent_process", None)
+    if parent is not None and parent() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _close_all, exitpriority=1)
+
+
 @atexit.register
-def _flush_all() -> None:
-    for worker in list(_workers):
-        worker.flush(FLUSH_SECONDS)
+def _close_all() -> None:
+    for worker in _living():
+        worker.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_hold_all, after_in_parent=_release_all, after_in_child=_renew_all)
