@@ -62,7 +62,7 @@ class Held:
     def store(self) -> None:
         """Puts all vectors in, and waits until they are written."""
         cache, weights = self.clip.cache, self.clip._backend.weights
-        keys = Keys(weights, normalized=True, queries_differ=True)
+        keys = Keys(weights, normalized=True, queries_differ=True, max_tokens=8192)
         for start in range(0, len(self.texts), AT_ONCE):
             own = [keys.text(text, query=False, truncate=False)[-1] for text in self.texts[start : start + AT_ONCE]]
             cache.keep_vectors(own, [*self.rows[start : start + AT_ONCE]], "benchmark")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Pillow
 
 from jinaclip import InputError, JinaClip
-from jinaclip.cache.keys import SURELY_WHOLE, Keys, file_key
+from jinaclip.cache.keys import Keys, file_key
 from jinaclip.space import Weights
 from jinaclip.testing import Server
 from tests.needs import long
@@ -36,6 +36,9 @@ WORDS += [
     "\U0001f600",
     "normalized",
 ]
+
+
+SURELY_WHOLE = Keys(Weights("m", {}), normalized=True, queries_differ=True, max_tokens=8192).surely_whole
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Asked:
 @cache
 def keys_of(weights: str, endpoint: str | None, normalized: bool, queries_differ: bool) -> Keys:
     facts = {"weights": weights} | ({} if endpoint is None else {"endpoint": endpoint})
-    return Keys(Weights("m", facts), normalized=normalized, queries_differ=queries_differ)
+    return Keys(Weights("m", facts), normalized=normalized, queries_differ=queries_differ, max_tokens=8192)
 
 
 def draw_text(rng: random.Random) -> str:
@@ -143,7 +146,7 @@ def test_keys_of_all_kinds_differ() -> None:
     found: set[bytes] = set()
     for weights in ({"weights": "a"}, {"weights": "a", "endpoint": ""}, {"weights": ["a"]}, {"weights": {"a": "a"}}):
         for normalized in (True, False):
-            keys = Keys(Weights("m", weights), normalized=normalized, queries_differ=True)
+            keys = Keys(Weights("m", weights), normalized=normalized, queries_differ=True, max_tokens=8192)
             for content in contents:
                 text = content.decode()
                 found.update(keys.text(text, query=query, truncate=False)[0] for query in (True, False))
@@ -154,8 +157,8 @@ def test_keys_of_all_kinds_differ() -> None:
 
 
 def test_the_order_of_what_the_weights_say_is_nothing() -> None:
-    one = Keys(Weights("m", {"a": 1, "b": 2}), normalized=True, queries_differ=True)
-    other = Keys(Weights("n", {"b": 2, "a": 1}), normalized=True, queries_differ=True)
+    one = Keys(Weights("m", {"a": 1, "b": 2}), normalized=True, queries_differ=True, max_tokens=8192)
+    other = Keys(Weights("n", {"b": 2, "a": 1}), normalized=True, queries_differ=True, max_tokens=8192)
     assert one.image(b"0" * 32) == other.image(b"0" * 32)
 
 

@@ -217,7 +217,12 @@ class JinaClip:
         """How vectors are made, as far as it concerns the cache."""
         config, spec = self.config, self.spec
         return Space(
-            keys=Keys(self._backend.weights, normalized=config.normalized, queries_differ=bool(spec.query_instruction)),
+            keys=Keys(
+                self._backend.weights,
+                normalized=config.normalized,
+                queries_differ=bool(spec.query_instruction),
+                max_tokens=spec.max_tokens,
+            ),
             dimensions=spec.dimensions,
             normalized=config.normalized,
             truncate=config.truncate,

@@ -13,9 +13,10 @@ from jinaclip.space import Weights
 
 VERSION = b"jinaclip 1"
 """Of these keys; another one, should they ever change, finds nothing of before."""
-SURELY_WHOLE = 400
-"""Characters of a text that fits into every model: normalising makes at most 18 of one (NFKC, U+FDFA), and a token is
-of one or more."""
+MOST_TOKENS_PER_CHARACTER = 18
+"""Normalising makes at most 18 characters of one (NFKC, U+FDFA), and a token is of one or more."""
+INSTRUCTION_TOKENS = 100
+"""At most, before a query, with the special ones around it."""
 
 
 class Keys:
@@ -25,14 +26,19 @@ class Keys:
         weights: which weights embed.
         normalized: whether vectors have length 1.
         queries_differ: whether the model embeds a query and a document of the same text differently.
+        max_tokens: of a text, above which it may be cut.
+
+    Attributes:
+        surely_whole: most characters of a text that nobody would cut.
     """
 
-    def __init__(self, weights: Weights, *, normalized: bool, queries_differ: bool) -> None:
+    def __init__(self, weights: Weights, *, normalized: bool, queries_differ: bool, max_tokens: int) -> None:
         facts = json.dumps(weights.facts, sort_keys=True, separators=(",", ":")).encode()
         self._base = hashlib.sha256()
         for field in (VERSION, facts, b"normalized" if normalized else b"as it is"):
             _add(self._base, field)
         self._queries_differ = queries_differ
+        self.surely_whole = (max_tokens - INSTRUCTION_TOKENS) // MOST_TOKENS_PER_CHARACTER
 
     def text(self, text: str, *, query: bool, truncate: bool) -> tuple[bytes, ...]:
         """The keys under which the vector of a text may be found, 32 bytes each; it is stored under the last.
@@ -42,7 +48,7 @@ class Keys:
         task = b"query" if query and self._queries_differ else b"document"
         content = text.encode()
         whole = self._key(b"text", task, content)
-        if not truncate or len(text) <= SURELY_WHOLE:
+        if not truncate or len(text) <= self.surely_whole:
             return (whole,)
         return whole, self._key(b"text cut", task, content)
 
