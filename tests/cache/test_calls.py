@@ -421,7 +421,7 @@ def test_copies_have_the_same_cache(make: Make, server: Server) -> None:
     assert other.embed(TEXTS).usage.hits == len(TEXTS)
 
 
-@pytest.mark.parametrize("wrong", [3, 1.5, [], object()], ids=str)
+@pytest.mark.parametrize("wrong", [3, 1.5, [], object()])
 def test_what_is_no_cache_is_refused(clip: Make, wrong: object) -> None:
     with pytest.raises(jinaclip.ConfigError, match="cache"):
         clip(cache=wrong)

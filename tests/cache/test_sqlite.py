@@ -180,7 +180,7 @@ BAD_ON_POSIX = {"other users can write": open_to_others, "no regular file": pipe
 
 
 @pytest.mark.parametrize(
-    ("why", "spoil"), [*BAD.items(), *(pytest.param(*one, marks=posix) for one in BAD_ON_POSIX.items())], ids=str
+    ("why", "spoil"), [*BAD.items(), *(pytest.param(*one, marks=posix) for one in BAD_ON_POSIX.items())]
 )
 def test_a_bad_place_is_left_alone_with_one_warning(
     make: Make, path: Path, wanted: np.ndarray, why: str, spoil: Any, caplog: pytest.LogCaptureFixture
