@@ -234,6 +234,7 @@ OPTIONS: dict[str, Any] = {
     "requests_per_minute": 100,
     "tokens_per_minute": 1000,
     "token_budget": 10**6,
+    "cache": "vectors.sqlite",
     "device": "cpu",
     "dtype": "float32",
     "image_resize": "model",

@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
@@ -31,12 +31,25 @@ Backend = Literal["api", "local"]
 ImageResize = Literal["model", "pad", "squash", "none"]
 UrlMode = Literal["fetch", "forward"]
 
+
+class VectorCache(Protocol):
+    """A `jinaclip.Cache`, as far as options know it."""
+
+    path: Path | None
+    """Of its file; None if it has a store of its own."""
+
+    def stats(self) -> object:
+        """What it holds."""
+
+
 if TYPE_CHECKING:
     import httpx
 
     TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+    CacheOption = bool | str | os.PathLike[str] | VectorCache | None
 else:
     TransportFactory = Callable[[], Any]  # the same, for those who read annotations while httpx is not loaded
+    CacheOption = Any  # pydantic has no schema for a protocol; the core checks what is given
 
 P = ParamSpec("P")
 Owner = TypeVar("Owner")
@@ -168,7 +181,7 @@ class EmbedderConfig:
     tokens_per_minute: int | None = None
     token_budget: int | None = None
     """Tokens this object may spend; a call that would exceed it is refused before it is sent."""
-    cache: Any = None
+    cache: CacheOption = None
     """Keeps vectors, so that nothing is embedded, or paid for, twice: a path or a `jinaclip.Cache`; True is the user's
     own file, False none; None goes by the variable JINACLIP_CACHE. See docs/cache.md."""
     device: str = "auto"
@@ -322,6 +335,14 @@ def _integer(low: int, high: float = float("inf"), *, optional: bool = False) ->
 def is_cache(value: Any) -> bool:
     """Whether a value is a `jinaclip.Cache`, which this module must not know."""
     return all(callable(getattr(value, name, None)) for name in ("vectors", "keep_vectors", "stats"))
+
+
+def save_cache(option: CacheOption) -> bool | str | None:
+    """The option `cache` as a dump holds it: a `Cache` is its path, without its limit; None if it has its own store."""
+    if option is None or isinstance(option, bool | str):
+        return option
+    path = option if isinstance(option, os.PathLike) else option.path
+    return None if path is None else os.fspath(path)
 
 
 def _instance(*kinds: type, optional: bool = False) -> Callable[[Any], str | None]:

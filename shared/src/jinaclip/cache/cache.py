@@ -17,6 +17,7 @@ from jinaclip.cache.place import ENVIRONMENT, default_path
 from jinaclip.cache.sqlite_store import SqliteStore
 from jinaclip.cache.store import Store
 from jinaclip.cache.worker import FLUSH_SECONDS, Worker
+from jinaclip.config import CacheOption
 from jinaclip.errors import ConfigError
 from jinaclip.vectors import Vectors
 
@@ -74,6 +75,9 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache({self._worker.store.name!r})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Cache:
+        return self  # whoever is copied with it goes on with the same vectors
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path is None:
@@ -200,7 +204,7 @@ def read_choice(text: str) -> bool | str:
     return word.lower() in ON if word.lower() in ("", *OFF, *ON) else word
 
 
-def find_cache(option: bool | str | os.PathLike[str] | Cache | None) -> Cache | None:
+def find_cache(option: CacheOption) -> Cache | None:
     """The cache that the option `cache` names; None for none.
 
     Raises:
@@ -211,4 +215,6 @@ def find_cache(option: bool | str | os.PathLike[str] | Cache | None) -> Cache | 
     value = read_choice(os.environ.get(ENVIRONMENT, "")) if option is None else option
     if isinstance(value, bool):
         return shared_cache() if value else None
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"cache={value!r} must be True, False, None, a path or a jinaclip.Cache", option="cache")
     return shared_cache(Path(value).expanduser())

@@ -10,6 +10,7 @@ from jinaclip.config import (
     API_URL,
     MAX_BATCH,
     Backend,
+    CacheOption,
     EmbedderConfig,
     ImagePolicy,
     ImageResize,
@@ -17,6 +18,7 @@ from jinaclip.config import (
     UrlMode,
     configured,
     hide_key,
+    save_cache,
 )
 from jinaclip.frames import without_arguments, without_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
@@ -32,6 +34,7 @@ __all__ = [
     "MAX_BATCH",
     "SPECS",
     "Backend",
+    "CacheOption",
     "Convert",
     "EmbedderConfig",
     "Headers",
@@ -58,6 +61,7 @@ __all__ = [
     "remove_images",
     "run_in_thread",
     "run_steps",
+    "save_cache",
     "start_thread",
     "take",
     "wait_for",
