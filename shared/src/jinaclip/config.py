@@ -24,6 +24,8 @@ KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
 SPACE_LENGTH = 36
 SPACE_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{SPACE_LENGTH - 1}}}")
 """What every vector store takes as the name of a collection, also with a short word before it: Pinecone's have 45."""
+OFF, ON = ("0", "off", "false", "no"), ("1", "on", "true", "yes")
+"""What the variable JINACLIP_CACHE may say beside a path, in any case."""
 MAX_BATCH = 512
 """Most items per request, as the service was seen to enforce."""
 
@@ -334,7 +336,14 @@ def _integer(low: int, high: float = float("inf"), *, optional: bool = False) ->
 
 def is_cache(value: Any) -> bool:
     """Whether a value is a `jinaclip.Cache`, which this module must not know."""
-    return all(callable(getattr(value, name, None)) for name in ("vectors", "keep_vectors", "stats"))
+    methods = all(callable(getattr(value, name, None)) for name in ("vectors", "keep_vectors", "stats"))
+    return methods and not isinstance(value, type)
+
+
+def read_choice(text: str) -> bool | str:
+    """What a word of the environment or of a command line means for the option `cache`: on, off, or a path."""
+    word = text.strip()
+    return word.lower() in ON if word.lower() in ("", *OFF, *ON) else word
 
 
 def save_cache(option: CacheOption) -> bool | str | None:

@@ -95,8 +95,8 @@ class JinaClipEmbedding(ClipHolder):
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
     cache: Annotated[CacheOption, SAVE_CACHE, CACHE_SCHEMA] = EmbedderConfig.cache
-    """Keeps vectors of texts, queries, images and pairs, for all hosts. A dump holds the path of a `jinaclip.Cache`, and
-    None for one with a store of its own; a pickle holds it, and cannot be made if the store cannot be pickled."""
+    """Keeps vectors of texts, queries, images and pairs, for all hosts. A dump holds the path of a `jinaclip.Cache`;
+    None if it has a store of its own. A pickle holds it, and cannot be made if the store cannot be pickled."""
     device: str = EmbedderConfig.device
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
@@ -129,7 +129,7 @@ class JinaClipEmbedding(ClipHolder):
         return {**super().to_payload(), **{name: getattr(self, name) for name in PAYLOAD}}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """All fields but key, headers, transport, `embeddings_cache`, limiter and callbacks, fit for JSON and `from_dict`.
+        """All fields but key, headers, transport, LlamaIndex's cache, limiter and callbacks, for JSON and `from_dict`.
 
         As a str, which LlamaIndex's ingestion cache hashes, it says what the vectors of nodes depend on and nothing
         else: `clip.space`, `truncate` and `fusion_weight`.

@@ -17,13 +17,11 @@ from jinaclip.cache.place import ENVIRONMENT, default_path
 from jinaclip.cache.sqlite_store import SqliteStore
 from jinaclip.cache.store import Store
 from jinaclip.cache.worker import FLUSH_SECONDS, Worker
-from jinaclip.config import CacheOption
+from jinaclip.config import CacheOption, read_choice
 from jinaclip.errors import ConfigError
 from jinaclip.vectors import Vectors
 
 logger = logging.getLogger("jinaclip")
-OFF, ON = ("0", "off", "false", "no"), ("1", "on", "true", "yes")
-"""What the environment variable may say beside a path, in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +194,6 @@ def shared_cache(path: Path | None = None, max_bytes: int | None = None) -> Cach
     if cache is None:
         cache = _caches.setdefault(place, Cache(place, max_bytes=max_bytes))
     return cache
-
-
-def read_choice(text: str) -> bool | str:
-    """What a word of the environment or of a command line means for the option `cache`: on, off, or a path."""
-    word = text.strip()
-    return word.lower() in ON if word.lower() in ("", *OFF, *ON) else word
 
 
 def find_cache(option: CacheOption) -> Cache | None:
