@@ -200,7 +200,7 @@ def test_vectors_that_cannot_be_stored_are_one_line(shelf, server, monkeypatch, 
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]
-        .endswith("vectors.sqlite cannot store vectors (no such column: row); name another file")
+        .endswith("vectors.sqlite cannot be used: it is a database of another program; name another file")
     )
 
 
