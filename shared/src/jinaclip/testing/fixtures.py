@@ -60,7 +60,8 @@ def jinaclip_client(jinaclip_server: Server, jinaclip_api_key: str) -> Iterator[
     clips: list[JinaClip] = []
 
     def make(model: str = "jina-clip-v2", **options: Any) -> JinaClip:
-        clip = JinaClip(model, **{"api_key": jinaclip_api_key, "base_url": jinaclip_server.url, **options})
+        own = {"api_key": jinaclip_api_key, "base_url": jinaclip_server.url, "cache": False}  # JINACLIP_CACHE aside
+        clip = JinaClip(model, **{**own, **options})
         clips.append(clip)
         return clip
 
