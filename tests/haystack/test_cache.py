@@ -86,7 +86,7 @@ def test_a_saved_pipeline_pays_for_nothing_when_it_is_loaded(cached, documents, 
     again = Pipeline.loads(saved)
     assert again.run(given(documents))["image_writer"]["documents_written"] == len(documents)
     assert sent(server) == before
-    assert again.dumps() == saved
+    assert again.dumps().count(f"cache: {path}") == 3
     again.close()
 
 

@@ -138,7 +138,7 @@ def test_the_core_and_other_widths_find_it_too(cached: Make, server: Server, tmp
 def test_a_dump_has_the_option_as_it_was_given(make: Make, value: Any) -> None:
     dumped = json.loads(make(cache=value).model_dump_json())
     assert dumped["cache"] is value or dumped["cache"] == value
-    assert make(**{"cache": dumped["cache"]}).cache == value
+    assert make(cache=dumped["cache"]).cache == value
 
 
 def test_a_dump_of_a_path_or_a_cache_is_the_path(make: Make, tmp_path: Path) -> None:
