@@ -487,7 +487,7 @@ class JinaClip:
         """This object with another cache, or with False without one.
 
         It counts into the same `usage` and budget, and shares connections or weights, unless one of the two asks for
-        vectors that are cut elsewhere: of fewer `dimensions`, without a cache.
+        vectors that are cut elsewhere: of fewer `dimensions`, without a cache. Closing either closes what they share.
         """
         other = JinaClip(**self.config.replace(cache=cache).options())
         other._meter = self._meter
