@@ -39,7 +39,7 @@ WRONG = {
     "requests_per_minute": [*COUNT],
     "tokens_per_minute": [*COUNT],
     "token_budget": [-1, 1.0, "1", True],
-    "cache": [3, 1, b"vectors.sqlite", ["vectors.sqlite"], {}, Cache],
+    "cache": ["", " ", 3, 1, b"vectors.sqlite", ["vectors.sqlite"], {}, Cache],
     "device": [None, 3],
     "dtype": [3, b"bfloat16"],
     "revision": [3, b"main"],

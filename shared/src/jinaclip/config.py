@@ -446,7 +446,10 @@ _CHECKS: dict[str, Check] = {
     "token_budget": _integer(0, optional=True),
     "cache": lambda value: (
         None
-        if value is None or isinstance(value, bool | str | os.PathLike) or is_cache(value)
+        if value is None
+        or isinstance(value, bool | os.PathLike)
+        or is_cache(value)
+        or (isinstance(value, str) and value.strip())
         else "True, False, None, a path or a jinaclip.Cache"
     ),
     "device": _instance(str),
