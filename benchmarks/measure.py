@@ -60,7 +60,7 @@ class Ours:
 
     def __init__(self, url: str, job: Job) -> None:
         options = {"batch_size": job.batch, "max_concurrency": job.in_flight, **job.options}
-        self.clip = JinaClip(api_key=KEY, base_url=url, **options)
+        self.clip = JinaClip(api_key=KEY, base_url=url, cache=False, **options)
 
     def texts(self, texts: Iterable[str], _size: int) -> np.ndarray:
         """Vectors of texts."""

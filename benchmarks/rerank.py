@@ -81,7 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     print(machine("jinaclip", "numpy", "scikit-learn"), "\n")
     print(HEADER)
-    with JinaClip(given.model, backend="local", device="cpu") as clip:
+    with JinaClip(given.model, backend="local", device="cpu", cache=False) as clip:
         for row in rows(clip, given.items, given.rounds):
             print(row)
 

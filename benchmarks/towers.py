@@ -86,7 +86,7 @@ class Bench:
         self.job, self.device, self.spec = job, job.device, read_spec(source)
         config = EmbedderConfig(model=str(job.folder), backend="local", device=job.device)
         self.model: Model = shared_model(source, config, self.spec)
-        self.clip = JinaClip(str(job.folder), backend="local", device=job.device)
+        self.clip = JinaClip(str(job.folder), backend="local", device=job.device, cache=False)
         self.bill = Bill(job.folder)
 
     def best(self, ways: dict[str, Callable[[], object]], rounds: int | None = None) -> dict[str, float]:

@@ -53,7 +53,7 @@ def embed_everything(clip: JinaClip) -> None:
 
 def main() -> None:
     """Embeds, gets through faults, refuses bad input."""
-    with Server() as server, JinaClip("jina-clip-v2", api_key=KEY, base_url=server.url) as clip:
+    with Server() as server, JinaClip(api_key=KEY, base_url=server.url, cache=False) as clip:
         print(f"{clip!r} on {clip.config.base_url}\n\nembedded:")
         embed_everything(clip)
         whole = JinaClip("jina-clip-v2", image_resize="none")  # would send pictures as they are

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # before any test imports Haystack: tests tell nobody
+os.environ.pop("JINACLIP_CACHE", None)  # a developer's own vectors would answer for the service
 
 from jinaclip.testing import Server
 from tests.needs import is_installed, skip_without

@@ -12,8 +12,8 @@ from typing import Any
 from peers import KEY, MODEL, Client, peer
 
 PACKAGES = ["jinaclip", "httpx"]
-AS_SENT = {"normalized": False}
-"""The driver's server gives vectors of any length, and its check wants them as they were sent."""
+AS_SENT = {"normalized": False, "cache": False}
+"""The driver's server gives vectors of any length, and its check wants them as they were sent, each time anew."""
 TUNED = {"batch_size": 512, "max_concurrency": 16}
 
 

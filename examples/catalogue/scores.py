@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=600, help="products (default: 600)")
     parser.add_argument("--seed", type=int, default=FRESH, help=f"which products (default: {FRESH})")
     given = parser.parse_args()
-    with JinaClip(str(given.checkpoint), backend="local", show_progress=False) as clip:
+    with JinaClip(str(given.checkpoint), backend="local", cache=False, show_progress=False) as clip:
         print(table(score(clip, given.split, count=given.count, seed=given.seed)))
 
 

@@ -11,11 +11,12 @@ import pprint
 import traceback
 import warnings
 from decimal import Decimal
+from pathlib import Path
 
 import cloudpickle
 import pytest
 
-from jinaclip import AuthenticationError, ConfigError, ImagePolicy, JinaClip
+from jinaclip import AuthenticationError, Cache, ConfigError, ImagePolicy, JinaClip
 from jinaclip.config import EmbedderConfig
 from jinaclip.secret import Headers, Secret
 
@@ -38,6 +39,7 @@ WRONG = {
     "requests_per_minute": [*COUNT],
     "tokens_per_minute": [*COUNT],
     "token_budget": [-1, 1.0, "1", True],
+    "cache": ["", " ", 3, 1, b"vectors.sqlite", ["vectors.sqlite"], {}, Cache],
     "device": [None, 3],
     "dtype": [3, b"bfloat16"],
     "revision": [3, b"main"],
@@ -65,6 +67,7 @@ RIGHT = {
     "requests_per_minute": [None, 1],
     "tokens_per_minute": [None, 1],
     "token_budget": [None, 0],
+    "cache": [None, False, "vectors.sqlite", Path("vectors.sqlite"), Cache("vectors.sqlite")],
     "device": ["cuda:1"],
     "dtype": [None, "bfloat16"],
     "revision": [None, "main"],

@@ -200,7 +200,7 @@ def test_vectors_that_cannot_be_stored_are_one_line(shelf, server, monkeypatch, 
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]
-        .endswith("vectors.sqlite cannot store vectors (no such column: row); name another file")
+        .endswith("vectors.sqlite cannot be used: it is a database of another program; name another file")
     )
 
 
@@ -266,3 +266,33 @@ def test_ctrl_c_is_one_line_and_the_status_that_shells_expect(monkeypatch, capsy
     monkeypatch.setattr("jinaclip.clip.JinaClip.self_test", interrupt)
     assert main(["check"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_check_asks_the_service_each_time_whatever_is_in_the_cache(server, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("JINA_API_KEY", KEY)
+    monkeypatch.setenv("JINACLIP_CACHE", str(tmp_path / "vectors.sqlite"))
+    for _ in range(2):
+        assert main(["check", "--base-url", server.url, "--dimensions", "64"]) == 0
+    assert main(["check", "--base-url", server.url, "--cache", str(tmp_path / "vectors.sqlite")]) == 0
+    assert (server.ledger()["texts"], server.ledger()["images"]) == (3, 3)
+    assert capsys.readouterr().out.count("\nok\n") == 3
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_a_cache_that_is_named_goes_before_that_of_the_folder(shelf, server, monkeypatch, capsys, how):
+    place, more = shelf / "shared" / "vectors.sqlite", []
+    if how == "option":
+        more = ["--cache", place]
+    else:
+        monkeypatch.setenv("JINACLIP_CACHE", str(place))
+    for folder in ("one", "two"):
+        assert main(small_run(shelf, server, monkeypatch, "--out", shelf / folder, *more)) == 0
+        assert not (shelf / folder / "vectors.sqlite").exists()
+    assert (place.exists(), server.ledger()["tiles"]) == (True, 20)
+
+
+def test_off_is_off(shelf, server, monkeypatch, capsys):
+    for _ in range(2):
+        assert main(small_run(shelf, server, monkeypatch, "--out", shelf / "report", "--cache", "off")) == 0
+    assert server.ledger()["tiles"] == 40
+    assert not (shelf / "report" / "vectors.sqlite").exists()

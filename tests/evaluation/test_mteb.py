@@ -252,3 +252,11 @@ def test_without_mteb_the_error_names_the_extra():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingDependencyError" in done.stderr
     assert "jinaclip[mteb]" in done.stderr
+
+
+def test_a_cache_of_the_environment_is_not_read_and_one_of_the_clip_is(tmp_path, monkeypatch):
+    """The environment's may hold vectors of another backend than the one that is to be measured."""
+    monkeypatch.setenv("JINACLIP_CACHE", str(tmp_path / "vectors.sqlite"))
+    assert JinaClipEncoder(JinaClip(api_key="jina_test_mteb")).clip.cache is None
+    clip = JinaClip(api_key="jina_test_mteb", cache=tmp_path / "own.sqlite")
+    assert JinaClipEncoder(clip).clip is clip

@@ -203,6 +203,7 @@ class Streams(Subject):
                 max_retries=0,
                 timeout=1,
                 deadline=0.5,
+                cache=False,
             )
         self.count += 1
         return self.clip
@@ -235,6 +236,7 @@ OPTIONS: dict[str, Any] = {
     "requests_per_minute": 100,
     "tokens_per_minute": 1000,
     "token_budget": 10**6,
+    "cache": "vectors.sqlite",
     "device": "cpu",
     "dtype": "float32",
     "image_resize": "model",
@@ -379,7 +381,7 @@ class Folders(Subject):
 
     def _use(self, folder: Path) -> bool:
         try:
-            with JinaClip(str(folder), backend="local", device="cpu", deadline=60) as clip:
+            with JinaClip(str(folder), backend="local", device="cpu", deadline=60, cache=False) as clip:
                 clip.load()
                 rows = clip.embed(["a dress", Image.from_array(np.full((9, 9, 3), 7, np.uint8))])
         except JinaClipError:

@@ -63,6 +63,7 @@ CHANGED = {
     "requests_per_minute": 10,
     "tokens_per_minute": 1000,
     "token_budget": 5000,
+    "cache": "vectors.sqlite",
     "device": ComponentDevice.from_str("cuda:1"),
     "dtype": "float32",
     "revision": "main",

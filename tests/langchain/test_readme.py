@@ -86,6 +86,19 @@ def test_the_agent(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.splitlines()[-1] == "The coat."
 
 
+def test_the_cache_for_texts_and_images(
+    names: dict[str, Any], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    server.reset()
+    code = program("Never embed twice").replace("cache=True", f"cache=True, base_url={server.url!r}")
+    for _ in range(2):
+        exec(code, names)
+        names["embeddings"].embed_documents(["a"])
+        names["embeddings"].embed_image(["dress.png", "coat.png"])
+    assert (server.ledger()["texts"], server.ledger()["images"]) == (1, 2)
+
+
 def test_the_cache(names: dict[str, Any], server: Server) -> None:
     exec(program("Caching"), names)
     cached = names["cached"]

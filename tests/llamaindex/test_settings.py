@@ -50,6 +50,7 @@ OTHER = {
     "requests_per_minute": 60,
     "tokens_per_minute": 1000,
     "token_budget": 100_000,
+    "cache": "vectors.sqlite",
     "device": "cpu",
     "dtype": "float32",
     "revision": "abc",

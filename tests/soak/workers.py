@@ -62,6 +62,7 @@ class Soak:
             batch_size=draw.choice([None, None, 16]),
             max_concurrency=draw.choice([None, 4]),
             token_budget=BUDGET,
+            cache=False,
         )
 
     def call(self, clip: JinaClip, draw: random.Random) -> None:

@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 
 from jinaclip import (
     APIError,
+    Cache,
     Image,
     ImagePolicy,
     InputError,
@@ -49,12 +50,21 @@ def make() -> None:
         assert_type(clip, JinaClip)
 
 
+def cached() -> None:
+    JinaClip(cache=True)
+    JinaClip(cache="vectors.sqlite")
+    JinaClip(cache=Path("vectors.sqlite"))
+    JinaClip(cache=Cache(max_bytes=2**30))
+    assert_type(JinaClip(cache=None).cache, Cache | None)
+
+
 def wrong() -> None:
     JinaClip(backend="cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     JinaClip(bach_size=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JinaClip(headers={"X-Team": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     JinaClip(transport=httpx.AsyncHTTPTransport())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     JinaClip(transport=httpx.HTTPTransport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    JinaClip(cache=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     JinaClip(timeout="60")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -45,6 +45,7 @@ text = JinaClipTextEmbedder(
     requests_per_minute=100,
     tokens_per_minute=None,
     token_budget=10_000,
+    cache="vectors.sqlite",
     prefix="a ",
     suffix=" please",
 )

@@ -47,6 +47,7 @@ JinaClipEmbeddings(
     requests_per_minute=500,
     tokens_per_minute=1_000_000,
     token_budget=10_000,
+    cache=Path("vectors.sqlite"),
     image_policy=ImagePolicy(allowed_roots=(Path("images"),)),
     image_resize="pad",
     image_quality=90,

@@ -47,6 +47,7 @@ JinaClipEmbedding(
     requests_per_minute=None,
     tokens_per_minute=None,
     token_budget=1_000_000,
+    cache=True,
     device="cuda",
     dtype="float16",
     revision="main",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -13,11 +14,12 @@ from jinaclip.backends.base import Backend
 from jinaclip.cache import Keys, find_cache
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import Estimate, image_tokens
+from jinaclip.call.lookup import Lookup
 from jinaclip.call.memo import Memo, Space
 from jinaclip.call.request import Draft, Held, Reader, Request, Task, draft_many, draft_one, read_now, read_soon
 from jinaclip.call.results import ItemFailure, Results
 from jinaclip.call.usage import CallMeter, Meter, Usage
-from jinaclip.config import EmbedderConfig, configured
+from jinaclip.config import CacheOption, EmbedderConfig, configured
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
 from jinaclip.frames import await_without_arguments, without_arguments
 from jinaclip.inputs import Image, ImageLike, Pair, Text, is_held, iterate
@@ -202,7 +204,7 @@ class JinaClip:
     def _call(self, request: Request, show_progress: bool | None) -> Call:
         check_not_ending()
         if self.config.token_budget is not None and request.total is not None and self.cache is None:
-            self.check_budget(sum(run_apart(self._costs, request)[0]))
+            self.check_budget(sum(run_apart(self._costs, request.items, request.names)[0]))
         progress = self.config.show_progress if show_progress is None else show_progress
         return Call(
             request,
@@ -420,33 +422,49 @@ class JinaClip:
         """
         self._meter.check(tokens)
 
-    def estimate(self, items: Iterable[str | ImageLike | Pair]) -> Estimate:
+    def estimate(self, items: Iterable[str | ImageLike | Pair], *, task: Task = "document") -> Estimate:
         """About how many requests and tokens embedding these would take; duplicates are not looked for.
+
+        What the cache has costs nothing, as far as it is found without decoding images: those in files, and those whose
+        address goes to the service.
 
         Texts are counted by the tokenizer where there is one, else at 1.1 tokens a word; images by tile, as they would
         be sent. Nothing is sent to the service; image URLs are fetched only where `image_resize="none"` needs sizes.
 
         Args:
             items: texts, images and pairs, as `embed` takes them.
+            task: what texts would be embedded as; it matters where the model tells queries and documents apart.
 
         Raises:
             InputError: an item is unusable; `.index` says which.
         """
         request = self._read_whole(items)
-        costs, failures = run_apart(self._costs, request)
+        parts = run_apart(self._find_absent, replace(request, task=task))
+        costs, failures = run_apart(self._costs, parts, request.names)
         if failures:
             raise failures[0].error()
-        return Estimate(self._backend.requests_for(request.hint or 0, sum(costs)), sum(costs))
+        count, tokens = sum(map(len, parts)), sum(costs)
+        return Estimate(self._backend.requests_for(count, tokens), tokens, count)
 
-    def _costs(self, request: Request) -> tuple[list[int], list[ItemFailure]]:
+    def _find_absent(self, request: Request) -> list[tuple[Text | Image, ...]]:
+        """The inputs of each item, without those that the cache has."""
+        parts = [(item.halves if isinstance(item, Pair) else (item,)) for item in request.items]
+        if self.cache is None:
+            return parts
+        space = self._vector_space(request.task)
+        lookup = Lookup(self.cache, space, self._backend.image_settings, self.config.image_policy)
+        has = lookup.find(one for own in parts for one in own)
+        return [tuple(one for one in own if not next(has)) for own in parts]
+
+    def _costs(self, items: Iterable[Any], names: Mapping[int, str]) -> tuple[list[int], list[ItemFailure]]:
         """What each item would be billed, 0 for one that cannot be embedded, and why those cannot."""
         costs, failures = [], []
-        for index, item in enumerate(request.items):
+        for index, item in enumerate(items):
             try:
                 costs.append(self._tokens(item))
             except InputError as error:  # an image as it is has to be opened, to know its size
                 costs.append(0)
-                failures.append(ItemFailure(error, index, request.names.get(index) or "image"))
+                failures.append(ItemFailure(error, index, names.get(index) or "image"))
         return costs, failures
 
     def _read_whole(self, items: Iterable[Any]) -> Request:
@@ -460,8 +478,8 @@ class JinaClip:
         """What an item would be billed."""
         if isinstance(item, ItemFailure):
             return 0
-        if isinstance(item, Pair):
-            return sum(map(self._tokens, item.halves))
+        if isinstance(item, Pair | tuple):
+            return sum(map(self._tokens, item.halves if isinstance(item, Pair) else item))
         if isinstance(item, Text):
             return self._backend.count_tokens(item.value)
         as_it_is = self.config.image_resize == "none" and self.spec.tokens_per_tile
@@ -476,12 +494,26 @@ class JinaClip:
 
         The cache is not read.
         """
-        if self.cache is None:
-            return self_test(self)
-        with JinaClip(**self.config.replace(cache=False).options()) as clip:
-            return self_test(clip)
+        return self_test(self if self.cache is None else self.with_cache(False))
 
     # -- life
+
+    def with_cache(self, cache: CacheOption) -> JinaClip:
+        """This object with another cache, or with False without one.
+
+        It counts into the same `usage` and budget, and shares connections or weights, unless one of the two asks for
+        vectors that are cut elsewhere: of fewer `dimensions`, without a cache. Closing either closes what they share.
+        """
+        other = JinaClip(**self.config.replace(cache=cache).options())
+        other._meter = self._meter
+        if other._backend_width == self._backend_width:
+            other._backend = self._backend
+        return other
+
+    @property
+    def _backend_width(self) -> int:
+        """Of the vectors that the backend gives."""
+        return self.dimensions if self.cache is None else self.spec.dimensions
 
     def load(self) -> None:
         """Loads the weights now, not with the first call. Nothing on the API.

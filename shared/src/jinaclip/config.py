@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
@@ -26,6 +26,8 @@ KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
 SPACE_LENGTH = 36
 SPACE_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{SPACE_LENGTH - 1}}}")
 """What every vector store takes as the name of a collection, also with a short word before it: Pinecone's have 45."""
+OFF, ON = ("0", "off", "false", "no"), ("1", "on", "true", "yes")
+"""What the variable JINACLIP_CACHE may say beside a path, in any case."""
 MAX_BATCH = 512
 """Most items per request, as the service was seen to enforce."""
 
@@ -34,12 +36,25 @@ ImageResize = Literal["model", "pad", "squash", "none"]
 ImageDecode = Literal["exact", "fast"]
 UrlMode = Literal["fetch", "forward"]
 
+
+class VectorCache(Protocol):
+    """A `jinaclip.Cache`, as far as options know it."""
+
+    path: Path | None
+    """Of its file; None if it has a store of its own."""
+
+    def stats(self) -> object:
+        """What it holds."""
+
+
 if TYPE_CHECKING:
     import httpx
 
     TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+    CacheOption = bool | str | os.PathLike[str] | VectorCache | None
 else:
     TransportFactory = Callable[[], Any]  # the same, for those who read annotations while httpx is not loaded
+    CacheOption = Any  # pydantic has no schema for a protocol; the core checks what is given
 
 P = ParamSpec("P")
 Owner = TypeVar("Owner")
@@ -180,7 +195,7 @@ class EmbedderConfig:
     tokens_per_minute: int | None = None
     token_budget: int | None = None
     """Tokens this object may spend; a call that would exceed it is refused before it is sent."""
-    cache: Any = None
+    cache: CacheOption = None
     """Keeps vectors, so that nothing is embedded, or paid for, twice: a path or a `jinaclip.Cache`; True is the user's
     own file, False none; None goes by the variable JINACLIP_CACHE. See docs/cache.md."""
     device: str = "auto"
@@ -338,7 +353,22 @@ def _integer(low: int, high: float = float("inf"), *, optional: bool = False) ->
 
 def is_cache(value: Any) -> bool:
     """Whether a value is a `jinaclip.Cache`, which this module must not know."""
-    return all(callable(getattr(value, name, None)) for name in ("vectors", "keep_vectors", "stats"))
+    methods = all(callable(getattr(value, name, None)) for name in ("vectors", "keep_vectors", "stats"))
+    return methods and not isinstance(value, type)
+
+
+def read_choice(text: str) -> bool | str:
+    """What a word of the environment or of a command line means for the option `cache`: on, off, or a path."""
+    word = text.strip()
+    return word.lower() in ON if word.lower() in ("", *OFF, *ON) else word
+
+
+def save_cache(option: CacheOption) -> bool | str | None:
+    """The option `cache` as a dump holds it: a `Cache` is its path, without its limit; None if it has its own store."""
+    if option is None or isinstance(option, bool | str):
+        return option
+    path = option if isinstance(option, os.PathLike) else option.path
+    return None if path is None else os.fspath(path)
 
 
 def _instance(*kinds: type, optional: bool = False) -> Callable[[Any], str | None]:
@@ -451,7 +481,10 @@ _CHECKS: dict[str, Check] = {
     "token_budget": _integer(0, optional=True),
     "cache": lambda value: (
         None
-        if value is None or isinstance(value, bool | str | os.PathLike) or is_cache(value)
+        if value is None
+        or isinstance(value, bool | os.PathLike)
+        or is_cache(value)
+        or (isinstance(value, str) and value.strip())
         else "True, False, None, a path or a jinaclip.Cache"
     ),
     "device": _instance(str),

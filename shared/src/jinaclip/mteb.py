@@ -36,7 +36,8 @@ Batch = Mapping[str, Sequence[Any]]
 class JinaClipEncoder:
     """A JinaClip for `mteb.evaluate`: texts, images, and both together, which are fused.
 
-    Queries of retrieval tasks get the model's instruction; everything else is embedded as documents.
+    Queries of retrieval tasks get the model's instruction; everything else is embedded as documents. A cache that the
+    environment names is not read, as it may hold vectors of another backend; one of the clip's own option is.
 
     Args:
         clip: embeds; make it with `truncate=True` where documents may have more than 8192 tokens.
@@ -47,7 +48,9 @@ class JinaClipEncoder:
     """
 
     def __init__(self, clip: JinaClip, *, weight: float = 0.5) -> None:
-        self.clip, self.weight = clip, check_weight(weight)
+        is_of_environment = clip.cache is not None and clip.config.cache is None
+        self.clip = clip.with_cache(False) if is_of_environment else clip
+        self.weight = check_weight(weight)
         self.mteb_model_meta = describe(clip)
 
     def encode(

@@ -22,6 +22,7 @@ from pydantic import (
 from jinaclip import AuthenticationError, ImagePolicy, JinaClip, Pair, hosts
 from jinaclip.hosts import (
     Backend,
+    CacheOption,
     EmbedderConfig,
     Headers,
     ImageDecode,
@@ -31,6 +32,7 @@ from jinaclip.hosts import (
     UrlMode,
     check_weight,
     run_in_thread,
+    save_cache,
     without_arguments,
     without_options,
 )
@@ -41,6 +43,9 @@ MASK_HEADERS = PlainSerializer(lambda headers: dict.fromkeys(headers, "*********
 HEADERS_SCHEMA = WithJsonSchema(
     {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "null"}]}
 )
+KEEP_CACHE = PlainValidator(lambda cache: cache)  # the core checks it
+SAVE_CACHE = PlainSerializer(save_cache, when_used="json")
+CACHE_SCHEMA = WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string"}, {"type": "null"}]})
 
 
 def key_from_environment() -> SecretStr | None:
@@ -92,6 +97,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         headers: HTTP headers of every request by name, values as str or SecretStr. They become
             `jinaclip.hosts.Headers`, whose values are in no dump. An Authorization replaces the key.
         transport: in no dump; in a pickle, if it can be pickled.
+        cache: keeps vectors of texts, images and pairs, so that nothing is embedded twice. In JSON a `Cache` is its
+            path, and None if it has a store of its own.
 
     A pickle holds the `api_key` and the headers that were given, as worker processes need them. A key of the
     environment is read again by the process that opens it.
@@ -127,6 +134,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
+    cache: Annotated[CacheOption, KEEP_CACHE, SAVE_CACHE, CACHE_SCHEMA] = EmbedderConfig.cache
     device: str = EmbedderConfig.device
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import Field, SecretStr, WithJsonSchema, field_validator
+from llama_index.core.bridge.pydantic import Field, PlainSerializer, SecretStr, WithJsonSchema, field_validator
 from llama_index.core.schema import BaseNode
 
 from jinaclip import ImagePolicy
 from jinaclip.hosts import (
     MAX_BATCH,
     Backend,
+    CacheOption,
     EmbedderConfig,
     Headers,
     ImageDecode,
@@ -24,6 +25,7 @@ from jinaclip.hosts import (
     UrlMode,
     arun_steps,
     run_steps,
+    save_cache,
     wait_for_thread,
     without_arguments,
 )
@@ -38,6 +40,8 @@ Vectors = list[Embedding]
 HEADERS_SCHEMA = WithJsonSchema(
     {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "null"}]}
 )
+CACHE_SCHEMA = WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string"}, {"type": "null"}]})
+SAVE_CACHE = PlainSerializer(save_cache, when_used="json")
 PAYLOAD = ("backend", "dimensions", "normalized", "image_resize", "fusion_weight")
 """Fields that say something about the vectors and can hold no secret."""
 
@@ -92,6 +96,9 @@ class JinaClipEmbedding(ClipHolder):
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
+    cache: Annotated[CacheOption, SAVE_CACHE, CACHE_SCHEMA] = EmbedderConfig.cache
+    """Keeps vectors of texts, queries, images and pairs, for all hosts. A dump holds the path of a `jinaclip.Cache`;
+    None if it has a store of its own. A pickle holds it, and cannot be made if the store cannot be pickled."""
     device: str = EmbedderConfig.device
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
@@ -125,7 +132,7 @@ class JinaClipEmbedding(ClipHolder):
         return {**super().to_payload(), **{name: getattr(self, name) for name in PAYLOAD}}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """All fields but key, headers, transport, cache, limiter and callbacks, fit for JSON and `from_dict`.
+        """All fields but key, headers, transport, LlamaIndex's cache, limiter and callbacks, for JSON and `from_dict`.
 
         As a str, which LlamaIndex's ingestion cache hashes, it says what the vectors of nodes depend on and nothing
         else: `clip.space`, `truncate` and `fusion_weight`.

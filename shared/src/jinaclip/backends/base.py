@@ -28,6 +28,10 @@ class Backend(Protocol):
         """What tells apart vectors of these weights that only round differently: JSON values."""
 
     @property
+    def image_settings(self) -> bytes:
+        """All that decides what becomes of the file of an image: `Recipe.settings`."""
+
+    @property
     def logit_scale(self) -> float | None:
         """Logarithm of what the model was trained to multiply cosines with; None where nobody tells."""
 

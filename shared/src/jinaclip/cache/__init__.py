@@ -1,6 +1,6 @@
 """The cache: vectors that were paid for are not paid for again, by whoever asks."""
 
-from jinaclip.cache.cache import Cache, CacheStats, find_cache, read_choice, shared_cache
+from jinaclip.cache.cache import Cache, CacheStats, find_cache, shared_cache
 from jinaclip.cache.flights import Leader
 from jinaclip.cache.keys import Keys, file_key
 from jinaclip.cache.redis_store import RedisStore
@@ -17,6 +17,5 @@ __all__ = [
     "StoreSize",
     "file_key",
     "find_cache",
-    "read_choice",
     "shared_cache",
 ]

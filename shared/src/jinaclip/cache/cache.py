@@ -18,12 +18,11 @@ from jinaclip.cache.place import ENVIRONMENT, default_path
 from jinaclip.cache.sqlite_store import SqliteStore
 from jinaclip.cache.store import Store
 from jinaclip.cache.worker import FLUSH_SECONDS, Worker
+from jinaclip.config import CacheOption, read_choice
 from jinaclip.errors import ConfigError
 from jinaclip.vectors import Vectors
 
 logger = logging.getLogger("jinaclip")
-OFF, ON = ("0", "off", "false", "no"), ("1", "on", "true", "yes")
-"""What the environment variable may say beside a path, in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,9 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache({self._worker.store.name!r})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Cache:
+        return self  # whoever is copied with it goes on with the same vectors
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path is None:
@@ -210,13 +212,7 @@ def shared_cache(path: Path | None = None, max_bytes: int | None = None) -> Cach
     return cache
 
 
-def read_choice(text: str) -> bool | str:
-    """What a word of the environment or of a command line means for the option `cache`: on, off, or a path."""
-    word = text.strip()
-    return word.lower() in ON if word.lower() in ("", *OFF, *ON) else word
-
-
-def find_cache(option: bool | str | os.PathLike[str] | Cache | None) -> Cache | None:
+def find_cache(option: CacheOption) -> Cache | None:
     """The cache that the option `cache` names; None for none.
 
     Raises:
@@ -227,4 +223,6 @@ def find_cache(option: bool | str | os.PathLike[str] | Cache | None) -> Cache | 
     value = read_choice(os.environ.get(ENVIRONMENT, "")) if option is None else option
     if isinstance(value, bool):
         return shared_cache() if value else None
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"cache={value!r} must be True, False, None, a path or a jinaclip.Cache", option="cache")
     return shared_cache(Path(value).expanduser())

@@ -7,7 +7,7 @@ Source: Jina's embeddings page, confirmed by recorded replies (a 333 x 333 image
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jinaclip.errors import InputError
 from jinaclip.numeric import is_whole
@@ -20,10 +20,16 @@ BYTES_PER_WORD = 6
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How many requests a call would send, and how many tokens it would be billed."""
+    """How many requests a call would send, how many tokens it would be billed, and what for.
+
+    Attributes:
+        requests, tokens: as `Usage` counts them.
+        items: texts and images that are to be embedded, two for a pair.
+    """
 
     requests: int
     tokens: int
+    items: int = field(default=0, compare=False)
 
 
 def image_tokens(width: int, height: int, model: str = "jina-clip-v2") -> int:

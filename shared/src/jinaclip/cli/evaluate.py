@@ -21,8 +21,9 @@ queries: the right answers are the items of the same category
    "categories": {"broad": "dress", "fine": "striped midi dress"}}
 
 The hosted API takes its key from JINA_API_KEY in the environment. With --out the vectors
-are stored in that folder: a run that Ctrl-C stopped continues when you start it again, and
-you can try other options of evaluate at no cost."""
+are stored in that folder, unless --cache or JINACLIP_CACHE names a place for all of them: a
+run that Ctrl-C stopped continues when you start it again, and you can try other options of
+evaluate at no cost."""
 
 
 def add_command(commands: Any) -> None:
@@ -64,15 +65,25 @@ def run(items: str, queries: str, out: str | None, **options: Any) -> int:
     from jinaclip.evaluation import evaluate
 
     clip_options, others = split_options(options)
-    cache = Path(out) / VECTORS if out else None
+    place = None
     try:
         with JinaClip(**clip_options) as clip:
+            cache = None if clip.cache or clip.config.cache is False else make_place(out)
+            place = cache if clip.cache is None else clip.cache.path
             evaluation = evaluate(clip, items, queries, cache=cache, **others)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"run it again to go on from {cache}" if cache else "nothing was stored") from None
+        raise KeyboardInterrupt(f"run it again to go on from {place}" if place else "nothing was stored") from None
     try:
         for path in evaluation.write(out) if out else []:
             print(f"wrote {path}", file=sys.stderr)
     finally:
         print(evaluation.markdown(), flush=True)
     return 0
+
+
+def make_place(out: str | None) -> Path | None:
+    """Where vectors go in the folder of the tables, which is made if there is none; None without one."""
+    if not out:
+        return None
+    Path(out).mkdir(parents=True, exist_ok=True)
+    return Path(out) / VECTORS

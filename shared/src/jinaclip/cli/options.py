@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from jinaclip.cache import read_choice
-from jinaclip.config import EmbedderConfig
+from jinaclip.config import EmbedderConfig, read_choice
 
 LEFT_OUT = ("api_key", "headers", "image_policy", "transport")
 """Options that a command line does not take: others can read it, and a policy or a function is no word."""

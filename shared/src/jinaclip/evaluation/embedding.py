@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from jinaclip.call.request import Task
-from jinaclip.call.results import ItemFailure, Results
+from jinaclip.call.results import ItemFailure
 from jinaclip.clip import JinaClip
 from jinaclip.errors import InputError
 from jinaclip.evaluation.records import Item, Query, Source, read_items, read_queries
 from jinaclip.evaluation.searches import Corpus
-from jinaclip.evaluation.vector_store import Key, VectorStore, image_key, text_key
 from jinaclip.hosts import embed
 from jinaclip.vectors import Vectors, check_weight, normalize
 
@@ -33,30 +29,27 @@ class Column:
     inputs: Sequence[Any]
     names: Sequence[str]
     """What messages call each."""
-    keys: Sequence[Key]
     convert: Callable[[Any], Any]
     """Gives what `JinaClip.embed` takes for an input."""
     task: Task = "document"
 
 
-def embed_corpus(
-    clip: JinaClip, items: Source, queries: Source, weight: float, cache: str | os.PathLike[str] | None
-) -> Corpus:
+def embed_corpus(clip: JinaClip, items: Source, queries: Source, weight: float) -> Corpus:
     """Reads and embeds everything; all rows are validated before anything is sent.
 
     Raises:
         InputError: a row is unusable, or the queries ask for categories that no item has.
         BudgetError: what there is to embed would exceed `token_budget`.
         JinaClipError: the backend failed. `.index` is a row of the items, or a query's number among those that were
-            not left out; `.partial` counts the same way, and holds stored vectors too.
+            not left out; `.partial` counts the same way.
     """
     check_weight(weight)
     table, all_queries = read_items(items), read_queries(queries)
     chosen = select_queries(table, all_queries)
     validate_images(clip, table)
-    store, columns = VectorStore(cache), make_columns(clip, table, chosen, with_keys=cache is not None)
-    announce(clip, columns, [find_missing(column, store) for column in columns])
-    texts, images, query_vectors = (normalize(embed_column(clip, column, store)) for column in columns)
+    columns = make_columns(clip, table, chosen)
+    announce(clip, columns)
+    texts, images, query_vectors = (normalize(embed_column(clip, column)) for column in columns)
     return Corpus(table, chosen, texts, images, query_vectors, weight, len(all_queries) - len(chosen))
 
 
@@ -112,86 +105,40 @@ def image_name(index: int, item: Item) -> str:
     return f"image of row {index} (id {item.id!r})"
 
 
-def make_columns(
-    clip: JinaClip, table: Sequence[Item], queries: Sequence[Query], *, with_keys: bool
-) -> tuple[Column, Column, Column]:
+def make_columns(clip: JinaClip, table: Sequence[Item], queries: Sequence[Query]) -> tuple[Column, Column, Column]:
     """Descriptions, images and queries."""
-    fingerprint, policy = clip.fingerprint, clip.config.image_policy
-
-    def text_keys(kind: Task, texts: Sequence[str]) -> list[Key]:
-        return [text_key(fingerprint, kind, text) if with_keys else None for text in texts]
-
-    texts, images = [item.text for item in table], [item.image for item in table]
-    asked = [query.text for query in queries]
     return (
-        Column(texts, [text_name(i, item) for i, item in enumerate(table)], text_keys("document", texts), str),
+        Column([item.text for item in table], [text_name(i, item) for i, item in enumerate(table)], str),
         Column(
-            images,
-            [image_name(i, item) for i, item in enumerate(table)],
-            [image_key(fingerprint, image, policy) if with_keys else None for image in images],
-            clip.resolve_image,
+            [item.image for item in table], [image_name(i, item) for i, item in enumerate(table)], clip.resolve_image
         ),
-        Column(asked, [f"query {query.id!r}" for query in queries], text_keys("query", asked), str, "query"),
+        Column([query.text for query in queries], [f"query {query.id!r}" for query in queries], str, "query"),
     )
 
 
-def find_missing(column: Column, store: VectorStore) -> list[int]:
-    """Indices of the inputs whose vector is not stored."""
-    stored = store.load(column.keys)
-    return [index for index in range(len(column.inputs)) if index not in stored]
-
-
-def announce(clip: JinaClip, columns: tuple[Column, Column, Column], missing: Sequence[Sequence[int]]) -> None:
-    """Logs what there is to embed and about what it will cost.
+def announce(clip: JinaClip, columns: tuple[Column, Column, Column]) -> None:
+    """Logs what there is to embed and about what it will cost, without what the cache has.
 
     Raises:
         BudgetError: that would exceed `token_budget`.
     """
-    (texts, images, queries), counts = columns, [len(column.inputs) for column in columns]
-    words = [texts.inputs[i] for i in missing[0]]
-    words += dict.fromkeys(queries.inputs[i] for i in missing[2])  # a query that is asked twice is sent once
-    cost = clip.estimate([*words, *(clip.resolve_image(images.inputs[i]) for i in missing[1])])
+    texts, images, queries = columns
+    words = clip.estimate(texts.inputs)
+    asked = clip.estimate([*dict.fromkeys(queries.inputs)], task=queries.task)  # one that is asked twice is sent once
+    shown = clip.estimate([*map(clip.resolve_image, images.inputs)])
+    tokens = words.tokens + asked.tokens + shown.tokens
     logger.info(
         "%d items, %d queries; to embed: %d texts, %d images, about %s tokens",
-        counts[0], counts[2], len(words), len(missing[1]), f"{cost.tokens:,}",
+        len(texts.inputs), len(queries.inputs), words.items + asked.items, shown.items, f"{tokens:,}",
     )  # fmt: skip
-    clip.check_budget(cost.tokens)
+    clip.check_budget(tokens)
 
 
-def embed_column(clip: JinaClip, column: Column, store: VectorStore) -> Vectors:
-    """A vector for each input, (n, d): those that are stored, and new ones for the others, which are stored then.
+def embed_column(clip: JinaClip, column: Column) -> Vectors:
+    """A vector for each input, (n, d).
 
     Raises:
-        JinaClipError: the backend failed; it names the input. What was embedded until then is stored, as it is when
-            Ctrl-C ends the call. `.index` and `.partial` count all inputs of the column.
+        JinaClipError: the backend failed; it names the input.
     """
-    stored = store.load(column.keys)
-    missing = [index for index in range(len(column.inputs)) if index not in stored]
-
-    def keep(results: Results) -> Results:
-        new = results.at(missing)
-        store.save(column.keys, dict(zip(*new.successes(), strict=True)))
-        return merge(new, stored, len(column.inputs))
-
-    try:
-        results = embed(
-            clip,
-            [column.inputs[index] for index in missing],
-            column.convert,
-            task=column.task,
-            name=lambda number, _: column.names[missing[number]],
-        )
-    except BaseException as error:
-        if isinstance(partial := getattr(error, "partial", None), Results):
-            error.partial = keep(partial)  # type: ignore[attr-defined]
-        raise
-    return keep(results).unwrap()
-
-
-def merge(new: Results, stored: dict[int, Vectors], count: int) -> Results:
-    """Results of all inputs of a column: a row for each, of those that were stored and of those that are new."""
-    vectors = np.full((count, new.vectors.shape[1]), np.nan, np.float32)
-    for index, row in stored.items():
-        vectors[index] = row
-    vectors[new.places] = new.vectors
-    return replace(new, vectors=vectors, places=np.arange(count))
+    names = column.names
+    return embed(clip, column.inputs, column.convert, task=column.task, name=lambda number, _: names[number]).unwrap()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from jinaclip.clip import JinaClip
-from jinaclip.errors import ConfigError, MissingDependencyError
+from jinaclip.config import CacheOption
+from jinaclip.errors import ConfigError, JinaClipError, MissingDependencyError
 from jinaclip.evaluation import searches
 from jinaclip.evaluation.curves import draw_curves
 from jinaclip.evaluation.embedding import embed_corpus
@@ -107,7 +109,7 @@ def evaluate(
     pool: int = 50,
     resamples: int = 1000,
     seed: int = 0,
-    cache: str | os.PathLike[str] | None = None,
+    cache: CacheOption = None,
 ) -> Evaluation:
     """Measures how well a model retrieves on your own data, and says how to use it there.
 
@@ -125,12 +127,12 @@ def evaluate(
         pool: results that `diversify` chooses from, in the search that is advised.
         resamples: of the bootstrap.
         seed: for the bootstrap and `diversify`.
-        cache: a file that keeps the vectors, so that a run that was interrupted, or is repeated, embeds only what is
-            new. An image at an address counts as known while the address is the same; images in memory are not kept.
+        cache: what the option of that name is; keeps the vectors, so that a run that was interrupted, or is repeated,
+            embeds only what is new. None is that of `clip`, if it has one.
 
     Raises:
         InputError: a row is unusable; `.index` says which. All rows are validated before anything is embedded.
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or `cache` cannot be used.
         MissingDependencyError: the extra `evaluate` is not installed.
         JinaClipError: the backend failed; `.index` and `.partial` count the rows of the items, or the queries that are
             not left out.
@@ -141,7 +143,8 @@ def evaluate(
     diversify([], SHOWN, clusters=clusters, seed=seed)  # checks both
     steps = read_widths(widths, clip)
     check_extra()
-    data = embed_corpus(clip, items, queries, weight, cache)
+    with open_cached(clip, cache) as own:
+        data = embed_corpus(own, items, queries, weight)
     bootstrap = Bootstrap(resamples, seed)
     tables = {
         "categories": searches.category_table(data, bootstrap),
@@ -154,6 +157,27 @@ def evaluate(
     )
     counts = len(data.items), len(data.queries)
     return Evaluation(clip.spec.name, clip.fingerprint, *counts, weight, tables, choice, data.dropped)
+
+
+@contextmanager
+def open_cached(clip: JinaClip, cache: CacheOption) -> Iterator[JinaClip]:
+    """The clip with a cache, if one is given; all that came is written at the end.
+
+    Raises:
+        ConfigError: the cache cannot be used. It is not passed over here: an evaluation is there to be repeated.
+    """
+    own = clip if cache is None else clip.with_cache(cache)
+    if cache is None or own.cache is None:
+        yield own
+        return
+    try:
+        own.cache.stats()
+    except JinaClipError as error:
+        raise ConfigError(f"{error}; name another file", option="cache") from None
+    try:
+        yield own
+    finally:
+        own.cache.close()
 
 
 def check_extra() -> None:

@@ -11,6 +11,7 @@ from jinaclip.config import (
     API_URL,
     MAX_BATCH,
     Backend,
+    CacheOption,
     EmbedderConfig,
     ImageDecode,
     ImagePolicy,
@@ -19,6 +20,7 @@ from jinaclip.config import (
     UrlMode,
     configured,
     hide_key,
+    save_cache,
 )
 from jinaclip.frames import without_arguments, without_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
@@ -36,6 +38,7 @@ __all__ = [
     "MAX_BATCH",
     "SPECS",
     "Backend",
+    "CacheOption",
     "Convert",
     "EmbedderConfig",
     "Headers",
@@ -67,6 +70,7 @@ __all__ = [
     "remove_images",
     "run_in_thread",
     "run_steps",
+    "save_cache",
     "start_thread",
     "take",
     "wait_for",

@@ -55,8 +55,11 @@ def jinaclip_api_key() -> str:
 
 
 @pytest.fixture
-def jinaclip_client(jinaclip_server: Server, jinaclip_api_key: str) -> Iterator[MakeClient]:
-    """Makes JinaClips that speak to `jinaclip_server`."""
+def jinaclip_client(
+    jinaclip_server: Server, jinaclip_api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeClient]:
+    """Makes JinaClips that speak to `jinaclip_server`. The cache of who runs the tests does not answer for it."""
+    monkeypatch.delenv("JINACLIP_CACHE", raising=False)
     clips: list[JinaClip] = []
 
     def make(model: str = "jina-clip-v2", **options: Any) -> JinaClip:

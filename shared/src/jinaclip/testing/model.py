@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _clip(folder: str) -> JinaClip:
-    return JinaClip(folder, backend="local", device="cpu", normalized=False, image_resize="none", show_progress=False)
+    return JinaClip(
+        folder, backend="local", device="cpu", normalized=False, image_resize="none", cache=False, show_progress=False
+    )
 
 
 def embed_inputs(folder: str, request: RequestBody) -> NDArray[np.float32]:

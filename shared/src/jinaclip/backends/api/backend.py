@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from jinaclip.backends.api import hub as hubs
-from jinaclip.backends.api.batcher import BATCH_TOKENS, Consumer, Feed, Item
+from jinaclip.backends.api.batcher import BATCH_TOKENS, Consumer, Feed, Item, recipe_of
 from jinaclip.backends.api.hub import Action, Hub, User
 from jinaclip.backends.api.limits import RateLimits, shared_limits
 from jinaclip.backends.api.route import Endpoint, Route
@@ -71,6 +71,11 @@ class ApiBackend:
     def rounding(self) -> dict[str, Any]:
         """The service keeps it to itself."""
         return {}
+
+    @property
+    def image_settings(self) -> bytes:
+        """All that decides what becomes of the file of an image."""
+        return recipe_of(self._config, self.spec, lambda _, prepared: prepared).settings
 
     @property
     def logit_scale(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
+from typing import TypeVar
 
 from jinaclip import images
 from jinaclip.backends.api.health import PROBES, Health
@@ -23,6 +24,7 @@ from jinaclip.process import Latch
 from jinaclip.specs import ModelSpec
 from jinaclip.vectors import Vectors
 
+R = TypeVar("R")
 BATCH_BYTES = 8 * 2**20
 BATCH_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
@@ -446,7 +448,7 @@ class Feed(Inputs[Item]):
 
 def make_items(consumer: Consumer, inputs: Iterable[tuple[int, Text | Image]], spec: ModelSpec) -> Iterator[Item]:
     """Inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
-    call, recipe = consumer.call, recipe_of(consumer, spec)
+    call, recipe = consumer.call, recipe_of(consumer.config, spec, partial(image_item, consumer, spec))
     for number, item in prepare_inputs(call, inputs, recipe):
         if isinstance(item, Text):
             yield text_item(consumer, number, item, query=call.request.task == "query")
@@ -454,9 +456,8 @@ def make_items(consumer: Consumer, inputs: Iterable[tuple[int, Text | Image]], s
             yield item
 
 
-def recipe_of(consumer: Consumer, spec: ModelSpec) -> Recipe[Item]:
+def recipe_of(config: EmbedderConfig, spec: ModelSpec, finish: Callable[[int, Prepared], R]) -> Recipe[R]:
     """How images become items: resized to the one tile that is billed, unless the options say otherwise."""
-    config = consumer.config
     mode, side, policy = config.image_resize, spec.image_size, config.image_policy
     return Recipe(
         policy=policy,
@@ -464,7 +465,7 @@ def recipe_of(consumer: Consumer, spec: ModelSpec) -> Recipe[Item]:
         side=side,
         mode=mode,
         fit_page=lambda pixels: images.fit_page(pixels, mode, side),
-        finish=partial(image_item, consumer, spec),
+        finish=finish,
         target=partial(images.scaled_size, mode=mode, side=side) if config.image_decode == "fast" else None,
         quality=config.image_quality,
         keep_files=images.keeps_files(mode, config.image_quality),

@@ -72,6 +72,11 @@ class LocalBackend:
         return {"engine": "torch", "dtype": str(dtype).removeprefix("torch.")}
 
     @property
+    def image_settings(self) -> bytes:
+        """All that decides what becomes of the file of an image."""
+        return self._recipe().settings
+
+    @property
     def logit_scale(self) -> float:
         """As the checkpoint holds it; loads the weights."""
         return self._loaded().runner.logit_scale

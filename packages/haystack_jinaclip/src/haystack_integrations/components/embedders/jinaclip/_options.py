@@ -21,6 +21,7 @@ from jinaclip import ConfigError, ImagePolicy
 from jinaclip.hosts import (
     SPECS,
     Backend,
+    CacheOption,
     EmbedderConfig,
     Headers,
     ImageDecode,
@@ -29,6 +30,7 @@ from jinaclip.hosts import (
     UrlMode,
     is_whole,
     plain,
+    save_cache,
     without_options,
 )
 from jinaclip.hosts import Secret as CoreSecret
@@ -52,6 +54,7 @@ class ClipOptions:
         headers: HTTP headers of every request, by name. Values are Secrets, resolved at warm-up, or str, which are
             refused by `to_dict`; a pickle holds those.
         transport: not part of what is saved.
+        cache: saved as True, False, None or a path; of a `jinaclip.Cache` with a store of its own None is saved.
         token_budget: tokens this component may spend; `close` does not fill it up again.
         device: for the local backend, saved as given; None takes the best there is when the weights are loaded.
 
@@ -77,6 +80,7 @@ class ClipOptions:
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
+    cache: CacheOption = EmbedderConfig.cache
     device: ComponentDevice | str | None = None
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
@@ -112,7 +116,7 @@ class ClipOptions:
             ValueError: the value of a header is no reference to a variable.
         """
         saved = {name: value for name, value in self.by_name().items() if name not in PYTHON_ONLY}
-        return saved | {"headers": save_headers(self.headers)}
+        return saved | {"headers": save_headers(self.headers), "cache": save_cache(self.cache)}
 
     def to_config(self, key: CoreSecret | None, headers: Headers | None) -> EmbedderConfig:
         """The options in the words of the core.

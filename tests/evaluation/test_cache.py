@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from examples.catalogue.table import write_lines
-from jinaclip import ConfigError, InputError
+from jinaclip import Cache, ConfigError, InputError
 from jinaclip.errors import ItemError, ServerError
 from jinaclip.evaluation import evaluate
-from jinaclip.evaluation.vector_store import VectorStore, image_key
 
 COLOURS = ("red", "green", "blue", "gold", "navy", "olive")
 
@@ -57,13 +56,43 @@ def test_only_what_is_new_or_changed_is_embedded(shelf, server, clip, caplog):
     assert server.ledger()["tiles"] == 1
 
 
-def test_vectors_of_other_settings_are_not_taken(shelf, server, clip):
+def test_pictures_of_other_settings_are_not_taken_and_texts_are(shelf, server, clip):
+    with clip() as one:
+        run(one, shelf)
+    server.reset()
+    with clip(image_quality=80) as other:
+        assert run(other, shelf).fingerprint == other.fingerprint
+    assert (server.ledger()["tiles"], server.ledger()["texts"]) == (len(COLOURS), 0)
+
+
+def test_another_width_costs_nothing(shelf, server, clip, caplog):
     with clip(dimensions=64) as narrow:
         run(narrow, shelf)
     server.reset()
-    with clip(dimensions=128) as wide:
-        assert run(wide, shelf).fingerprint == wide.fingerprint
-    assert server.ledger()["tiles"] == len(COLOURS)
+    with clip(dimensions=128) as wide, caplog.at_level(logging.INFO, "jinaclip"):
+        assert run(wide, shelf).markdown() == run(wide, shelf, cache=False).markdown()
+    assert "to embed: 0 texts, 0 images, about 0 tokens" in caplog.text
+    assert server.ledger()["tiles"] == len(COLOURS), "of the run without a cache"
+
+
+def test_the_clip_s_own_cache_serves_if_no_other_is_named(shelf, server, clip):
+    with clip(cache=shelf / "own.sqlite") as one:
+        one.embed_images([shelf / f"{colour}.png" for colour in COLOURS])
+        server.reset()
+        run(one, shelf, cache=None)
+        assert server.ledger()["tiles"] == 0
+        run(one, shelf)
+        assert server.ledger()["tiles"] == len(COLOURS), "another cache was named"
+        assert one.cache.stats().misses < 20
+
+
+def test_what_a_run_with_a_cache_spends_counts_for_the_clip(shelf, clip):
+    with clip(token_budget=100_000) as one:
+        run(one, shelf)
+        spent = one.usage.tokens
+        assert spent > 4000 * len(COLOURS)
+        run(one, shelf)
+        assert (one.usage.tokens, one.usage.hits) == (spent, 2 * len(COLOURS) + 3)
 
 
 def test_a_query_and_a_description_of_the_same_words_are_two(shelf, clip):
@@ -76,7 +105,8 @@ def test_a_query_and_a_description_of_the_same_words_are_two(shelf, clip):
 def test_what_was_paid_for_before_a_failure_is_stored(shelf, server, clip):
     """Of the descriptions, which are two requests, and of the pictures before the one that fails."""
     server.configure(script=[None, None, None, *["status_500"] * 40])
-    with clip(batch_size=3, max_concurrency=1, max_retries=0) as one, pytest.raises(ServerError):
+    failure = (ServerError, ItemError)  # of a batch, or of the one picture that was ready by then
+    with clip(batch_size=3, max_concurrency=1, max_retries=0) as one, pytest.raises(failure):
         run(one, shelf)
     assert 0 < server.ledger()["tiles"] < len(COLOURS)
     server.configure(script=[])
@@ -122,32 +152,25 @@ def test_an_error_and_its_partial_count_alike_with_half_the_vectors_stored(shelf
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
-def test_a_file_that_is_something_else_is_left_alone(shelf, clip):
+@pytest.mark.parametrize("kind", ["a text", "a folder"])
+def test_a_file_that_is_something_else_is_left_alone(shelf, server, clip, kind):
+    """Nothing is paid for without it, as people count on going on from there."""
     other = shelf / "notes.txt"
-    other.write_text("not vectors, and not to be lost " * 100)
-    with clip() as one, pytest.raises(ConfigError, match=r"notes\.txt cannot store vectors"):
+    if kind == "a text":
+        other.write_text("not vectors, and not to be lost " * 100)
+    else:
+        other.mkdir()
+    with clip() as one, pytest.raises(ConfigError, match=r"notes\.txt cannot be used: .*; name another file"):
         run(one, shelf, cache=other)
-    assert other.read_text().startswith("not vectors")
+    assert server.ledger()["requests"] == 0
+    assert other.is_dir() or other.read_text().startswith("not vectors")
 
 
-def test_vectors_come_back_to_the_last_bit(tmp_path):
-    rows = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    store = VectorStore(tmp_path / "vectors.sqlite")
-    store.save([b"a", None, b"c"], dict(enumerate(rows)))
-    found = VectorStore(tmp_path / "vectors.sqlite").load([b"c", b"b", b"a", None])
-    assert sorted(found) == [0, 2]
-    np.testing.assert_array_equal(found[0], rows[2])
-    np.testing.assert_array_equal(found[2], rows[0])
-
-
-def test_pictures_in_memory_and_what_cannot_be_read_have_no_key(clip, tmp_path):
-    policy = clip().config.image_policy
-    picture = Image.new("RGB", (8, 8))
-    assert image_key("f", picture, policy) is None
-    assert image_key("f", np.zeros((8, 8, 3), np.uint8), policy) is None
-    assert image_key("f", tmp_path / "none.png", policy) is None
-    assert image_key("f", b"one", policy) != image_key("f", b"two", policy)
-    assert image_key("f", "https://example.com/a.png", policy) != image_key("g", "https://example.com/a.png", policy)
+def test_all_that_was_paid_for_is_in_the_file_when_a_run_ends(shelf, clip):
+    with clip() as one:
+        run(one, shelf)
+    assert [path.name for path in (shelf / "new").iterdir()] == ["vectors.sqlite"], "no log that is to be moved too"
+    assert Cache(shelf / "new" / "vectors.sqlite").stats().entries >= 2 * len(COLOURS) + 3
 
 
 def test_a_string_cannot_make_the_cache_read_what_the_policy_forbids(clip, shelf):
