@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import ConfigError, ConversionError, InputError
 from jinaclip.images import pdfium, renderers
-from jinaclip.images.opening import Reserve, read, reserve_nothing
+from jinaclip.images.opening import read
 from jinaclip.images.renderers import CLOSED, Locked, NotDrawn, Renderer
+from jinaclip.images.reserve import Reserve, reserve_nothing
 from jinaclip.images.streams import read_stream
 from jinaclip.inputs import BinaryFile, Image, Pair, Upload, as_image, is_open_file
 from jinaclip.numeric import is_number, is_whole
