@@ -164,7 +164,10 @@ def test_the_option_that_the_message_names_lifts_it() -> None:
     ids=lambda value: str(value),
 )
 def test_a_blank_page_as_encoders_write_it_opens(mode: str, form: str, options: Any) -> None:
-    page = saved(PIL.Image.new(mode, (2480, 3508), "white"), form, **options)
+    page = PIL.Image.new(mode, (2480, 3508), 1 if mode != "RGB" else "white")
+    if mode == "P":
+        page.putpalette([0, 0, 0, 255, 255, 255])
+    page = saved(page, form, **options)
     assert open_image(as_image(page), ImagePolicy()).size == (2480, 3508)
 
 

@@ -6,7 +6,8 @@ from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
-import numpy as np
+NUMPY_BOOLS = ("bool", "bool_")
+"""Names of the type of NumPy, which this module does not load: it is read by all that reads options."""
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
@@ -30,7 +31,7 @@ def plain(value: Any) -> Any:
         return type(value)(map(plain, value))
     if isinstance(value, str):
         return str.__str__(value)  # the text itself, whatever a subclass, an enum say, prints
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__ in NUMPY_BOOLS):
         return bool(value)
     if isinstance(value, Integral):
         return int(value)
