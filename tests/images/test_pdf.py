@@ -401,11 +401,10 @@ def test_pages_are_drawn_as_they_are_turned_and_cut() -> None:
 
 
 @pytest.mark.parametrize("size", [(14400, 14400), (14400, 0.1), (0.01, 0.01), (10_000_000, 0.001), (72, 100_000)])
-def test_pages_of_any_size_have_as_many_pixels_as_measured_and_allowed(opened, size) -> None:
+def test_pages_of_any_size_have_as_many_pixels_as_allowed(opened, size) -> None:
     page = opened(pages(RED, size=size)).page(1)
     for most in (100_000, 999):
         drawn = page.render(most)
-        assert drawn.size == page.measure(most)
         assert 1 <= drawn.width * drawn.height <= most
 
 

@@ -71,10 +71,6 @@ class Page:
         """
         return run_apart(self.pdf.draw, self.number, max_pixels, reserve)
 
-    def measure(self, max_pixels: int) -> tuple[int, int]:
-        """Width and height of what `render` gives. Raises as it does."""
-        return run_apart(self.pdf.measure, self.number, max_pixels)
-
     @property
     def text(self) -> str:
         """The text layer of the page, with what is in it and cannot be seen; "" if it has none, as scans do.
@@ -213,10 +209,6 @@ class Pdf:
             if drawing.notes & note:
                 logger.warning("page %d of %s %s", number, self.name, unseen)
         return PIL.Image.frombytes("RGB", (drawing.width, drawing.height), drawing.pixels)
-
-    def measure(self, number: int, max_pixels: int) -> tuple[int, int]:
-        """Width and height of a page as it will be drawn."""
-        return self._ask_of_page(number, lambda renderer: renderer.measure(number - 1, max_pixels))
 
     def read_text(self, number: int) -> str:
         """The text of a page. Not called `read`, by which open files are told."""
