@@ -139,7 +139,7 @@ async def test_relative_roots_are_those_of_the_moment_when_the_component_is_made
 async def test_a_path_of_half_a_megabyte_is_refused_before_it_is_looked_at(embedder, run) -> None:
     """It would take half a minute."""
     began = time.process_time()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"is no path|cannot be read"):
         await run(embedder, [Document(content="a", meta={"file_path": "a/" * 250_000 + "a.png"})])
     assert time.process_time() - began < 5
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from jinaclip import ConfigError, Image, ImagePolicy, InputError, JinaClipError,
 from jinaclip.call import pool
 from jinaclip.errors import ConversionError
 from jinaclip.images import Pages, pdfium, renderers
+from jinaclip.inputs import as_image, is_open_file
 from tests.images.pdfs import (
     ENDLESS,
     annotated,
@@ -399,11 +401,10 @@ def test_pages_are_drawn_as_they_are_turned_and_cut() -> None:
 
 
 @pytest.mark.parametrize("size", [(14400, 14400), (14400, 0.1), (0.01, 0.01), (10_000_000, 0.001), (72, 100_000)])
-def test_pages_of_any_size_have_as_many_pixels_as_measured_and_allowed(opened, size) -> None:
+def test_pages_of_any_size_have_as_many_pixels_as_allowed(opened, size) -> None:
     page = opened(pages(RED, size=size)).page(1)
     for most in (100_000, 999):
         drawn = page.render(most)
-        assert drawn.size == page.measure(most)
         assert 1 <= drawn.width * drawn.height <= most
 
 
@@ -515,6 +516,29 @@ def test_a_str_stays_where_strings_may_lead(opened, tmp_path, monkeypatch) -> No
 def test_what_is_no_file_is_refused(source) -> None:
     with pytest.raises(InputError):
         Pdf(source)
+
+
+def test_an_upload_is_read_from_its_beginning(opened) -> None:
+    skip_without("starlette")
+    from starlette.datastructures import UploadFile
+
+    upload = UploadFile(BytesIO(pages(RED, GREEN)))
+    upload.file.seek(7)
+    assert opened(upload).page_count == 2
+
+
+def test_a_file_itself_is_several_images_and_no_open_file(opened) -> None:
+    pdf = opened(pages(RED))
+    assert not is_open_file(pdf)
+    with pytest.raises(InputError, match="Pdf is no image but several items"):
+        as_image(pdf)
+
+
+def test_options_of_other_types_are_refused() -> None:
+    for options in ({"padded": "no"}, {"render_timeout": "1"}, {"render_timeout": True}, {"render_timeout": 0}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            Pages(**options)
+    assert Pdf(b"%PDF", render_timeout=np.float32(3)).name == "a PDF file in memory"
 
 
 def test_a_file_that_was_opened_for_text_is_refused(tmp_path) -> None:

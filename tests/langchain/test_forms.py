@@ -13,7 +13,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from PIL import Image as Pillow
 from starlette.datastructures import UploadFile
 
-from jinaclip import ConfigError, ImagePolicy, InputError
+from jinaclip import ConfigError, ImagePolicy, InputError, Pair
 from langchain_jinaclip import JinaClipRetriever
 
 PIXELS = np.random.default_rng(3).integers(0, 255, (16, 16, 3), np.uint8)
@@ -52,6 +52,19 @@ async def test_every_method_takes_them(make, png, forms):
     for form, again in zip(forms(), forms(), strict=True):
         assert one.embed_image(form) == wanted, "one vector, and not one for each line"
         assert await one.aembed_image(again) == wanted
+
+
+async def test_a_page_is_a_pair_of_its_text_and_its_image(make, png):
+    class Page:
+        def render(self, max_pixels):
+            return Pillow.open(io.BytesIO(png))
+
+        def pair(self, weight):
+            return Pair("what it says", self, weight)
+
+    one = make()
+    wanted = one.embed_pairs([("what it says", png)], weight=0.3)
+    assert one.embed_pairs([Page()], weight=0.3) == await one.aembed_pairs([Page()], weight=0.3) == wanted
 
 
 async def test_a_file_larger_than_the_default_cap_goes_by_the_policy(make, png):

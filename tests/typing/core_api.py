@@ -24,6 +24,7 @@ from jinaclip import (
     JinaClip,
     JinaClipError,
     Pair,
+    Pdf,
     Results,
     Usage,
     fuse,
@@ -85,6 +86,7 @@ def embed(clip: JinaClip, pixels: npt.NDArray[np.uint8], picture: PIL.Image.Imag
     assert_type(clip.embed_pairs([("a red dress", "dress.jpg")], weight=0.3), Vectors)
     clip.embed_pairs([("a red dress", Path("dress.jpg"))])
     clip.embed_pairs([Pair("a red dress", picture, 0.3)])
+    clip.embed_pairs(Pdf("a.pdf"))
 
 
 def outcomes(clip: JinaClip) -> None:

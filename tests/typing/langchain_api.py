@@ -19,7 +19,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from PIL import Image as Pillow
 from pydantic import SecretStr
 
-from jinaclip import Image, ImagePolicy, InputError, JinaClip, Pair, Results, Usage
+from jinaclip import Image, ImagePolicy, InputError, JinaClip, Pair, Pdf, Results, Usage
 from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever, JinaClipTool
 
 # made with no option, with some, with all
@@ -122,6 +122,7 @@ ours.embed_pairs([("a red dress", Path("dress.png")), ("a coat", b"...")], weigh
 ours.embed_pairs([Pair("a red dress", Path("dress.png"), 0.8)])
 ours.embed_pairs(zip(["a red dress"], ["dress.png"], strict=True))
 ours.embed_pairs([("a red dress", block)])
+ours.embed_pairs([Pdf("a.pdf").page(1)])
 
 
 async def asynchronous() -> None:

@@ -22,7 +22,7 @@ from jinaclip.call.usage import CallMeter, Meter, Usage
 from jinaclip.config import CacheOption, EmbedderConfig, configured
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
 from jinaclip.frames import await_without_arguments, without_arguments
-from jinaclip.inputs import Image, ImageLike, Pair, Text, is_held, iterate
+from jinaclip.inputs import Drawable, Image, ImageLike, Pair, Text, is_held, iterate
 from jinaclip.process import check_not_ending, mark_coroutine_function, run_apart, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
 from jinaclip.space import name_fingerprint, name_space
@@ -323,7 +323,7 @@ class JinaClip:
         return self._rows(self._draft_images(images))
 
     @without_arguments
-    def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5) -> Vectors:
+    def embed_pairs(self, pairs: Iterable[tuple[str, ImageLike] | Pair | Drawable], *, weight: float = 0.5) -> Vectors:
         """The text and the image of each pair as one vector, float32 of shape (n, d), always at length 1.
 
         Args:
@@ -339,7 +339,7 @@ class JinaClip:
 
     @mark_coroutine_function
     def aembed_pairs(
-        self, pairs: Iterable[tuple[str, ImageLike] | Pair], *, weight: float = 0.5
+        self, pairs: Iterable[tuple[str, ImageLike] | Pair | Drawable], *, weight: float = 0.5
     ) -> Coroutine[Any, Any, Vectors]:
         """`embed_pairs` without blocking the event loop."""
         return self._rows(self._draft_pairs(pairs, weight))

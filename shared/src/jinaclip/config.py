@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
-from jinaclip.formats import find_problem
+from jinaclip.formats import USUAL, find_problem
 from jinaclip.frames import without_options
 from jinaclip.numeric import is_number, is_whole, plain
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
@@ -115,10 +115,10 @@ class ImagePolicy:
     max_pixels_per_byte: int = 8_256
     """Most pixels for each byte of a file, if it has more than a megapixel. Without this, forty bytes may cost as
     much as the largest photo. A file that holds all its pixels stays under it, but for one colour in lossless WebP."""
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
-    """Accepted formats, by Pillow's names, and no others: also "AVIF", "TIFF" and "BMP", what else Pillow reads, and
-    formats of plugins that were registered with Pillow before, such as pillow-heif's "HEIF". The content of a file
-    decides, not its name."""
+    formats: tuple[str, ...] = USUAL
+    """Accepted formats, by Pillow's names, and no others; unless set JPEG, PNG, WebP and GIF. Also "AVIF", "TIFF" and
+    "BMP", what else Pillow reads, and formats of plugins that were registered with Pillow before, such as pillow-heif's
+    "HEIF". The content of a file decides, not its name."""
     allowed_roots: Sequence[str | Path] | None = None
     """Folders that paths given as str must lie under: one, or several. A relative one counts from the working directory
     of the moment when the policy is made. None is the working directory of each call, unless that is "/". The str "any"

@@ -31,7 +31,7 @@ _HEIF = (
 )
 _JXL = 'pip install pillow-jxl-plugin, import pillow_jxl before this, and list image_policy.formats=(..., "JXL")'
 _SVG = "SVG is a drawing without pixels: render it to PNG first, with cairosvg or resvg for example"
-_PDF = 'pass a page of it: jinaclip.images.Pages().find(Image.from_path(...), 1), with pip install "jinaclip[pdf]"'
+_PDF = 'pass its pages, which jinaclip.Pdf(path) gives, with pip install "jinaclip[pdf]"'
 _VIDEO = "take a frame of it first, with PyAV or OpenCV for example, and pass that as an array"
 PACKAGES = {"HEIF": _HEIF, "HEIC": _HEIF, "JXL": _JXL, "SVG": _SVG, "PDF": _PDF}
 """What helps with a format that Pillow does not read by itself."""

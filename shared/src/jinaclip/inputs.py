@@ -326,9 +326,10 @@ def as_image(value: Any, max_bytes: int | None = None) -> Image:
         return Image.from_pil(value)
     if is_drawable(value):
         return Image("drawable", value)
+    several = " but several items; pass one of them" if isinstance(value, Iterable) else ""
     raise InputError(
-        f'{type(value).__name__} is no image; pass a path, https or data: URL, bytes, a file opened in mode "rb", '
-        "BytesIO, PIL image, uint8 array or jinaclip.Image"
+        f"{type(value).__name__} is no image{several}; pass a path, https or data: URL, bytes, a file opened in mode "
+        '"rb", BytesIO, PIL image, uint8 array or jinaclip.Image'
     )
 
 

@@ -63,7 +63,7 @@ def decode_base64(text: str | bytes, max_bytes: int | None = None, start: int = 
     Raises:
         InputError: it is no base64, or would hold too much.
     """
-    check_size(_count_base64(text, start, max_bytes), max_bytes)
+    check_bytes(_count_base64(text, start, max_bytes), max_bytes)
     raw = text[start:]
     if isinstance(raw, str):
         raw = raw.encode("ascii", "replace")
@@ -76,7 +76,7 @@ def decode_base64(text: str | bytes, max_bytes: int | None = None, start: int = 
         raise InputError("the base64 of an image cannot be decoded; is it complete?") from None
 
 
-def check_size(size: int, max_bytes: int | None) -> None:
+def check_bytes(size: int, max_bytes: int | None) -> None:
     """Raises InputError if an image of so many bytes is larger than the cap; None is no cap."""
     if max_bytes is not None and size > max_bytes:
         raise InputError(f"the image is larger than image_policy.max_bytes={max_bytes} bytes")
@@ -125,7 +125,7 @@ def decode_data_uri(text: str, header: re.Match[str], max_bytes: int | None = No
     mime, start = header["mime"].lower(), header.end()
     if mime and not mime.startswith("image/") and mime != "application/octet-stream":
         raise InputError(f"a data: URI of type {mime[:64]!r} is no image")
-    check_size((len(text) - start) // 3, max_bytes)  # three characters a byte are the most
+    check_bytes((len(text) - start) // 3, max_bytes)  # three characters a byte are the most
     if not text.isascii():
         raise InputError("a data: URI holds ASCII alone; percent-encode the rest, or pass the bytes")
     is_base64 = "base64" in [part.strip().lower() for part in header["parameters"].split(";")]
@@ -150,7 +150,7 @@ def unquote(text: str, start: int = 0, max_bytes: int | None = None) -> bytes:
     end = len(text.rstrip())
     if max_bytes is not None:
         beside = 2 * text.count("%", start, end) + sum(text.count(other, start, end) for other in "\t\r\n")
-        check_size(end - start - beside, max_bytes)
+        check_bytes(end - start - beside, max_bytes)
     found, rest = bytearray(), b""
     for at in range(start, end, BLOCK):
         block = rest + text[at : min(at + BLOCK, end)].encode("ascii").translate(None, b"\t\r\n")
@@ -158,7 +158,7 @@ def unquote(text: str, start: int = 0, max_bytes: int | None = None) -> bytes:
         block, rest = (block, b"") if cut < 0 else (block[:cut], block[cut:])
         found += _unquote_block(block)
     found += rest
-    check_size(len(found), max_bytes)
+    check_bytes(len(found), max_bytes)
     return bytes(found)
 
 

@@ -23,6 +23,7 @@ from jinaclip import AuthenticationError, ImagePolicy, JinaClip, Pair, hosts
 from jinaclip.hosts import (
     Backend,
     CacheOption,
+    Drawable,
     EmbedderConfig,
     Headers,
     ImageDecode,
@@ -227,11 +228,13 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         return (await self._clip.aembed_image(image)).tolist()
 
     @without_arguments
-    def embed_pairs(self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5) -> list[list[float]]:
+    def embed_pairs(
+        self, pairs: Iterable[tuple[str, ImageInput] | Pair | Drawable], *, weight: float = 0.5
+    ) -> list[list[float]]:
         """The text and the image of each pair as one vector at length 1.
 
         Args:
-            pairs: (text, image) each, or `jinaclip.Pair`s with a weight of their own.
+            pairs: (text, image) each, `jinaclip.Pair`s with a weight of their own, or pages of a `jinaclip.Pdf`.
             weight: the text's share, from 0 to 1.
 
         Raises as `embed_documents`, and ConfigError if the weight is out of range.
@@ -241,7 +244,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     @without_arguments
     async def aembed_pairs(
-        self, pairs: Iterable[tuple[str, ImageInput] | Pair], *, weight: float = 0.5
+        self, pairs: Iterable[tuple[str, ImageInput] | Pair | Drawable], *, weight: float = 0.5
     ) -> list[list[float]]:
         """`embed_pairs` without blocking the event loop; ends at once when cancelled."""
         convert = partial(resolve_pair, self._clip, weight=check_weight(weight))

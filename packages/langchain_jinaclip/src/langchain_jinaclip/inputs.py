@@ -11,7 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from jinaclip import Image, InputError, JinaClip, Pair, hosts
-from jinaclip.hosts import ImageLike, is_data_uri, is_image_like, remove_images
+from jinaclip.hosts import Drawable, ImageLike, is_data_uri, is_image_like, remove_images
 
 ImageInput: TypeAlias = "ImageLike | Mapping[str, object]"
 """What every image parameter takes: what the core takes, or an image content block."""
@@ -49,8 +49,8 @@ def resolve_image(clip: JinaClip, image: ImageInput) -> Image:
     return clip.resolve_image(unwrap_block(image))
 
 
-def resolve_pair(clip: JinaClip, pair: tuple[str, ImageInput] | Pair, weight: float) -> Pair:
-    """A (text, image) as a Pair of this weight; a Pair keeps its own.
+def resolve_pair(clip: JinaClip, pair: tuple[str, ImageInput] | Pair | Drawable, weight: float) -> Pair:
+    """A (text, image), or a page of a PDF file, as a Pair of this weight; a Pair keeps its own.
 
     Raises:
         InputError: it is neither, or its image is unusable.
@@ -58,7 +58,7 @@ def resolve_pair(clip: JinaClip, pair: tuple[str, ImageInput] | Pair, weight: fl
     if isinstance(pair, Pair):
         return Pair(pair.text, resolve_image(clip, pair.image), pair.weight)
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise InputError(f"must be (text, image), not {type(pair).__name__}")
+        return clip.reader().pair(pair, weight)
     return Pair(pair[0], resolve_image(clip, pair[1]), weight)
 
 

@@ -330,16 +330,16 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
     - for each page of a PDF file that is drawn, in a process of its own, that process: 50 MB, twice its file and about
       8 bytes for each pixel of the page, where the system can limit that never over 2 GiB and four times its file; of a
       call at most 8 at a time and no more than `prepare_threads`, of all 32,
+    - for each call under way what it has ready: 4 * `prepare_threads` images as they are sent, or of 12 bytes a pixel
+      of the model's square on the local backend, and the files of up to 16 URLs,
     where an image of W x H counts as (W + 2) * H pixels, and at most 4 * S * S for scaling it to the S x S of the
     model. `image_policy.max_pixels` so bounds the largest one, but for a column of few pixels' width, whose rows weigh
     more than its pixels. With the defaults, and every image of 120 megapixels, it is 2.9 GB, under glibc a thread.
-    and for each call under way what it has ready: 4 * `prepare_threads` images as they are sent, or of 12 bytes a pixel
-    of the model's square on the local backend, and the files of up to 16 URLs.
 
     Args:
         prepare_threads: most threads that open, resize and encode images; None leaves it. Of each call as many more, 8
-            at most, wait for pages that other processes draw. At first as many as the
-            process may use: its CPU affinity and the quota of its cgroups count, not the CPUs of the machine.
+            at most, wait for pages that other processes draw. At first as many as the process may use: its CPU affinity
+            and the quota of its cgroups count, not the CPUs of the machine.
         pixel_budget: most pixels that are decoded at a time, all callers together; None leaves it. At first
             120 million. An image waits until its pixels fit in; one that is larger than all of it goes alone.
 

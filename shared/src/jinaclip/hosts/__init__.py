@@ -25,7 +25,7 @@ from jinaclip.config import (
 from jinaclip.frames import without_arguments, without_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
-from jinaclip.inputs import ImageLike, is_image_like
+from jinaclip.inputs import Drawable, ImageLike, is_image_like
 from jinaclip.numeric import is_whole, plain
 from jinaclip.process import run_in_thread, start_thread
 from jinaclip.secret import Headers, Secret
@@ -40,6 +40,7 @@ __all__ = [
     "Backend",
     "CacheOption",
     "Convert",
+    "Drawable",
     "EmbedderConfig",
     "Headers",
     "ImageDecode",

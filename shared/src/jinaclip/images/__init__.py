@@ -6,7 +6,8 @@ Importing this package loads neither Pillow nor httpx.
 from jinaclip.images.documents import Page, Pages, Pdf
 from jinaclip.images.files import outside_of, read_file
 from jinaclip.images.guard import translate_errors
-from jinaclip.images.opening import Reserve, Target, check, download, draws_elsewhere, is_page, open_image, size
+from jinaclip.images.opening import Target, check, download, draws_elsewhere, is_page, open_image, size
+from jinaclip.images.reserve import Reserve
 from jinaclip.images.resize import count_fitted, fit, fit_page, scaled_size
 from jinaclip.images.sending import Fit, Tile, Upload, encode_tile, keeps_files, open_tile, preview, upload
 from jinaclip.images.snapshots import take

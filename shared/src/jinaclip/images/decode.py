@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -16,10 +15,12 @@ from jinaclip import formats
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images import codecs, containers
+from jinaclip.images.containers.webp import size as webp_size
 from jinaclip.images.guard import translate_errors
-from jinaclip.images.orientation import read_orientation
+from jinaclip.images.orientation import LYING, read_orientation
 from jinaclip.images.readers import gif, jpeg, plugins, png, webp
 from jinaclip.images.readers.base import Opened
+from jinaclip.images.reserve import Reserve, reserve_nothing
 from jinaclip.inputs import Unread
 
 FREE_PIXELS = 2**20
@@ -34,7 +35,6 @@ TRANSPOSES = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 _DECODE_LOCKS = [threading.Lock() for _ in range(64)]
-Reserve = Callable[[int, int], None]
 ANOTHER = "the file of the PIL image is another one now; load an image before its file changes"
 
 
@@ -52,7 +52,7 @@ def _decode_lock(opened: PIL.Image.Image) -> threading.Lock:
     return _DECODE_LOCKS[hash(id(opened)) // 16 % len(_DECODE_LOCKS)]
 
 
-def open_data(data: bytes, policy: ImagePolicy, reserve: Reserve | None = None) -> Opened:
+def open_data(data: bytes, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -> Opened:
     """Opens an image file: reads its header, decodes nothing.
 
     `reserve` is told its width and height before memory is taken for them, which for WebP is here already.
@@ -60,7 +60,6 @@ def open_data(data: bytes, policy: ImagePolicy, reserve: Reserve | None = None) 
     Raises:
         InputError: its format is not accepted, or it is damaged or larger than `max_pixels`.
     """
-    reserve = reserve or (lambda width, height: None)
     accepted = tuple(form.upper() for form in policy.formats)
     form = sniff(data)
     with translate_errors(f"the {form or 'image'} file cannot be read; it is damaged or cut short"):
@@ -94,9 +93,10 @@ def _open_known(data: bytes, form: str, policy: ImagePolicy, reserve: Reserve) -
     if form == "AVIF":
         return plugins.open_avif(data, policy.frame)
     if form == "WEBP":
-        check_pixels(containers.webp.size(data), policy)
-        check_density(containers.webp.size(data), len(data), policy)
-        reserve(*containers.webp.size(data))
+        size = webp_size(data)
+        check_pixels(size, policy)
+        check_density(size, len(data), policy)
+        reserve(*size)
         return webp.open_webp(data, policy.frame)
     if form == "GIF":
         return gif.open_gif(data, policy.frame, policy.max_pixels)
@@ -217,10 +217,10 @@ def _reopen(data: bytes, unread: Unread, policy: ImagePolicy) -> Opened:
         return _reopen_jpeg(data, unread, policy)
     if form and form != "JPEG":
         skipped = int(form == "PNG" and bool(unread.info.get("default_image")))  # which Pillow counts as a frame
-        opened = _open_known(data, form, replace(policy, frame=max(0, unread.frame - skipped)), lambda *_: None)
+        opened = _open_known(data, form, replace(policy, frame=max(0, unread.frame - skipped)), reserve_nothing)
     else:
         opened = _open_registered(data, unread, policy)
-    size = opened.size[::-1] if form == "TIFF" and opened.orientation >= 5 else opened.size
+    size = opened.size[::-1] if form == "TIFF" and opened.orientation >= LYING else opened.size
     if size != unread.size and form != "GIF":  # of which Pillow lets later frames enlarge the canvas
         raise InputError(ANOTHER)
     return opened

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from math import inf
-from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import ConfigError, ConversionError, InputError
 from jinaclip.images import pdfium, renderers
-from jinaclip.images.opening import Reserve, read, reserve_nothing
+from jinaclip.images.opening import read
 from jinaclip.images.renderers import CLOSED, Locked, NotDrawn, Renderer
-from jinaclip.inputs import Image, Pair, as_image
-from jinaclip.numeric import is_whole
+from jinaclip.images.reserve import Reserve, reserve_nothing
+from jinaclip.images.streams import read_stream
+from jinaclip.inputs import BinaryFile, Image, Pair, Upload, as_image, is_open_file
+from jinaclip.numeric import is_number, is_whole
 from jinaclip.process import run_apart
 from jinaclip.telemetry import logger
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 R = TypeVar("R")
-PdfLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image
+PdfLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Upload | Image
 """What a PDF file may be given as."""
 POLICY = ImagePolicy(max_bytes=200 * 2**20)
 """Documents are larger than photos."""
@@ -70,17 +71,13 @@ class Page:
         """
         return run_apart(self.pdf.draw, self.number, max_pixels, reserve)
 
-    def measure(self, max_pixels: int) -> tuple[int, int]:
-        """Width and height of what `render` gives. Raises as it does."""
-        return run_apart(self.pdf.measure, self.number, max_pixels)
-
     @property
     def text(self) -> str:
         """The text layer of the page, with what is in it and cannot be seen; "" if it has none, as scans do.
 
         What a form is filled in with is not in it. Raises as `render`. Blocks, as that does.
         """
-        return run_apart(self.pdf.text, self.number)
+        return run_apart(self.pdf.read_text, self.number)
 
     def pair(self, weight: float = 0.5) -> Pair:
         """The text and the image of the page, to be embedded as one vector; `embed_pairs` does this to a page.
@@ -110,8 +107,8 @@ class Pdf:
     machine, which a frozen program may lack.
 
     Args:
-        source: a path, bytes, or a file that is open for binary reading. A str is confined, as everywhere:
-            see `ImagePolicy.allowed_roots`.
+        source: a path, bytes, a file that is open for binary reading, or an upload of a web framework; an open file is
+            read now, as images are. A str is confined, as everywhere: see `ImagePolicy.allowed_roots`.
         password: of an encrypted file.
         image_policy: of it `max_bytes` and `allowed_roots` count; None is the default with 200 MiB for a file.
         padded: False lets the model see a page as it sees an image, by default its centre square alone.
@@ -134,7 +131,7 @@ class Pdf:
         self._policy = check_policy(image_policy)
         self._seconds = check_seconds(render_timeout)
         self._password = check_password(password)
-        self.padded = padded
+        self.padded = check_padded(padded)
         self._image = as_document(source, self._policy)
         self._page_count: int | None = None
         self._closed = False
@@ -213,12 +210,8 @@ class Pdf:
                 logger.warning("page %d of %s %s", number, self.name, unseen)
         return PIL.Image.frombytes("RGB", (drawing.width, drawing.height), drawing.pixels)
 
-    def measure(self, number: int, max_pixels: int) -> tuple[int, int]:
-        """Width and height of a page as it will be drawn."""
-        return self._ask_of_page(number, lambda renderer: renderer.measure(number - 1, max_pixels))
-
-    def text(self, number: int) -> str:
-        """The text of a page."""
+    def read_text(self, number: int) -> str:
+        """The text of a page. Not called `read`, by which open files are told."""
         text = self._ask_of_page(number, lambda renderer: renderer.read(number - 1))
         return re.sub(r"[\x02\ufffe]\s*", "", text).replace("\r\n", "\n")  # words that were divided at a line's end
 
@@ -278,7 +271,10 @@ class Pages:
         render_timeout: float = RENDER_SECONDS,
     ) -> None:
         self._open = partial(
-            Pdf, image_policy=check_policy(image_policy), padded=padded, render_timeout=check_seconds(render_timeout)
+            Pdf,
+            image_policy=check_policy(image_policy),
+            padded=check_padded(padded),
+            render_timeout=check_seconds(render_timeout),
         )
         self._files: dict[tuple[Any, ...], Pdf] = {}
         self._closed = False
@@ -334,9 +330,16 @@ def check_policy(policy: Any) -> ImagePolicy:
 
 def check_seconds(seconds: Any) -> float:
     """Seconds that a page may take. Raises ConfigError if they are none."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
+    if not is_number(seconds) or not 0 < seconds < inf:
         raise ConfigError(f"render_timeout={seconds!r} must be a number of seconds above 0", option="render_timeout")
-    return seconds
+    return float(seconds)
+
+
+def check_padded(padded: Any) -> bool:
+    """Whether pages are padded. Raises ConfigError if it is neither True nor False."""
+    if not isinstance(padded, bool):
+        raise ConfigError(f"padded={padded!r} must be a bool", option="padded")
+    return padded
 
 
 def check_password(password: Any) -> str:
@@ -347,12 +350,12 @@ def check_password(password: Any) -> str:
 
 
 def as_document(source: Any, policy: ImagePolicy) -> Image:
-    """A path, which stays the same when the working directory changes, or bytes. Raises InputError for others."""
-    if callable(getattr(source, "read", None)) and not isinstance(source, BytesIO):
-        source = run_apart(source.read, policy.max_bytes + 1)
-        if not isinstance(source, bytes):
-            raise InputError("a PDF file that is passed open must be open for binary reading: open(path, 'rb')")
-    image = as_image(source)
+    """A path, which stays the same when the working directory changes, or bytes; an open file is read here.
+
+    Raises:
+        InputError: it is something else, or an open file that cannot be read.
+    """
+    image = as_image(read_stream(source, policy) if is_open_file(source) else source, policy.max_bytes)
     if image.kind == "path":
         return Image("path", image.source.absolute(), confined=image.confined)
     if image.kind != "bytes":

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
 from jinaclip.images.roots import ChangedError, OutsideError, Place, find_root, locate
-from jinaclip.inputs import Image
-from jinaclip.uris import LONGEST_PATH, LONGEST_SHOWN, remove_images
+from jinaclip.inputs import BASE64_IS_NO_PATH, Image
+from jinaclip.uris import LONGEST_PATH, LONGEST_SHOWN, check_bytes, remove_images
 
 MAX_PATH = LONGEST_PATH if os.name == "nt" else 4096
 """Characters of the longest path that a system takes. A longer one is refused before it is looked at."""
@@ -76,8 +76,7 @@ def check_size(size: int, policy: ImagePolicy) -> None:
     """
     if size == 0:
         raise InputError("the image is empty (0 bytes)")
-    if size > policy.max_bytes:
-        raise InputError(f"the image is larger than image_policy.max_bytes={policy.max_bytes} bytes")
+    check_bytes(size, policy.max_bytes)
 
 
 @contextmanager
@@ -96,7 +95,7 @@ def _check_path(image: Image) -> None:
     """Refuses what can be no path, before the system is asked."""
     text = str(image.source)
     if image.confined and _is_base64(text[:MAX_PATH], is_path=len(text) <= MAX_PATH):
-        raise InputError("a str is a path or a URL, and this one is base64; pass Image.from_base64(...) or a data: URI")
+        raise InputError(BASE64_IS_NO_PATH)
     if len(text) > MAX_PATH:
         shown = remove_images(text[:40])
         raise InputError(f"image file {shown + '...'!r} cannot be read: a path has at most {MAX_PATH} characters")

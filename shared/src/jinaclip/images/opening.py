@@ -11,7 +11,8 @@ from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError, JinaClipError
 from jinaclip.images.files import check_file, check_size, read_file
 from jinaclip.images.guard import translate_errors
-from jinaclip.images.orientation import read_orientation
+from jinaclip.images.orientation import LYING, read_orientation
+from jinaclip.images.reserve import Reserve, reserve_nothing
 from jinaclip.images.snapshots import find_unread
 from jinaclip.images.streams import read_stream
 from jinaclip.images.urls import parse
@@ -23,12 +24,8 @@ if TYPE_CHECKING:
 
     from jinaclip.images.readers.base import Opened
 
-Reserve = Callable[[int, int], None]
-"""Is told the width and height of an image before it is decoded; may wait until there is room for it."""
 Target = Callable[[tuple[int, int]], tuple[int, int]]
 """Gives the width and height that an image of such a size is scaled to."""
-LYING = 5
-"""From this EXIF orientation on, width and height are exchanged."""
 HEAD = 2**18
 """Bytes at the start of a file that hold the whole header, for most files."""
 UNUSABLE = "the image cannot be used"
@@ -50,10 +47,6 @@ def check(image: Image, policy: ImagePolicy) -> None:
         check_size(len(image.source), policy)
     elif image.kind not in ("drawable", "file"):
         _check_pixels(image, policy)
-
-
-def reserve_nothing(width: int, height: int) -> None:
-    """For whoever opens one image at a time."""
 
 
 @translate_errors(UNUSABLE)

@@ -18,7 +18,7 @@ from typing import Any
 
 FRAME = struct.Struct("<cIIQ")
 """What goes before a message: what it is, two numbers, and how many bytes follow."""
-OPEN, SIZE, DRAW, TEXT = b"o", b"s", b"d", b"t"
+OPEN, DRAW, TEXT = b"o", b"d", b"t"
 """Requests. OPEN has the length of the password, which goes before the file; the others a page, and most pixels."""
 READY, DONE, LOCKED, FAILED = b"r", b"k", b"l", b"f"
 """Answers. DONE has two numbers: the pages of a file, or width and height. LOCKED is a file without its password."""
@@ -101,7 +101,6 @@ class Server:
         self._notes = 0
         self._work: dict[bytes, Callable[..., tuple[Any, ...]]] = {
             OPEN: self._open,
-            SIZE: self._measure,
             DRAW: self._draw,
             TEXT: self._read,
         }
@@ -125,14 +124,6 @@ class Server:
         if self._file.get_pagemode() == self._raw.PAGEMODE_USEATTACHMENTS and self._file.count_attachments():
             self._notes = PORTFOLIO
         return DONE, len(self._file), 0
-
-    def _measure(self, number: int, max_pixels: int, _: bytearray) -> tuple[Any, ...]:
-        page = self._file[number]
-        try:
-            scale = scale_of(page.get_size(), max_pixels)
-            return DONE, *(math.ceil(side * scale) for side in page.get_size())
-        finally:
-            page.close()
 
     def _draw(self, number: int, max_pixels: int, _: bytearray) -> tuple[Any, ...]:
         page = self._file[number]

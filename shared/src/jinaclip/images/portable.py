@@ -60,8 +60,6 @@ def _turns_once(exif: bytes) -> bool:
 def _has_usual_colours(data: bytes) -> bool:
     """Whether a JPEG is grey, or YCbCr as all readers guess: of its kinds of colour they take others differently."""
     frame = jpeg.read_frame(data)
-    if frame.marker not in jpeg.USUAL:
-        return False
     head = data[: data.find(b"\xff\xda")]
     at, many = head.find(ADOBE), head.count(b"\xff\xee") > 1
     ycc = at < 0 or head[at + 15 : at + 16] == bytes([YCC])

@@ -102,15 +102,6 @@ class Renderer:
         """Whether it can be asked more."""
         return self._process.poll() is None
 
-    def measure(self, number: int, max_pixels: int) -> tuple[int, int]:
-        """Width and height that a page, by number from 0, will have in pixels; there are at most so many.
-
-        Raises:
-            NotDrawn: PDFium cannot tell.
-        """
-        with self._ended_by_errors():
-            return check_size(self._ask(pdfium.SIZE, number, max_pixels), max_pixels)
-
     def draw(self, number: int, max_pixels: int, reserve: Callable[[int, int], None]) -> Drawing:
         """A page, by number from 0. `reserve` is told its size before its pixels come here.
 

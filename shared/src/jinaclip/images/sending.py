@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from jinaclip.config import ImagePolicy, ImageResize
 from jinaclip.errors import InputError
 from jinaclip.images.guard import translate_errors
-from jinaclip.images.opening import UNUSABLE, Reserve, Target, open_image, read, reserve_nothing
+from jinaclip.images.opening import UNUSABLE, Target, open_image, read
+from jinaclip.images.reserve import Reserve, reserve_nothing
 from jinaclip.images.resize import encode, fit, scale
 from jinaclip.inputs import Image
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from jinaclip.errors import InputError
 from jinaclip.images.containers import jpeg, png
-from jinaclip.images.containers import webp as webp
 from jinaclip.images.containers.exif import orientation as orientation
 
 _STRIP = {"PNG": png.strip, "JPEG": jpeg.strip}

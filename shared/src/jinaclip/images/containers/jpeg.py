@@ -26,7 +26,7 @@ MAX_EXIF_BLOCKS = 16
 """Most EXIF blocks of a file. Each is searched, and programs write one, or split a large one among a few segments."""
 MAX_FILL = 2**16
 """Most fill bytes before a marker. Pillow copies all of them for each piece of the file that it reads."""
-_SOI, _DHT, _EOI, _SOS, _DQT, _DRI = 0xD8, 0xC4, 0xD9, 0xDA, 0xDB, 0xDD
+_DHT, _EOI, _SOS, _DQT, _DRI = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD
 _APP0, _APP1, _APP14, _COM = 0xE0, 0xE1, 0xEE, 0xFE
 _TABLES = (_DHT, _DQT, _DRI)
 _KNOWN = (_EOI, _SOS, *FRAMES, *_TABLES, *range(_APP0, _APP0 + 16), _COM)

@@ -73,7 +73,7 @@ class _Chunks:
         parts: list[bytes | memoryview] = [SIGNATURE, header, *self._colours()]
         if self._pixels_end:
             parts.append(self._data[self._first[IDAT][0] - 8 : self._pixels_end])
-        return b"".join([*parts, _chunk(IEND, b"")] if complete else parts)
+        return b"".join([*parts, make_chunk(IEND, b"")] if complete else parts)
 
     def exif(self) -> bytes:
         """The EXIF block; empty if there is none."""
@@ -92,7 +92,7 @@ class _Chunks:
         if PLTE in self._first and self._colour_type() == _PALETTE:
             parts.append(self._whole(PLTE))
         if TRNS in self._first:
-            parts.append(_chunk(TRNS, self._transparency()))
+            parts.append(make_chunk(TRNS, self._transparency()))
         return parts
 
     def _depth(self) -> int:
@@ -215,5 +215,6 @@ def _levels(body: bytes | memoryview) -> tuple[int, ...]:
     return struct.unpack(f">{len(body) // 2}H", body)
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def make_chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk with its length and checksum."""
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")

@@ -9,21 +9,18 @@ import PIL.Image
 
 from jinaclip.errors import InputError
 from jinaclip.images import codecs
+from jinaclip.images.containers.scans import FRAMES
 from jinaclip.images.readers.base import Opened, Size
 
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 """Modes by the number of components."""
-USUAL = (0xC0, 0xC1, 0xC2)
-"""Frames of baseline, extended and progressive JPEG, with Huffman's codes; all readers know these."""
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SOS = 0xDA
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The header of the frame of a JPEG: kind (the marker), width and height, mode, and the names of its components."""
+    """The header of the frame of a JPEG: width and height, mode, and the names of its components."""
 
-    marker: int
     size: Size
     mode: str
     components: tuple[int, ...]
@@ -37,20 +34,20 @@ def read_frame(data: bytes) -> Frame:
         if marker == 0xFF:
             at += 1
             continue
-        if marker in _FRAMES:
-            return _parse_frame(marker, data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4])])
+        if marker in FRAMES:
+            return _parse_frame(data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4])])
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
     raise InputError("the JPEG file cannot be read: it has no header of a frame; it is damaged or cut short")
 
 
-def _parse_frame(marker: int, body: bytes) -> Frame:
+def _parse_frame(body: bytes) -> Frame:
     count = body[5] if len(body) > 5 else 0
     height, width = int.from_bytes(body[1:3]), int.from_bytes(body[3:5])
     if count not in MODES or len(body) < 6 + 3 * count or not (width and height):
         raise InputError(f"the JPEG file cannot be read: its frame has {count} components, {width} x {height}")
     if body[0] != 8:
         raise InputError(f"the JPEG file has {body[0]} bits a channel; only 8 can be decoded")
-    return Frame(marker, (width, height), MODES[count], tuple(body[6 : 6 + 3 * count : 3]))
+    return Frame((width, height), MODES[count], tuple(body[6 : 6 + 3 * count : 3]))
 
 
 def open_jpeg(data: bytes, orientation: int = 1) -> Opened:

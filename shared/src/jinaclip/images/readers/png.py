@@ -13,11 +13,11 @@ import PIL.Image
 
 from jinaclip.errors import InputError
 from jinaclip.images import codecs
+from jinaclip.images.containers.png import SIGNATURE
 from jinaclip.images.containers.refusals import ambiguous
 from jinaclip.images.readers import frames
 from jinaclip.images.readers.base import Opened, Size
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 MODES = {
     # kind of colour and bits a channel: Pillow's mode, and that of the data
