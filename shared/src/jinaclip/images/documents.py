@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from math import inf
-from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import ConfigError, ConversionError, InputError
 from jinaclip.images import pdfium, renderers
 from jinaclip.images.opening import Reserve, read, reserve_nothing
 from jinaclip.images.renderers import CLOSED, Locked, NotDrawn, Renderer
-from jinaclip.inputs import Image, Pair, as_image
-from jinaclip.numeric import is_whole
+from jinaclip.images.streams import read_stream
+from jinaclip.inputs import BinaryFile, Image, Pair, Upload, as_image
+from jinaclip.numeric import is_number, is_whole
 from jinaclip.process import run_apart
 from jinaclip.telemetry import logger
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 R = TypeVar("R")
-PdfLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image
+PdfLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Upload | Image
 """What a PDF file may be given as."""
 POLICY = ImagePolicy(max_bytes=200 * 2**20)
 """Documents are larger than photos."""
@@ -334,9 +334,9 @@ def check_policy(policy: Any) -> ImagePolicy:
 
 def check_seconds(seconds: Any) -> float:
     """Seconds that a page may take. Raises ConfigError if they are none."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
+    if not is_number(seconds) or not 0 < seconds < inf:
         raise ConfigError(f"render_timeout={seconds!r} must be a number of seconds above 0", option="render_timeout")
-    return seconds
+    return float(seconds)
 
 
 def check_password(password: Any) -> str:
@@ -348,11 +348,9 @@ def check_password(password: Any) -> str:
 
 def as_document(source: Any, policy: ImagePolicy) -> Image:
     """A path, which stays the same when the working directory changes, or bytes. Raises InputError for others."""
-    if callable(getattr(source, "read", None)) and not isinstance(source, BytesIO):
-        source = run_apart(source.read, policy.max_bytes + 1)
-        if not isinstance(source, bytes):
-            raise InputError("a PDF file that is passed open must be open for binary reading: open(path, 'rb')")
-    image = as_image(source)
+    image = as_image(source, policy.max_bytes)
+    if image.kind == "file":
+        return Image("bytes", read_stream(image.source, policy))
     if image.kind == "path":
         return Image("path", image.source.absolute(), confined=image.confined)
     if image.kind != "bytes":
