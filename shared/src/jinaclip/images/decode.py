@@ -20,6 +20,7 @@ from jinaclip.images.guard import translate_errors
 from jinaclip.images.orientation import read_orientation
 from jinaclip.images.readers import gif, jpeg, plugins, png, webp
 from jinaclip.images.readers.base import Opened
+from jinaclip.images.roots import Place
 from jinaclip.inputs import Unread
 
 FREE_PIXELS = 2**20
@@ -199,13 +200,24 @@ def reopen(unread: Unread, policy: ImagePolicy) -> tuple[PIL.Image.Image, int]:
         InputError: the file is gone, is damaged, or is another one by now.
     """
     with translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"):
-        data = unread.file if isinstance(unread.file, bytes) else unread.file.read_bytes()
+        data = _read_again(unread)
         opened = _reopen(data, unread, policy)
         pixels = opened.decode(policy.truncated)
         if opened.format == "TIFF":  # whose turn is no part of `info`
             return pixels, opened.orientation
         pixels.info = {**unread.info}
         return pixels, read_orientation(pixels)
+
+
+def _read_again(unread: Unread) -> bytes:
+    """The file of a PIL image: the one that its owner had opened, and not what took its name since."""
+    if isinstance(unread.file, bytes):
+        return unread.file
+    with os.fdopen(Place(str(unread.file)).open(), "rb") as file:
+        status = os.fstat(file.fileno())
+        if unread.identity != (status.st_dev, status.st_ino):
+            raise InputError(ANOTHER)
+        return file.read()
 
 
 def _reopen(data: bytes, unread: Unread, policy: ImagePolicy) -> Opened:
