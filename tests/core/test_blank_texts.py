@@ -41,6 +41,8 @@ INVISIBLE = {
     "musical beam": "\U0001d173",
     "shorthand format control": "\U0001bca0",
     "blank braille": "\u2800",
+    "note without a head": "\U0001d159",
+    "filler of Khitan": "\U00016fe4",
     "ideographic space": "\u3000",
     "no-break space": "\u00a0",
     "line separator": "\u2028",

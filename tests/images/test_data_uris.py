@@ -48,6 +48,7 @@ LARGE = {
     "base64 of the other alphabet": lambda: "data:image/png;base64," + "A_-A" * (CAP // 3),
     "base64 in short lines": lambda: "data:image/png;base64," + "AA\r\n" * (CAP // 4),
     "base64 that is percent-encoded": lambda: "data:image/png;base64," + "%41A" * (CAP // 2),
+    "base64 that is percent-encoded throughout": lambda: "data:image/png;base64," + "%41" * (CAP // 3 * 4),
     "base64 with blanks at the end": lambda: "data:image/png;base64,AAAA" + " " * CAP,
 }
 

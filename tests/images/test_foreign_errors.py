@@ -259,6 +259,39 @@ async def test_what_draws_itself_fails_alone(make, run, drawing):
         await expect_one_bad(clip, run, drawing)
 
 
+@pytest.mark.parametrize(
+    ("answer", "taken"), [(re.match("", ""), True), (1, True), ("needs a library", False), (0, False)]
+)
+def test_what_a_plugin_says_to_a_file_is_taken_as_pillow_takes_it(monkeypatch, policy, answer, taken):
+    """Anything that is true, but for a str, which says what is missing."""
+    Plan.stage = ""
+    monkeypatch.setitem(PIL.Image.OPEN, "BAD", (BadFile, lambda prefix: answer))
+    if taken:
+        assert open_image(as_image(MAGIC_BAD), policy).size == (4, 4)
+    else:
+        with pytest.raises(InputError, match="none of"):
+            open_image(as_image(MAGIC_BAD), policy)
+
+
+class Panic(BaseException):
+    """As of a decoder in Rust: no Exception."""
+
+
+async def test_a_panic_of_a_plugin_or_a_drawing_fails_its_own_image(make, run, policy):
+    with make(image_policy=policy) as clip:
+        for stage in ("open", "load"):
+            Plan.stage, Plan.error = stage, Panic
+            await expect_one_bad(clip, run, Image.from_bytes(MAGIC_BAD))
+        for drawing in (Drawing(render=lambda: fail(Panic)), Drawing(measure=lambda: fail(Panic))):
+            await expect_one_bad(clip, run, drawing)
+
+
+async def test_an_array_larger_than_memory_fails_its_own_image(make, run):
+    """A view of one byte that claims 10 TB: it is not copied."""
+    with make() as clip:
+        await expect_one_bad(clip, run, np.broadcast_to(np.uint8(0), (2**21, 2**21, 3)))
+
+
 async def test_an_interrupt_of_a_drawing_passes(make, run):
     """It is no error of an image: Ctrl-C and the like are the program's."""
     with make() as clip, pytest.raises(KeyboardInterrupt):

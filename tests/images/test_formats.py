@@ -308,6 +308,16 @@ def test_planes_and_tiles_of_a_tiff():
     assert (see(packed(tiles, entries)) == pixels).all()
 
 
+def test_for_a_tile_that_is_larger_than_its_image_room_is_kept():
+    """It is decoded whole."""
+    entries = {256: (1,), 257: (1,), 258: (8,), 259: (1,), 262: (1,), 277: (1,), 322: (1024,), 323: (512,)}
+    entries |= {324: (8,), 325: (1024 * 512,)}
+    reserved = []
+    data = packed(bytes(1024 * 512), entries)
+    assert open_image(as_image(data), ALL, lambda width, height: reserved.append(width * height)).size == (1, 1)
+    assert reserved == [1024 * 512]
+
+
 def packed(data: bytes, entries: dict[int, tuple[int, ...]]) -> bytes:
     """A TIFF of this data, which begins at 8, and these numbers."""
     more, directory, at = b"", b"", 8 + len(data)

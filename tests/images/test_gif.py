@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import PIL.Image
 import pytest
 
 from jinaclip import Image, ImagePolicy, InputError
 from jinaclip.images import open_image, size, upload
-from jinaclip.images.containers.gif import MAX_BLOCKS, Blocks
+from jinaclip.images.containers.gif import MAX_SUB_BLOCKS, Blocks
 from tests.images.gif_files import (
     COLOURS,
     PIXELS,
@@ -74,7 +76,7 @@ def test_what_comes_behind_the_frame_is_not_read():
 
 def test_the_blocks_are_counted():
     """A million of them, so that the walk is short whatever the file."""
-    data = screen(16, 12) + b"!\xfe" + b"\1x" * (MAX_BLOCKS + 1) + b"\0" + WHOLE[25:]
+    data = screen(16, 12) + b"!\xfe" + b"\1x" * (MAX_SUB_BLOCKS + 1) + b"\0" + WHOLE[25:]
     with pytest.raises(InputError, match="over 1,000,000 blocks"):
         see(data)
 
@@ -118,3 +120,24 @@ def test_a_file_is_sent_as_it_is_only_if_every_program_shows_the_same(data, reus
     sent = send_as_it_is(data)
     assert (sent == data) == reusable
     assert (see(sent) == see(data)).all()
+
+
+EMPTY = {"comments": b"!\xfe\0", "controls": b"!\xf9\4" + bytes(5), "images": b",\0\0\0\0\1\0\1\0\0\2\2D\1\0"}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_blocks_are_counted_also_where_they_hold_nothing(kind):
+    """2 million of them would take 10 s."""
+    policy = ImagePolicy(max_bytes=10**8, frame=2_000_000 if kind == "images" else 0)
+    data = screen(1, 1) + EMPTY[kind] * 2_000_000 + EMPTY["images"] + TRAILER
+    began = time.process_time()
+    with pytest.raises(InputError, match="over 100,000 blocks"):
+        open_image(Image.from_bytes(data), policy)
+    assert time.process_time() - began < 5
+
+
+def test_what_follows_the_image_is_not_walked_to_its_end():
+    began = time.process_time()
+    data = screen(1, 1) + EMPTY["images"] + EMPTY["comments"] * 2_000_000
+    assert open_image(Image.from_bytes(data), ImagePolicy()).size == (1, 1)
+    assert time.process_time() - began < 5

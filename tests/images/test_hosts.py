@@ -27,7 +27,7 @@ NAMES = {
     "empty.corp": [],
     "many.corp": [f"1.1.{number // 256}.{number % 256}" for number in range(MOST_ADDRESSES + 1)],
 }
-UNRESOLVED = ["missing.corp", "slow.corp", f"{'a' * 60}.{'b' * 60}.corp"]
+UNRESOLVED = ["broken.corp", "nowhere.corp", "missing.corp", "slow.corp", f"{'a' * 60}.{'b' * 60}.corp"]
 LITERALS = ["10.20.30.40", "10.20.30.41", "127.0.0.1", "169.254.169.254", "[::1]", "[fd00::1]", "[::ffff:10.0.0.1]"]
 HOSTS = [*NAMES, *UNRESOLVED, *LITERALS, "localhost", "db.localhost"]
 
@@ -40,6 +40,10 @@ def network(monkeypatch) -> Iterator[None]:
     def resolve(host, port, *args, **kwargs):
         if host == "slow.corp":
             ended.wait(60)
+        if host == "broken.corp":  # resolvers of other libraries raise and give what they like
+            raise ValueError("no such name")
+        if host == "nowhere.corp":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("nowhere", port))]
         if host not in NAMES and host.endswith(".corp"):
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
         if host not in NAMES:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from jinaclip import ConfigError, Image, ImagePolicy, InputError, JinaClip
-from jinaclip.images import Pages, check, open_image, outside_of, read_file, roots, size
+from jinaclip.images import Pages, check, open_image, outside_of, read_file, roots, size, take
 from jinaclip.images.files import MAX_PATH
 from jinaclip.inputs import as_image
 from tests.core.corpus import colours, encoded
@@ -53,6 +54,41 @@ def exchanging(one: Path, other: Path) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
+
+
+# ---------------------------------------------------------------- files of PIL images
+
+
+def fill(name: str, colour: str, form: str) -> None:
+    PIL.Image.new("RGB", (20, 20), colour).save(name, form)
+
+
+def shown(value) -> tuple[int, ...]:
+    red, green, blue = open_image(as_image(value), ImagePolicy()).getpixel((3, 3))
+    return red > 128, green > 128, blue > 128
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_of_a_pil_image_the_opened_file_is_read_and_not_what_took_its_name(form, folder):
+    fill("a", "red", form)
+    fill("inner/a", "lime", form)
+    for change in (lambda: Path("other").replace("a"), Path("a").unlink, lambda: os.chdir("inner")):
+        fill("a", "red", form)
+        fill("other", "blue", form)
+        with PIL.Image.open("a") as opened:
+            change()
+            assert shown(take(opened)) == (True, False, False)
+
+
+def test_a_file_that_takes_the_name_later_is_refused(folder):
+    fill("a", "red", "PNG")
+    fill("other", "blue", "PNG")
+    with PIL.Image.open("a") as opened:
+        taken = take(opened)
+        assert shown(taken) == (True, False, False)
+        Path("other").replace("a")
+        with pytest.raises(InputError, match="another one now"):
+            shown(taken)
 
 
 # ---------------------------------------------------------------- names that are exchanged
@@ -258,6 +294,12 @@ def test_relative_roots_are_those_of_the_moment_when_the_policy_is_made(folder, 
         assert read(str(folder / "inner" / "a.png"), policy) == INSIDE
         with pytest.raises(InputError, match=r"outside image_policy\.allowed_roots"):
             read("inner/a.png", policy)
+
+
+@pytest.mark.parametrize("root", ["a\0b", "/a\0b"])
+def test_a_root_that_no_folder_can_be_is_a_wrong_option(root):
+    with pytest.raises(ConfigError, match="no name of a folder"):
+        ImagePolicy(allowed_roots=[root])
 
 
 def test_no_roots_are_the_working_directory_of_the_call(folder, monkeypatch):

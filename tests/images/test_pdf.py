@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -489,6 +490,32 @@ def test_a_file_is_a_path_bytes_or_open(opened, tmp_path, monkeypatch) -> None:
     later = opened("a.pdf")
     monkeypatch.chdir(tmp_path.parent)
     assert opened(Image.from_path(tmp_path / "a.pdf")).page_count == later.page_count == 2
+
+
+class Uploaded:
+    """As frameworks keep what was uploaded: its own `read` is a coroutine."""
+
+    def __init__(self, content) -> None:
+        self.file = io.BytesIO(content)
+
+    async def read(self, size: int = -1) -> bytes:
+        return self.file.read(size)
+
+
+def test_an_open_file_is_taken_as_for_images(opened, tmp_path) -> None:
+    """From its beginning, wherever it stands; an upload; in an Image; one that gives little at a time."""
+    content = pages(RED, GREEN)
+    (tmp_path / "a.pdf").write_bytes(content)
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    with (tmp_path / "a.pdf").open("rb") as file, os.fdopen(reader, "rb", buffering=0) as pipe:
+        file.seek(7)
+        for source in (file, Image.from_bytes(file), Uploaded(content), pipe):
+            assert opened(source, render_timeout=np.float32(30)).page_count == 2
+        assert file.tell() == 7
+    with pytest.raises(InputError, match="closed"):
+        opened(file)
 
 
 def test_a_str_stays_where_strings_may_lead(opened, tmp_path, monkeypatch) -> None:

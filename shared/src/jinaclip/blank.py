@@ -14,8 +14,8 @@ _FORMAT_SIGNS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110
 _IGNORABLE = re.compile(
     # Default_Ignorable_Code_Point beyond the category Cf: a joiner, fillers of Hangul and Khmer, selectors, tags
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
-    # braille without a dot; what is no character and never will be
-    "\u2800\ufdd0-\ufdef\ufffe\uffff]"
+    # braille without a dot, a note without a head, a filler of Khitan; what is no character and never will be
+    "\u2800\U0001d159\U00016fe4\ufdd0-\ufdef\ufffe\uffff]"
 )
 
 

@@ -413,8 +413,11 @@ def _absolute_root(root: str | Path) -> str | Path:
     """A folder as it is now, whatever the working directory becomes.
 
     Raises:
-        ConfigError: it is relative, and comes to every file of the machine, or the working directory is gone.
+        ConfigError: it is relative, and comes to every file of the machine, or the working directory is gone; or no
+            folder can have such a name.
     """
+    if "\0" in str(root):
+        raise ConfigError(f"image_policy.allowed_roots holds {root!r}, which is no name of a folder")
     if Path(root).is_absolute():
         return root
     try:

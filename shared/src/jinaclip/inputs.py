@@ -217,6 +217,7 @@ class Unread:
         frame: from 0.
         info: what its owner had in `info`.
         format: Pillow's name of it, if that is known.
+        identity: device and number of the file that was opened, if `file` is a path, which may lead elsewhere by now.
     """
 
     file: Path | bytes
@@ -225,6 +226,7 @@ class Unread:
     frame: int
     info: Mapping[Any, Any]
     format: str = ""
+    identity: tuple[int, int] | None = None
 
 
 @contextmanager

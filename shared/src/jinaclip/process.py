@@ -130,6 +130,11 @@ class OwnThread(threading.Thread):
     """A thread of ours. Signal handlers, and what they raise, run in the main thread and so never in one of these."""
 
 
+def runs_in_own_thread() -> bool:
+    """Whether this thread is one of ours."""
+    return isinstance(threading.current_thread(), OwnThread)
+
+
 def start_thread(name: str, function: Callable[P, object], *args: P.args, **options: P.kwargs) -> threading.Thread:
     """Runs a function in a daemon thread with the caller's context, so that nothing holds up the end of the program.
 
@@ -209,7 +214,7 @@ def run_apart(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R
     it from the library's own. Here it ends the waiting alone and comes through as it is; the function runs to its end,
     or until it asks `is_wanted`.
     """
-    if isinstance(threading.current_thread(), OwnThread):
+    if runs_in_own_thread():
         return function(*args, **options)
     left: list[bool] = []
     task = Task(partial(run_while, lambda: not left, function, *args, **options))

@@ -125,10 +125,10 @@ def decode_data_uri(text: str, header: re.Match[str], max_bytes: int | None = No
     mime, start = header["mime"].lower(), header.end()
     if mime and not mime.startswith("image/") and mime != "application/octet-stream":
         raise InputError(f"a data: URI of type {mime[:64]!r} is no image")
-    check_bytes((len(text) - start) // 3, max_bytes)  # three characters a byte are the most
+    is_base64 = "base64" in [part.strip().lower() for part in header["parameters"].split(";")]
+    check_bytes((len(text) - start) // (4 if is_base64 else 3), max_bytes)  # so many characters a byte are the most
     if not text.isascii():
         raise InputError("a data: URI holds ASCII alone; percent-encode the rest, or pass the bytes")
-    is_base64 = "base64" in [part.strip().lower() for part in header["parameters"].split(";")]
     if not is_base64:
         return unquote(text, start, max_bytes)
     if text.find("%", start) < 0:

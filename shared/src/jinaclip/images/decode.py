@@ -21,6 +21,7 @@ from jinaclip.images.orientation import LYING, read_orientation
 from jinaclip.images.readers import gif, jpeg, plugins, png, webp
 from jinaclip.images.readers.base import Opened
 from jinaclip.images.reserve import Reserve, reserve_nothing
+from jinaclip.images.roots import Place
 from jinaclip.inputs import Unread
 
 FREE_PIXELS = 2**20
@@ -152,7 +153,7 @@ def check_density(size: tuple[int, int], file_bytes: int, policy: ImagePolicy) -
     if width * height > max(FREE_PIXELS, file_bytes * policy.max_pixels_per_byte):
         raise InputError(
             f"the image is {width} x {height} pixels in a file of {file_bytes} bytes, more than "
-            f"image_policy.max_pixels_per_byte={policy.max_pixels_per_byte}; it holds one colour or is damaged; "
+            f"image_policy.max_pixels_per_byte={policy.max_pixels_per_byte}; it holds next to nothing or is damaged; "
             "make it smaller or raise the limit"
         )
 
@@ -199,13 +200,24 @@ def reopen(unread: Unread, policy: ImagePolicy) -> tuple[PIL.Image.Image, int]:
         InputError: the file is gone, is damaged, or is another one by now.
     """
     with translate_errors("the file of the PIL image cannot be read; is it gone, or damaged?"):
-        data = unread.file if isinstance(unread.file, bytes) else unread.file.read_bytes()
+        data = _read_again(unread)
         opened = _reopen(data, unread, policy)
         pixels = opened.decode(policy.truncated)
         if opened.format == "TIFF":  # whose turn is no part of `info`
             return pixels, opened.orientation
         pixels.info = {**unread.info}
         return pixels, read_orientation(pixels)
+
+
+def _read_again(unread: Unread) -> bytes:
+    """The file of a PIL image: the one that its owner had opened, and not what took its name since."""
+    if isinstance(unread.file, bytes):
+        return unread.file
+    with os.fdopen(Place(str(unread.file)).open(), "rb") as file:
+        status = os.fstat(file.fileno())
+        if unread.identity != (status.st_dev, status.st_ino):
+            raise InputError(ANOTHER)
+        return file.read()
 
 
 def _reopen(data: bytes, unread: Unread, policy: ImagePolicy) -> Opened:

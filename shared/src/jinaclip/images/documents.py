@@ -19,7 +19,7 @@ from jinaclip.images.opening import read
 from jinaclip.images.renderers import CLOSED, Locked, NotDrawn, Renderer
 from jinaclip.images.reserve import Reserve, reserve_nothing
 from jinaclip.images.streams import read_stream
-from jinaclip.inputs import BinaryFile, Image, Pair, Upload, as_image, is_open_file
+from jinaclip.inputs import BinaryFile, Image, Pair, Upload, as_image
 from jinaclip.numeric import is_number, is_whole
 from jinaclip.process import run_apart
 from jinaclip.telemetry import logger
@@ -350,12 +350,10 @@ def check_password(password: Any) -> str:
 
 
 def as_document(source: Any, policy: ImagePolicy) -> Image:
-    """A path, which stays the same when the working directory changes, or bytes; an open file is read here.
-
-    Raises:
-        InputError: it is something else, or an open file that cannot be read.
-    """
-    image = as_image(read_stream(source, policy) if is_open_file(source) else source, policy.max_bytes)
+    """A path, which stays the same when the working directory changes, or bytes. Raises InputError for others."""
+    image = as_image(source, policy.max_bytes)
+    if image.kind == "file":
+        return Image("bytes", read_stream(image.source, policy))
     if image.kind == "path":
         return Image("path", image.source.absolute(), confined=image.confined)
     if image.kind != "bytes":

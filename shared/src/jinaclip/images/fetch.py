@@ -158,7 +158,11 @@ class CheckedBackend(httpcore.NetworkBackend):
         found = dict.fromkeys(str(entry[4][0]) for entry in _resolve(host, port, _seconds_until(until)))
         if len(found) > MOST_ADDRESSES:
             raise HostProblem(f"it has {len(found)} addresses")
-        if problem := find_problem(map(ipaddress.ip_address, found), self._policy):
+        try:
+            addresses = [ipaddress.ip_address(address) for address in found]
+        except ValueError:  # of a resolver that another library put in
+            raise HostProblem("it has an address that is none") from None
+        if problem := find_problem(addresses, self._policy):
             raise HostProblem(problem)
         return list(found)
 
@@ -178,7 +182,7 @@ def _resolve(host: str, port: int, timeout: float) -> list[Any]:
     def resolve() -> None:
         try:
             answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001  libraries put resolvers of their own in
             answers.put(error)
 
     threading.Thread(target=resolve, name="jinaclip-resolver", daemon=True).start()

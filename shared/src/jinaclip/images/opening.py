@@ -8,16 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError, JinaClipError
+from jinaclip.errors import InputError
 from jinaclip.images.files import check_file, check_size, read_file
-from jinaclip.images.guard import translate_errors
+from jinaclip.images.guard import is_error_of_image, translate_errors
 from jinaclip.images.orientation import LYING, read_orientation
 from jinaclip.images.reserve import Reserve, reserve_nothing
 from jinaclip.images.snapshots import find_unread
 from jinaclip.images.streams import read_stream
 from jinaclip.images.urls import parse
 from jinaclip.inputs import Image, Unread, is_pil
-from jinaclip.process import Dropped
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -126,9 +125,9 @@ def draw(source: Any, policy: ImagePolicy, reserve: Reserve = reserve_nothing) -
         else:
             reserve(*_measure(source, policy))
             drawn = source.render(policy.max_pixels)
-    except (JinaClipError, Dropped):
-        raise
-    except Exception as error:  # noqa: BLE001  it is the caller's own code, and this a thread of ours
+    except BaseException as error:  # it is the caller's own code, and this a thread of ours
+        if not is_error_of_image(error):
+            raise
         raise InputError(f"{name} cannot be drawn ({type(error).__name__}: {str(error)[:200]})") from None
     if not is_pil(drawn):
         raise InputError(f"{name} cannot be drawn: it gave a {type(drawn).__name__}, not a PIL image")

@@ -16,6 +16,9 @@ from jinaclip.images.streams import read_stream
 from jinaclip.inputs import Image, Pair, Text, Unread, is_open_file, is_pil
 from jinaclip.process import run_apart
 
+MOST_CHANNELS = 4
+"""Elements of an array for each pixel."""
+
 
 def take(value: Any, policy: ImagePolicy | None = None) -> Any:
     """The value, or a copy of it where its owner could change it: arrays, buffers, PIL images, alone or in a pair.
@@ -39,7 +42,7 @@ def take(value: Any, policy: ImagePolicy | None = None) -> Any:
     if isinstance(value, os.PathLike):
         return value
     if isinstance(value, np.ndarray):
-        return np.array(value)  # of a subclass, which may do anything, the values alone
+        return _take_array(value, policy or ImagePolicy())
     if isinstance(value, bytearray | memoryview | BytesIO):
         return Image.from_bytes(value).source
     if isinstance(value, Image):
@@ -51,6 +54,19 @@ def take(value: Any, policy: ImagePolicy | None = None) -> Any:
     if type(value) in (tuple, list) and len(value) == 2:
         return type(value)(take(half, policy) for half in value)
     return value
+
+
+def _take_array(array: np.ndarray[Any, Any], policy: ImagePolicy) -> Any:
+    """A copy of an array that can be an image; of a subclass, which may do anything, the values alone.
+
+    A view, as of `np.broadcast_to`, may have far more elements than memory: so its size is looked at first.
+    """
+    if array.size > MOST_CHANNELS * policy.max_pixels:
+        raise InputError(
+            f"an array of shape {array.shape} has more pixels than image_policy.max_pixels={policy.max_pixels} allows; "
+            "make it smaller or raise the limit"
+        )
+    return np.array(array)
 
 
 def _take_image(image: Image, policy: ImagePolicy | None) -> Image:
@@ -100,7 +116,9 @@ def find_unread(image: Any, *, read: bool = False) -> Unread | None:
         file = _content_of(image.fp)
     if file is None:
         return None
-    return Unread(file, image.size, image.mode, image.tell(), dict(image.info), image.format or "")
+    status = os.fstat(image.fp.fileno()) if isinstance(file, Path) else None
+    identity = (status.st_dev, status.st_ino) if status is not None else None
+    return Unread(file, image.size, image.mode, image.tell(), dict(image.info), image.format or "", identity)
 
 
 def _is_unread(image: Any) -> bool:
@@ -125,6 +143,16 @@ def _file_of(image: Any) -> Path | bytes | None:
     file, path = getattr(image, "fp", None), getattr(image, "filename", None)
     if type(file) is BytesIO:
         return None if file.closed else file.getvalue()
-    if type(file) is BufferedReader and isinstance(file.raw, FileIO):  # and no member of an archive, which has a name
-        path = path or file.name
-    return Path(path).absolute() if path and isinstance(path, str | Path) else None
+    if type(file) is not BufferedReader or not isinstance(file.raw, FileIO):  # a member of an archive has a name, too
+        return None
+    path = path or file.name
+    leads_there = isinstance(path, str | Path) and _leads_to(path, file)
+    return Path(path).absolute() if leads_there else None
+
+
+def _leads_to(path: str | Path, file: BufferedReader) -> bool:
+    """Whether a path still names an open file: another may have its name now, or the working directory changed."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))  # noqa: PTH116  as Path.stat, without a Path
+    except (OSError, ValueError):
+        return False

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from jinaclip.errors import InputError
 
-MAX_BLOCKS = 1_000_000
-"""Most blocks that are walked. A block holds up to 255 bytes, so that files with as many are made to cost time."""
+MAX_BLOCKS = 100_000
+"""Most blocks that are walked: images, the control blocks before them, other extensions."""
+MAX_SUB_BLOCKS = 1_000_000
+"""Most sub-blocks. One holds up to 255 bytes, so that files with as many are made to cost time."""
 CODE_SIZES = range(2, 9)
 BACKGROUND, PREVIOUS = 2, 3
 """Disposals: once a frame was shown, its area becomes clear, or what it was before."""
@@ -52,7 +54,7 @@ class Blocks:
     """
 
     def __init__(self, data: bytes) -> None:
-        self.data, self._at, self._walked = data, 6, 0
+        self.data, self._at, self._blocks, self._sub_blocks = data, 6, 0, 0
         self.screen, self._colours = self._read_screen()
 
     def _read_screen(self) -> tuple[tuple[int, int], bytes]:
@@ -75,6 +77,7 @@ class Blocks:
         """The frames up to the trailer, or up to the end of the file."""
         clear, disposal = None, 0
         while self._at < len(self.data):
+            self._blocks = count(self._blocks, MAX_BLOCKS)
             kind = self._take(1)[0]
             if kind == _TRAILER:
                 return
@@ -116,7 +119,12 @@ class Blocks:
         data = self.data
         while at < len(data) and (size := data[at]):
             at += size + 1
-            self._walked += 1
-            if self._walked > MAX_BLOCKS:
-                raise InputError(f"the GIF file has over {MAX_BLOCKS:,} blocks, which no encoder makes")
+            self._sub_blocks = count(self._sub_blocks, MAX_SUB_BLOCKS)
         return min(at + 1, len(data))
+
+
+def count(walked: int, most: int) -> int:
+    """One more. Raises InputError if that is more than there may be."""
+    if walked == most:
+        raise InputError(f"the GIF file has over {most:,} blocks, which no encoder makes")
+    return walked + 1

@@ -170,7 +170,8 @@ def open_tiff(data: bytes, number: int, max_pixels: int) -> Opened:
         packed = any(tile[0] == "libtiff" for tile in opened.tile)
         return decode_tiles(opened, page.data if packed else data, truncated)
 
-    return Opened("TIFF", page.size, decode, page.orientation, frames=1 if page.is_last and not number else 2)
+    frames = 1 if page.is_last and not number else 2
+    return Opened("TIFF", page.size, decode, page.orientation, page.part, frames)
 
 
 def open_registered(data: bytes, name: str, number: int, check: Callable[[tuple[int, int]], None]) -> Opened | None:
@@ -183,7 +184,8 @@ def open_registered(data: bytes, name: str, number: int, check: Callable[[tuple[
         check: checks the size of the image, and of each frame up to this one.
     """
     reader, accepts = PIL.Image.OPEN[name]
-    if accepts is not None and accepts(data[:16]) is not True:
+    accepted = True if accepts is None else accepts(data[:16])
+    if not accepted or isinstance(accepted, str):  # a str says why it does not
         return None
     own = isinstance(reader, type) and reader.__module__.startswith("PIL.")
     try:

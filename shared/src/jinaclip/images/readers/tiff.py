@@ -53,12 +53,14 @@ class Page:
         size: width and height as stored.
         orientation: 1 to 8.
         is_last: whether no other image follows.
+        part: pixels of a tile, which may be larger than the image; 0 if there are none.
     """
 
     data: bytes
     size: Size
     orientation: int
     is_last: bool
+    part: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def find_page(data: bytes, number: int, max_pixels: int) -> Page:
         size,
         turn[0] if turn and 1 <= turn[0] <= 8 else 1,
         _next(data, layout, at) in {*visited, at},
+        _one(numbers, TILE_WIDTH, 0) * _one(numbers, TILE_HEIGHT, 0),
     )
 
 
