@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from jinaclip import Image, InputError, Pair
+from jinaclip import Image, Pair
 from jinaclip.hosts import aembed, embed
 from jinaclip.images import take
 from tests.needs import skip_without
