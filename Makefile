@@ -13,7 +13,7 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/llamaindex_catalogue.py
 	.venv/bin/python examples/haystack_catalogue.py
 
-test: .venv/installed  ## the suite, in under five minutes on two cores
+test: .venv/installed  ## the suite, in some ten minutes on two cores
 	$(PYTEST)
 
 test-all: test  ## and the tests that take long

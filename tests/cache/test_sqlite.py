@@ -411,7 +411,10 @@ def test_a_connection_that_is_left_open_is_not_closed_at_the_end_either(tmp_path
     assert path.with_name("v.sqlite-wal").exists() == (not is_closed)
 
 
-@pytest.mark.parametrize("how", ["immediate", "exclusive", "with the file to itself"])
+@pytest.mark.parametrize(
+    "how",
+    ["immediate", *(pytest.param(how, marks=pytest.mark.long) for how in ("exclusive", "with the file to itself"))],
+)
 def test_locked_for_long_by_another_process(
     make: Make, path: Path, wanted: np.ndarray, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
