@@ -130,15 +130,28 @@ def check(texts, results, bad):
     assert raw.are_vectors_of([texts[place] for place in good], results.vectors[good]).all()
 
 
+def count_extra(server):
+    """Requests beside those that the job takes by itself, which are those without a text that was sent before.
+
+    A batch that was sent again as it was is a retry of the transport's.
+    """
+    seen, batches, extra = set(), set(), 0
+    for contents in (tuple(asked.contents) for asked in server.asked):
+        is_retry = len(contents) > 1 and contents in batches
+        extra += not is_retry and not seen.isdisjoint(contents)
+        seen.update(contents)
+        batches.add(contents)
+    return extra
+
+
 @pytest.mark.parametrize("retries", [long(0), 1])
 @pytest.mark.parametrize("death", DEATHS)
 def test_one_culprit_among_ten_thousand(death, retries):
     bad = {"text 5000"}
-    with raw.serving(service(DEATHS[death], bad)) as server:
-        with clip(server, max_retries=retries, batch_size=256) as own:  # learnt ones may be smaller on a busy machine
-            results = own.embed(TEXTS)
+    with raw.serving(service(DEATHS[death], bad)) as server, clip(server, max_retries=retries) as own:
+        results = own.embed(TEXTS)
         check(TEXTS, results, bad)
-        extra = len(server.asked) - math.ceil(COUNT / 256)
+        extra = count_extra(server)
         attempts = 1 + retries if death in PASSING else 1
         assert extra <= attempts * 2 * math.log2(COUNT), extra
 
