@@ -15,6 +15,7 @@ import pytest
 
 from jinaclip import Cache, JinaClip
 from jinaclip.testing import Server
+from tests.cache.soundness import check_sound
 from tests.needs import long
 
 Make = Callable[..., JinaClip]
@@ -47,15 +48,6 @@ def run(program: str, server: Server, path: Path, *rest: object) -> str:
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, ""), err
     return out
-
-
-def check_sound(path: Path) -> int:
-    file = sqlite3.connect(path)
-    try:
-        assert file.execute("pragma integrity_check").fetchall() == [("ok",)]
-        return int(file.execute("select count(*) from entries").fetchone()[0])
-    finally:
-        file.close()
 
 
 EIGHT = """

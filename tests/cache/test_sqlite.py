@@ -21,6 +21,7 @@ from jinaclip import Cache, JinaClip, JinaClipError
 from jinaclip.cache.place import network_type
 from jinaclip.cache.sqlite_store import APPLICATION_ID, SCHEMA, SqliteStore
 from jinaclip.testing import Server
+from tests.cache.soundness import check_sound
 
 Make = Callable[..., JinaClip]
 SAME = 2e-6
@@ -53,16 +54,6 @@ def write(path: Path, statement: str) -> None:
     file.execute(statement)
     file.commit()
     file.close()
-
-
-def check_sound(path: Path) -> int:
-    """That SQLite finds nothing wrong; gives the number of entries."""
-    file = sqlite3.connect(path)
-    try:
-        assert file.execute("pragma integrity_check").fetchall() == [("ok",)]
-        return int(file.execute("select count(*) from entries").fetchone()[0])
-    finally:
-        file.close()
 
 
 def rights(path: Path) -> int:
