@@ -47,7 +47,7 @@ class Lookup:
 
     def _keys(self, value: Text | Image) -> tuple[bytes, ...]:
         if isinstance(value, Text):
-            return self.space.keys.text(value.value, query=self.space.query, truncate=self.space.truncate)
+            return self.space.text_keys(value)
         if value.kind == "url":
             return (self.space.keys.url(value.source),)
         digest = self._digest(value) if value.kind in FILE_KINDS else None

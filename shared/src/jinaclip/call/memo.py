@@ -40,6 +40,10 @@ class Space:
     image_tokens: int
     fingerprint: Callable[[], str]
 
+    def text_keys(self, text: Text) -> tuple[bytes, ...]:
+        """The keys under which the vector of a text may be found; see `Keys.text`."""
+        return self.keys.text(text.value, query=self.query, truncate=self.truncate)
+
 
 class OpenCall(Protocol):
     """What is asked of the call."""
@@ -95,10 +99,7 @@ class Memo:
         """
         rest = iter(inputs)
         while not call.stopped.done() and (some := list(islice(rest, at_once))):
-            keys = [
-                self._space.keys.text(text.value, query=self._space.query, truncate=self._space.truncate)
-                for _, text in some
-            ]
+            keys = [self._space.text_keys(text) for _, text in some]
             yield from self._find(call, some, keys, lambda text: text_tokens(text.value))
 
     def find_image(self, call: OpenCall, number: int, image: Image, key: bytes) -> bool:
