@@ -15,18 +15,18 @@ class Shop:
         self.titles = clip.embed_documents([title for title, _ in articles.values()])
         self.pictures = clip.embed_images([picture for _, picture in articles.values()])
 
-    def like(self, vector: np.ndarray, vectors: np.ndarray) -> str:
+    def nearest(self, vector: np.ndarray, vectors: np.ndarray) -> str:
         return self.names[int(np.argmax(vectors @ vector))]
 
-    def named(self, title: str) -> str:
-        return self.like(self.clip.embed_documents([title])[0], self.titles)
+    def find_title(self, title: str) -> str:
+        return self.nearest(self.clip.embed_documents([title])[0], self.titles)
 
-    def shown(self, picture: bytes) -> str:
-        return self.like(self.clip.embed_image(picture), self.pictures)
+    def find_image(self, picture: bytes) -> str:
+        return self.nearest(self.clip.embed_image(picture), self.pictures)
 
-    def asked(self, text: str, picture: bytes) -> str:
+    def find_pair(self, text: str, picture: bytes) -> str:
         both = self.clip.embed([Pair(text, picture)]).unwrap()[0]
-        return self.like(both, self.pictures + self.titles)
+        return self.nearest(both, self.pictures + self.titles)
 
     def search(self, query: str) -> str:
-        return self.like(self.clip.embed_query(query), self.titles)
+        return self.nearest(self.clip.embed_query(query), self.titles)

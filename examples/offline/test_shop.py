@@ -28,11 +28,11 @@ def shop(clip) -> Shop:
 @pytest.mark.parametrize("name", ARTICLES)
 def test_an_article_is_found_by_its_title_its_picture_and_both(shop, name):
     title, colour = ARTICLES[name]
-    assert shop.named(title) == shop.shown(draw(colour)) == shop.asked(title, draw(colour)) == name
+    assert shop.find_title(title) == shop.find_image(draw(colour)) == shop.find_pair(title, draw(colour)) == name
 
 
 def test_the_same_picture_in_another_format_is_the_same_article(shop):
-    assert shop.shown(draw("red", "WEBP")) in ARTICLES
+    assert shop.find_image(draw("red", "WEBP")) in ARTICLES
 
 
 def test_a_search_finds_something(shop):
