@@ -17,6 +17,7 @@ from jinaclip.backends.api.verdicts import retry_after
 from jinaclip.errors import RateLimitError
 from tests import raw
 from tests.api.world import START, Account, Process, World, limit, names, quick, refusal, results
+from tests.needs import long
 
 # Retry-After
 
@@ -326,6 +327,63 @@ def test_so_they_do_in_many_runs(most, lead, seconds):
     print([f"{share:.2f}" for share in found])
     assert sum(found) / len(found) >= 0.25, found
     assert min(found) >= 0.2, found
+
+
+def unruly(texts, world):
+    """Refuses at random, for too many requests at once above all: soon one slot is left, and given to others too."""
+    chance = random.random()
+    if chance < 0.2:
+        return limit("CONCURRENCY")
+    if chance < 0.3:
+        return limit("REQUEST", retry_after="0.001")
+    return refusal(409) if chance < 0.4 else quick(texts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_call_goes_on_when_its_only_slot_was_left_to_others_and_shorter_waits_fell_into_that(seed):
+    random.seed(seed)
+    world = World(unruly, latency=0.01, max_concurrency=8, batch_size=4, max_retries=4)
+    consumer = world.start(names(1000))
+    world.run()
+    assert results(consumer).ok.all()
+
+
+TROUBLE = (
+    limit("CONCURRENCY"),
+    limit("CONCURRENCY", retry_after="1"),
+    limit("REQUEST", retry_after="0.001"),
+    limit("TOKEN"),
+    refusal(409),
+    refusal(500),
+    refusal(503, retry_after="2"),
+    Failure("timeout", "ReadTimeout"),
+)
+
+
+@long
+@pytest.mark.parametrize("seed", range(100))
+def test_no_mixture_of_troubles_brings_calls_to_a_standstill(seed):
+    random.seed(seed)
+    weights = [random.random() * random.choice([0, 1]) for _ in TROUBLE]
+    share = random.choice([0.1, 0.3, 0.5]) if any(weights) else 0.0
+
+    def serve(texts, world):
+        return random.choices(TROUBLE, weights)[0] if random.random() < share else quick(texts)
+
+    world = World(
+        serve,
+        latency=random.choice([0.0, 0.01, 0.5, 3.0]),
+        refusing=random.choice([None, 0.0, 0.05]),
+        max_concurrency=random.choice([None, 1, 2, 8]),
+        batch_size=random.choice([None, 1, 4]),
+        max_retries=random.choice([0, 4]),
+        timeout=10,
+    )
+    for moment in (random.random() for _ in range(3)):
+        world.at(moment, world.start, names(random.choice([1, 30, 500])))
+    world.wait(1)
+    world.run()
+    assert all(call.over.done() for call in world.calls)
 
 
 @pytest.mark.parametrize("most", [1, 2, 8, 50])

@@ -199,13 +199,15 @@ class Slots:
         """Slots that may be used now: the limit, less what is left to others."""
         return self.limit - self._yield.slots(now)
 
-    def free(self, now: float) -> float:
-        """Notes that a slot is free; gives the seconds for which it is left to others from now on, if it is, else 0."""
-        if self._is_trying or not self._yield.is_due(now):
-            return 0.0
-        self._yield.begin(now)
-        self._plan_yield(now)
-        return YIELD
+    def free(self, now: float) -> None:
+        """Notes that a slot is free: it may be time to leave it to others."""
+        if not self._is_trying and self._yield.is_due(now):
+            self._yield.begin(now)
+            self._plan_yield(now)
+
+    def return_in(self, now: float) -> float:
+        """Seconds after which slots may be used again that are left to others now; 0 if none are."""
+        return self._yield.ends_in(now)
 
     def refuse(self, others: int, sent_at: float, now: float) -> None:
         """Learns from a refusal: as many as are still in flight are what the service takes.
@@ -286,6 +288,10 @@ class Yield:
     def slots(self, now: float) -> int:
         """How many are left unused now."""
         return self._slots if now < self._until else 0
+
+    def ends_in(self, now: float) -> float:
+        """Seconds until all may be used; 0 if they may be now."""
+        return max(0.0, self._until - now)
 
 
 class Growth:

@@ -175,10 +175,11 @@ class Scheduler:
     # -- slots
 
     def pump(self) -> None:
-        """Lets go whatever may go now."""
+        """Lets go whatever may go now; what only time holds up asks for the next pump, each time anew."""
         while self.is_wanted and self.in_flight < self.limits.most_in_flight:
             if not (self._send_one_again() or self._send_new()):
                 break
+        self._wait_for_slots_of_others()
         self._note_full()
 
     def release(self, departure: Departure) -> None:
@@ -191,8 +192,12 @@ class Scheduler:
         self.in_flight -= 1
         for bounds in departure.bounds:
             bounds.in_flight -= 1
-        seconds = self.limits.slots.free(self._clock())
-        if seconds:
+        self.limits.slots.free(self._clock())
+
+    def _wait_for_slots_of_others(self) -> None:
+        """Asks for a pump when slots come back that are left to others; with a limit of 1 that is all there are."""
+        seconds = self.limits.slots.return_in(self._clock())
+        if seconds and self.is_wanted:
             self._wake(seconds)
 
     def _send_one_again(self) -> bool:
