@@ -17,7 +17,6 @@ from jinaclip.backends.api.verdicts import retry_after
 from jinaclip.errors import RateLimitError
 from tests import raw
 from tests.api.world import START, Account, Process, World, limit, names, quick, refusal, results
-from tests.needs import long
 
 # Retry-After
 
@@ -360,7 +359,7 @@ TROUBLE = (
 )
 
 
-@long
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(100))
 def test_no_mixture_of_troubles_brings_calls_to_a_standstill(seed):
     random.seed(seed)
