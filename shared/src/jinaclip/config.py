@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from jinaclip.errors import AuthenticationError, ConfigError
 from jinaclip.formats import USUAL, find_problem
 from jinaclip.frames import without_options
+from jinaclip.hints import find_unknown
 from jinaclip.numeric import is_number, is_whole, plain
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
@@ -63,8 +63,6 @@ Check = Callable[[Any], str | None]
 
 
 NO_HEADERS = Headers({})
-RENAMED = {"truncate_dim": "dimensions", "truncate_dimension": "dimensions", "concurrency": "max_concurrency"}
-"""Names of options in other libraries, and ours for them."""
 
 
 def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenate[Owner, P], None]:
@@ -87,10 +85,9 @@ def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenat
 
 def _find_misuse(args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
     """What is wrong with the arguments of a call, or None: an unknown option, or a key passed as another option."""
-    known = [item.name for item in fields(EmbedderConfig)]
-    for name in options.keys() - set(known):
-        close = RENAMED.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
-        return f"there is no option {name!r}" + (f"; did you mean {close!r}?" if close else "")
+    unknown = find_unknown(options, [item.name for item in fields(EmbedderConfig)], {})
+    if unknown:
+        return unknown
     if len(args) > 1:
         return "only the model goes without a name; give the other options as name=value"
     if any(isinstance(value, str) and KEY_SHAPE.match(value) for value in [*args, *options.values()]):
@@ -298,6 +295,22 @@ def configured(
         return init_with_config
 
     return decorate
+
+
+def refuse_unknown(names: Iterable[str], known: Collection[str], words: Mapping[str, str] | None = None) -> None:
+    """For a host: refuses options that there are not, with the one that is meant, if it can be guessed.
+
+    Args:
+        names: of the options that were given.
+        known: names that are taken here, in the order in which they are to be guessed.
+        words: the host's own words for options of the core, such as {"model_name": "model"}: they are recommended.
+
+    Raises:
+        ConfigError: there are such options; no value is shown.
+    """
+    problem = find_unknown(names, known, words or {})
+    if problem:
+        raise ConfigError(problem)
 
 
 def check_options(options: object, checks: Mapping[str, Check], prefix: str = "") -> None:

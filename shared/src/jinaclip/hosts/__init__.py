@@ -20,6 +20,7 @@ from jinaclip.config import (
     UrlMode,
     configured,
     hide_key,
+    refuse_unknown,
     save_cache,
 )
 from jinaclip.frames import without_arguments, without_options
@@ -68,6 +69,7 @@ __all__ = [
     "is_image_like",
     "is_whole",
     "plain",
+    "refuse_unknown",
     "remove_images",
     "run_in_thread",
     "run_steps",
