@@ -177,19 +177,21 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             InputError: an item is no text; `.index` says which, `.partial` holds the results of the others.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
-        return self._clip.embed_documents(texts).tolist()
+        table = current_table()
+        return self._clip.embed_documents(texts).tolist() if table is None else table.documents(texts)
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """`embed_documents` without blocking the event loop; ends at once when cancelled."""
-        return await to_lists(await self._clip.aembed_documents(texts))
+        table = current_table()
+        return await to_lists(await self._clip.aembed_documents(texts)) if table is None else table.documents(texts)
 
     def embed_query(self, text: str) -> list[float]:
         """A query as a vector, on v2 after the model's instruction for queries. Raises as `embed_documents`."""
-        return self._clip.embed_query(text).tolist()
+        return prepared_query(text) or self._clip.embed_query(text).tolist()
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query` without blocking the event loop; ends at once when cancelled."""
-        return (await self._clip.aembed_query(text)).tolist()
+        return prepared_query(text) or (await self._clip.aembed_query(text)).tolist()
 
     @without_arguments
     def embed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:
