@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
@@ -103,6 +103,9 @@ class ImagePolicy:
     addresses. Paths, bytes, open files, PIL images and arrays come from code, so only the size limits apply to them.
     """
 
+    # of hosts whose models hold a policy
+    __pydantic_config__: ClassVar = {"extra": "forbid", "hide_input_in_errors": True, "use_attribute_docstrings": True}
+
     max_bytes: int = 20 * 2**20
     """Most bytes of an encoded image that is opened."""
     max_upload_bytes: int = 5_000_000
@@ -121,11 +124,15 @@ class ImagePolicy:
     of the moment when the policy is made. None is the working directory of each call, unless that is "/". The str "any"
     lifts the limit; a folder of that name is Path("any") or ["any"]."""
     schemes: tuple[str, ...] = ("https",)
+    """Of image URLs: "https", "http"."""
     ports: tuple[int, ...] = (443,)
+    """Ports that image URLs may name."""
     allow_networks: tuple[str | IPv4Network | IPv6Network, ...] = ()
     """Networks that may be dialled even though they are not public. Link-local ones never may."""
     max_redirects: int = 3
+    """Most redirects that are followed for one image; each is held to the policy."""
     connect_timeout: float = 3.0
+    """Seconds to connect to the server of an image."""
     fetch_timeout: float = 15.0
     """Seconds for one image, redirects included."""
     orient: bool = True
@@ -157,9 +164,11 @@ class EmbedderConfig:
     """`jina-clip-v1`, `jina-clip-v2`, or for the local backend also a folder or a hub id."""
     _: KW_ONLY
     backend: Backend = "api"
+    """"api" is the hosted API, "local" the weights on this machine (needs the extra `local`)."""
     dimensions: int | None = None
     """Width of the vectors: 1 to 1024 on v2, None for the model's own."""
     normalized: bool = True
+    """Whether vectors have length 1. Fused ones always have."""
     truncate: bool = False
     """Cut texts over 8192 tokens instead of refusing them."""
     batch_size: int | None = None
@@ -189,16 +198,23 @@ class EmbedderConfig:
     """Name of the vector space, taken as it is: for an endpoint that is known to serve the weights of that space.
     Choose another when the width, the normalisation or an image setting changes. None: see `JinaClip.space`."""
     requests_per_minute: int | None = None
+    """Requests that the key's tier allows, if you know it; None is learnt."""
     tokens_per_minute: int | None = None
+    """Tokens that the key's tier allows, if you know it; None is learnt."""
     token_budget: int | None = None
     """Tokens this object may spend; a call that would exceed it is refused before it is sent."""
     cache: CacheOption = None
     """Keeps vectors, so that nothing is embedded, or paid for, twice: a path or a `jinaclip.Cache`; True is the user's
     own file, False none; None goes by the variable JINACLIP_CACHE. See docs/cache.md."""
     device: str = "auto"
+    """Of the local backend: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best there is."""
     dtype: str | None = None
+    """Of the local backend: "float32", "bfloat16" or "float16"; None is what suits the device."""
     revision: str | None = None
+    """Of the local backend: a commit, tag or branch of the model's repository at the hub; None is the one that was
+    tested."""
     image_policy: ImagePolicy = field(default_factory=ImagePolicy)
+    """Which images are accepted, and which files and addresses a str may lead to."""
     image_resize: ImageResize = "model"
     """How an image is resized before it is sent, for a model that sees S x S pixels. "model": as the model would do it,
     shorter side to S, then a centre crop. "pad": longer side to S, on black. "squash": to S x S. "none": not at all;
@@ -212,6 +228,7 @@ class EmbedderConfig:
     url_mode: UrlMode = "fetch"
     """"fetch" downloads image URLs here, under `image_policy`; "forward" lets the service download them."""
     show_progress: bool = False
+    """Draw a progress bar."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_key", Secret.wrap(self.api_key))
