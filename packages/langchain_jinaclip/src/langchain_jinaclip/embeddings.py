@@ -32,13 +32,18 @@ from jinaclip.hosts import (
     TransportFactory,
     UrlMode,
     check_weight,
+    refuse_unknown,
     run_in_thread,
     save_cache,
     without_arguments,
     without_options,
 )
+from langchain_jinaclip.closing import Closing
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
+from langchain_jinaclip.prepared import current_table, prepared_query
 
+OTHER_NAMES = ("model_name", "jina_api_key")
+"""Names that LangChain's older Jina class has for options."""
 WRAP_HEADERS = PlainValidator(Headers.wrap)
 MASK_HEADERS = PlainSerializer(lambda headers: dict.fromkeys(headers, "**********"), when_used="json-unless-none")
 HEADERS_SCHEMA = WithJsonSchema(
@@ -81,7 +86,7 @@ async def to_lists(vectors: Any) -> list[list[float]]:
     return await run_in_thread(lambda: [row.tolist() for row in vectors])
 
 
-class JinaClipEmbeddings(BaseModel, Embeddings):
+class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
     """jina-clip-v1 and jina-clip-v2 as LangChain embeddings, for texts, images and pairs of both.
 
     The fields are the options of `jinaclip.JinaClip`, with its meanings and defaults. They cannot be changed
@@ -106,8 +111,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     environment is read again by the process that opens it.
 
     Raises:
-        ValidationError: an option does not exist or is of the wrong type.
-        ConfigError: an option is out of range, or does not fit the model.
+        ValidationError: an option is of the wrong type.
+        ConfigError: an option does not exist, is out of range, or does not fit the model.
         AuthenticationError: `backend="api"`, and there is neither a key nor an Authorization among `headers`.
     """
 
@@ -155,6 +160,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
         @without_options
         def __init__(self, **options: Any) -> None:
+            refuse_unknown(options, [*type(self).model_fields, *OTHER_NAMES])
             options = hide_secrets(options, {*type(self).model_fields, "model_name"} - {"api_key"})
             super().__init__(**options)
             self._clip = JinaClip(**self._core_options(options))

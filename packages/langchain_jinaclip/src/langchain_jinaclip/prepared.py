@@ -45,9 +45,22 @@ class Table:
         self.asked |= set(listed)
         return [self._vectors[text] for text in listed]
 
+    def check(self, store: str) -> None:
+        """Whether a store asked for all of them.
+
+        Raises:
+            ConfigError: it did not, so its rows have vectors of their own: it embeds in threads that do not copy the
+                context of their caller, say.
+        """
+        if len(self.asked) < len(self._vectors):
+            raise ConfigError(
+                f"{store} did not ask for the vectors that were there, and stored rows with others: delete them, and "
+                "add vectors by its own client"
+            )
+
     def query(self, text: str) -> Vector | None:
         """The vector of a query, None for one that is not in the table."""
-        return self._vectors.get(text)
+        return self._vectors[text] if text in self._vectors else None
 
 
 _TABLE: ContextVar[Table | None] = ContextVar("langchain_jinaclip_table", default=None)
