@@ -247,6 +247,12 @@ def forms_of(shown: Pillow.Image, file: Path) -> list[Any]:
         create_image_block(url=uri),
         {"type": "image", "base64": letters},
         {"type": "image_url", "image_url": {"url": uri}},
+        {"type": "image_url", "image_url": uri},
+        {"type": "input_image", "image_url": uri, "detail": "auto"},
+        {"type": "media", "mime_type": "image/png", "data": letters},
+        {"type": "media", "mime_type": "image/png", "data": data},
+        {"type": "file", "mime_type": "image/png", "base64": letters},
+        {"image": {"format": "png", "source": {"bytes": data}}},
         {"type": "image", "source_type": "base64", "data": letters, "mime_type": "image/png"},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": letters}},
     ]
@@ -297,7 +303,7 @@ REFUSED = [
     ({"type": "image", "base64": "!!!!", "mime_type": "image/png"}, "base64"),
     ({"type": "image", "url": ""}, "url"),
     ({}, "None"),
-    ({"type": "input_image", "image_url": "https://example.com/a.png"}, "'input_image'"),
+    ({"type": "input_image", "file_id": "file-1"}, "'input_image'"),
 ]
 
 

@@ -74,9 +74,22 @@ def test_options_reach_the_core() -> None:
     assert config.key.reveal() == KEY
 
 
-@pytest.mark.parametrize("name", ["batchsize", "truncate_dim", "apikey", "retries"])
-def test_a_misspelt_option_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match=name):
+HINTS = {
+    "batchsize": "'batch_size'",
+    "apikey": "'api_key'",
+    "truncate_dim": "'dimensions'",
+    "embedding_dimension": "'dimensions'",
+    "cache_folder": "HF_HOME",
+    "query_instruction": "instruction",
+    "trust_remote_code": "no code",
+    "session": "'transport'",
+}
+"""Options of today's plugins, and what is said of them."""
+
+
+@pytest.mark.parametrize(("name", "hint"), HINTS.items())
+def test_an_option_that_there_is_not_is_refused_with_what_is_meant(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"no option '{name}'.*{hint}"):
         JinaClipEmbeddings(api_key=KEY, **{name: 4})
 
 
@@ -320,6 +333,8 @@ def test_public_names_and_the_type_marker_are_there() -> None:
         "JinaClipEmbeddings",
         "JinaClipRetriever",
         "JinaClipTool",
+        "aadd_documents",
+        "add_documents",
     ]
     assert all(getattr(langchain_jinaclip, name).__name__ == name for name in langchain_jinaclip.__all__)
     assert set(langchain_jinaclip.__all__) <= set(dir(langchain_jinaclip))
@@ -350,7 +365,7 @@ async def test_options_of_a_call_are_refused_before_anything_is_paid(make: Any, 
             search.invoke({"text": "a", "image": picture(1)}, **option)
         with pytest.raises(ConfigError, match=f"{name}="):
             await search.ainvoke("a", **option)
-        with pytest.raises(TypeError, match="weigth"):  # some stores would take it and say nothing
+        with pytest.raises(ConfigError, match="'weigth'.*'weight'"):  # some stores would take it and say nothing
             search.invoke("a", weigth=0.5)
     assert server.ledger()["received"] == {}
 
