@@ -22,7 +22,7 @@ from tests.langchain.test_embeddings import encoded, picture
 
 COUNT, SIZE = 40, 2_000_000
 MOST_SECONDS = 0.05
-FORMS = ["path", "bytes", "base64", "block"]
+FORMS = ["base64", *(pytest.param(form, marks=pytest.mark.long) for form in ("path", "bytes", "block"))]
 
 
 class Turns:

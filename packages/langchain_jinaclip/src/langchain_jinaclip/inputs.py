@@ -26,6 +26,9 @@ Query: TypeAlias = "ImageInput | BaseMessage | PromptValue | Sequence[ImageInput
 URL = re.compile(r"\s*https?://\S+\s*", re.IGNORECASE)
 """A string that is a URL from its beginning to its end, and no text about one."""
 
+LONG_WORD = 4096
+"""Characters of a text without a blank after which its beginning says what it is; to look at megabytes takes long."""
+
 
 def unwrap_block(image: ImageInput) -> ImageLike:
     """What an image content block holds; what is no block comes back as it is.
@@ -232,5 +235,7 @@ def is_image_data(value: Any) -> bool:
     """Whether a value is bytes, an array, or from its beginning to its end an image file in base64 or a data: URI."""
     if isinstance(value, bytes | np.ndarray):
         return True
-    text = str(value)
+    text = str(value).strip()
+    if len(text) > LONG_WORD and len(text.split(None, 1)) == 1:
+        text = text[:LONG_WORD]
     return not is_blank(text) and is_blank(remove_images(text, ""))

@@ -130,9 +130,9 @@ class JinaClipTool(Closing, BaseTool):
     def _blocks(self, number: int, document: Document) -> list[Any]:
         """A text block for a result, and an image block if it has an image that may be shown."""
         content = document.page_content
-        facts = {k: fact for k, fact in document.metadata.items() if k[:1] != "_" and not is_image_data(fact)}
+        facts = {name: fact for name, fact in document.metadata.items() if name[:1] != "_" and is_short(fact)}
         lines = [f"result {number}", "" if is_image_data(content) else content]
-        lines += [f"{name}: {fact}" for name, fact in facts.items() if len(str(fact)) <= LONGEST_FACT]
+        lines += [f"{name}: {fact}" for name, fact in facts.items() if not is_image_data(fact)]
         try:
             images = self._image_blocks(document) if self.show_images else []
         except InputError as error:
@@ -148,6 +148,11 @@ class JinaClipTool(Closing, BaseTool):
             return [create_image_block(url=image)]  # whoever shows it fetches it
         encoded = base64.b64encode(self.clip.preview(image)).decode()
         return [create_image_block(base64=encoded, mime_type="image/jpeg")]
+
+
+def is_short(fact: Any) -> bool:
+    """Whether a metadata entry is short enough for a model, and no bytes."""
+    return not isinstance(fact, bytes) and len(str(fact)) <= LONGEST_FACT
 
 
 class Failures:
