@@ -125,7 +125,7 @@ def describe(question: HumanMessage, results: ToolMessage) -> AIMessage:
 
 def word_of(words: Iterable[str], text: str) -> str:
     """The first of these words that a text has."""
-    return next(word for word in words if word in text.split())
+    return next(word for word in words if word in text.strip("?.").split())
 
 
 def colours_of(message: BaseMessage) -> Iterator[str]:

@@ -79,9 +79,7 @@ BOTH: list[Any] = [
 @pytest.mark.parametrize("query", BOTH, ids=range(len(BOTH)))
 def test_text_and_image_of_what_the_user_said_last_are_fused(retriever: JinaClipRetriever, query: Any) -> None:
     embeddings = retriever.embeddings
-    assert near(
-        asked(retriever, query), fuse(embeddings.embed_query("in blue"), embeddings.embed_image(DATA), 0.3)
-    )
+    assert near(asked(retriever, query), fuse(embeddings.embed_query("in blue"), embeddings.embed_image(DATA), 0.3))
 
 
 @pytest.mark.parametrize(
@@ -237,9 +235,7 @@ def test_an_outage_does_not_end_the_agent(make: Make, server: Server, way: str) 
     assert answer.status == "error" and "the search failed" in answer.content
 
 
-def test_a_trace_of_the_tool_does_not_hold_the_conversation(
-    shop: JinaClipRetriever, catalogue: list[Article]
-) -> None:
+def test_a_trace_of_the_tool_does_not_hold_the_conversation(shop: JinaClipRetriever, catalogue: list[Article]) -> None:
     tracer, block = Tracer(), attach(catalogue[4].picture)
     runtime = Runtime([HumanMessage([block])])
     shop.as_tool(show_images=False).invoke(call(attached=1, runtime=runtime), {"callbacks": [tracer]})

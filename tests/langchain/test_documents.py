@@ -87,7 +87,9 @@ def test_every_store_gets_the_vector_of_the_image_or_else_of_the_text(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("weight", "kind", "billed"), [(0, "image", (0, 1)), (0.3, "pair", (1, 1)), (1, "text", (1, 0))])
+@pytest.mark.parametrize(
+    ("weight", "kind", "billed"), [(0, "image", (0, 1)), (0.3, "pair", (1, 1)), (1, "text", (1, 0))]
+)
 def test_a_weight_fuses_text_and_image_and_bills_only_what_counts(
     shop: JinaClipEmbeddings, server: Server, tmp_path: Path, way: str, weight: float, kind: str, billed: Any
 ) -> None:
@@ -139,7 +141,7 @@ def test_raising_stores_nothing_and_the_cache_has_what_was_embedded(
     server.configure(poison={"poison": "bad_item_400"})
     store = InMemoryVectorStore(shop.model_copy(update={"cache": tmp_path / "vectors.sqlite"}))
     good = [Document(f"text {n}") for n in range(5)]
-    with pytest.raises(ItemError, match="^document 2") as caught:
+    with pytest.raises(ItemError, match=r"^document 2") as caught:
         added(way, store, [*good[:2], Document("poison"), *good[2:]])
     assert (caught.value.index, store.store) == (2, {})
     assert caught.value.partial.ok.sum() == 5
@@ -153,7 +155,7 @@ def test_what_is_known_to_be_unusable_is_refused_before_anything_is_sent(
     shop: JinaClipEmbeddings, server: Server, tmp_path: Path, way: str
 ) -> None:
     store = InMemoryVectorStore(shop)
-    with pytest.raises(InputError, match="^document 1"):
+    with pytest.raises(InputError, match=r"^document 1"):
         added(way, store, [*mixed(tmp_path)[:2], Document("poison")])
     assert server.ledger()["received"] == {} and store.store == {}
 
@@ -207,7 +209,7 @@ def test_a_cache_of_langchain_s_would_keep_images_under_their_titles_and_is_refu
 
 
 def test_calls_at_once_do_not_take_each_other_s_vectors(shop: JinaClipEmbeddings, tmp_path: Path) -> None:
-    """The same title for different images, from threads and from tasks of one loop, beside plain texts of that title."""
+    """The same title for different images, from threads and from tasks of a loop, beside a plain text of that title."""
     store = InMemoryVectorStore(shop)
     images = [str(tmp_path / f"{n}.png") for n in range(4)]
     vectors = [*shop.embed_images(images), shop.embed_documents(["a title"])[0]]

@@ -332,6 +332,22 @@ def test_a_list_gives_a_list_and_one_image_gives_one_vector(make: Make, tmp_path
     assert near(embeddings.embed_image(uris="a.png"), one), "never letter by letter"
 
 
+async def test_an_array_of_names_is_a_list_of_images_and_one_of_pixels_is_one_image(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a.png", "b.png"]
+    for seed, name in enumerate(names):
+        picture(seed).save(name)
+    embeddings = make()
+    expected = embeddings.embed_images(names)
+    for array in (np.array(names), np.array(names, object), np.array([Path(name) for name in names])):
+        assert near(embeddings.embed_image(array), expected)
+        assert near(await embeddings.aembed_image(array), expected)
+        assert near(embeddings.embed_images(array), expected)
+    assert near(embeddings.embed_image(np.asarray(picture(0))), expected[0])
+
+
 def test_threads_share_one_object(make: Make) -> None:
     embeddings = make(batch_size=4)
     got: dict[int, Any] = {}

@@ -109,7 +109,8 @@ def test_scores_are_those_of_the_store_and_documents_in_it_stay_as_they_are(
 ) -> None:
     store, embeddings = shelf
     if kind == "memory" and search_type != "similarity":
-        pytest.raises(ValidationError, JinaClipRetriever, vectorstore=store, search_type=search_type)
+        with pytest.raises(ValidationError):
+            JinaClipRetriever(vectorstore=store, search_type=search_type)
         return
     options = {} if search_type == "similarity" else {"score_threshold": 0.0}
     found = both_ways(
@@ -163,9 +164,7 @@ def test_a_threshold_needs_embeddings_that_answer_and_a_number(make: Make, serve
     cached = CacheBackedEmbeddings.from_bytes_store(make(), InMemoryByteStore(), key_encoder="sha256")
     with pytest.raises(ValidationError, match="CacheBackedEmbeddings"):
         JinaClipRetriever(vectorstore=new_chroma(cached, 1024, []), search_type="similarity_score_threshold")
-    retriever = JinaClipRetriever(
-        vectorstore=new_chroma(make(), 1024, []), search_type="similarity_score_threshold"
-    )
+    retriever = JinaClipRetriever(vectorstore=new_chroma(make(), 1024, []), search_type="similarity_score_threshold")
     with pytest.raises(ConfigError, match="needs score_threshold"):
         retriever.invoke("red")
     with pytest.raises(ValidationError, match="search_type"):

@@ -1,4 +1,4 @@
-"""Re-ranking by the vectors that a store keeps: nothing is embedded again, and where that cannot be, it says so once."""
+"""Re-ranking by the vectors that a store keeps: nothing is embedded again; where that cannot be, it says so once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
@@ -17,6 +18,7 @@ from jinaclip import ImagePolicy
 from jinaclip.retrieval import diversify
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever, add_documents
+from langchain_jinaclip.stored import stored_vectors
 from tests.langchain.conftest import Make, put
 from tests.langchain.test_compressor import ordered
 from tests.langchain.test_embeddings import picture
@@ -142,3 +144,38 @@ def test_vectors_in_the_metadata_go_first(filled: VectorStore, shop: JinaClipEmb
     diversifier = JinaClipDiversifier(embeddings=shop, vectorstore=filled, vector_key="vector")
     expected = [documents[place] for place in diversify(own, COUNT)]
     assert diversifier.compress_documents(documents, "a") == expected
+
+
+class LanceDB(Unknown):
+    """The class of langchain-community, as far as its table is concerned: a real one."""
+
+    def __init__(self, table: Any) -> None:
+        self.get_table = lambda: table
+
+
+class FAISS(Unknown):
+    """The class of langchain-community, as far as its index is concerned: a real one."""
+
+    def __init__(self, index: Any, ids: dict[int, str]) -> None:
+        self.index, self.index_to_docstore_id = index, ids
+
+
+def test_vectors_are_read_out_of_lancedb_by_the_id_that_the_metadata_has(tmp_path: Path) -> None:
+    import lancedb
+
+    rows = [{"id": id_, "vector": [float(n), 1.0], "text": id_} for n, id_ in enumerate(["a", "it's", "c"])]
+    store = LanceDB(lancedb.connect(tmp_path).create_table("shop", rows))
+    documents = [Document("", metadata={"id": id_}) for id_ in ("it's", "missing", "a")] + [Document("no id")]
+    assert stored_vectors(store, documents) == [[1.0, 1.0], None, [0.0, 1.0], None]
+    other = lancedb.connect(tmp_path).create_table("other", [{"key": "a", "embedding": [1.0, 1.0]}])
+    assert stored_vectors(LanceDB(other), documents) == [None] * 4, "columns of other names"
+
+
+def test_vectors_are_read_out_of_faiss_by_id() -> None:
+    import faiss
+
+    index = faiss.IndexFlatL2(2)
+    index.add(np.array([[0, 1], [1, 1]], np.float32))
+    documents = [Document("", id=id_) for id_ in ("b", "missing", "a")]
+    b, missing, a = stored_vectors(FAISS(index, {0: "a", 1: "b"}), documents)
+    assert (b.tolist(), missing, a.tolist()) == ([1.0, 1.0], None, [0.0, 1.0])

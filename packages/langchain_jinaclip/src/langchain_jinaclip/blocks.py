@@ -1,4 +1,4 @@
-"""Content blocks of messages, in LangChain's standard shape or in a provider's: the text or the image that they hold."""
+"""Content blocks of messages, in LangChain's standard shape or in a provider's: the text or the image in them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ def image_of_block(block: Mapping[str, Any]) -> ImageLike:
         InputError: a block without an image that can be opened here.
     """
     standard = standard_block(block) if is_image_block(block) else {}
-    data, url = standard.get("base64"), standard.get("url")
+    data: Any = standard.get("base64")
     if isinstance(data, str) and data:
         return f"data:{standard.get('mime_type') or 'image/*'};base64,{data}"
-    if data or url:
-        found: ImageLike = data or url
-        return found
+    found: Any = data or standard.get("url")
+    if found:
+        image: ImageLike = found
+        return image
     raise InputError(
         f"a content block of type {block.get('type')!r} without url or base64 of an image; pass an image block with "
         "one of them (a file_id names a file that only its provider has)"
@@ -50,7 +51,7 @@ def image_of_block(block: Mapping[str, Any]) -> ImageLike:
 
 
 def standard_block(block: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A block in LangChain's standard shape; of type "non_standard" if it has none, or lacks what its shape promises."""
+    """A block in LangChain's standard shape; of type "non_standard" if it has none, or lacks a part of it."""
     try:
         standard: Mapping[str, Any] = HumanMessage([rewrite_block(block)]).content_blocks[0]
     except (KeyError, TypeError, ValueError):
@@ -59,9 +60,7 @@ def standard_block(block: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def rewrite_block(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Shapes that LangChain does not translate, in one that it knows: bare addresses, OpenAI's `input_image`, Google's
-    `media`.
-    """
+    """Shapes that LangChain does not translate (bare addresses, `input_image`, `media`), in one that it knows."""
     kind, address = block.get("type"), block.get("image_url")
     if kind in IMAGE_TYPES and isinstance(address, str):
         return {"type": "image", "url": address}

@@ -58,7 +58,7 @@ def resolve_pair(clip: JinaClip, pair: tuple[str, ImageInput] | Pair | Drawable,
 
 
 def is_single(images: object) -> bool:
-    """Whether this is one image, file or block, and not several in a list, a generator, an array of names or the like."""
+    """Whether this is one image, file or block, and not several in a list, a generator or an array of names."""
     if isinstance(images, np.ndarray):
         return images.dtype.kind not in "OSU"
     return isinstance(images, str | Mapping) or is_image_like(images) or not isinstance(images, Iterable)
@@ -109,6 +109,8 @@ def split_query(query: Query) -> tuple[Any, ImageLike | None]:
     Raises:
         InputError: it lacks both, holds several images, or a block that is no usable image.
     """
+    texts: list[Any]
+    images: list[Any]
     if isinstance(query, Mapping) and "type" not in query:
         if unknown := query.keys() - {"text", "image"}:
             raise InputError(f"a query has no {min(map(repr, unknown))}; its keys are 'text' and 'image'")

@@ -60,7 +60,7 @@ class Table:
 
     def query(self, text: str) -> Vector | None:
         """The vector of a query, None for one that is not in the table."""
-        return self._vectors[text] if text in self._vectors else None
+        return self._vectors.get(text)
 
 
 _TABLE: ContextVar[Table | None] = ContextVar("langchain_jinaclip_table", default=None)

@@ -82,7 +82,7 @@ def find_method(store: VectorStore, search_type: SearchType, *, scored: bool) ->
 # -- only what is above a threshold: how near a score is to 1 a store tells of its own searches by text alone
 
 
-class Reached(Exception):  # noqa: N818  no error
+class Reached(Exception):
     """The store got as far as asking for the vector of the query."""
 
 
