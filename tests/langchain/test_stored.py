@@ -107,6 +107,19 @@ def test_what_embedding_again_costs_is_said_once(
     assert "vectorstore=" in record.message and "vector_key=" in record.message
 
 
+def test_what_the_cache_has_costs_nothing_and_is_not_said(
+    shop: JinaClipEmbeddings, images: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached = shop.model_copy(update={"cache": tmp_path / "vectors.sqlite"})
+    cached.embed_images(images[1:])
+    documents = [Document(image, metadata={"image": image}) for image in images]
+    with caplog.at_level(logging.WARNING):
+        JinaClipDiversifier(embeddings=cached).compress_documents(documents[1:], "a")
+        assert caplog.text == ""
+        JinaClipDiversifier(embeddings=cached).compress_documents(documents, "a")
+    assert "1 images here, about 4000 tokens" in caplog.text
+
+
 def test_nothing_is_said_where_nothing_is_embedded(
     filled: VectorStore, shop: JinaClipEmbeddings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -130,19 +130,20 @@ class JinaClipDiversifier(Closing, BaseDocumentCompressor):
         if not images or self._has_warned:
             return
         self._has_warned = True
-        logger.warning(
-            "the results come without vectors, so each search embeds their images again: %d images here, %s; pass the "
-            "store as vectorstore=, or put vectors into the metadata and name the entry as vector_key=",
-            len(images),
-            self._price(images),
-        )
+        count, tokens = self._price(images)
+        if count:
+            logger.warning(
+                "the results come without vectors, so each search embeds their images again: %d images here, %s; pass "
+                "the store as vectorstore=, or put vectors into the metadata and name the entry as vector_key=",
+                count,
+                f"about {tokens} tokens" if self.embeddings.backend == "api" else "computed on this machine",
+            )
 
-    def _price(self, images: Sequence[ImageLike]) -> str:
-        """What embedding images will cost, as far as they can be embedded."""
-        if self.embeddings.backend == "local":
-            return "computed on this machine"
-        tokens = 0
+    def _price(self, images: Sequence[ImageLike]) -> tuple[int, int]:
+        """How many of these images will be embedded, without those in the cache, and tokens for them."""
+        count = tokens = 0
         for image in images:
-            with contextlib.suppress(InputError):
-                tokens += self.clip.estimate([self.clip.resolve_image(image)]).tokens
-        return f"about {tokens} tokens"
+            with contextlib.suppress(InputError):  # one that cannot be embedded costs nothing
+                estimate = self.clip.estimate([self.clip.resolve_image(image)])
+                count, tokens = count + estimate.items, tokens + estimate.tokens
+        return count, tokens

@@ -16,7 +16,7 @@ from langchain_core.messages.content import create_text_block
 from langchain_core.prompt_values import PromptValue
 
 from jinaclip import Image, InputError, JinaClip, Pair, hosts
-from jinaclip.hosts import Drawable, ImageLike, is_data_uri, is_image_like, remove_images, take
+from jinaclip.hosts import Drawable, ImageLike, is_data_uri, is_image_like, remove_images, run_in_thread, take
 from langchain_jinaclip.blocks import image_of_block, is_image_block, text_of_block
 
 ImageInput: TypeAlias = "ImageLike | Mapping[str, object]"
@@ -91,6 +91,13 @@ def read_query(clip: JinaClip, query: Query) -> Asked:
         return Asked("[unusable query]", refusal=error)
     shown = [text, None if image is None else f"[image: {image}]"]
     return Asked(" ".join(filter(None, shown)), text, image)
+
+
+async def aread_query(clip: JinaClip, query: Query) -> Asked:
+    """`read_query` without blocking the event loop. A short text takes no thread: a thousand may be asked at once."""
+    if isinstance(query, str) and len(query) <= LONG_WORD and not URL.fullmatch(query):
+        return read_query(clip, query)
+    return await run_in_thread(read_query, clip, take_query(clip, query))
 
 
 def take_query(clip: JinaClip, query: Query) -> Query:

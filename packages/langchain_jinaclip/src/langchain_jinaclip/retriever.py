@@ -19,7 +19,6 @@ from jinaclip.hosts import (
     check_weight,
     describe_fields,
     is_whole,
-    run_in_thread,
     run_steps,
     wait_for,
     wait_for_thread,
@@ -27,7 +26,7 @@ from jinaclip.hosts import (
 )
 from langchain_jinaclip.closing import Closing
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
-from langchain_jinaclip.inputs import Asked, Query, read_query, take_query, with_readable_content
+from langchain_jinaclip.inputs import Asked, Query, aread_query, read_query, with_readable_content
 from langchain_jinaclip.searches import THRESHOLD, Scored, SearchType, check_search, search
 from langchain_jinaclip.tool import JinaClipTool
 
@@ -112,7 +111,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         """`invoke` without blocking the event loop."""
-        asked = await run_in_thread(read_query, self.clip, take_query(self.clip, input))
+        asked = await aread_query(self.clip, input)
         return await super().ainvoke(asked.label, config, asked=asked, **kwargs)
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
