@@ -33,6 +33,7 @@ LIBRARIES = {
         "pytest-socket",
     ],
     "llamaindex": ["llama-index-vector-stores-qdrant"],
+    "haystack": ["mypy"],
 }
 """What the tests of a host need beside the core's; versions only where pip would search long for those that fit."""
 
