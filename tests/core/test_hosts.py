@@ -144,3 +144,35 @@ def test_a_description_is_the_class_s_own_else_that_of_a_base_else_that_of_the_c
 def test_without_source_a_schema_has_what_docstrings_of_classes_say():
     made = type("Made", (Base,), {"__module__": "nowhere"})
     assert hosts.describe_options(made) == {"store": "where vectors are kept.", "device": "the host's own."}
+
+
+# Closing
+
+
+class Searcher(hosts.Closing):
+    """Of a host."""
+
+    def __init__(self, clip):
+        self._clip = clip
+
+    @property
+    def clip(self):
+        return self._clip
+
+
+async def test_what_embeds_through_a_clip_closes_it_and_works_again_afterwards(clip, server):
+    one = Searcher(clip())
+
+    async def connections():
+        await one.clip.aembed_query("red")
+        return server.ledger()["connections"]
+
+    with one as entered:
+        assert entered is one
+        assert await connections() == await connections() == 1
+    assert await connections() == 2
+    async with one as entered:
+        assert entered is one
+    await one.aclose()
+    one.close()
+    assert await connections() == 3

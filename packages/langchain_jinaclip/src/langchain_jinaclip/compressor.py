@@ -12,9 +12,8 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, PrivateAttr, WithJsonSchema
 
 from jinaclip import InputError, JinaClip
-from jinaclip.hosts import ImageLike, Steps, arun_steps, describe_fields, run_steps, wait_for, wait_for_thread
+from jinaclip.hosts import Closing, ImageLike, Steps, arun_steps, describe_fields, run_steps, wait_for, wait_for_thread
 from jinaclip.retrieval import Diversifier
-from langchain_jinaclip.closing import Closing
 from langchain_jinaclip.documents import EMBEDDED_AS
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import image_of

@@ -23,6 +23,7 @@ from jinaclip import AuthenticationError, ImagePolicy, JinaClip, Pair, hosts
 from jinaclip.hosts import (
     Backend,
     CacheOption,
+    Closing,
     Drawable,
     EmbedderConfig,
     Headers,
@@ -38,7 +39,6 @@ from jinaclip.hosts import (
     without_arguments,
     without_options,
 )
-from langchain_jinaclip.closing import Closing
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
 from langchain_jinaclip.prepared import current_table, prepared_query
 

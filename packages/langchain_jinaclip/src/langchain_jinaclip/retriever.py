@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from jinaclip import ConfigError, JinaClip, fuse
 from jinaclip.hosts import (
+    Closing,
     Steps,
     arun_steps,
     check_weight,
@@ -24,7 +25,6 @@ from jinaclip.hosts import (
     wait_for_thread,
     without_arguments,
 )
-from langchain_jinaclip.closing import Closing
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import Asked, Query, aread_query, read_query, with_readable_content
 from langchain_jinaclip.searches import THRESHOLD, Scored, SearchType, check_search, search

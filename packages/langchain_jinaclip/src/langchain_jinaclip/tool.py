@@ -12,8 +12,16 @@ from langchain_core.tools import ArgsSchema, BaseTool, InjectedToolArg, ToolExce
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from jinaclip import InputError, JinaClip, JinaClipError
-from jinaclip.hosts import Steps, arun_steps, describe_fields, remove_images, run_steps, wait_for, wait_for_thread
-from langchain_jinaclip.closing import Closing
+from jinaclip.hosts import (
+    Closing,
+    Steps,
+    arun_steps,
+    describe_fields,
+    remove_images,
+    run_steps,
+    wait_for,
+    wait_for_thread,
+)
 from langchain_jinaclip.conversation import attached_image
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import image_of, is_blank, is_image_data

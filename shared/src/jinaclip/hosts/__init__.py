@@ -24,6 +24,7 @@ from jinaclip.config import (
     save_cache,
 )
 from jinaclip.frames import without_arguments, without_options
+from jinaclip.hosts.closing import Closing
 from jinaclip.hosts.descriptions import describe_fields, describe_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
@@ -41,6 +42,7 @@ __all__ = [
     "SPECS",
     "Backend",
     "CacheOption",
+    "Closing",
     "Convert",
     "Drawable",
     "EmbedderConfig",
