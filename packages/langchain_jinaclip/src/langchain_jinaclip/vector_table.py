@@ -1,8 +1,8 @@
 """Vectors that are there already, handed to a store by way of its own methods: its embeddings answer from a table.
 
 A `VectorStore` has no method that takes vectors. All have methods that take texts, and ask their embeddings for the
-vectors. Within `answer_from(table)`, `JinaClipEmbeddings` answer from the table and embed nothing. The table holds for the
-running thread or task and those that copy its context, as LangChain's executor does, and for nobody beside them.
+vectors. Within `answer_from(vectors)`, `JinaClipEmbeddings` answer from a table and embed nothing. The table holds for
+the running thread or task and those that copy its context, as LangChain's executor does, and for nobody beside them.
 """
 
 from __future__ import annotations
