@@ -22,6 +22,7 @@ from jinaclip import AuthenticationError, BudgetError, ConfigError, InputError, 
 from jinaclip.errors import CheckpointError, ItemError, QuotaError
 from jinaclip.testing.vectors import expected_vector
 from tests.haystack.conftest import DOCUMENTS, alike, picture, png
+from tests.needs import skip_without
 
 
 def same(vector, other) -> bool:
@@ -275,6 +276,7 @@ async def test_a_lenient_embedder_survives_an_outage_of_everything(hosted, run, 
 
 
 async def test_a_lenient_embedder_hides_no_missing_weights(tmp_path, run) -> None:
+    skip_without("torch")
     made = JinaClipDocumentEmbedder(model=str(tmp_path), backend="local", raise_on_failure=False, progress_bar=False)
     with pytest.raises(CheckpointError):
         await run(made, texts("one"))

@@ -7,6 +7,7 @@ import copy
 import signal
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -212,7 +213,7 @@ async def test_pictures_and_pages_keep_their_places(make, folder, run) -> None:
     ]
     got = (await run(make(JinaClipDocumentImageEmbedder, root_path=str(folder)), given))["documents"]
     assert [document.id for document in got] == [document.id for document in given]
-    with pypdfium2.PdfDocument(folder / "pages.pdf") as pdf:
+    with closing(pypdfium2.PdfDocument(folder / "pages.pdf")) as pdf:
         red, green, blue = (pdf[i].render(scale=300 / 72).to_pil() for i in range(3))
         clip = make(JinaClipDocumentImageEmbedder).handle.get()
         side = clip.spec.image_size

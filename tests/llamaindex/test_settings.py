@@ -29,6 +29,7 @@ from jinaclip import ConfigError, ImagePolicy, InputError, JinaClip
 from jinaclip.errors import CheckpointError
 from jinaclip.hosts import MAX_BATCH, EmbedderConfig
 from llamaindex_jinaclip import JinaClipEmbedding
+from tests.needs import skip_without
 from tests.tiny import make_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,8 @@ def test_it_names_itself_and_its_model():
 @pytest.mark.parametrize("option", variants(), ids=str)
 def test_an_option_reaches_the_core_and_comes_back_from_a_dump(option):
     """In either's word; through dict and JSON; and when it is set later."""
+    if option == {"backend": "local"}:
+        skip_without("torch")
     (name, value) = next(iter(option.items()))
     field = WORDS.get(name, name)
     made = JinaClipEmbedding(**option)
