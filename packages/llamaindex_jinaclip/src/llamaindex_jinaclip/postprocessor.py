@@ -10,12 +10,12 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
-from jinaclip import Image, InputError
-from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for, wait_for_thread
+from jinaclip import InputError
+from jinaclip.hosts import ImageLike, Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.retrieval import Diversifier
 from llamaindex_jinaclip.calls import acquire
 from llamaindex_jinaclip.embedding import JinaClipEmbedding
-from llamaindex_jinaclip.nodes import image_of
+from llamaindex_jinaclip.images import find_image
 from llamaindex_jinaclip.options import config_errors
 
 dispatcher = get_dispatcher(__name__)
@@ -92,7 +92,7 @@ class JinaClipDiversifier(BaseNodePostprocessor):
         return (yield from wait_for(diversifier.order, diversifier.aorder, clip, vectors, images, scores))
 
 
-def parts_of(nodes: Nodes, max_bytes: int) -> tuple[list[Any], list[Image | str | None], list[float] | None]:
+def parts_of(nodes: Nodes, max_bytes: int) -> tuple[list[Any], list[ImageLike | None], list[float] | None]:
     """Vectors that the store handed over, images, and the scores if they say what is relevant."""
     scores: list[Any] = [one.score for one in nodes]
     falling = None not in scores and scores == sorted(scores, reverse=True)
@@ -100,9 +100,9 @@ def parts_of(nodes: Nodes, max_bytes: int) -> tuple[list[Any], list[Image | str 
     return [one.node.embedding for one in nodes], images, scores if falling else None
 
 
-def usable_image(node: BaseNode, max_bytes: int) -> Image | str | None:
+def usable_image(node: BaseNode, max_bytes: int) -> ImageLike | None:
     """A node's image; None also where it is lost or damaged, so that the node keeps its place as a text does."""
     try:
-        return image_of(node, max_bytes)
+        return find_image(node, max_bytes)
     except InputError:
         return None
