@@ -23,6 +23,7 @@ PARALLEL = ["--numprocesses", "3", "--dist", "worksteal"]
 OWN = "{}.{}".format(*sys.version_info)
 NOT_THE_CORE = [
     "tests/contract/test_frameworks.py",
+    "tests/contract/test_hosts.py",
     "tests/contract/test_snapshots.py",
     "tests/examples",
     "tests/haystack",

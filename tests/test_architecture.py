@@ -21,7 +21,7 @@ PACKAGES = ROOT / "packages"
 # there is no circle. A package imports freely within itself, but for `backends`, whose parts are listed.
 LAYERS = [
     ["errors"],
-    ["blank", "formats", "frames", "numeric", "secret", "specs", "telemetry", "uris"],
+    ["blank", "formats", "frames", "hints", "numeric", "secret", "specs", "telemetry", "uris"],
     ["vectors"],
     ["inputs", "config", "process"],
     ["space"],

@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import pprint
+import re
 import traceback
 import warnings
 from decimal import Decimal
@@ -18,6 +19,8 @@ import pytest
 
 from jinaclip import AuthenticationError, Cache, ConfigError, ImagePolicy, JinaClip
 from jinaclip.config import EmbedderConfig
+from jinaclip.hints import HINTS
+from jinaclip.hosts import refuse_unknown
 from jinaclip.secret import Headers, Secret
 
 COUNT = [0, -1, 1.0, "1", True, math.nan]
@@ -106,10 +109,98 @@ def test_right_values_are_taken(name, value):
 
 def test_unknown_options_are_refused():
     for make in (EmbedderConfig, JinaClip):
-        with pytest.raises(ConfigError, match=r"truncate_dim.*dimensions"):
-            make(truncate_dim=64)
+        with pytest.raises(ConfigError, match=r"no option 'colour'$"):
+            make(colour="red")
         with pytest.raises(ConfigError, match="name=value"):
             make("jina-clip-v2", "jina_key")
+
+
+# Words of other libraries
+
+OPTIONS = [field.name for field in dataclasses.fields(EmbedderConfig)]
+PLUGINS = {
+    "JinaEmbeddings of langchain-community": "session model_name jina_api_key",
+    "HuggingFaceEmbeddings of LangChain": "model_name cache_folder model_kwargs encode_kwargs query_encode_kwargs "
+    "multi_process show_progress",
+    "JinaEmbedding of LlamaIndex": "model api_key embed_batch_size task dimensions late_chunking encoding_queries "
+    "encoding_documents",
+    "HuggingFaceEmbedding of LlamaIndex": "model_name tokenizer_name pooling max_length query_instruction "
+    "text_instruction normalize embed_batch_size cache_folder trust_remote_code device",
+    "JinaDocumentEmbedder of Haystack": "api_key model batch_size progress_bar task dimensions late_chunking base_url",
+    "JinaDocumentImageEmbedder of Haystack": "api_key model base_url image_size embedding_dimension",
+    "SentenceTransformersDocumentEmbedder of Haystack": "model device token batch_size progress_bar "
+    "normalize_embeddings trust_remote_code local_files_only truncate_dim model_kwargs tokenizer_kwargs config_kwargs "
+    "precision encode_kwargs backend revision",
+    "SentenceTransformer": "model_name_or_path device prompts cache_folder trust_remote_code revision "
+    "local_files_only token use_auth_token truncate_dim model_kwargs tokenizer_kwargs config_kwargs backend",
+}
+
+
+def refusal(name, value="a value", *, make=JinaClip):
+    with pytest.raises(ConfigError) as caught:
+        make(**{name: value})
+    return caught.value
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_every_option_of_today_s_plugins_is_ours_or_has_a_hint(plugin):
+    for name in PLUGINS[plugin].split():
+        assert name in OPTIONS or re.fullmatch(rf"there is no option '{name}'; .+", str(refusal(name)))
+
+
+@pytest.mark.parametrize(("word", "hint"), HINTS.items(), ids=HINTS)
+def test_a_word_of_another_library_leads_to_an_option_that_there_is_and_its_value_is_not_shown(word, hint):
+    assert word not in OPTIONS
+    for make in (EmbedderConfig, JinaClip):
+        error = refusal(word, "jina_" + "secret" * 4, make=make)
+        told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        frames = [line for line in told.split('  File "') if not line.startswith(__file__)]
+        assert "secret" not in "".join(frames)
+        named = hint if hint.isidentifier() else hint.replace("{", "'").replace("}", "'")
+        assert named in str(error)
+        assert set(re.findall(r"{(\w+)}", hint)) | ({hint} if hint.isidentifier() else set()) <= set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("dimension", "dimensions"),
+        ("Embedding-Dimension", "dimensions"),
+        ("apikey", "api_key"),
+        ("batchsize", "batch_size"),
+        ("time_out", "timeout"),
+        ("image_resizing", "image_resize"),
+        ("max_retry", "max_retries"),
+        ("normalised", "normalized"),
+    ],
+)
+def test_misspelt_options_are_recognised(given, meant):
+    assert str(refusal(given)).endswith(f"; did you mean {meant!r}?")
+
+
+def test_all_unknown_options_are_named_in_their_order():
+    with pytest.raises(ConfigError) as caught:
+        JinaClip(truncate_dim=64, model="jina-clip-v2", trust_remote_code=True, colour="red")
+    assert str(caught.value) == (
+        "there is no option 'truncate_dim'; did you mean 'dimensions'?; and there is no option 'trust_remote_code'; "
+        "it is never needed, as no code of a model repository is run; and there is no option 'colour'"
+    )
+
+
+def test_a_host_recommends_its_own_words_and_what_it_takes_and_nothing_else():
+    words = {"model_name": "model", "embed_batch_size": "batch_size", "timeout": "timeout", "hidden": "dimensions"}
+    known = ["model_name", "model", "embed_batch_size", "dimensions", "device"]
+
+    def problem(name):
+        with pytest.raises(ConfigError) as caught:
+            refuse_unknown([name, "dimensions"], known, words)
+        return str(caught.value).removeprefix(f"there is no option {name!r}")
+
+    assert problem("model_id") == "; did you mean 'model_name'?"
+    assert problem("chunk_size") == "; did you mean 'embed_batch_size'?"
+    assert problem("truncate_dim") == "; did you mean 'dimensions'?"
+    assert problem("api_base") == problem("max_length") == problem("cache_dir") == "", "it does not have what is meant"
+    refuse_unknown(known, known, words)
 
 
 def test_the_signature_is_the_configuration_s():

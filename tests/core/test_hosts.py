@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from jinaclip import Image, InputError, hosts
+from jinaclip import Image, ImagePolicy, InputError, hosts
+from jinaclip.hosts import EmbedderConfig
 from tests.watching import Word
 
 
@@ -85,3 +87,60 @@ async def test_the_kind_says_what_a_str_is(clip, server, picture, query):
     with pytest.raises(InputError, match=r"text( 0)?: must be a str"):
         refused.unwrap()
     assert server.ledger()["texts"] == 2
+
+
+# Descriptions
+
+
+@pytest.mark.parametrize("options", [EmbedderConfig, ImagePolicy])
+def test_every_option_of_the_core_is_described_where_it_is_declared_and_nothing_else_is(options):
+    told = hosts.describe_options(options)
+    assert list(told) == [field.name for field in dataclasses.fields(options)]
+    assert not [text for text in told.values() if not text or "\n" in text or "  " in text]
+
+
+class Base:
+    """A class of a host.
+
+    Args:
+        store: where vectors
+            are kept.
+        device: the host's own.
+
+    Raises:
+        nothing: this is no argument.
+    """
+
+
+class Derived(Base):
+    """Has an option of its own."""
+
+    store: str
+    top_k: int
+    """Most results,
+    at most."""
+    def_: int = 3
+
+
+def test_a_description_is_the_class_s_own_else_that_of_a_base_else_that_of_the_core():
+    names = ["store", "top_k", "def_", "nothing", "device", "model_name", "timeout", "unknown", "title"]
+    schema = {"properties": {name: {"type": "string"} for name in names}}
+    schema["properties"]["title"]["description"] = "was there"
+    hosts.describe_fields(schema, Derived, {"model_name": "model"})
+    core = hosts.describe_options(EmbedderConfig)
+    assert {name: field.get("description") for name, field in schema["properties"].items()} == {
+        "store": "where vectors are kept.",
+        "top_k": "Most results, at most.",
+        "def_": None,
+        "nothing": None,
+        "device": "the host's own.",
+        "model_name": core["model"],
+        "timeout": core["timeout"],
+        "unknown": None,
+        "title": "was there",
+    }
+
+
+def test_without_source_a_schema_has_what_docstrings_of_classes_say():
+    made = type("Made", (Base,), {"__module__": "nowhere"})
+    assert hosts.describe_options(made) == {"store": "where vectors are kept.", "device": "the host's own."}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
 from jinaclip.formats import USUAL, find_problem
 from jinaclip.frames import without_options
+from jinaclip.hints import find_unknown
 from jinaclip.numeric import is_number, is_whole, plain
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
@@ -63,8 +63,6 @@ Check = Callable[[Any], str | None]
 
 
 NO_HEADERS = Headers({})
-RENAMED = {"truncate_dim": "dimensions", "truncate_dimension": "dimensions", "concurrency": "max_concurrency"}
-"""Names of options in other libraries, and ours for them."""
 
 
 def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenate[Owner, P], None]:
@@ -87,10 +85,9 @@ def hide_key(init: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenat
 
 def _find_misuse(args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
     """What is wrong with the arguments of a call, or None: an unknown option, or a key passed as another option."""
-    known = [item.name for item in fields(EmbedderConfig)]
-    for name in options.keys() - set(known):
-        close = RENAMED.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
-        return f"there is no option {name!r}" + (f"; did you mean {close!r}?" if close else "")
+    unknown = find_unknown(options, [item.name for item in fields(EmbedderConfig)], {})
+    if unknown:
+        return unknown
     if len(args) > 1:
         return "only the model goes without a name; give the other options as name=value"
     if any(isinstance(value, str) and KEY_SHAPE.match(value) for value in [*args, *options.values()]):
@@ -105,6 +102,9 @@ class ImagePolicy:
     A str can come from an agent or from a document's metadata, so it only reaches `allowed_roots` and public https
     addresses. Paths, bytes, open files, PIL images and arrays come from code, so only the size limits apply to them.
     """
+
+    # of hosts whose models hold a policy
+    __pydantic_config__: ClassVar = {"extra": "forbid", "hide_input_in_errors": True, "use_attribute_docstrings": True}
 
     max_bytes: int = 20 * 2**20
     """Most bytes of an encoded image that is opened."""
@@ -124,11 +124,15 @@ class ImagePolicy:
     of the moment when the policy is made. None is the working directory of each call, unless that is "/". The str "any"
     lifts the limit; a folder of that name is Path("any") or ["any"]."""
     schemes: tuple[str, ...] = ("https",)
+    """Of image URLs: "https", "http"."""
     ports: tuple[int, ...] = (443,)
+    """Ports that image URLs may name."""
     allow_networks: tuple[str | IPv4Network | IPv6Network, ...] = ()
     """Networks that may be dialled even though they are not public. Link-local ones never may."""
     max_redirects: int = 3
+    """Most redirects that are followed for one image; each is held to the policy."""
     connect_timeout: float = 3.0
+    """Seconds to connect to the server of an image."""
     fetch_timeout: float = 15.0
     """Seconds for one image, redirects included."""
     orient: bool = True
@@ -160,9 +164,11 @@ class EmbedderConfig:
     """`jina-clip-v1`, `jina-clip-v2`, or for the local backend also a folder or a hub id."""
     _: KW_ONLY
     backend: Backend = "api"
+    """"api" is the hosted API, "local" the weights on this machine (needs the extra `local`)."""
     dimensions: int | None = None
     """Width of the vectors: 1 to 1024 on v2, None for the model's own."""
     normalized: bool = True
+    """Whether vectors have length 1. Fused ones always have."""
     truncate: bool = False
     """Cut texts over 8192 tokens instead of refusing them."""
     batch_size: int | None = None
@@ -192,16 +198,23 @@ class EmbedderConfig:
     """Name of the vector space, taken as it is: for an endpoint that is known to serve the weights of that space.
     Choose another when the width, the normalisation or an image setting changes. None: see `JinaClip.space`."""
     requests_per_minute: int | None = None
+    """Requests that the key's tier allows, if you know it; None is learnt."""
     tokens_per_minute: int | None = None
+    """Tokens that the key's tier allows, if you know it; None is learnt."""
     token_budget: int | None = None
     """Tokens this object may spend; a call that would exceed it is refused before it is sent."""
     cache: CacheOption = None
     """Keeps vectors, so that nothing is embedded, or paid for, twice: a path or a `jinaclip.Cache`; True is the user's
     own file, False none; None goes by the variable JINACLIP_CACHE. See docs/cache.md."""
     device: str = "auto"
+    """Of the local backend: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best there is."""
     dtype: str | None = None
+    """Of the local backend: "float32", "bfloat16" or "float16"; None is what suits the device."""
     revision: str | None = None
+    """Of the local backend: a commit, tag or branch of the model's repository at the hub; None is the one that was
+    tested."""
     image_policy: ImagePolicy = field(default_factory=ImagePolicy)
+    """Which images are accepted, and which files and addresses a str may lead to."""
     image_resize: ImageResize = "model"
     """How an image is resized before it is sent, for a model that sees S x S pixels. "model": as the model would do it,
     shorter side to S, then a centre crop. "pad": longer side to S, on black. "squash": to S x S. "none": not at all;
@@ -215,6 +228,7 @@ class EmbedderConfig:
     url_mode: UrlMode = "fetch"
     """"fetch" downloads image URLs here, under `image_policy`; "forward" lets the service download them."""
     show_progress: bool = False
+    """Draw a progress bar."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_key", Secret.wrap(self.api_key))
@@ -298,6 +312,22 @@ def configured(
         return init_with_config
 
     return decorate
+
+
+def refuse_unknown(names: Iterable[str], known: Collection[str], words: Mapping[str, str] | None = None) -> None:
+    """For a host: refuses options that there are not, with the one that is meant, if it can be guessed.
+
+    Args:
+        names: of the options that were given.
+        known: names that are taken here, in the order in which they are to be guessed.
+        words: the host's own words for options of the core, such as {"model_name": "model"}: they are recommended.
+
+    Raises:
+        ConfigError: there are such options; no value is shown.
+    """
+    problem = find_unknown(names, known, words or {})
+    if problem:
+        raise ConfigError(problem)
 
 
 def check_options(options: object, checks: Mapping[str, Check], prefix: str = "") -> None:

@@ -10,7 +10,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field
 
 from jinaclip import InputError
-from jinaclip.hosts import ImageLike
+from jinaclip.hosts import ImageLike, describe_fields
 from jinaclip.retrieval import Diversifier
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import image_of
@@ -43,7 +43,7 @@ class JinaClipDiversifier(BaseDocumentCompressor):
         MissingDependencyError: "kmeans" without scikit-learn.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=describe_fields)
 
     embeddings: JinaClipEmbeddings
     top_n: int | None = Field(default=None, ge=1)

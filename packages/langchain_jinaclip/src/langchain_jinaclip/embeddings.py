@@ -91,13 +91,14 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     Images are paths, https or data: URLs, bytes, BytesIO, open binary files, PIL images, uint8 arrays of RGB,
     `jinaclip.Image`, or image content blocks with `url` or `base64`.
 
+    `model` is also taken by the name `model_name`, `api_key` by `jina_api_key`.
+
     Args:
-        model: also by the name `model_name`.
         api_key: for `backend="api"`; read from JINA_API_KEY, then JINAAI_API_KEY, when the object is made. A str
-            becomes a SecretStr. Also by the name `jina_api_key`.
+            becomes a SecretStr.
         headers: HTTP headers of every request by name, values as str or SecretStr. They become
             `jinaclip.hosts.Headers`, whose values are in no dump. An Authorization replaces the key.
-        transport: in no dump; in a pickle, if it can be pickled.
+        transport: makes the transport that requests go through; in no dump; in a pickle, if it can be pickled.
         cache: keeps vectors of texts, images and pairs, so that nothing is embedded twice. In JSON a `Cache` is its
             path, and None if it has a store of its own.
 
@@ -111,7 +112,9 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     """
 
     # hidden, as a misspelt api_key has a key for its value
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=hosts.describe_fields
+    )
 
     model: str = Field(default=EmbedderConfig.model, validation_alias=AliasChoices("model", "model_name"))
     backend: Backend = EmbedderConfig.backend

@@ -65,6 +65,9 @@ class JinaClipEmbedding(ClipHolder):
     their image, other nodes by their text, and nodes with both by the two fused. Nodes with an image need the label of
     `label_images`.
 
+    Args:
+        callback_manager: LlamaIndex's; gets an event for each call, with what was embedded.
+
     Raises:
         ConfigError: an option is wrong or unknown.
         MissingDependencyError: `backend="local"` without `jinaclip[local]`.
@@ -91,7 +94,8 @@ class JinaClipEmbedding(ClipHolder):
     transport: Annotated[TransportFactory | None, WithJsonSchema({"type": "null"})] = Field(
         default=None, exclude=True, repr=False
     )
-    """Never dumped; a pickle holds it, and cannot be made if it cannot be pickled."""
+    """Makes the transport that requests go through. Never dumped; a pickle holds it, and cannot be made if it cannot be
+    pickled."""
     space: str | None = EmbedderConfig.space
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute

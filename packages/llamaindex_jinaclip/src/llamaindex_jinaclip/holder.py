@@ -12,7 +12,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 
 from jinaclip import ConfigError, JinaClip
 from jinaclip.hosts import without_options
-from llamaindex_jinaclip.options import OPTIONS, clip_fields, config_errors, open_clip, wrap_secrets
+from llamaindex_jinaclip.options import OPTIONS, clip_fields, config_errors, describe_fields, open_clip, wrap_secrets
 
 SERVICES = ("callback_manager", "rate_limiter", "embeddings_cache")
 """Fields of LlamaIndex's that hold no setting, but something that is used."""
@@ -25,7 +25,7 @@ class ClipHolder(MultiModalEmbedding):
     The fields are the subclass's: so type checkers go by them, and not by `__init__` here, for what may be passed.
     """
 
-    model_config = ConfigDict(validate_assignment=True)
+    model_config = ConfigDict(validate_assignment=True, json_schema_extra=describe_fields)
 
     _clip: JinaClip = PrivateAttr()
 

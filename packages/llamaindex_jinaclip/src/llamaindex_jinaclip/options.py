@@ -9,12 +9,17 @@ from typing import Any
 
 from llama_index.core.bridge.pydantic import SecretStr, ValidationError
 
-from jinaclip import ConfigError, ImagePolicy, JinaClip
+from jinaclip import ConfigError, ImagePolicy, JinaClip, hosts
 from jinaclip.hosts import MAX_BATCH, EmbedderConfig, Headers
 
 OPTIONS = {item.name: item.name for item in fields(EmbedderConfig)}
 OPTIONS |= {"model_name": OPTIONS.pop("model"), "embed_batch_size": OPTIONS.pop("batch_size")}
 """Our fields, and the core's words for them: LlamaIndex has two words of its own."""
+
+
+def describe_fields(schema: dict[str, Any], owner: type) -> None:
+    """The descriptions of options, for the schema of a class that has them as fields."""
+    hosts.describe_fields(schema, owner, OPTIONS)
 
 
 class Dump(dict[str, Any]):

@@ -16,7 +16,7 @@ from jinaclip.retrieval import Diversifier
 from llamaindex_jinaclip.calls import acquire
 from llamaindex_jinaclip.embedding import JinaClipEmbedding
 from llamaindex_jinaclip.images import find_image
-from llamaindex_jinaclip.options import config_errors
+from llamaindex_jinaclip.options import config_errors, describe_fields
 
 dispatcher = get_dispatcher(__name__)
 Nodes = list[NodeWithScore]
@@ -36,12 +36,13 @@ class JinaClipDiversifier(BaseNodePostprocessor):
         method: "kmeans" (needs the extra `rerank`) or "mmr".
         lambda_mult: share of relevance, 0 to 1; only for "mmr".
         seed: for the starting points of k-means.
+        callback_manager: LlamaIndex's, which changes nothing here: the dispatcher gets the events.
 
     Raises:
         ConfigError: an option is wrong or unknown.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=describe_fields)
 
     embed_model: JinaClipEmbedding
     top_n: int | None = Field(default=None, ge=1)

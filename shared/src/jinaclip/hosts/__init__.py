@@ -20,9 +20,11 @@ from jinaclip.config import (
     UrlMode,
     configured,
     hide_key,
+    refuse_unknown,
     save_cache,
 )
 from jinaclip.frames import without_arguments, without_options
+from jinaclip.hosts.descriptions import describe_fields, describe_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.inputs import Drawable, ImageLike, is_image_like
@@ -60,6 +62,8 @@ __all__ = [
     "arun_steps",
     "check_weight",
     "configured",
+    "describe_fields",
+    "describe_options",
     "embed",
     "embed_query",
     "hide_key",
@@ -68,6 +72,7 @@ __all__ = [
     "is_image_like",
     "is_whole",
     "plain",
+    "refuse_unknown",
     "remove_images",
     "run_in_thread",
     "run_steps",
