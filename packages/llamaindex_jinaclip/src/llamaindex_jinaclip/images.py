@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWithScore
 
-from jinaclip import Image, InputError
+from jinaclip import Image, InputError, JinaClip
 from jinaclip.hosts import ImageLike
 
 HOLDERS = (BaseNode, NodeWithScore, MediaResource, ImageBlock)
@@ -65,18 +65,18 @@ def find_image(holder: Any, max_bytes: int) -> ImageLike | None:
     return Image.from_base64(data, max_bytes=max_bytes)
 
 
-def read_image(image: Any, max_bytes: int) -> Any:
-    """An image in any form: that of a holder, or else what was given, which the core takes or refuses.
+def open_image(image: Any, clip: JinaClip) -> Image:
+    """An image in any form, of a holder too, if the image policy allows it as far as can be told without opening it.
 
     Raises:
-        InputError: a holder has no image, or a damaged one.
+        InputError: it does not, or a holder has no image or a damaged one, or it is no image.
     """
-    if not isinstance(image, HOLDERS):
-        return image
-    found = find_image(image, max_bytes)
-    if found is None:
-        raise InputError(f"this {type(image).__name__} holds no image")
-    return found
+    if isinstance(image, HOLDERS):
+        found = find_image(image, clip.config.image_policy.max_bytes)
+        if found is None:
+            raise InputError(f"this {type(image).__name__} holds no image")
+        image = found
+    return clip.resolve_image(image)
 
 
 def image_place(image: Any) -> str:
