@@ -261,11 +261,11 @@ async def test_events_of_a_search_are_paired_when_it_fails(embed, files, search,
 
 async def test_no_event_holds_the_content_of_a_picture_or_a_signature(embed, files, search, recorder, tmp_path):
     """Whatever form it came in, and stock handlers get texts."""
-    counter = TokenCountingHandler(tokenizer=str.split)
-    made = embed(callback_manager=CallbackManager([counter]))
-    retriever = JinaClipRetriever(index_of(made, files[:2]), made, callback_manager=CallbackManager([counter]))
+    counter, made = TokenCountingHandler(tokenizer=str.split), embed()
+    index = index_of(made, files[:2])
+    made.callback_manager = CallbackManager([counter])  # an index sets its own
+    retriever = JinaClipRetriever(index, made, callback_manager=CallbackManager([counter]))
     recorder.events.clear()
-    counter.reset_counts()
     for form in FORMS.values():
         await search(retriever, form(files[1]))
     shown = str([event.model_dump() for event in recorder.events]) + repr(recorder.events)
@@ -273,6 +273,17 @@ async def test_no_event_holds_the_content_of_a_picture_or_a_signature(embed, fil
     assert repr(content(files[1])[100:140])[2:-1] not in shown
     prompts = {event.prompt for event in counter.embedding_token_counts}
     assert prompts == {files[1], "image", "str", (tmp_path / files[1]).as_uri()}
+
+
+def test_the_callback_manager_of_the_embedding_stays_its_own(embed):
+    """An index that is made of a store would replace it."""
+    client, counter = QdrantClient(":memory:"), TokenCountingHandler(tokenizer=str.split)
+    made = embed(callback_manager=CallbackManager([counter]))
+    store = QdrantVectorStore("all", client=client)
+    store.add(made([TextNode(text="red")]))
+    JinaClipRetriever(store, made).retrieve("red")
+    assert [event.prompt for event in counter.embedding_token_counts] == ["red", "red"]
+    client.close()
 
 
 # ---------------------------------------------------------------- in LlamaIndex's own things

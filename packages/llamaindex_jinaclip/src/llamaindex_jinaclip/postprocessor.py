@@ -116,6 +116,9 @@ class JinaClipDiversifier(Closing, BaseNodePostprocessor):
         """Indices of the results to show. Takes the rate limiter's permits for the images that have to be embedded."""
         images, scores = yield from wait_for_thread(parts_of, nodes, self.embed_model)
         vectors = yield from self._vectors(nodes, images)
+        images = [
+            image or place_of_lost(one, vector) for one, image, vector in zip(nodes, images, vectors, strict=True)
+        ]
         missing = sum(vector is None and image is not None for vector, image in zip(vectors, images, strict=True))
         self._tell_cost(missing)
         yield from acquire(self.embed_model, missing)
@@ -125,7 +128,9 @@ class JinaClipDiversifier(Closing, BaseNodePostprocessor):
     def _vectors(self, nodes: Nodes, images: Sequence[Any]) -> Steps[list[Embedding | None]]:
         """The vectors that there are, of the results or in the store."""
         pairs = zip(nodes, images, strict=True)
-        wanted = [one for one, image in pairs if image is not None or self.method == "mmr"]
+        wanted = [
+            one for one, image in pairs if image is not None or LABEL in one.node.metadata or self.method == "mmr"
+        ]
         ids = [one.node.node_id for one in wanted if one.node.embedding is None]
         found = yield from find_vectors(self.vector_store, ids)
         return [one.node.embedding or found.get(one.node.node_id) for one in nodes]
@@ -152,3 +157,8 @@ def usable_image(node: BaseNode, model: JinaClipEmbedding) -> ImageLike | None:
     with suppress(InputError):
         return find_image(node, model.clip.config.image_policy.max_bytes)
     return None
+
+
+def place_of_lost(found: NodeWithScore, vector: Embedding | None) -> str | None:
+    """The label of a node whose image its store has dropped, as most do of a `Document`, if there is its vector."""
+    return found.node.metadata.get(LABEL) if vector is not None else None

@@ -79,7 +79,8 @@ class JinaClipRetriever(Closing, BaseRetriever):
         if not isinstance(embed_model, JinaClipEmbedding):
             raise ConfigError(f"embed_model must be a JinaClipEmbedding, not {type(embed_model).__name__}")
         if isinstance(index, BasePydanticVectorStore):
-            index = VectorStoreIndex.from_vector_store(index, embed_model=embed_model)
+            told = embed_model.callback_manager  # which an index would replace by its own
+            index = VectorStoreIndex.from_vector_store(index, embed_model=embed_model, callback_manager=told)
         self.embed_model = embed_model
         self.fusion_weight = check_weight(fusion_weight)
         self._search = VectorIndexRetriever(index, embed_model=embed_model, **options)
