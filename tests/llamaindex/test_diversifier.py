@@ -178,6 +178,22 @@ async def test_only_what_was_embedded_as_a_picture_counts_as_one(embed, server, 
     assert server.ledger()["images"] == 4
 
 
+def test_pictures_of_documents_count_although_their_store_drops_them(embed, files):
+    """A `Document` comes back as a text node; its label says that it was embedded as a picture."""
+    made, client = embed(), QdrantClient(":memory:")
+    store = QdrantVectorStore("all", client=client)
+    store.add(made(label_images([Document(image_resource=MediaResource(path=name)) for name in files])))
+    found = VectorStoreIndex.from_vector_store(store, embed_model=made).as_retriever(similarity_top_k=8).retrieve("red")
+    assert {type(one.node) for one in found} == {TextNode}
+    vectors = {node.node_id: node.embedding for node in store.get_nodes([one.node.node_id for one in found])}
+    by_hand = diversify(
+        [vectors[one.node.node_id] for one in found], 8, clusters=3, relevance=[one.score for one in found]
+    )
+    diverse = JinaClipDiversifier(embed_model=made, vector_store=store, clusters=3).postprocess_nodes(found)
+    assert places(diverse, found) == by_hand
+    client.close()
+
+
 def test_copies_share_the_store_and_pickles_and_dumps_have_none(embed):
     """A store holds connections."""
     made = JinaClipDiversifier(embed_model=embed(), vector_store=stores()["qdrant"])
