@@ -78,7 +78,7 @@ def test_every_option_of_the_core_is_a_field_of_the_same_name_type_and_default()
     for item in dataclasses.fields(EmbedderConfig):
         name = WORDS.get(item.name, item.name)
         default = {"api_key": None, "embed_batch_size": MAX_BATCH}.get(name, getattr(EmbedderConfig(), item.name))
-        assert ours[name].get_default(call_default_factory=True) == default, name
+        assert ours[name].get_default(call_default_factory=True, validated_data={}) == default, name
         if name not in ("api_key", "embed_batch_size"):
             assert types[name] == theirs[item.name], name
     assert types["embed_batch_size"] is int
