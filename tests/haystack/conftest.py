@@ -23,13 +23,18 @@ from haystack_jinaclip import (
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
     JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
     JinaClipTextEmbedder,
+    JinaClipZeroShotRouter,
 )
 from tests.tiny import make_checkpoint
 
 DOCUMENTS = (JinaClipDocumentEmbedder, JinaClipDocumentImageEmbedder, JinaClipFusedDocumentEmbedder)
-EMBEDDERS = (JinaClipTextEmbedder, JinaClipImageEmbedder, *DOCUMENTS)
-ALL = (*EMBEDDERS, JinaClipDiversityRanker)
+QUERIES = (JinaClipTextEmbedder, JinaClipImageEmbedder, JinaClipQueryEmbedder)
+EMBEDDERS = (*QUERIES, *DOCUMENTS)
+ALL = (*EMBEDDERS, JinaClipDiversityRanker, JinaClipZeroShotRouter)
+REQUIRED = {JinaClipZeroShotRouter: {"labels": ["dress", "coat"]}}
+"""Options that a component cannot do without."""
 KEYS = (f"jina_test_haystack_{number}" for number in itertools.count())
 
 
@@ -60,7 +65,7 @@ def make(options):
 
     def make_one(kind, **more):
         quiet = {"progress_bar": False} if kind in DOCUMENTS else {}
-        made.append(kind(**options, **quiet, **more))
+        made.append(new(kind, **options, **quiet, **more))
         return made[-1]
 
     yield make_one
@@ -79,6 +84,11 @@ def run(request):
             await embedder.close_async()
 
     return call
+
+
+def new(kind, *arguments, **options):
+    """A component with its defaults, but for these options."""
+    return kind(*arguments, **{**REQUIRED.get(kind, {}), **options})
 
 
 class TimeLimit(Exception):

@@ -59,7 +59,8 @@ class ClipOptions:
         headers: HTTP headers of every request, by name. Values are Secrets, resolved at warm-up, or str, which are
             refused by `to_dict`; a pickle holds those.
         transport: makes the transport that requests go through; not part of what is saved.
-        cache: keeps vectors, so that nothing is paid for twice; saved as True, False, None or a path; of a `jinaclip.Cache` with a store of its own None is saved.
+        cache: keeps vectors, so that nothing is paid for twice; saved as True, False, None or a path; of a
+            `jinaclip.Cache` with a store of its own None is saved.
         token_budget: tokens this component may spend; `close` does not fill it up again.
         device: of the local backend, saved as given; None takes the best there is when the weights are loaded.
 
@@ -196,10 +197,10 @@ class DocumentOptions(ClipOptions):
     """Options of what embeds documents.
 
     Args:
-        progress_bar: whether to draw one.
         raise_on_failure: False puts a document that cannot be embedded into the output `failed_documents`, with the
-            reason in `meta["embedding_error"]`, and logs it; during an outage that may be all of them. A wrong key, an empty balance or budget, a wrong option, weights that cannot
-            be loaded and a missing extra are raised all the same.
+            reason in `meta["embedding_error"]`, and logs it; during an outage that may be all of them. A wrong key, an
+            empty balance or budget, a wrong option, weights that cannot be loaded and a missing extra are raised all
+            the same.
     """
 
     batch_size: int | None = EmbedderConfig.batch_size

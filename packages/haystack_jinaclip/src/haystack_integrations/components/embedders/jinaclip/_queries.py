@@ -15,10 +15,10 @@ from haystack_integrations.components.embedders.jinaclip._options import QueryOp
 from jinaclip import Image, InputError, JinaClip, Results, fuse, truncate
 from jinaclip.hosts import Steps, aembed, aembed_query, check_weight, embed, embed_query, is_blank, wait_for
 
-OneImage: TypeAlias = ImageContent | None | ByteStream | Path | str
+OneImage: TypeAlias = ImageContent | None | ByteStream | Path | str  # noqa: RUF036
 """None is what DocumentToImageContent gives for a document that it cannot convert. Haystack compares the types of a
 union one by one with those of a sender's, ImageContent | None, so these two come first."""
-ImageInput: TypeAlias = ImageContent | None | ByteStream | Path | str | list[OneImage]
+ImageInput: TypeAlias = ImageContent | None | ByteStream | Path | str | list[OneImage]  # noqa: RUF036
 """What an input named `image` takes."""
 
 
@@ -37,9 +37,7 @@ class Query:
     weight: float = 0.5
 
     @classmethod
-    def of(
-        cls, text: Any, image: Any, options: QueryOptions, *, weight: float | None = None, component: str
-    ) -> Self:
+    def of(cls, text: Any, image: Any, options: QueryOptions, *, weight: float | None = None, component: str) -> Self:
         """The query of a run.
 
         Args:
@@ -76,7 +74,7 @@ class Part:
     kind: Literal["text", "image"]
     value: Any
 
-    def read(self, clip: JinaClip) -> str | Image:
+    def resolve(self, clip: JinaClip) -> str | Image:
         """What is embedded of it. Raises InputError if the policy refuses it."""
         return self.value if self.kind == "text" else as_image(self.value, clip)
 
@@ -109,16 +107,12 @@ def embed_parts(clip: JinaClip, parts: list[Part]) -> Steps[Results]:
         return (yield from wait_for(embed_query, aembed_query, clip, part.value, convert, kind=part.kind))
 
     def read(part: Part) -> str | Image:
-        return part.read(clip)
+        return part.resolve(clip)
 
     def name(_: int, part: Part) -> str:
         return f"the {part.kind}"
 
-    return (
-        yield from wait_for(
-            embed, aembed, clip, parts, read, task="query", name=name, strict=True, urgent=True
-        )
-    )
+    return (yield from wait_for(embed, aembed, clip, parts, read, task="query", name=name, strict=True, urgent=True))
 
 
 def combine(parts: list[Part], results: Results, weight: float) -> list[float]:

@@ -128,10 +128,15 @@ class ImageSource:
         blob, place = document.blob, document.meta.get(self.meta_field)
         mime_type = self.mime_type(document)
         if not mime_type:
-            shown = show_place(place) if is_place(place) else type(place).__name__
-            raise InputError(f"neither blob nor meta[{self.meta_field!r}]={shown!r} has the MIME type of an image")
+            raise InputError(self.absence(document))
         image = clip.resolve_image(blob.data) if blob else self._resolve(str(place), clip)
         return pages.find(image, read_number(document.meta.get("page_number"))) if mime_type == PDF else image
+
+    def absence(self, document: Document) -> str:
+        """What to say of a document without an image."""
+        place = document.meta.get(self.meta_field)
+        shown = show_place(place) if is_place(place) else place
+        return f"neither blob nor meta[{self.meta_field!r}]={shown!r:.{LONGEST_PLACE}} has the MIME type of an image"
 
     def label(self, _: Document) -> dict[str, str]:
         """As Haystack's own embedders of images write it."""
@@ -198,9 +203,9 @@ class PairSource:
 
     def find(self, document: Document, clip: JinaClip, pages: Pages) -> str | Image | Page | Pair:
         """The pair, or the half that there is. Raises InputError if there is neither."""
-        if not self.has(document):
-            raise InputError(f"it has no text to embed, and no image: no blob, nothing in {self.image.meta_field!r}")
         half = self._half(document)
+        if half is self.image and not self.image.mime_type(document):
+            raise InputError(f"it has no text to embed, and {self.image.absence(document)}")
         if half is not None:
             return half.find(document, clip, pages)
         return Pair(self.text.find(document), self.image.find(document, clip, pages), self.weight)
@@ -220,9 +225,10 @@ class PairSource:
 
     def _half(self, document: Document) -> TextSource | ImageSource | None:
         """What embeds a document of which one half is there, or counts, alone; None where both are."""
-        if not self.image.has(document) or (self.weight == 1 and self.text.has(document)):
-            return self.text
-        return self.image if self.weight == 0 or not self.text.has(document) else None
+        has_text, has_image = self.text.has(document), self.image.has(document)
+        if has_text and has_image and 0 < self.weight < 1:
+            return None
+        return self.text if has_text and (self.weight > 0 or not has_image) else self.image
 
 
 def is_place(place: Any) -> bool:

@@ -22,7 +22,7 @@ from haystack_integrations.components.embedders.jinaclip._options import (
 )
 from haystack_integrations.components.embedders.jinaclip._queries import ImageInput, Query, embed_search, read_images
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource, PairSource, TextSource
-from jinaclip.hosts import Steps, arun_steps, run_steps, without_arguments
+from jinaclip.hosts import Steps, arun_steps, check_weight, run_steps, without_arguments
 
 
 @component
@@ -135,14 +135,13 @@ class JinaClipQueryEmbedder(EmbeddingComponent[QueryOptions]):
 
     @take_options(QueryOptions)
     def __init__(self, options: QueryOptions) -> None:
+        check_weight(options.weight)
         self.options = options
         self.handle = ClipHandle(options)
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     @without_arguments
-    def run(
-        self, text: str | None = None, image: ImageInput = None, weight: float | None = None
-    ) -> dict[str, Any]:
+    def run(self, text: str | None = None, image: ImageInput = None, weight: float | None = None) -> dict[str, Any]:
         """Embeds a query of which at least one half is there.
 
         Args:

@@ -43,7 +43,6 @@ class DiversityOptions(ImageDocumentOptions):
         document_store: where the embeddings of documents that come without are fetched from, by their ids.
         embed_missing: whether the images of documents that have no embedding there either are embedded, and paid for;
             False leaves those in their places.
-        progress_bar: whether to draw one.
         raise_on_failure: False lets a document whose image cannot be embedded keep its place, and logs why.
     """
 
@@ -170,8 +169,8 @@ class JinaClipDiversityRanker(ClipComponent[DiversityOptions]):
             return
         self._warned = True
         logger.warning(
-            "{count} documents came to {component} without an embedding, so it embeds their images in every run: {cost} "
-            "this time. Set return_embedding=True where they are retrieved, or give the ranker their document_store; "
+            "{count} documents came to {component} without an embedding, so it embeds their images in every run: "
+            "{cost} this time. Set return_embedding=True where they are retrieved, or give the ranker their document_store; "
             "embed_missing=False leaves them in their places. This is said once.",
             count=count,
             component=type(self).__name__,

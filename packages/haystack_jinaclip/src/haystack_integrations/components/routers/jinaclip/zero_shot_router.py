@@ -38,7 +38,6 @@ class ZeroShotOptions(FusedDocumentOptions):
         template: what is embedded for a label; `{}` is where the label goes. "{}" is the label alone.
         temperature: what cosines are divided by; None takes the checkpoint's own on the local backend, else 0.01.
             It decides how sure scores look, and not which label wins.
-        progress_bar: whether to draw one.
     """
 
     labels: list[str]
@@ -76,7 +75,7 @@ class JinaClipZeroShotRouter(EmbeddingComponent[ZeroShotOptions]):
         self.source = PairSource.of(options)
         self._question = Question(options.labels, options.template, options.temperature)
         self._of_labels: list[Row] | None = None
-        outputs = {label: list[Document] for label in (*options.labels, OTHERS[0])}
+        outputs = dict.fromkeys((*options.labels, OTHERS[0]), list[Document])
         component.set_output_types(self, **outputs, meta=dict[str, Any])
 
     @without_arguments
