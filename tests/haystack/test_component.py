@@ -38,7 +38,7 @@ from haystack_jinaclip import (
     JinaClipTextEmbedder,
     JinaClipZeroShotRouter,
 )
-from jinaclip import BudgetError, ConfigError, ImagePolicy, JinaClipError
+from jinaclip import AuthenticationError, BudgetError, ConfigError, ImagePolicy, JinaClipError
 from jinaclip.hosts import EmbedderConfig
 from tests.haystack.conftest import ALL, EMBEDDERS, QUERIES, new, options_of
 
@@ -225,6 +225,23 @@ def test_nothing_is_resolved_in_the_constructor(kind, monkeypatch) -> None:
     assert made.handle.get().config.key.reveal() == "jina_second"
     monkeypatch.setenv("JINA_API_KEY", "jina_first")
     assert new(kind).handle.get().config.key.reveal() == "jina_first"
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n"], ids=["empty", "blanks", "line"])
+def test_a_variable_that_is_set_to_nothing_holds_no_key(blank, monkeypatch) -> None:
+    """As in the core and the other hosts: CI systems set secrets that they do not have to "". Any two variables."""
+    for names, secret in (
+        (("JINA_API_KEY", "JINAAI_API_KEY"), {}),
+        (("MINE", "OURS"), {"api_key": Secret.from_env_var(["MINE", "OURS"])}),
+        (("MINE", "OURS"), {"api_key": Secret.from_env_var(["MINE", "OURS"], strict=False)}),
+    ):
+        monkeypatch.setenv(names[0], blank)
+        monkeypatch.setenv(names[1], "jina_second")
+        assert JinaClipTextEmbedder(**secret).handle.get().config.key.reveal() == "jina_second"
+        monkeypatch.setenv(names[1], blank)
+        with pytest.raises(AuthenticationError, match=" or ".join(names)) as caught:
+            JinaClipTextEmbedder(**secret).warm_up()
+        assert isinstance(caught.value, ValueError), "as Haystack's own secrets raise"
 
 
 @pytest.mark.parametrize("secret", ["default", "lax", "empty"])

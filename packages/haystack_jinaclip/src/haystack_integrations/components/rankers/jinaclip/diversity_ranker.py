@@ -170,8 +170,8 @@ class JinaClipDiversityRanker(ClipComponent[DiversityOptions]):
         self._warned = True
         logger.warning(
             "{count} documents came to {component} without an embedding, so it embeds their images in every run: "
-            "{cost} this time. Set return_embedding=True where they are retrieved, or give the ranker their document_store; "
-            "embed_missing=False leaves them in their places. This is said once.",
+            "{cost} this time. Set return_embedding=True where they are retrieved, or give the ranker their "
+            "document_store; embed_missing=False leaves them in their places. This is said once.",
             count=count,
             component=type(self).__name__,
             cost=f"up to {tokens} tokens" if self.options.backend == "api" else "time on this machine",
