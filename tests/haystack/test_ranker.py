@@ -175,16 +175,14 @@ async def test_only_what_was_embedded_as_a_picture_or_has_no_text_counts_as_one(
     So does a text beside an image file. Of products the label says that their images were embedded.
     """
     vector = np.eye(64).tolist()
-    chunk = {"file_path": "pages.pdf", "page_number": 1}
+    chunk, both = {"file_path": "pages.pdf", "page_number": 1}, {"type": "text+image"}
     given = [
         Document(id="chunk-0", content="a chunk", meta=chunk, embedding=vector[0]),
         result("seen-0", vector[1]),
         Document(id="chunk-1", content="another", meta={**chunk, "page_number": 2}),
         result("seen-1", vector[1]),
         Document(id="caption", content="a caption", meta={"file_path": "1.png"}),
-        Document(
-            id="product", content="a dress", embedding=vector[2], meta={"embedding_source": {"type": "text+image"}}
-        ),
+        Document(id="product", content="a dress", embedding=vector[2], meta={"embedding_source": both}),
         Document(id="bare", content=" ", embedding=vector[1], meta={"file_path": "2.png"}),
     ]
     made = JinaClipDiversityRanker(**hosted, dimensions=64, clusters=2, root_path=str(folder))
@@ -225,9 +223,7 @@ async def test_what_embedding_costs_is_said_once_and_told_by_meta(hosted, server
     """With what to do about it."""
     given = [Document(id=str(seed), blob=ByteStream(png(seed))) for seed in range(3)]
     made = JinaClipDiversityRanker(**hosted, clusters=2)
-    tokens = []
-    for _ in range(2):
-        tokens.append((await run(made, given))["meta"]["usage"]["total_tokens"])
+    tokens = [(await run(made, given))["meta"]["usage"]["total_tokens"] for _ in range(2)]
     assert sum(tokens) == server.ledger()["tokens"] and tokens[0] == tokens[1] == 12_000
     (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told.startswith("3 documents came to JinaClipDiversityRanker without an embedding")

@@ -188,7 +188,7 @@ def test_other_components_are_refused_when_it_is_made(hosted) -> None:
     hits = InMemoryEmbeddingRetriever(InMemoryDocumentStore())
     with pytest.raises(ConfigError, match="embedder must be a JinaClipQueryEmbedder, not JinaClipTextEmbedder"):
         JinaClipRetriever(retriever=hits, embedder=JinaClipTextEmbedder(**hosted))
-    with pytest.raises(ConfigError, match="retriever must be .*, not InMemoryDocumentStore"):
+    with pytest.raises(ConfigError, match=r"retriever must be .*, not InMemoryDocumentStore"):
         JinaClipRetriever(retriever=InMemoryDocumentStore(), embedder=JinaClipQueryEmbedder(**hosted))
 
 
