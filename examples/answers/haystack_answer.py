@@ -50,10 +50,14 @@ Parts = list[TextContent | ImageContent]
 # -- the catalogue
 
 
-def fill_store(folder: Path, options: dict[str, Any] = OPTIONS, count: int = 60) -> InMemoryDocumentStore:
-    """A document store with plain products: of each its image, and its title as a text."""
+def choose_products(count: int = 60) -> list[Product]:
+    """A red dress, and others of one colour each."""
     plain = [product for product in products("test", 5 * count) if product.attributes.pattern == "plain"]
-    chosen = [RED_DRESS, *plain[: count - 1]]
+    return [RED_DRESS, *plain[: count - 1]]
+
+
+def fill_store(folder: Path, chosen: list[Product], options: dict[str, Any] = OPTIONS) -> InMemoryDocumentStore:
+    """A document store with products: of each its image, and its title as a text."""
     for product in chosen:
         draw(product).save(folder / f"{product.id}.png")
     images = [Document(meta={"kind": "image", "file_path": str(folder / f"{one.id}.png")}) for one in chosen]
@@ -188,7 +192,7 @@ def searching_agent(store: InMemoryDocumentStore, options: dict[str, Any] = OPTI
 def main() -> None:
     """Indexes, asks the pipeline, asks the agent."""
     with TemporaryDirectory() as place:
-        store = fill_store(Path(place))
+        store = fill_store(Path(place), choose_products())
         draw(COAT).save(Path(place) / "sent.png")
         answer = ask(answering_pipeline(store), "a red dress")
         print(f"a red dress?\n    {answer.data}")
