@@ -88,7 +88,7 @@ async def test_a_query_of_forty_pictures_leaves_the_loop_free(hosted, server, ph
     images = [forms[form](file) for file in files]
     hits = InMemoryEmbeddingRetriever(InMemoryDocumentStore())
     async with JinaClipRetriever(retriever=hits, embedder=JinaClipQueryEmbedder(**hosted)) as search:
-        assert await longest_turn(search.run_async("a red dress", images)) < HELD
+        assert await longest_turn(search.run_async("a red dress", image=images)) < HELD
     async with JinaClipImageEmbedder(**hosted) as made:
         assert await longest_turn(made.run_async(images)) < HELD
     assert server.ledger()["images"] == 2 * COUNT

@@ -50,13 +50,13 @@ async def test_it_finds_what_its_two_parts_find(retriever, catalogue, run) -> No
     """By text, by image, and by both, with the weight, filters and number of the run."""
     queries = [("a red dress", None), (None, catalogue[7].picture), ("a red dress", catalogue[3].picture)]
     for query, image in queries:
-        got = await run(retriever, query, image, 0.3, None, 5)
+        got = await run(retriever, query, None, 5, image, 0.3)
         embedded = retriever.embedder.run(query, image, 0.3)
         wanted = retriever.retriever.run(query_embedding=embedded["embedding"], top_k=5)
         assert products_of(got) == products_of(wanted) and len(got["documents"]) == 5
         assert got["meta"] == embedded["meta"]
     pages = {"field": "meta.kind", "operator": "==", "value": "page"}
-    found = (await run(retriever, "a red dress", None, None, pages))["documents"]
+    found = (await run(retriever, "a red dress", pages))["documents"]
     assert {document.meta["kind"] for document in found} == {"page"}
 
 
@@ -64,7 +64,7 @@ async def test_text_and_image_together_find_what_neither_finds_first(retriever, 
     """A product of the image's kind in the colour of the text."""
     looks = {item.id: item.attributes for item in catalogue}
     dress = next(item for item in catalogue if item.attributes.garment == "dress" and item.attributes.colour != "red")
-    (first,) = products_of(await run(retriever, "red", dress.picture, 0.5, None, 1))
+    (first,) = products_of(await run(retriever, "red", None, 1, dress.picture, 0.5))
     assert (looks[first].garment, looks[first].colour) == ("dress", "red")
 
 
@@ -197,7 +197,7 @@ async def test_errors_of_a_search_keep_their_kind(hosted, server, run) -> None:
     with pytest.raises(InputError, match="nothing to search with"):
         await run(made)
     with pytest.raises(TypeError, match="takes a str"):
-        await run(made, None, 7)
+        await run(made, None, None, None, 7)
     server.configure(script=["auth_401"])
     pipe = Pipeline()
     pipe.add_component("search", made)

@@ -50,19 +50,19 @@ class JinaClipRetriever:
     def run(
         self,
         query: str | None = None,
-        image: ImageInput = None,
-        weight: float | None = None,
         filters: dict[str, Any] | None = None,
         top_k: int | None = None,
+        image: ImageInput = None,
+        weight: float | None = None,
     ) -> dict[str, Any]:
         """Finds the documents nearest to a text, an image or both.
 
         Args:
             query: what to search for, in words; may be left out if there is an image.
-            image: an image to search with: an image from the conversation, a URL, or a path.
-            weight: share of the words, from 0 to 1, where there is an image too.
             filters: which documents to search among, as the document store has them.
             top_k: most documents to find.
+            image: an image to search with: an image from the conversation, a URL, or a path.
+            weight: share of the words, from 0 to 1, where there is an image too.
 
         Returns:
             `documents`, best first, as the retriever gives them; `meta` with the model and the tokens used.
@@ -79,10 +79,10 @@ class JinaClipRetriever:
     async def run_async(
         self,
         query: str | None = None,
-        image: ImageInput = None,
-        weight: float | None = None,
         filters: dict[str, Any] | None = None,
         top_k: int | None = None,
+        image: ImageInput = None,
+        weight: float | None = None,
     ) -> dict[str, Any]:
         """`run` without blocking the event loop."""
         return await arun_steps(self._search(query, image, weight, filters=filters, top_k=top_k))
