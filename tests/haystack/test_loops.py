@@ -65,7 +65,7 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "form"), CASES)
 async def test_a_run_over_forty_pictures_leaves_the_loop_free(hosted, server, photos, kind, form) -> None:
-    quiet = {**hosted, "root_path": str(photos), "progress_bar": False}
+    quiet = {**hosted, "root_path": str(photos), "progress_bar": False, "image_quality": 50}  # which is made fast
     given = documents(photos, form)
     if kind is JinaClipDiversityRanker:
         given = [Document(id=one.id, blob=one.blob, meta=one.meta) for one in given]
@@ -87,9 +87,9 @@ async def test_a_query_of_forty_pictures_leaves_the_loop_free(hosted, server, ph
     }
     images = [forms[form](file) for file in files]
     hits = InMemoryEmbeddingRetriever(InMemoryDocumentStore())
-    async with JinaClipRetriever(retriever=hits, embedder=JinaClipQueryEmbedder(**hosted)) as search:
+    async with JinaClipRetriever(retriever=hits, embedder=JinaClipQueryEmbedder(**hosted, image_quality=50)) as search:
         assert await longest_turn(search.run_async("a red dress", image=images)) < HELD
-    async with JinaClipImageEmbedder(**hosted) as made:
+    async with JinaClipImageEmbedder(**hosted, image_quality=50) as made:
         assert await longest_turn(made.run_async(images)) < HELD
     assert server.ledger()["images"] == 2 * COUNT
 

@@ -19,13 +19,17 @@ from haystack.components.generators.chat.mock import MockChatGenerator
 from haystack.components.retrievers import InMemoryEmbeddingRetriever
 from haystack.core.errors import PipelineRuntimeError
 from haystack.dataclasses import ByteStream, ChatMessage, ToolCall
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.tools import PipelineTool
 from haystack.utils import Secret
 
 from haystack_jinaclip import (
+    JinaClipDiversityRanker,
     JinaClipDocumentEmbedder,
     JinaClipDocumentImageEmbedder,
     JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
+    JinaClipRetriever,
     JinaClipTextEmbedder,
 )
 from jinaclip import AuthenticationError, InputError
@@ -98,8 +102,12 @@ def test_every_class_loads_from_yaml_without_a_key(fresh) -> None:
     pipe = Pipeline()
     for kind in ALL:
         pipe.add_component(kind.__name__, new(kind))
+    hits = InMemoryEmbeddingRetriever(InMemoryDocumentStore())
+    pipe.add_component("search", JinaClipRetriever(retriever=hits, embedder=JinaClipQueryEmbedder()))
+    ranked = JinaClipDiversityRanker(document_store=InMemoryDocumentStore())
+    pipe.add_component("ranked", ranked)
     saved = pipe.dumps()
-    for folder, count in (("embedders", 6), ("rankers", 1), ("routers", 1)):
+    for folder, count in (("embedders", 6 + 1), ("rankers", 2), ("routers", 1), ("retrievers", 1)):
         assert saved.count(f"type: haystack_integrations.components.{folder}.jinaclip.") == count
     fresh(pipe)
 

@@ -89,7 +89,8 @@ def aembed(
     show_progress: bool | None = None,
 ) -> Coroutine[Any, Any, Results]:
     """`embed` without blocking the event loop: items are taken at the call, and converted in a thread."""
-    return _arun(clip, _draft(clip, items, convert, task, kind, name, urgent), strict=strict, show_progress=show_progress)
+    draft = _draft(clip, items, convert, task, kind, name, urgent)
+    return _arun(clip, draft, strict=strict, show_progress=show_progress)
 
 
 def embed_query(clip: JinaClip, item: Any, convert: Convert | None = None, *, kind: Kind = "item") -> Results:

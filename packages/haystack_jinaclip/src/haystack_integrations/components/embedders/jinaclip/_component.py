@@ -23,7 +23,29 @@ Options = TypeVar("Options", bound=ClipOptions)
 ListOptions = TypeVar("ListOptions", bound=DocumentOptions)
 
 
-class ClipComponent(Generic[Options]):
+class Closable:
+    """`with` and `async with` for a component."""
+
+    def close(self) -> None:
+        """Closes what it holds; the next run opens it again."""
+
+    async def close_async(self) -> None:
+        """`close` without blocking the event loop."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close_async()
+
+
+class ClipComponent(Closable, Generic[Options]):
     """A component that holds options and a JinaClip.
 
     Attributes:
@@ -54,18 +76,6 @@ class ClipComponent(Generic[Options]):
     async def close_async(self) -> None:
         """`close` without blocking the event loop."""
         await self.handle.close_async()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close_async()
 
     def _get_telemetry_data(self) -> dict[str, Any]:
         return self.options.telemetry()

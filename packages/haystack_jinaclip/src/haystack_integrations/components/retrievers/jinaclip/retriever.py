@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -9,13 +10,14 @@ from haystack.components.retrievers.types import EmbeddingRetriever
 from haystack.core.serialization import component_to_dict
 
 from haystack_integrations.components.embedders.jinaclip import JinaClipQueryEmbedder
+from haystack_integrations.components.embedders.jinaclip._component import Closable
 from haystack_integrations.components.embedders.jinaclip._queries import ImageInput
 from jinaclip import ConfigError
 from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for, wait_for_thread, without_arguments
 
 
 @component
-class JinaClipRetriever:
+class JinaClipRetriever(Closable):
     """Finds documents, texts and images alike, by a text, an image, or a text and an image together.
 
     `run` takes what Haystack's text retrievers take, so it stands wherever they do, in a `MultiRetriever` too, and is a
@@ -120,27 +122,19 @@ class JinaClipRetriever:
         """`close` without blocking the event loop."""
         await arun_steps(self._call("close"))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close_async()
-
     def _call(self, name: str) -> Steps[None]:
         for part in (self.embedder, self.retriever):
-            if hasattr(part, name) or hasattr(part, f"{name}_async"):
-                yield from call(part, name)
+            yield from call(part, name)
 
 
 def call(part: Any, name: str, **options: Any) -> Steps[Any]:
     """Calls a method of a component of whatever make: in an async method its twin, or in a thread if it has none."""
-    method, twin = getattr(part, name, None), getattr(part, f"{name}_async", None)
+    method: Callable[..., Any] = getattr(part, name, do_nothing)
+    twin: Callable[..., Awaitable[Any]] | None = getattr(part, f"{name}_async", None)
     if twin is None:
         return (yield from wait_for_thread(method, **options))
-    return (yield from wait_for(method or (lambda: None), twin, **options))
+    return (yield from wait_for(method, twin, **options))
+
+
+def do_nothing(**_: Any) -> None:
+    """For a component that has no `warm_up`, or nothing to close."""
