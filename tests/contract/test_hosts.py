@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import Secret
+from langchain_core.vectorstores import InMemoryVectorStore
+from llama_index.core import VectorStoreIndex
 from pydantic import BaseModel
 
 import haystack_jinaclip
 import langchain_jinaclip
 import llamaindex_jinaclip
+from jinaclip import JinaClip
 from jinaclip.testing import Server
 
 ADAPTERS = {
@@ -104,3 +110,82 @@ async def test_what_one_host_paid_for_costs_no_host_anything(
     for ask in ASK.values():
         assert await ask(options, texts) == [0] * 50
     assert server.ledger()["requests"] == 0
+
+
+# Closing
+
+NO_CLIP = {"llamaindex_jinaclip.SkippedNode"}
+"""Plain values."""
+Parts = dict[str, Any]
+"""What adapters are made of: options for each host, and LangChain's and LlamaIndex's embeddings."""
+
+
+def langchain_store(parts: Parts) -> InMemoryVectorStore:
+    return InMemoryVectorStore(parts["embeddings"])
+
+
+def haystack_retriever(parts: Parts) -> Any:
+    embedder = haystack_jinaclip.JinaClipQueryEmbedder(**parts["haystack"])
+    finder = InMemoryEmbeddingRetriever(InMemoryDocumentStore())
+    return haystack_jinaclip.JinaClipRetriever(retriever=finder, embedder=embedder)
+
+
+MAKE: dict[str, Callable[[Parts], Any]] = {
+    "langchain_jinaclip.JinaClipEmbeddings": lambda parts: parts["embeddings"],
+    "langchain_jinaclip.JinaClipDiversifier": lambda parts: langchain_jinaclip.JinaClipDiversifier(
+        embeddings=parts["embeddings"]
+    ),
+    "langchain_jinaclip.JinaClipRetriever": lambda parts: langchain_jinaclip.JinaClipRetriever(
+        vectorstore=langchain_store(parts)
+    ),
+    "langchain_jinaclip.JinaClipTool": lambda parts: langchain_jinaclip.JinaClipRetriever(
+        vectorstore=langchain_store(parts)
+    ).as_tool(),
+    "llamaindex_jinaclip.JinaClipEmbedding": lambda parts: parts["embedding"],
+    "llamaindex_jinaclip.JinaClipDiversifier": lambda parts: llamaindex_jinaclip.JinaClipDiversifier(
+        embed_model=parts["embedding"]
+    ),
+    "llamaindex_jinaclip.JinaClipRetriever": lambda parts: llamaindex_jinaclip.JinaClipRetriever(
+        VectorStoreIndex([], embed_model=parts["embedding"]), parts["embedding"]
+    ),
+    "haystack_jinaclip.JinaClipRetriever": haystack_retriever,
+    "haystack_jinaclip.JinaClipZeroShotRouter": lambda parts: haystack_jinaclip.JinaClipZeroShotRouter(
+        labels=["red", "blue"], **parts["haystack"]
+    ),
+}
+"""How to make each; Haystack's others take options alone."""
+
+
+def clip_of(adapter: Any) -> JinaClip:
+    held = getattr(adapter, "embedder", adapter)
+    return held.handle.get() if hasattr(held, "handle") else held.clip
+
+
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name not in NO_CLIP])
+async def test_with_and_close_give_connections_back_and_what_is_closed_works_again(
+    name: str, server: Server, jinaclip_api_key: str
+) -> None:
+    options = {"base_url": server.url, "api_key": jinaclip_api_key}
+    parts = {
+        "embeddings": langchain_jinaclip.JinaClipEmbeddings(**options),
+        "embedding": llamaindex_jinaclip.JinaClipEmbedding(**options),
+        "haystack": {**options, "api_key": Secret.from_token(jinaclip_api_key)},
+    }
+    one = MAKE[name](parts) if name in MAKE else ADAPTERS[name](**parts["haystack"])
+
+    async def connections() -> int:
+        await clip_of(one).aembed_query("red")
+        return server.ledger()["connections"]
+
+    with one as entered:
+        assert entered is one
+        assert await connections() == await connections() == 1
+    assert await connections() == 2
+    async with one as entered:
+        assert entered is one
+    assert await connections() == 3
+    one.close()
+    one.close()
+    assert await connections() == 4
+    await (one.aclose if hasattr(one, "aclose") else one.close_async)()
+    assert await connections() == 5
