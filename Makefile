@@ -1,11 +1,12 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip
+PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip \
+	packages/llama_index_embeddings_jinaclip
 # Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others.
 PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-all test-versions soak fuzz browser check bench build clean
+.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench build clean
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -21,6 +22,9 @@ test-all: test  ## and the tests that take long
 
 test-versions: .venv/installed  ## the core's tests on the other Pythons that are found, without PyTorch
 	.venv/bin/python scripts/test_versions.py
+
+test-lowest: .venv/installed  ## the suites of core and adapters at the lowest versions they declare, without PyTorch
+	.venv/bin/python scripts/test_lowest.py
 
 soak: .venv/installed  ## calls of every kind under faults, for ten minutes or JINACLIP_TEST_SECONDS=
 	.venv/bin/python -m tests.soak
@@ -43,11 +47,11 @@ bench: .venv/installed  ## speed, as ratios within one run
 	.venv/bin/python benchmarks/api.py
 	.venv/bin/python benchmarks/rerank.py
 
-build: .venv/installed  ## sdist and wheel of all four distributions, in dist/
+build: .venv/installed  ## sdist and wheel of all five distributions, in dist/
 	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
 
 clean:
-	rm -rf .venv .venv-3.* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf .venv .venv-3.* .venv-lowest-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 
 .venv/installed: $(SOURCES)
 	@echo "installing into .venv: some minutes the first time"

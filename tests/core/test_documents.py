@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 
 import numpy as np
 import PIL.Image
@@ -33,7 +34,7 @@ def pages():
 
 def test_a_page_is_rendered_at_300_dpi_or_as_large_as_allowed(pages, pdf) -> None:
     assert pages.find(pdf, 2).render(10**9).getpixel((5, 5)) == (0, 255, 1)
-    with pypdfium2.PdfDocument(pdf.source) as file:
+    with closing(pypdfium2.PdfDocument(pdf.source)) as file:
         wanted = tuple(-int(-side // (72 / 300)) for side in file[0].get_size())
     assert pages.find(pdf, 1).render(10**9).size == wanted
     small = pages.find(pdf, 1).render(10_000)

@@ -160,7 +160,7 @@ def pdf_of(width: int) -> bytes:
     """A PDF file of one page, so many points wide."""
     import pypdfium2
 
-    with pypdfium2.PdfDocument.new() as document, io.BytesIO() as buffer:
+    with contextlib.closing(pypdfium2.PdfDocument.new()) as document, io.BytesIO() as buffer:
         document.new_page(width, 100)
         document.save(buffer)
         return buffer.getvalue()

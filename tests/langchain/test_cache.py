@@ -21,7 +21,7 @@ import jinaclip
 from jinaclip import Cache, ConfigError, ImagePolicy, JinaClip
 from jinaclip.cache import StoreSize
 from jinaclip.testing.process import Server
-from langchain_jinaclip import JinaClipEmbeddings
+from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
 from tests.langchain.conftest import Make, new_chroma
 
 TEXTS = ["a red dress", "a blue coat", "a hat"]
@@ -105,6 +105,23 @@ def test_langchain_s_own_cache_lets_images_through_and_ours_lies_under_it(
         both.embed_documents(TEXTS)
         both.underlying_embeddings.embed_image(files)
     assert sent(server) == (len(TEXTS), len(files))
+
+
+def test_chroma_adds_images_with_our_cache_where_langchain_s_own_would_hide_how(
+    cached: Make, make: Make, files: list[str], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a CacheBackedEmbeddings Chroma finds no `embed_image`, and goes for a text model of its own."""
+    theirs = new_chroma(
+        CacheBackedEmbeddings.from_bytes_store(make(), InMemoryByteStore(), key_encoder="sha256"), 1, []
+    )
+    with pytest.raises(ValueError, match="embedding function"):
+        theirs.similarity_search_by_image(files[0])
+    for _ in range(2):
+        ours: Any = new_chroma(cached(), 1024, [])
+        ours.add_images(uris=files, metadatas=[{"image": file} for file in files])
+        [nearest] = JinaClipRetriever(vectorstore=ours, k=1).invoke({"image": files[2]})
+        assert nearest.page_content == nearest.metadata["image"] == files[2]
+    assert sent(server) == (0, len(files)), "the second time, and the searches, for nothing"
 
 
 async def test_every_method_finds_what_another_stored(cached: Make, files: list[str], server: Server) -> None:

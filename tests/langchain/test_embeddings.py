@@ -247,6 +247,12 @@ def forms_of(shown: Pillow.Image, file: Path) -> list[Any]:
         create_image_block(url=uri),
         {"type": "image", "base64": letters},
         {"type": "image_url", "image_url": {"url": uri}},
+        {"type": "image_url", "image_url": uri},
+        {"type": "input_image", "image_url": uri, "detail": "auto"},
+        {"type": "media", "mime_type": "image/png", "data": letters},
+        {"type": "media", "mime_type": "image/png", "data": data},
+        {"type": "file", "mime_type": "image/png", "base64": letters},
+        {"image": {"format": "png", "source": {"bytes": data}}},
         {"type": "image", "source_type": "base64", "data": letters, "mime_type": "image/png"},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": letters}},
     ]
@@ -297,7 +303,7 @@ REFUSED = [
     ({"type": "image", "base64": "!!!!", "mime_type": "image/png"}, "base64"),
     ({"type": "image", "url": ""}, "url"),
     ({}, "None"),
-    ({"type": "input_image", "image_url": "https://example.com/a.png"}, "'input_image'"),
+    ({"type": "input_image", "file_id": "file-1"}, "'input_image'"),
 ]
 
 
@@ -324,6 +330,22 @@ def test_a_list_gives_a_list_and_one_image_gives_one_vector(make: Make, tmp_path
     assert near(embeddings.embed_image(uris=["a.png"])[0], one)
     assert near(embeddings.embed_image(uris=("a.png",))[0], one)
     assert near(embeddings.embed_image(uris="a.png"), one), "never letter by letter"
+
+
+async def test_an_array_of_names_is_a_list_of_images_and_one_of_pixels_is_one_image(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a.png", "b.png"]
+    for seed, name in enumerate(names):
+        picture(seed).save(name)
+    embeddings = make()
+    expected = embeddings.embed_images(names)
+    for array in (np.array(names), np.array(names, object), np.array([Path(name) for name in names])):
+        assert near(embeddings.embed_image(array), expected)
+        assert near(await embeddings.aembed_image(array), expected)
+        assert near(embeddings.embed_images(array), expected)
+    assert near(embeddings.embed_image(np.asarray(picture(0))), expected[0])
 
 
 def test_threads_share_one_object(make: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import json
@@ -25,9 +26,11 @@ from pydantic import SecretStr, ValidationError
 
 import langchain_jinaclip
 from jinaclip import AuthenticationError, ConfigError, ImagePolicy
-from jinaclip.hosts import EmbedderConfig
+from jinaclip.errors import ClosedError
+from jinaclip.hosts import EmbedderConfig, describe_options
 from jinaclip.testing.process import Server
-from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
+from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever, JinaClipTool
+from langchain_jinaclip.tool import SearchInput
 from tests.langchain.test_embeddings import picture
 
 KEY = "jina_test_secret0123456789secret"
@@ -46,7 +49,8 @@ def default(field: Any) -> Any:
 def test_fields_are_the_options_of_the_core_with_its_names_order_and_defaults() -> None:
     expected = {field.name: default(field) for field in fields(EmbedderConfig)}
     ours = {
-        name: field.get_default(call_default_factory=True) for name, field in JinaClipEmbeddings.model_fields.items()
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in JinaClipEmbeddings.model_fields.items()
     }
     assert list(ours) == list(expected)
     assert ours == expected
@@ -74,9 +78,22 @@ def test_options_reach_the_core() -> None:
     assert config.key.reveal() == KEY
 
 
-@pytest.mark.parametrize("name", ["batchsize", "truncate_dim", "apikey", "retries"])
-def test_a_misspelt_option_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match=name):
+HINTS = {
+    "batchsize": "'batch_size'",
+    "apikey": "'api_key'",
+    "truncate_dim": "'dimensions'",
+    "embedding_dimension": "'dimensions'",
+    "cache_folder": "HF_HOME",
+    "query_instruction": "instruction",
+    "trust_remote_code": "no code",
+    "session": "'transport'",
+}
+"""Options of today's plugins, and what is said of them."""
+
+
+@pytest.mark.parametrize(("name", "hint"), HINTS.items())
+def test_an_option_that_there_is_not_is_refused_with_what_is_meant(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"no option '{name}'.*{hint}"):
         JinaClipEmbeddings(api_key=KEY, **{name: 4})
 
 
@@ -320,6 +337,8 @@ def test_public_names_and_the_type_marker_are_there() -> None:
         "JinaClipEmbeddings",
         "JinaClipRetriever",
         "JinaClipTool",
+        "aadd_documents",
+        "add_documents",
     ]
     assert all(getattr(langchain_jinaclip, name).__name__ == name for name in langchain_jinaclip.__all__)
     assert set(langchain_jinaclip.__all__) <= set(dir(langchain_jinaclip))
@@ -350,7 +369,7 @@ async def test_options_of_a_call_are_refused_before_anything_is_paid(make: Any, 
             search.invoke({"text": "a", "image": picture(1)}, **option)
         with pytest.raises(ConfigError, match=f"{name}="):
             await search.ainvoke("a", **option)
-        with pytest.raises(TypeError, match="weigth"):  # some stores would take it and say nothing
+        with pytest.raises(ConfigError, match=r"'weigth'.*'weight'"):  # some stores would take it and say nothing
             search.invoke("a", weigth=0.5)
     assert server.ledger()["received"] == {}
 
@@ -359,3 +378,98 @@ def test_the_retriever_is_configurable_at_run_time(make: Any) -> None:
     store = InMemoryVectorStore.from_texts(["a", "b", "c"], make())
     retriever = JinaClipRetriever(vectorstore=store).configurable_fields(k=ConfigurableField(id="k"))
     assert len(retriever.invoke("a", {"configurable": {"k": 2}})) == 2
+
+
+# -- spaces: what names collections and caches
+
+CHANGES: dict[str, tuple[Any, bool]] = {
+    "model": ("jina-clip-v1", True),
+    "backend": ("local", False),
+    "dimensions": (64, True),
+    "normalized": (False, True),
+    "truncate": (True, False),
+    "batch_size": (3, False),
+    "max_concurrency": (3, False),
+    "max_retries": (1, False),
+    "timeout": (7.0, False),
+    "deadline": (7.0, False),
+    "api_key": ("jina_test_other", False),
+    "base_url": ("https://api.jina.ai", False),
+    "headers": ({"X-Team": "shop"}, False),
+    "transport": (dict, False),
+    "space": ("shop_2026", True),
+    "requests_per_minute": (7, False),
+    "tokens_per_minute": (7, False),
+    "token_budget": (7, False),
+    "cache": (False, False),
+    "device": ("cpu", False),
+    "dtype": ("float16", False),
+    "revision": (None, False),
+    "image_policy": (ImagePolicy(max_redirects=1), False),
+    "image_resize": ("pad", True),
+    "image_quality": (90, True),
+    "image_decode": ("fast", True),
+    "url_mode": ("forward", True),  # the service sees the whole image then
+    "show_progress": (True, False),
+}
+"""Another value of each option, and whether vectors change by it."""
+
+
+def test_every_option_is_among_those_whose_effect_on_the_space_is_known() -> None:
+    assert list(CHANGES) == [field.name for field in fields(EmbedderConfig)]
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_the_name_that_collections_and_caches_go_by_changes_with_vectors_and_with_nothing_else(option: str) -> None:
+    value, changes = CHANGES[option]
+    usual = JinaClipEmbeddings(api_key=KEY)
+    other = JinaClipEmbeddings(**{"api_key": KEY, option: value})
+    assert (other.clip.space != usual.clip.space) is changes
+
+
+# -- with, close, aclose
+
+
+async def test_every_class_is_closed_by_with_and_by_close_again_and_is_usable_afterwards(make: Any) -> None:
+    embeddings = make()
+    retriever = JinaClipRetriever(vectorstore=InMemoryVectorStore(embeddings))
+    others = [retriever, retriever.as_tool(), JinaClipDiversifier(embeddings=embeddings)]
+    expected = embeddings.embed_query("a")
+    for one in (embeddings, *others):
+        with one as entered:
+            assert entered is one
+        async with one as entered:
+            assert entered is one
+        one.close()
+        await one.aclose()
+        assert one.clip is embeddings.clip
+        assert embeddings.embed_query("a") == expected
+
+
+async def test_what_waits_ends_when_any_class_over_the_same_embeddings_is_closed(make: Any, server: Server) -> None:
+    server.configure(base_ms=60_000)
+    embeddings = make()
+    tool = JinaClipRetriever(vectorstore=InMemoryVectorStore(embeddings)).as_tool()
+    call = asyncio.ensure_future(embeddings.aembed_query("a"))
+    while not await asyncio.to_thread(lambda: server.ledger()["received"]):
+        assert not call.done()
+    await tool.aclose()
+    with pytest.raises(ClosedError):
+        await call
+    server.reset()
+
+
+# -- descriptions
+
+
+@pytest.mark.parametrize(
+    "kind", [JinaClipEmbeddings, JinaClipRetriever, JinaClipDiversifier, JinaClipTool, SearchInput]
+)
+def test_every_field_is_described(kind: Any) -> None:
+    """Those that LangChain declares have their words there."""
+    told = {**describe_options(EmbedderConfig), **describe_options(kind)}
+    schema = kind.model_json_schema()["properties"] if kind in (JinaClipEmbeddings, JinaClipDiversifier) else {}
+    own = {
+        name: schema.get(name, {}).get("description") or field.description for name, field in kind.model_fields.items()
+    }
+    assert [name for name, text in own.items() if not (text or told.get(name))] == []

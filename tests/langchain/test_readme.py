@@ -21,7 +21,7 @@ ADDRESS = 'JinaClipEmbeddings(model="jina-clip-v2")'
 
 def program(section: str) -> str:
     """The Python of a section."""
-    [code] = re.findall(r"```python\n(.*?)```", README.split(f"## {section}\n")[1].split("\n## ")[0], re.DOTALL)
+    [code] = re.findall(r"```python\n(.*?)```", re.split(r"\n##+ ", README.split(f"## {section}\n")[1])[0], re.DOTALL)
     return code
 
 
@@ -45,6 +45,15 @@ def test_texts_and_images(names: dict[str, Any], capsys: pytest.CaptureFixture[s
     assert {"dress.png", "coat.png"} <= set(names["store"].store)
 
 
+def test_documents_with_and_without_images(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    exec(program("Adding documents to your store"), names)
+    assert len(names["ids"]) == 3 and names["failed"] == []
+    code = program("Adding documents to your store").replace('"coat.png"', '"no-such.png"')
+    exec(code, names)
+    assert len(names["ids"]) == 2
+    assert capsys.readouterr().out.startswith("document 1 (no-such.png): ")
+
+
 def test_rows_go_into_every_store_and_come_back(names: dict[str, Any]) -> None:
     from chromadb import EphemeralClient
     from chromadb.config import Settings
@@ -60,7 +69,7 @@ def test_rows_go_into_every_store_and_come_back(names: dict[str, Any]) -> None:
         "chroma": Chroma("shop", embeddings, client=client),
     }
     code, have = (
-        program("Adding images to your store"),
+        program("By the store's own client"),
         {**names, **stores, "client": client, "PointStruct": PointStruct},
     )
     exec(code, {**have, "ids": ["a"], "titles": ["A dress"], "images": ["dress.png"]})

@@ -318,7 +318,7 @@ def test_a_trace_holds_neither_what_signs_an_address_nor_base64_that_was_meant_a
     search.invoke({"image": "https://example.com/a.png?X-Amz-Signature=abc"}, {"callbacks": [tracer]})
     with pytest.raises(InputError):
         search.invoke({"image": base64.b64encode(encoded(picture(1))).decode()}, {"callbacks": [tracer]})
-    assert [run.inputs["query"] for run in tracer.kept] == ["[image: https://example.com/a.png]"]
+    assert [run.inputs["query"] for run in tracer.kept] == ["[image: https://example.com/a.png]", "[unusable query]"]
 
 
 LETTERS = base64.b64encode(encoded(picture(1))).decode()
@@ -336,7 +336,7 @@ AS_TEXT = [
 
 
 @pytest.mark.parametrize("query", AS_TEXT, ids=range(len(AS_TEXT)))
-async def test_a_picture_in_the_place_of_a_text_is_refused_untraced_and_unpaid(
+async def test_a_picture_in_the_place_of_a_text_is_refused_unpaid_and_its_trace_shows_nothing_of_it(
     retriever: JinaClipRetriever, server: Server, query: Any
 ) -> None:
     tracer = Tracer()
@@ -344,9 +344,10 @@ async def test_a_picture_in_the_place_of_a_text_is_refused_untraced_and_unpaid(
         with pytest.raises(InputError, match=r"must be a str|pass it as .*image") as caught:
             retriever.invoke(query, {"callbacks": [tracer]})
         with pytest.raises(InputError, match=r"must be a str|pass it as .*image"):
-            await retriever.ainvoke(query, {"callbacks": [tracer]})
+            await retriever.ainvoke(query)
     assert LETTERS[40:80] not in str(caught.value)
-    assert tracer.kept == []
+    assert [run.inputs["query"] for run in tracer.kept] == ["[unusable query]"] * 2
+    assert LETTERS[40:80] not in str([(run.inputs, run.error, run.events) for run in tracer.kept])
     assert server.ledger()["received"] == {}
 
 

@@ -22,7 +22,6 @@ from PIL import Image as Pillow
 from pydantic import ValidationError
 
 from jinaclip import ImagePolicy
-from jinaclip.errors import ServerError
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipRetriever, JinaClipTool
 from tests.articles import Article
@@ -190,18 +189,33 @@ def test_arguments_of_the_wrong_type_become_a_tool_message(make: Make) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_failing_service_is_no_fault_of_the_model(make: Make, server: Server) -> None:
+def test_an_outage_is_told_to_the_model(make: Make, server: Server) -> None:
     server.configure(fault_rate=1.0, faults=["status_503"])
-    tool = JinaClipRetriever(vectorstore=InMemoryVectorStore(make(max_retries=1))).as_tool()
-    with pytest.raises(ServerError):
-        tool.invoke(call(text="a"))
+    message = both_ways(JinaClipRetriever(vectorstore=InMemoryVectorStore(make(max_retries=1))).as_tool(), text="a")
+    assert message.status == "error"
+    assert "the search failed" in message.content and "503" in message.content
+
+
+class Down(InMemoryVectorStore):
+    """A store that cannot be reached."""
+
+    def similarity_search_by_vector(self, *_: Any, **__: Any) -> list[Document]:
+        raise ConnectionError("refused at https://user:password@db.internal")
+
+
+def test_a_store_that_fails_is_told_by_the_class_of_its_error_alone(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = both_ways(JinaClipRetriever(vectorstore=Down(make())).as_tool(), text="a")
+    assert (message.status, message.content) == ("error", "the search failed: ConnectionError of the store")
+    assert "db.internal" in caplog.text, "whoever runs the agent sees the whole"
 
 
 def test_as_tool_takes_the_options_of_the_tool_and_no_others(shop: JinaClipRetriever) -> None:
     tool = shop.as_tool(name="find_clothes", description="Finds clothes.")
     assert (tool.name, tool.description) == ("find_clothes", "Finds clothes.")
     schema = tool.tool_call_schema.model_json_schema()
-    assert set(schema["properties"]) == {"text", "image"}
+    assert set(schema["properties"]) == {"text", "image", "attached"}
     with pytest.raises(ValidationError, match="descripton"):
         shop.as_tool(descripton="Finds clothes.")
 
@@ -307,7 +321,7 @@ def test_metadata_may_hold_a_picture_in_any_form(make: Make, reference: Any) -> 
     with Pillow.open(io.BytesIO(base64.b64decode(image["base64"]))) as shown:
         assert shown.size == (30, 40)
     [document] = search.invoke("a")
-    assert document.page_content == ""
+    assert document.page_content == "image a", "its id, where the reference is the image itself"
     billed = embeddings.clip.usage.items
     diversifier = JinaClipDiversifier(embeddings=embeddings, method="mmr")
     assert diversifier.compress_documents([document], "a") == [document]

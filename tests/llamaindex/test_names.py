@@ -8,8 +8,8 @@ import pytest
 
 from jinaclip import ConfigError
 from jinaclip.errors import ClosedError
+from jinaclip.hosts import Closing
 from llamaindex_jinaclip import JinaClipDiversifier, JinaClipEmbedding, JinaClipRetriever
-from llamaindex_jinaclip.closing import Closing
 from tests.llamaindex.test_retriever import index_of
 
 KEY = "jina_test_very_secret"

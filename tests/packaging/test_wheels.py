@@ -1,10 +1,12 @@
-"""The four distributions build, and what is in the wheels works without the source tree."""
+"""The five distributions build, and what is in the wheels works without the source tree."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,7 +18,13 @@ DISTRIBUTIONS = {
     "langchain_jinaclip": "packages/langchain_jinaclip",
     "llamaindex_jinaclip": "packages/llamaindex_jinaclip",
     "haystack_jinaclip": "packages/haystack_jinaclip",
+    "llama_index_embeddings_jinaclip": "packages/llama_index_embeddings_jinaclip",
 }
+MODULES = {
+    **{name: name for name in DISTRIBUTIONS},
+    "llama_index_embeddings_jinaclip": "llama_index.embeddings.jinaclip",
+}
+"""What each is imported as."""
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +37,24 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: next(folder.glob(f"{name}-*.whl")) for name in DISTRIBUTIONS}
 
 
+@pytest.fixture(scope="module")
+def site(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what all wheels hold, as an installation puts it there."""
+    folder = tmp_path_factory.mktemp("site")
+    for wheel in wheels.values():
+        zipfile.ZipFile(wheel).extractall(folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_a_wheel_holds_types_and_licence(wheels: dict[str, Path], name: str) -> None:
     files = zipfile.ZipFile(wheels[name]).namelist()
-    assert f"{name}/py.typed" in files
+    assert f"{MODULES[name].replace('.', '/')}/py.typed" in files
     assert any(file.endswith("/licenses/LICENSE") for file in files)
     assert not any(file.startswith(("tests/", "src/")) for file in files)
 
 
-def test_the_wheels_import_without_the_source_tree(wheels: dict[str, Path], tmp_path: Path) -> None:
-    for wheel in wheels.values():
-        zipfile.ZipFile(wheel).extractall(tmp_path)
+def test_the_wheels_import_without_the_source_tree(site: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import importlib\n"
         "for name in sys.argv[2:]:\n"
@@ -50,7 +65,32 @@ def test_the_wheels_import_without_the_source_tree(wheels: dict[str, Path], tmp_
         "import jinaclip.backends.api.backend, jinaclip.images\n"
         "assert jinaclip.backends.api.backend.__file__.startswith(sys.argv[1])\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), *DISTRIBUTIONS]
+    command = [sys.executable, "-c", code, str(site), *MODULES.values()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+SAME = """
+import pickle, sys
+sys.path.insert(0, sys.argv[1])
+import llama_index.core  # whose namespace is still its own
+from llama_index.embeddings.jinaclip import *
+from llama_index.embeddings.jinaclip import JinaClipEmbedding, __all__
+import llamaindex_jinaclip
+assert all(globals()[name] is getattr(llamaindex_jinaclip, name) for name in llamaindex_jinaclip.__all__)
+assert __all__ == llamaindex_jinaclip.__all__
+made = JinaClipEmbedding(dimensions=64)
+assert made.class_name() == "JinaClipEmbedding"
+assert type(pickle.loads(pickle.dumps(made))) is llamaindex_jinaclip.JinaClipEmbedding
+assert b"llama_index.embeddings" not in pickle.dumps(made)
+assert "llama_index.embeddings" not in made.to_json()
+"""
+
+
+def test_llamaindex_s_name_for_its_integrations_gives_the_same_classes(site: Path, tmp_path: Path) -> None:
+    files = {file.relative_to(site / "llama_index").parts[:2] for file in site.glob("llama_index/**/*.*")}
+    assert files == {("embeddings", "jinaclip")}, "the rest of the namespace belongs to LlamaIndex"
+    command = [sys.executable, "-W", "error", "-c", SAME, str(site)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -75,10 +115,15 @@ def test_the_test_service_runs_from_a_wheel(wheels: dict[str, Path], tmp_path: P
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
-def test_all_distributions_share_one_version() -> None:
-    import tomllib
-
-    versions = set()
-    for source in DISTRIBUTIONS.values():
-        versions.add(tomllib.loads((ROOT / source / "pyproject.toml").read_text())["project"]["version"])
-    assert len(versions) == 1
+def test_all_distributions_share_one_version_and_want_it_of_one_another() -> None:
+    projects = [
+        tomllib.loads((ROOT / source / "pyproject.toml").read_text())["project"] for source in DISTRIBUTIONS.values()
+    ]
+    (version,) = {project["version"] for project in projects}
+    own = "|".join(project["name"] for project in projects)
+    for project in projects:
+        extras = project["optional-dependencies"].values()
+        wanted = [one for group in [project["dependencies"], *extras] for one in group]
+        ours = [one for one in wanted if re.match(rf"({own})\b(?!-)", one)]
+        assert bool(ours) == (project["name"] != "jinaclip")
+        assert [one for one in ours if not one.endswith(f"=={version}")] == []

@@ -14,13 +14,21 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import HumanMessage
 from langchain_core.messages.content import create_image_block, create_text_block
+from langchain_core.prompts import PromptTemplate
 from langchain_core.tools import BaseTool
 from langchain_core.vectorstores import InMemoryVectorStore
 from PIL import Image as Pillow
 from pydantic import SecretStr
 
-from jinaclip import Image, ImagePolicy, InputError, JinaClip, Pair, Pdf, Results, Usage
-from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever, JinaClipTool
+from jinaclip import Image, ImagePolicy, InputError, ItemFailure, JinaClip, Pair, Pdf, Results, Usage
+from langchain_jinaclip import (
+    JinaClipDiversifier,
+    JinaClipEmbeddings,
+    JinaClipRetriever,
+    JinaClipTool,
+    aadd_documents,
+    add_documents,
+)
 
 # made with no option, with some, with all
 
@@ -135,6 +143,10 @@ async def asynchronous() -> None:
     assert_type(await ours.aembed_pairs([("a red dress", b"...")], weight=0.3), list[list[float]])
     assert_type(await retriever.ainvoke({"text": "in blue", "image": Path("dress.png")}, k=3), list[Document])
     assert_type(await diversifier.acompress_documents([], "a red dress"), list[Document])
+    assert_type((await aadd_documents(store, [Document("a")])).ids, list[str])
+    async with ours as entered, retriever, diversifier, retriever.as_tool():
+        assert_type(entered, JinaClipEmbeddings)
+    await retriever.aclose()
     await asyncio.gather(ours.aembed_query("a"), ours.aembed_query("b"))
 
 
@@ -163,11 +175,24 @@ retriever.invoke([create_text_block("in blue"), block])
 retriever.invoke(HumanMessage("a red dress"))
 assert_type(retriever.batch(["a red dress", "a coat"]), list[list[Document]])
 
+retriever.invoke([HumanMessage("a red dress")])
+retriever.invoke(PromptTemplate.from_template("a {colour} dress").invoke({"colour": "red"}))
+JinaClipRetriever(vectorstore=store, search_type="mmr", search_kwargs={"fetch_k": 50, "lambda_mult": 0.3})
+JinaClipRetriever(vectorstore=store, search_type="similarity_score_threshold", score_key="score")
+with retriever as entered_retriever:
+    assert_type(entered_retriever, JinaClipRetriever)
+
 diversifier = JinaClipDiversifier(embeddings=ours)
+JinaClipDiversifier(embeddings=ours, vectorstore=store)
 JinaClipDiversifier(
     embeddings=ours, top_n=5, clusters=3, method="mmr", lambda_mult=0.3, seed=1, image_key="url", vector_key="vector"
 )
 assert_type(diversifier.compress_documents(retriever.invoke("a red dress"), "a red dress"), list[Document])
+
+ids, failed = add_documents(store, [Document("a red dress", metadata={"image": "dress.png"})], on_error="skip")
+assert_type(ids, list[str])
+assert_type(failed, list[ItemFailure])
+add_documents(store, (Document(text) for text in "ab"), weight=0.5, image_key="photo", ids=["1", "2"])
 
 assert_type(retriever.as_tool(), JinaClipTool)
 tool: BaseTool = retriever.as_tool(name="find_clothes", description="Finds clothes.", show_images=False)

@@ -10,19 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_jinaclip.compressor import JinaClipDiversifier
+    from langchain_jinaclip.documents import aadd_documents, add_documents
     from langchain_jinaclip.embeddings import JinaClipEmbeddings
     from langchain_jinaclip.retriever import JinaClipRetriever
     from langchain_jinaclip.tool import JinaClipTool
 
 __version__ = "0.1.0"
 
-__all__ = ["JinaClipDiversifier", "JinaClipEmbeddings", "JinaClipRetriever", "JinaClipTool"]
+__all__ = [
+    "JinaClipDiversifier",
+    "JinaClipEmbeddings",
+    "JinaClipRetriever",
+    "JinaClipTool",
+    "aadd_documents",
+    "add_documents",
+]
 
 _HOMES = {
     "JinaClipDiversifier": "compressor",
     "JinaClipEmbeddings": "embeddings",
     "JinaClipRetriever": "retriever",
     "JinaClipTool": "tool",
+    "aadd_documents": "documents",
+    "add_documents": "documents",
 }
 
 

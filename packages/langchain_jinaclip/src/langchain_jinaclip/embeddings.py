@@ -23,6 +23,7 @@ from jinaclip import AuthenticationError, ImagePolicy, JinaClip, Pair, hosts
 from jinaclip.hosts import (
     Backend,
     CacheOption,
+    Closing,
     Drawable,
     EmbedderConfig,
     Headers,
@@ -32,13 +33,17 @@ from jinaclip.hosts import (
     TransportFactory,
     UrlMode,
     check_weight,
+    refuse_unknown,
     run_in_thread,
     save_cache,
     without_arguments,
     without_options,
 )
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
+from langchain_jinaclip.prepared import current_table, prepared_query
 
+OTHER_NAMES = ("model_name", "jina_api_key")
+"""Names that LangChain's older Jina class has for options."""
 WRAP_HEADERS = PlainValidator(Headers.wrap)
 MASK_HEADERS = PlainSerializer(lambda headers: dict.fromkeys(headers, "**********"), when_used="json-unless-none")
 HEADERS_SCHEMA = WithJsonSchema(
@@ -81,7 +86,7 @@ async def to_lists(vectors: Any) -> list[list[float]]:
     return await run_in_thread(lambda: [row.tolist() for row in vectors])
 
 
-class JinaClipEmbeddings(BaseModel, Embeddings):
+class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
     """jina-clip-v1 and jina-clip-v2 as LangChain embeddings, for texts, images and pairs of both.
 
     The fields are the options of `jinaclip.JinaClip`, with its meanings and defaults. They cannot be changed
@@ -106,8 +111,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     environment is read again by the process that opens it.
 
     Raises:
-        ValidationError: an option does not exist or is of the wrong type.
-        ConfigError: an option is out of range, or does not fit the model.
+        ValidationError: an option is of the wrong type.
+        ConfigError: an option does not exist, is out of range, or does not fit the model.
         AuthenticationError: `backend="api"`, and there is neither a key nor an Authorization among `headers`.
     """
 
@@ -155,6 +160,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
         @without_options
         def __init__(self, **options: Any) -> None:
+            refuse_unknown(options, [*type(self).model_fields, *OTHER_NAMES])
             options = hide_secrets(options, {*type(self).model_fields, "model_name"} - {"api_key"})
             super().__init__(**options)
             self._clip = JinaClip(**self._core_options(options))
@@ -180,19 +186,21 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             InputError: an item is no text; `.index` says which, `.partial` holds the results of the others.
             JinaClipError: the backend failed; `.partial` holds what was already embedded.
         """
-        return self._clip.embed_documents(texts).tolist()
+        table = current_table()
+        return self._clip.embed_documents(texts).tolist() if table is None else table.documents(texts)
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """`embed_documents` without blocking the event loop; ends at once when cancelled."""
-        return await to_lists(await self._clip.aembed_documents(texts))
+        table = current_table()
+        return await to_lists(await self._clip.aembed_documents(texts)) if table is None else table.documents(texts)
 
     def embed_query(self, text: str) -> list[float]:
         """A query as a vector, on v2 after the model's instruction for queries. Raises as `embed_documents`."""
-        return self._clip.embed_query(text).tolist()
+        return prepared_query(text) or self._clip.embed_query(text).tolist()
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query` without blocking the event loop; ends at once when cancelled."""
-        return (await self._clip.aembed_query(text)).tolist()
+        return prepared_query(text) or (await self._clip.aembed_query(text)).tolist()
 
     @without_arguments
     def embed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:

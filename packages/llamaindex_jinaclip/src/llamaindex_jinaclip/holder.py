@@ -11,8 +11,7 @@ from llama_index.core.bridge.pydantic import ConfigDict, PrivateAttr, SecretStr
 from llama_index.core.embeddings import MultiModalEmbedding
 
 from jinaclip import ConfigError, JinaClip
-from jinaclip.hosts import refuse_unknown, without_options
-from llamaindex_jinaclip.closing import Closing
+from jinaclip.hosts import Closing, refuse_unknown, without_options
 from llamaindex_jinaclip.options import (
     OPTIONS,
     clip_fields,

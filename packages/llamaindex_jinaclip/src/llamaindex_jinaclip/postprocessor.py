@@ -15,10 +15,9 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
 from jinaclip import InputError, JinaClip
-from jinaclip.hosts import ImageLike, Steps, arun_steps, run_steps, wait_for, wait_for_thread
+from jinaclip.hosts import Closing, ImageLike, Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.retrieval import Diversifier
 from llamaindex_jinaclip.calls import acquire
-from llamaindex_jinaclip.closing import Closing
 from llamaindex_jinaclip.embedding import JinaClipEmbedding
 from llamaindex_jinaclip.images import find_image
 from llamaindex_jinaclip.labels import LABEL, has_words

@@ -21,9 +21,8 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_instrumentation import get_dispatcher
 
 from jinaclip import ConfigError, InputError, JinaClip, Pair
-from jinaclip.hosts import Steps, arun_steps, check_weight, is_blank, refuse_unknown, run_steps, wait_for
+from jinaclip.hosts import Closing, Steps, arun_steps, check_weight, is_blank, refuse_unknown, run_steps, wait_for
 from llamaindex_jinaclip.calls import embed_entries, embed_query
-from llamaindex_jinaclip.closing import Closing
 from llamaindex_jinaclip.embedding import JinaClipEmbedding
 from llamaindex_jinaclip.entries import Entry
 from llamaindex_jinaclip.images import HOLDERS, image_place, image_source, open_image

@@ -24,6 +24,7 @@ from jinaclip.config import (
     save_cache,
 )
 from jinaclip.frames import without_arguments, without_options
+from jinaclip.hosts.closing import Closing
 from jinaclip.hosts.descriptions import describe_fields, describe_options
 from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed, embed_query, take
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
@@ -31,7 +32,7 @@ from jinaclip.inputs import Drawable, ImageLike, is_image_like
 from jinaclip.numeric import is_whole, plain
 from jinaclip.process import run_in_thread, start_thread
 from jinaclip.secret import Headers, Secret
-from jinaclip.specs import SPECS, ModelSpec
+from jinaclip.specs import SPECS, ModelSpec, check_model
 from jinaclip.uris import is_data_uri, remove_images
 from jinaclip.vectors import check_weight
 
@@ -41,6 +42,7 @@ __all__ = [
     "SPECS",
     "Backend",
     "CacheOption",
+    "Closing",
     "Convert",
     "Drawable",
     "EmbedderConfig",
@@ -60,6 +62,7 @@ __all__ = [
     "aembed",
     "aembed_query",
     "arun_steps",
+    "check_model",
     "check_weight",
     "configured",
     "describe_fields",

@@ -1,23 +1,23 @@
-"""Closing: `with`, `close` and `aclose` of whatever embeds through a core object."""
+"""`with`, `close` and `aclose` for a host's class that embeds through a JinaClip."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import Self
 
-from jinaclip import JinaClip
+from jinaclip.clip import JinaClip
 
 
 class Closing:
-    """Frees the connections or the weights of a core object, which opens again when it is used again."""
+    """Closes the `clip` of the class that inherits this; it opens again when it is used again."""
 
     @property
     @abstractmethod
     def clip(self) -> JinaClip:
-        """The core object."""
+        """What embeds."""
 
     def close(self) -> None:
-        """Frees connections or weights, and ends calls under way. What is closed can be used and closed again."""
+        """Ends calls under way and gives back connections, or lets go of weights. Again changes nothing."""
         self.clip.close()
 
     async def aclose(self) -> None:

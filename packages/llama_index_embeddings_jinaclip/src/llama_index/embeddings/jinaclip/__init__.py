@@ -1,0 +1,7 @@
+"""`llamaindex_jinaclip` by the name that LlamaIndex's integrations have; the classes are the same."""
+
+import llamaindex_jinaclip
+from llamaindex_jinaclip import *  # noqa: F403
+
+__all__ = llamaindex_jinaclip.__all__
+__version__ = llamaindex_jinaclip.__version__

@@ -1,0 +1,108 @@
+"""Environments of their own beside `.venv`, and the tests in them: for `test_versions.py` and `test_lowest.py`.
+
+They are without PyTorch, whose wheels for Linux bring CUDA, several GB of it. What needs PyTorch is skipped there and
+listed with that reason; what takes long is left out, as by `make test`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "shared" / "pyproject.toml"
+CORE_TESTS = ROOT / "requirements-core-tests.txt"
+EXTRAS = "pdf,parquet,redis,rerank,evaluate,testing"
+"""Of the core: all that its tests need without PyTorch."""
+PARALLEL = ["--numprocesses", "3", "--dist", "worksteal"]
+NOT_THE_CORE = [
+    "tests/contract/test_frameworks.py",
+    "tests/contract/test_hosts.py",
+    "tests/contract/test_snapshots.py",
+    "tests/examples",
+    "tests/haystack",
+    "tests/langchain",
+    "tests/llamaindex",
+    "tests/packaging",
+    "tests/stores",
+]
+CORE_ONLY = [f"--ignore={path}" for path in NOT_THE_CORE]
+
+
+def declared_pythons() -> list[str]:
+    """The versions of Python that the core declares, lowest first."""
+    return re.findall(r"Python :: (3\.\d+)", CORE.read_text())
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of this version that runs, on PATH or under pyenv: a shim of pyenv may be there and refuse."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for folder in [*os.get_exec_path(), *pyenv.glob(f"versions/{version}.*/bin")]:
+        if python := shutil.which(f"python{version}", path=folder):
+            code = "import sys, venv; print('{}.{}'.format(*sys.version_info))"
+            asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+            if asked.returncode == 0 and asked.stdout.strip() == version:
+                return python
+    return None
+
+
+def install(python: str, environment: Path, what: list[str], lists: Iterable[Path] = ()) -> None:
+    """Makes an environment, anew if the interpreter, what is installed or a list of requirements has changed since.
+
+    Args:
+        python: the interpreter.
+        environment: its folder.
+        what: arguments of `pip install`.
+        lists: files that `what` refers to.
+    """
+    stamp, wanted = environment / "installed", shlex.join([python, *what])
+    changed = max(path.stat().st_mtime for path in [CORE, *lists])
+    if stamp.exists() and stamp.read_text() == wanted and stamp.stat().st_mtime > changed:
+        return
+    subprocess.run([python, "-m", "venv", "--clear", "--without-pip", environment], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "--no-compile", *what], cwd=ROOT, check=True)
+    stamp.write_text(wanted)
+
+
+def run_tests(environment: Path, arguments: Iterable[str]) -> None:
+    """Runs pytest in an environment; what is skipped is listed with the reason."""
+    command = [environment / "bin" / "python", "-m", "pytest", "-rs", *PARALLEL, *arguments]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+class Report:
+    """What came of each environment."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.failed = False
+
+    def add(self, name: str, outcome: str) -> None:
+        """Notes an outcome."""
+        self.lines.append(f"{name}: {outcome}")
+
+    @contextmanager
+    def attempt(self, name: str, note: str) -> Iterator[None]:
+        """Notes whether all that is run here ends well, how long it took, and the note."""
+        print(f"\n{name}", flush=True)
+        start, outcome = time.monotonic(), "passed"
+        try:
+            yield
+        except subprocess.CalledProcessError as failed:
+            print(f"{shlex.join(map(str, failed.cmd))} ended with status {failed.returncode}")
+            outcome, self.failed = "FAILED", True
+        self.add(name, f"{outcome} in {time.monotonic() - start:.0f} s, {note}")
+
+    def show(self) -> int:
+        """Prints what was noted. Gives 1 if anything failed, else 0, for `sys.exit`."""
+        print("", *self.lines, sep="\n")
+        return int(self.failed)
