@@ -312,3 +312,19 @@ def test_a_picture_repaired_with_size_and_time_kept_is_seen(skipping, files):
         Path(files[0]).write_bytes(content)
         os.utime(files[0], ns=(facts.st_atime_ns, facts.st_mtime_ns))
         assert ids(pipeline.run(nodes=pictures(files[:1], "Document"))) == expected
+
+
+async def test_a_docstore_has_to_be_told_where_the_list_of_a_pipeline_is_out_of_reach(skipping, server, run, hasty):
+    """Not ours to mend; the README names it. When the second run finds the node, LlamaIndex has changed."""
+
+    def texts():
+        return [TextNode(id_=text, text=text) for text in ("a", "bad")]
+
+    pipeline, failed = pipeline_of(skipping(), "upserts"), []
+    server.configure(poison={"bad": "poison_500"})
+    await run(pipeline, nodes=texts(), in_place=False, failed=failed)
+    server.configure(poison={})
+    assert await run(pipeline, nodes=texts(), in_place=False) == []
+    for one in failed:
+        pipeline.docstore.set_document_hash(one.node.node_id, "skipped")
+    assert ids(await run(pipeline, nodes=texts(), in_place=False)) == ["bad"]
