@@ -25,11 +25,12 @@ SUITES = {
 }
 LIBRARIES = {
     "langchain": [
-        "langchain==1.0.*",
-        "langchain-chroma",
-        "langchain-classic==1.0.0",
+        "langchain==1.2.4",
+        "langchain-chroma==1.1.0",
+        "langchain-classic==1.0.1",
         "langchain-qdrant",
-        "langchain-tests==1.0.*",
+        "langchain-tests==1.1.2",
+        "langgraph-prebuilt==1.0.8",
         "pytest-socket",
     ],
     "llamaindex": ["llama-index-vector-stores-qdrant"],

@@ -156,7 +156,7 @@ def test_one_culprit_among_ten_thousand(death, retries):
         assert extra <= attempts * 2 * math.log2(COUNT), extra
 
 
-@pytest.mark.parametrize("where", ["anywhere", "in front", "behind"])
+@pytest.mark.parametrize("where", [long("anywhere"), "in front", "behind"])
 @pytest.mark.parametrize(
     "death", ["422", long("422 with its place"), long("422 with a wrong place"), "killed", long("zeros for all")]
 )

@@ -17,6 +17,7 @@ from jinaclip.backends.api.verdicts import retry_after
 from jinaclip.errors import RateLimitError
 from tests import raw
 from tests.api.world import START, Account, Process, World, limit, names, quick, refusal, results
+from tests.needs import long
 
 # Retry-After
 
@@ -309,7 +310,7 @@ def slot_shares(most, seed, *, lead, seconds):
     return min(shares(Account(most), lead=lead, seed=seed, **options))
 
 
-@pytest.mark.parametrize("most", [2, 8, 50])
+@pytest.mark.parametrize("most", [2, long(8), long(50)])
 @pytest.mark.parametrize("lead", [0, 70])
 def test_two_processes_under_a_limit_of_slots_get_a_quarter_each(most, lead):
     found = [slot_shares(most, seed, lead=lead, seconds=2) for seed in range(2)]

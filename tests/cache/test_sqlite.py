@@ -22,6 +22,7 @@ from jinaclip.cache.place import network_type
 from jinaclip.cache.sqlite_store import APPLICATION_ID, SCHEMA, SqliteStore
 from jinaclip.testing import Server
 from tests.cache.soundness import check_sound
+from tests.needs import long
 
 Make = Callable[..., JinaClip]
 SAME = 2e-6
@@ -468,7 +469,7 @@ print("done", flush=True)
 
 
 @linux
-@pytest.mark.parametrize("most", [20_000, 500_000, 1_500_000])
+@pytest.mark.parametrize("most", [20_000, long(500_000), long(1_500_000)])
 def test_a_disk_that_is_full(server: Server, path: Path, most: int) -> None:
     run_full(server, path, str(most))
 

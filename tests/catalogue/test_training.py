@@ -15,7 +15,7 @@ from examples.catalogue.train.student import WIDTHS, contrast, find, gather
 from jinaclip.local import load_towers
 from tests.needs import long
 
-STAGES = (Stage(1, 5, 8, 2e-3), Stage(3, 3, 8, 2e-3))
+STAGES = (Stage(1, 3, 4, 2e-3), Stage(3, 2, 4, 2e-3))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,9 +29,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """A run of a dozen steps, not interrupted."""
+    """A run of a few steps, not interrupted."""
     out = tmp_path_factory.mktemp("whole")
-    return out, train(out, stages=STAGES, validated=12)
+    return out, train(out, stages=STAGES, validated=6)
 
 
 @pytest.mark.parametrize("kinds", [(1,), long((1, 2, 3))], ids=str)
@@ -49,8 +49,8 @@ def test_every_loss_falls(tmp_path: Path, kinds: tuple[int, ...]) -> None:
 
 
 def test_an_interrupted_run_ends_with_the_same_weights_and_losses(whole, tmp_path: Path) -> None:
-    for stop in (3, 4, None):
-        again = train(tmp_path, stages=STAGES, validated=12, stop_after=stop)
+    for stop in (2, 2, None):
+        again = train(tmp_path, stages=STAGES, validated=6, stop_after=stop)
     expected = whole[1].student.state_dict()
     assert again.losses == whole[1].losses
     assert all(torch.equal(value, expected[name]) for name, value in again.student.state_dict().items())

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import Secret
+from langchain_core.vectorstores import InMemoryVectorStore
+from llama_index.core import VectorStoreIndex
 from pydantic import BaseModel
 
 import haystack_jinaclip
 import langchain_jinaclip
 import llamaindex_jinaclip
-from jinaclip.hosts import EmbedderConfig, describe_options
+from jinaclip import JinaClip
 from jinaclip.testing import Server
 
 ADAPTERS = {
@@ -46,10 +52,12 @@ def test_every_field_of_a_schema_that_a_host_shows_has_a_description(name: str) 
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_every_option_of_a_component_is_described(name: str) -> None:
-    parameters = [*inspect.signature(COMPONENTS[name].__init__).parameters][1:]
-    told = {**describe_options(EmbedderConfig), **describe_options(type(COMPONENTS[name]().options))}
-    assert parameters
-    assert [parameter for parameter in parameters if parameter not in told] == []
+    """Where editors and `help` look."""
+    init = COMPONENTS[name].__init__
+    parameters = [*inspect.signature(init).parameters][1:]
+    section = inspect.getdoc(init).partition("Args:\n")[2].partition("\n\n")[0]
+    told = re.findall(r"^    (\w+): \S", section, re.MULTILINE)
+    assert parameters and sorted(told) == sorted(parameters)
 
 
 # Usage
@@ -102,3 +110,82 @@ async def test_what_one_host_paid_for_costs_no_host_anything(
     for ask in ASK.values():
         assert await ask(options, texts) == [0] * 50
     assert server.ledger()["requests"] == 0
+
+
+# Closing
+
+NO_CLIP = {"llamaindex_jinaclip.SkippedNode"}
+"""Plain values."""
+Parts = dict[str, Any]
+"""What adapters are made of: options for each host, and LangChain's and LlamaIndex's embeddings."""
+
+
+def langchain_store(parts: Parts) -> InMemoryVectorStore:
+    return InMemoryVectorStore(parts["embeddings"])
+
+
+def haystack_retriever(parts: Parts) -> Any:
+    embedder = haystack_jinaclip.JinaClipQueryEmbedder(**parts["haystack"])
+    finder = InMemoryEmbeddingRetriever(InMemoryDocumentStore())
+    return haystack_jinaclip.JinaClipRetriever(retriever=finder, embedder=embedder)
+
+
+MAKE: dict[str, Callable[[Parts], Any]] = {
+    "langchain_jinaclip.JinaClipEmbeddings": lambda parts: parts["embeddings"],
+    "langchain_jinaclip.JinaClipDiversifier": lambda parts: langchain_jinaclip.JinaClipDiversifier(
+        embeddings=parts["embeddings"]
+    ),
+    "langchain_jinaclip.JinaClipRetriever": lambda parts: langchain_jinaclip.JinaClipRetriever(
+        vectorstore=langchain_store(parts)
+    ),
+    "langchain_jinaclip.JinaClipTool": lambda parts: langchain_jinaclip.JinaClipRetriever(
+        vectorstore=langchain_store(parts)
+    ).as_tool(),
+    "llamaindex_jinaclip.JinaClipEmbedding": lambda parts: parts["embedding"],
+    "llamaindex_jinaclip.JinaClipDiversifier": lambda parts: llamaindex_jinaclip.JinaClipDiversifier(
+        embed_model=parts["embedding"]
+    ),
+    "llamaindex_jinaclip.JinaClipRetriever": lambda parts: llamaindex_jinaclip.JinaClipRetriever(
+        VectorStoreIndex([], embed_model=parts["embedding"]), parts["embedding"]
+    ),
+    "haystack_jinaclip.JinaClipRetriever": haystack_retriever,
+    "haystack_jinaclip.JinaClipZeroShotRouter": lambda parts: haystack_jinaclip.JinaClipZeroShotRouter(
+        labels=["red", "blue"], **parts["haystack"]
+    ),
+}
+"""How to make each; Haystack's others take options alone."""
+
+
+def clip_of(adapter: Any) -> JinaClip:
+    held = getattr(adapter, "embedder", adapter)
+    return held.handle.get() if hasattr(held, "handle") else held.clip
+
+
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name not in NO_CLIP])
+async def test_with_and_close_give_connections_back_and_what_is_closed_works_again(
+    name: str, server: Server, jinaclip_api_key: str
+) -> None:
+    options = {"base_url": server.url, "api_key": jinaclip_api_key}
+    parts = {
+        "embeddings": langchain_jinaclip.JinaClipEmbeddings(**options),
+        "embedding": llamaindex_jinaclip.JinaClipEmbedding(**options),
+        "haystack": {**options, "api_key": Secret.from_token(jinaclip_api_key)},
+    }
+    one = MAKE[name](parts) if name in MAKE else ADAPTERS[name](**parts["haystack"])
+
+    async def connections() -> int:
+        await clip_of(one).aembed_query("red")
+        return server.ledger()["connections"]
+
+    with one as entered:
+        assert entered is one
+        assert await connections() == await connections() == 1
+    assert await connections() == 2
+    async with one as entered:
+        assert entered is one
+    assert await connections() == 3
+    one.close()
+    one.close()
+    assert await connections() == 4
+    await (one.aclose if hasattr(one, "aclose") else one.close_async)()
+    assert await connections() == 5

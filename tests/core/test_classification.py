@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jinaclip import ConfigError, InputError, JinaClip
-from jinaclip.retrieval import aclassify, classify
+from jinaclip.retrieval import Question, aclassify, classify
 from tests.tiny import make_checkpoint
 
 LABELS = ["dress", "coat", "hat"]
@@ -211,3 +211,13 @@ def test_items_and_labels_that_cannot_be(local, items, labels):
 def test_options_out_of_range(local, options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         classify(local, ["a"], LABELS, **options)
+
+
+def test_a_host_may_embed_items_its_own_way_and_ask_the_question(clip):
+    one = clip()
+    question = Question(["red", "blue"], "{}", 0.01)
+    items, labels = one.embed_documents(["red", "green"]), one.embed_documents(question.texts)
+    found = question.answer(np.concatenate([items, labels]), one.logit_scale)
+    wanted = classify(one, ["red", "green"], ["red", "blue"], template="{}", temperature=0.01)
+    assert found.best == wanted.best and np.allclose(found.probabilities, wanted.probabilities, atol=1e-6)
+    assert question.answer(labels, None).probabilities.shape == (0, 2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from jinaclip import Image, ImagePolicy, InputError, hosts
+from jinaclip import ConfigError, Image, ImagePolicy, InputError, hosts
 from jinaclip.hosts import EmbedderConfig
 from tests.watching import Word
 
@@ -45,6 +45,36 @@ async def test_texts_as_they_stand_need_no_thread(clip, call):
         results = await hosts.aembed_query(one, text, **({"kind": "text"} if call == "query of a kind" else {}))
     assert results.ok.all()
     assert text.threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+async def test_several_items_for_which_somebody_waits_are_retried_as_a_query_is(clip, server, hasty, urgent):
+    """Twice at most, whatever `max_retries` says; in one call all the same."""
+    server.configure(script=["status_503"] * 5)
+    one = clip(max_retries=5)
+    if urgent:
+        results = await hosts.aembed(one, ["red"], kind="text", task="query", urgent=True)
+    else:
+        results = hosts.embed(one, ["red"], kind="text", task="query")
+    assert (results.ok.all(), server.ledger()["requests"]) == ((False, 3) if urgent else (True, 6))
+
+
+def test_a_model_and_a_width_are_refused_as_far_as_they_are_known(tmp_path, monkeypatch):
+    """Of weights of one's own nothing is known before they are read, also of a folder that has a model's name."""
+    for model, dimensions, hosted in (
+        ("jina-clip-v3", None, True),
+        ("somebody/jina-clip-v2", None, True),
+        ("jina-clip-v2", 1025, True),
+        ("jinaai/jina-clip-v2", 0, False),
+        ("jina-clip-v1", 512, False),
+    ):
+        with pytest.raises(ConfigError, match="is unknown" if dimensions is None else "does not fit"):
+            hosts.check_model(model, dimensions, hosted=hosted)
+    hosts.check_model("jina-clip-v2", 1024, hosted=True)
+    hosts.check_model("somebody/jina-clip-v2", 5000, hosted=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jina-clip-v2").mkdir()
+    hosts.check_model("jina-clip-v2", 5000, hosted=False)
 
 
 @pytest.mark.parametrize("call", ["several", "query", "converted"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import itertools
 import signal
+import time
 from dataclasses import replace
 from io import BytesIO
 
@@ -23,13 +26,18 @@ from haystack_jinaclip import (
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
     JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
     JinaClipTextEmbedder,
+    JinaClipZeroShotRouter,
 )
 from tests.tiny import make_checkpoint
 
 DOCUMENTS = (JinaClipDocumentEmbedder, JinaClipDocumentImageEmbedder, JinaClipFusedDocumentEmbedder)
-EMBEDDERS = (JinaClipTextEmbedder, JinaClipImageEmbedder, *DOCUMENTS)
-ALL = (*EMBEDDERS, JinaClipDiversityRanker)
+QUERIES = (JinaClipTextEmbedder, JinaClipImageEmbedder, JinaClipQueryEmbedder)
+EMBEDDERS = (*QUERIES, *DOCUMENTS)
+ALL = (*EMBEDDERS, JinaClipDiversityRanker, JinaClipZeroShotRouter)
+REQUIRED = {JinaClipZeroShotRouter: {"labels": ["dress", "coat"]}}
+"""Options that a component cannot do without."""
 KEYS = (f"jina_test_haystack_{number}" for number in itertools.count())
 
 
@@ -60,7 +68,7 @@ def make(options):
 
     def make_one(kind, **more):
         quiet = {"progress_bar": False} if kind in DOCUMENTS else {}
-        made.append(kind(**options, **quiet, **more))
+        made.append(new(kind, **options, **quiet, **more))
         return made[-1]
 
     yield make_one
@@ -79,6 +87,28 @@ def run(request):
             await embedder.close_async()
 
     return call
+
+
+def new(kind, *arguments, **options):
+    """A component with its defaults, but for these options."""
+    return kind(*arguments, **{**REQUIRED.get(kind, {}), **options})
+
+
+async def longest_turn(work) -> float:
+    """Seconds of CPU for which the loop was held at a stretch while this ran. Collecting garbage is not its doing."""
+    gc.collect()
+    gc.disable()
+    task = asyncio.ensure_future(work)
+    longest, before = 0.0, time.thread_time()
+    try:
+        while not task.done():
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            longest, before = max(longest, now - before), now
+        await task
+    finally:
+        gc.enable()
+    return longest
 
 
 class TimeLimit(Exception):

@@ -20,7 +20,7 @@ from haystack_jinaclip import (
     JinaClipTextEmbedder,
 )
 from jinaclip import Cache, ConfigError, JinaClip
-from tests.haystack.conftest import ALL, DOCUMENTS
+from tests.haystack.conftest import ALL, DOCUMENTS, new
 
 KEY = Secret.from_env_var("MY_KEY", strict=False)
 
@@ -40,7 +40,7 @@ def cached(server, path, folder, monkeypatch):
         quiet = {"progress_bar": False} if kind in DOCUMENTS else {}
         place = {"root_path": str(folder)} if "Image" in kind.__name__ or "Fused" in kind.__name__ else {}
         place = {} if kind is JinaClipImageEmbedder else place
-        made.append(kind(KEY, base_url=server.url, **{"cache": str(path), **quiet, **place, **more}))
+        made.append(new(kind, KEY, base_url=server.url, **{"cache": str(path), **quiet, **place, **more}))
         return made[-1]
 
     yield make
@@ -126,7 +126,7 @@ def test_the_core_finds_what_a_pipeline_paid_for(cached, documents, server, path
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("value", [None, True, False, "vectors.sqlite"])
 def test_it_is_saved_as_it_was_given(kind, value):
-    made = kind(KEY, cache=value)
+    made = new(kind, KEY, cache=value)
     saved = made.to_dict()
     assert saved["init_parameters"]["cache"] == value
     assert kind.from_dict(saved).options.cache == value

@@ -10,8 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from haystack import Document
+from haystack import Document, Pipeline
+from haystack.components.writers import DocumentWriter
 from haystack.dataclasses import ByteStream, SparseEmbedding
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.document_stores.types import DuplicatePolicy
 
 from haystack_jinaclip import (
     JinaClipDocumentEmbedder,
@@ -47,7 +50,8 @@ def quiet(options, **more) -> JinaClipDocumentEmbedder:
 async def test_documents_come_back_in_order_with_plain_floats(make, kind, documents, run) -> None:
     """Exactly float; JSON and `to_dict` take the documents; ids, hashes of the content, are kept."""
     result = await run(make(kind), documents)
-    assert result.keys() == {"documents", "meta"}
+    assert result.keys() == {"documents", "failed_documents", "meta"}
+    assert result["failed_documents"] == []
     assert [(d.id, d.content) for d in result["documents"]] == [(d.id, d.content) for d in documents]
     for document in result["documents"]:
         assert {type(number) for number in document.embedding} == {float}
@@ -93,7 +97,7 @@ async def test_no_documents_cost_nothing(kind, run, monkeypatch, capsys) -> None
     for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for made in (kind(), kind(raise_on_failure=False), kind(model="nowhere/weights", backend="local")):
-        assert await run(made, []) == {"documents": [], "meta": {}}
+        assert await run(made, []) == {"documents": [], "failed_documents": [], "meta": {}}
     assert capsys.readouterr() == ("", "")
 
 
@@ -210,34 +214,83 @@ async def test_a_list_that_is_cleared_meanwhile_loses_no_document(hosted, server
 
 
 async def test_a_failure_says_which_document(hosted, server, run) -> None:
-    """`.index`, and its id in the message; `.partial` holds the others."""
+    """`.index`, and its id and file in the message; `.partial` holds the others."""
     server.configure(poison={"BAD": "bad_item_400"})
     given = texts("one", "BAD", "three")
+    given[1] = Document(content="BAD", meta={"file_path": "notes/bad.txt"})
     with pytest.raises(InputError) as caught:
         await run(quiet(hosted), given)
     assert caught.value.index == 1
-    assert str(caught.value).startswith(f"Document with ID '{given[1].id}': ")
+    assert str(caught.value).startswith(f"Document with ID '{given[1].id}' (notes/bad.txt): ")
     assert caught.value.partial.ok.tolist() == [True, False, True]
 
 
 # -- raise_on_failure=False
 
 
-async def test_a_lenient_embedder_keeps_every_document(hosted, server, run, caplog) -> None:
-    """Failed ones have no embedding, not even an old one, and the log says which and why; the rest is as ever."""
+async def test_documents_that_fail_come_out_apart_with_the_reason(hosted, server, run, caplog) -> None:
+    """As those of Haystack's extractors: no document without embedding goes on to a store. The log tells, too."""
     server.configure(poison={"BAD": "bad_item_400"})
     given = [*texts("one", "BAD", "", "four"), Document(content="BAD too", embedding=[1.0], meta={"a": 1})]
+    before = copy.deepcopy(given)
     with caplog.at_level(logging.ERROR):
         result = await run(quiet(hosted, raise_on_failure=False), given)
-    got = result["documents"]
-    assert [document.id for document in got] == [document.id for document in given]
-    assert [document.embedding is None for document in got] == [False, True, True, False, True]
-    assert same(got[3].embedding, expected_vector("text", "four"))
-    assert result["meta"]["usage"]["total_tokens"] > 0
-    told = [[r.getMessage() for r in caplog.records if document.id in r.getMessage()] for document in given]
-    assert [len(messages) for messages in told] == [0, 1, 1, 0, 1]
-    assert "no text to embed" in told[2][0]
-    assert all(messages[0].count(d.id) == 1 for d, messages in zip(given, told, strict=True) if messages)
+    assert given == before
+    done, failed = result["documents"], result["failed_documents"]
+    assert [document.id for document in done] == [given[0].id, given[3].id]
+    assert [document.id for document in failed] == [given[1].id, given[2].id, given[4].id]
+    assert same(done[1].embedding, expected_vector("text", "four"))
+    assert [document.embedding for document in failed] == [None] * 3
+    assert failed[1].meta["embedding_error"] == "it has no text to embed"
+    assert failed[2].meta.keys() == {"a", "embedding_error"}
+    assert result["meta"]["usage"]["total_tokens"] == server.ledger()["tokens"] > 0
+    for document in given:
+        told = [message for message in caplog.messages if document.id in message]
+        reasons = [one.meta["embedding_error"] for one in failed if one.id == document.id]
+        assert len(told) == len(reasons) and all(reason in told[0] for reason in reasons)
+
+
+async def test_failed_documents_are_given_again_and_pay_for_themselves_alone(hosted, server, run) -> None:
+    """The next run takes the output as it is; what it says of the failure is gone once there is an embedding."""
+    server.configure(poison={"BAD": "bad_item_400"})
+    made = quiet(hosted, raise_on_failure=False)
+    first = await run(made, texts("one", "BAD", "three"))
+    server.configure(poison={})
+    sent = server.ledger()["texts"]
+    again = await run(made, first["failed_documents"])
+    assert server.ledger()["texts"] == sent + 1
+    assert [(document.content, document.meta) for document in again["documents"]] == [("BAD", {})]
+    assert again["failed_documents"] == []
+
+
+def test_only_what_was_embedded_reaches_a_store_and_the_rest_is_tried_again(hosted, server) -> None:
+    """Documents without embedding in a store would never be found, and be skipped as duplicates by the next run."""
+    server.configure(poison={"BAD": "bad_item_400"})
+    store = InMemoryDocumentStore()
+    pipe = Pipeline()
+    pipe.add_component("embedder", quiet(hosted, raise_on_failure=False))
+    pipe.add_component("writer", DocumentWriter(store, DuplicatePolicy.SKIP))
+    pipe.connect("embedder.documents", "writer.documents")
+    data = {"embedder": {"documents": texts("one", "BAD", "three")}}
+    assert pipe.run(data)["embedder"]["failed_documents"][0].content == "BAD"
+    assert sorted(document.content for document in store.filter_documents()) == ["one", "three"]
+    server.configure(poison={})
+    assert pipe.run(data)["embedder"]["failed_documents"] == []
+    assert sorted(document.content for document in store.filter_documents()) == ["BAD", "one", "three"]
+    assert all(document.embedding for document in store.filter_documents())
+    pipe.close()
+
+
+async def test_what_was_embedded_before_a_failure_is_kept_by_the_cache(hosted, server, run, tmp_path) -> None:
+    """Strict or not: the next run pays for the others alone."""
+    server.configure(poison={"BAD": "bad_item_400"})
+    made = quiet(hosted, cache=str(tmp_path / "vectors.sqlite"))
+    with pytest.raises(InputError):
+        await run(made, texts("one", "BAD", "three"))
+    server.configure(poison={})
+    sent = server.ledger()["texts"]
+    assert len((await run(made, texts("one", "BAD", "three")))["documents"]) == 3
+    assert server.ledger()["texts"] == sent + 1
 
 
 async def test_a_lenient_embedder_keeps_all_but_what_the_service_fails_on(hosted, server, run, caplog, hasty) -> None:
@@ -245,8 +298,9 @@ async def test_a_lenient_embedder_keeps_all_but_what_the_service_fails_on(hosted
     given = texts("one", "two", "BAD", "four")
     made = quiet(hosted, raise_on_failure=False, batch_size=2, max_concurrency=1, max_retries=1)
     with caplog.at_level(logging.ERROR):
-        got = (await run(made, given))["documents"]
-    assert [document.embedding is None for document in got] == [False, False, True, False]
+        result = await run(made, given)
+    assert [document.content for document in result["documents"]] == ["one", "two", "four"]
+    assert [document.content for document in result["failed_documents"]] == ["BAD"]
     assert len(caplog.records) == 1
     with pytest.raises(ItemError, match="503"):
         await run(quiet(hosted, batch_size=2, max_concurrency=1, max_retries=1), given)
@@ -268,11 +322,11 @@ async def test_a_lenient_embedder_hides_no_spent_budget(hosted, run) -> None:
 
 
 async def test_a_lenient_embedder_survives_an_outage_of_everything(hosted, run, caplog) -> None:
-    """Nobody listens: all documents come back, without embedding, and each is logged."""
+    """Nobody listens: all documents come back as failed, and each is logged."""
     nowhere = {**hosted, "base_url": "http://127.0.0.1:9"}
-    got = (await run(quiet(nowhere, raise_on_failure=False, max_retries=0), texts("one", "two")))["documents"]
-    assert [(d.content, d.embedding) for d in got] == [("one", None), ("two", None)]
-    assert len(caplog.records) == 2
+    result = await run(quiet(nowhere, raise_on_failure=False, max_retries=0), texts("one", "two"))
+    assert [(d.content, d.embedding) for d in result["failed_documents"]] == [("one", None), ("two", None)]
+    assert result["documents"] == [] and len(caplog.records) == 2
 
 
 async def test_a_lenient_embedder_hides_no_missing_weights(tmp_path, run) -> None:
@@ -288,55 +342,87 @@ async def test_a_lenient_embedder_still_wants_documents(hosted, run) -> None:
 
 
 async def test_a_lenient_embedder_may_fail_with_all(hosted, server, run) -> None:
-    got = (await run(quiet(hosted, raise_on_failure=False), texts("", None)))["documents"]
-    assert [document.embedding for document in got] == [None, None]
+    result = await run(quiet(hosted, raise_on_failure=False), texts("", None))
+    assert (len(result["documents"]), len(result["failed_documents"])) == (0, 2)
     assert server.ledger()["requests"] == 0
 
 
 async def test_a_lenient_embedder_says_the_same_over_both_backends(make, kind, documents, run, caplog) -> None:
     """One document of three has neither text nor picture; the log says so in words that are no other layer's."""
     given = [documents[0], Document(content=None, meta={"file_path": "missing.png"}), documents[2]]
-    got = (await run(make(kind, raise_on_failure=False), given))["documents"]
+    result = await run(make(kind, raise_on_failure=False), given)
     strict = (await run(make(kind), [documents[0], documents[2]]))["documents"]
-    assert got[1] == given[1]
+    (failed,) = result["failed_documents"]
+    reason = failed.meta["embedding_error"]
+    assert failed == replace(given[1], meta={**given[1].meta, "embedding_error": reason})
     (told,) = [record.getMessage() for record in caplog.records]
-    assert "no text to embed" in told or "missing.png' does not exist" in told
-    assert same(got[0].embedding, strict[0].embedding) and same(got[2].embedding, strict[1].embedding)
+    assert told == f"No embedding: Document with ID '{failed.id}' (missing.png): {reason}"
+    assert "no text to embed" in reason or "missing.png' does not exist" in reason
+    assert all(same(one.embedding, other.embedding) for one, other in zip(result["documents"], strict, strict=True))
 
 
 # -- text and image together
 
 
-async def test_a_pair_fails_alone(hosted, server, folder, run, caplog) -> None:
-    """A text that the service refuses, a damaged image, no image: each costs one product of five its embedding."""
+def products(hosted, folder, **more) -> JinaClipFusedDocumentEmbedder:
+    place = {"root_path": str(folder), "image_resize": "none", "progress_bar": False}
+    return JinaClipFusedDocumentEmbedder(**hosted, **place, **more)
+
+
+async def test_a_pair_fails_alone(hosted, server, folder, run) -> None:
+    """A text that the service refuses, a damaged image, neither: each costs one product of five its embedding."""
     server.configure(poison={"BAD": "bad_item_400"})
     (folder / "damaged.png").write_bytes(png(1)[:-200])
     given = [
         Document(content="fine", meta={"file_path": "0.png"}),
         Document(content="BAD", meta={"file_path": "1.png"}),
         Document(content="damaged", meta={"file_path": "damaged.png"}),
-        Document(content="text alone"),
+        Document(content=" "),
         Document(content="fine too", meta={"file_path": "2.png"}),
     ]
-    options = {**hosted, "root_path": str(folder), "image_resize": "none", "progress_bar": False}
-    with caplog.at_level(logging.ERROR):
-        result = await run(JinaClipFusedDocumentEmbedder(**options, raise_on_failure=False), given)
-    got = result["documents"]
-    assert [document.embedding is None for document in got] == [False, True, True, True, False]
-    for place, text, seed in ((0, "fine", 0), (4, "fine too", 2)):
+    result = await run(products(hosted, folder, raise_on_failure=False), given)
+    assert [document.id for document in result["documents"]] == [given[0].id, given[4].id]
+    for document, text, seed in zip(result["documents"], ("fine", "fine too"), (0, 2), strict=True):
         wanted = fuse(expected_vector("text", text), expected_vector("image", picture(seed)))
-        assert same(got[place].embedding, wanted)
-        assert got[place].meta["embedding_source"]["type"] == "text+image"
-    assert got[1:4] == given[1:4]
-    messages = {i: [m for m in caplog.messages if given[i].id in m] for i in range(5)}
-    assert [len(messages[i]) for i in range(5)] == [0, 1, 1, 1, 0]
-    assert "MIME type" in messages[3][0]
+        assert same(document.embedding, wanted)
+        assert document.meta["embedding_source"]["type"] == "text+image"
+    reasons = {document.id: document.meta["embedding_error"] for document in result["failed_documents"]}
+    assert [*reasons] == [document.id for document in given[1:4]]
+    assert "no text to embed, and neither blob nor" in reasons[given[3].id]
     assert result["meta"]["usage"]["total_tokens"] == server.ledger()["tokens"]
-    with pytest.raises(InputError, match=f"Document with ID '{given[3].id}'"):
-        await run(JinaClipFusedDocumentEmbedder(**options), given)
-    with pytest.raises(InputError, match=f"Document with ID '{given[1].id}'") as caught:
-        await run(JinaClipFusedDocumentEmbedder(**options), given[:2])
-    assert caught.value.index == 1 and caught.value.partial.ok.tolist() == [True, False]
+    for bad in given[1:4]:
+        with pytest.raises(InputError, match=f"Document with ID '{bad.id}'") as caught:
+            await run(products(hosted, folder), [given[0], bad])
+        assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("weight", [0, 0.3, 1])
+async def test_a_document_with_one_half_is_embedded_by_that(hosted, server, folder, run, weight) -> None:
+    """Whatever the weight, and its label says which it was; a PDF file whose page is not told is no image."""
+    given = [
+        Document(content="text alone"),
+        Document(meta={"file_path": "1.png"}),
+        Document(content="a chunk", meta={"file_path": "pages.pdf", "embedding_source": {"type": "image"}}),
+        Document(content="text alone", meta={"file_path": "notes.txt"}),
+    ]
+    got = (await run(products(hosted, folder, weight=weight), given))["documents"]
+    wanted = [expected_vector("text", document.content) if document.content else None for document in given]
+    wanted[1] = expected_vector("image", picture(1))
+    assert all(same(document.embedding, vector) for document, vector in zip(got, wanted, strict=True))
+    assert [document.meta.get("embedding_source", {}).get("type") for document in got] == [None, "image", None, None]
+    assert (server.ledger()["texts"], server.ledger()["images"]) == (2, 1), "of two equal texts one is sent"
+
+
+async def test_a_half_that_has_no_share_is_not_even_looked_at(hosted, server, folder, run) -> None:
+    """A broken image does no harm where the text alone counts, nor a text that is too long the other way round."""
+    (folder / "damaged.png").write_bytes(png(1)[:-200])
+    damaged = Document(content="a text", meta={"file_path": "damaged.png"})
+    (got,) = (await run(products(hosted, folder, weight=1), [damaged]))["documents"]
+    assert same(got.embedding, expected_vector("text", "a text")) and "embedding_source" not in got.meta
+    long = Document(content="word " * 20_000, meta={"file_path": "1.png"})
+    (got,) = (await run(products(hosted, folder, weight=0), [long]))["documents"]
+    assert same(got.embedding, expected_vector("image", picture(1)))
+    assert got.meta["embedding_source"]["type"] == "image"
 
 
 @pytest.mark.parametrize(("weight", "texts", "images"), [(0, 0, 3), (0.0, 0, 3), (1, 3, 0), (0.5, 3, 3)])

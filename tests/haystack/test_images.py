@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import copy
+import http.server
 import signal
 import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pypdfium2
@@ -50,8 +55,9 @@ UNUSABLE = [
     ({"file_path": None}, "file_path"),
     ({"file_path": 7}, "file_path"),
     ({"file_path": "missing.png"}, "missing.png"),
-    ({"file_path": "https://example.org/a.png"}, "does not exist"),
-    ({"file_path": "data:image/png;base64,AAAA", "mime_type": "image/png"}, "does not exist"),
+    ({"file_path": "http://example.org/a.png"}, "schemes"),
+    ({"file_path": "file:///etc/passwd", "mime_type": "image/png"}, "allowed_roots"),
+    ({"file_path": "https://example.org/a.html"}, "a.html.* MIME type"),
     ({"file_path": "nul\0.png"}, "NUL"),
     ({"file_path": "notes.txt"}, "notes.txt.* MIME type"),
     ({"file_path": "noname"}, "noname.* MIME type"),
@@ -66,7 +72,8 @@ UNUSABLE = [
     ({"file_path": "large.png"}, "max_bytes"),
     ({"file_path": "large.pdf", "page_number": 1}, "max_bytes"),
     ({"file_path": "pages.pdf"}, "page_number"),
-    ({"file_path": "pages.pdf", "page_number": "2"}, "whole number"),
+    ({"file_path": "pages.pdf", "page_number": "two"}, "whole number"),
+    ({"file_path": "pages.pdf", "page_number": 1.5}, "whole number"),
     ({"file_path": "pages.pdf", "page_number": 0}, "whole number"),
     ({"file_path": "pages.pdf", "page_number": True}, "whole number"),
 ]
@@ -82,7 +89,7 @@ async def test_a_document_without_usable_picture_is_a_value_error(embedder, serv
     (folder / "elsewhere").symlink_to(folder.parent)
     fine = Document(content="fine", meta={"file_path": "0.png"})
     for meta, reason in UNUSABLE:
-        bad = Document(content="bad", meta=meta)
+        bad = Document(meta=meta)
         with pytest.raises(ValueError, match=reason) as caught:
             await run(embedder, [fine, bad])
         assert isinstance(caught.value, InputError) and caught.value.index == 1
@@ -182,7 +189,7 @@ async def test_the_policy_holds_for_blobs(embedder, server, run, folder) -> None
         (ByteStream(b""), "empty"),
     ):
         with pytest.raises(ValueError, match=reason):
-            await run(embedder, [Document(content="a", blob=blob, meta={"page_number": 1})])
+            await run(embedder, [Document(blob=blob, meta={"page_number": 1})])
     assert server.ledger()["requests"] == 0
 
 
@@ -233,19 +240,106 @@ async def test_without_pypdfium2_the_extra_is_named(hosted, folder, run, monkeyp
             await run(made, [page(1)])
 
 
-async def test_a_lenient_embedder_keeps_documents_without_picture(embedder, server, folder, run, caplog) -> None:
+async def test_a_lenient_embedder_puts_documents_without_usable_picture_apart(embedder, folder, run, caplog) -> None:
     """Missing files, damaged pictures, pages that are not there; the others get their vectors."""
     (folder / "damaged.png").write_bytes(png(1)[:-200])
     names = ["0.png", "missing.png", "damaged.png", "2.png"]
     given = [Document(content=name, meta={"file_path": name}) for name in names]
-    given[2:2] = [page(9), page(2), Document(content="no path")]
+    given[2:2] = [page(9), page(2), Document()]
     lenient = type(embedder)(**embedder.options.by_name() | {"raise_on_failure": False})
-    got = (await run(lenient, given))["documents"]
-    assert [document.id for document in got] == [document.id for document in given]
-    assert [document.embedding is None for document in got] == [False, True, True, False, True, True, False]
+    result = await run(lenient, given)
+    done, failed = result["documents"], result["failed_documents"]
+    assert [document.id for document in done] == [given[place].id for place in (0, 3, 6)]
+    assert [document.id for document in failed] == [given[place].id for place in (1, 2, 4, 5)]
+    assert all(document.meta["embedding_error"] and "embedding_source" not in document.meta for document in failed)
     assert len(caplog.records) == 4
     (alone,) = (await run(embedder, [given[6]]))["documents"]
-    assert same(alone.embedding, got[6].embedding)
+    assert same(alone.embedding, done[2].embedding)
+
+
+async def test_an_error_names_the_document_and_its_file(embedder, folder, run) -> None:
+    """Whether the file is missing, truncated, or at an address; of that no password, and no query."""
+    (folder / "damaged.png").write_bytes(png(1)[:-200])
+    places = {
+        "missing.png": "missing.png",
+        "damaged.png": "damaged.png",
+        "http://anna:word@example.org/a.png?token=word": "http://example.org/a.png",
+        "data:image/png;base64," + base64.b64encode(png(1)[:-200]).decode(): "[image]",
+        "https://127.0.0.1/a.png": "https://127.0.0.1/a.png",
+    }
+    for place, shown in places.items():
+        bad = Document(meta={"file_path": place})
+        with pytest.raises(InputError) as caught:
+            await run(embedder, [Document(meta={"file_path": "0.png"}), bad])
+        named, _, reason = str(caught.value).partition("): ")
+        assert named.startswith(f"Document with ID '{bad.id}' ({shown}") and reason
+        assert "word" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("number", [2, "2", " 2 ", np.int64(2), np.uint8(2)], ids=repr)
+async def test_a_page_number_is_taken_in_any_form_that_converters_write(make, folder, run, number) -> None:
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    (got,) = (await run(made, [Document(meta={"file_path": Path("pages.pdf"), "page_number": number})]))["documents"]
+    assert same(got.embedding, (await run(made, [page(2)]))["documents"][0].embedding)
+
+
+async def test_a_place_and_a_blob_are_taken_in_any_form_that_converters_write(make, folder, run) -> None:
+    """A Path, a `file://` address, a data: URI; blobs and files whose MIME type says nothing, also of a PDF file."""
+    unsaid = "application/octet-stream"
+    pdf = (folder / "pages.pdf").read_bytes()
+    given = [
+        Document(meta={"file_path": Path("1.png")}),
+        Document(meta={"file_path": folder / "1.png"}),
+        Document(meta={"file_path": (folder / "1.png").as_uri()}),
+        Document(meta={"file_path": "data:image/png;base64," + base64.b64encode(png(1)).decode()}),
+        Document(meta={"file_path": "1.png", "mime_type": unsaid}),
+        Document(blob=ByteStream(png(1), mime_type=unsaid)),
+        Document(blob=ByteStream(png(1), mime_type="")),
+    ]
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    wanted = made.handle.get().embed_image(picture(1))
+    got = (await run(made, given))["documents"]
+    assert len(got) == 7 and all(same(document.embedding, wanted) for document in got)
+    blobs = [Document(blob=ByteStream(pdf, mime_type=kind), meta={"page_number": 3}) for kind in (unsaid, None)]
+    red = (await run(made, [page(3)]))["documents"][0].embedding
+    assert all(same(document.embedding, red) for document in (await run(made, blobs))["documents"])
+
+
+async def test_an_address_is_fetched_under_the_policy(hosted, server, run) -> None:
+    """Of an image that its document names; `forward` leaves fetching to the service, as for queries."""
+    with serving(png(1)) as url:
+        host = urlsplit(url)
+        policy = {"schemes": ["http"], "ports": [host.port], "allow_networks": ["127.0.0.1/32"]}
+        given = [Document(meta={"file_path": f"{url}/{name}"}) for name in ("a.png", "noname?size=3")]
+        made = JinaClipDocumentImageEmbedder(**hosted, progress_bar=False, image_policy=policy)
+        got = (await run(made, given))["documents"]
+        wanted = made.handle.get().embed_image(picture(1))
+        assert all(same(document.embedding, wanted) for document in got)
+        with pytest.raises(InputError, match="schemes"):
+            await run(JinaClipDocumentImageEmbedder(**hosted, progress_bar=False), given)
+
+
+@contextlib.contextmanager
+def serving(data):
+    """The address of a host that answers whatever is asked with this image."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as host:
+        thread = threading.Thread(target=host.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{host.server_port}"
+        host.shutdown()
+        thread.join()
 
 
 async def test_the_source_of_the_embedding_is_told(make, folder, run) -> None:
@@ -290,14 +384,6 @@ async def test_the_way_of_resizing_is_an_option(make, folder, run) -> None:
         made = make(JinaClipDocumentImageEmbedder, root_path=str(folder), image_resize=mode)
         vectors.append((await run(made, given))["documents"][0].embedding)
     assert not same(vectors[0], vectors[1]) and not same(vectors[1], vectors[2])
-
-
-async def test_a_fused_document_needs_both_halves(embedder, run) -> None:
-    if isinstance(embedder, JinaClipFusedDocumentEmbedder):
-        with pytest.raises(ValueError, match="no text to embed"):
-            await run(embedder, [Document(meta={"file_path": "0.png"})])
-    with pytest.raises(ValueError, match="file_path"):
-        await run(embedder, [Document(content="text alone")])
 
 
 def test_sync_and_async_agree_on_pages(make, folder) -> None:

@@ -19,17 +19,21 @@ from haystack.components.generators.chat.mock import MockChatGenerator
 from haystack.components.retrievers import InMemoryEmbeddingRetriever
 from haystack.core.errors import PipelineRuntimeError
 from haystack.dataclasses import ByteStream, ChatMessage, ToolCall
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.tools import PipelineTool
 from haystack.utils import Secret
 
 from haystack_jinaclip import (
+    JinaClipDiversityRanker,
     JinaClipDocumentEmbedder,
     JinaClipDocumentImageEmbedder,
     JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
+    JinaClipRetriever,
     JinaClipTextEmbedder,
 )
 from jinaclip import AuthenticationError, InputError
-from tests.haystack.conftest import ALL, COUNT, EMBEDDERS, articles, options_of, png
+from tests.haystack.conftest import ALL, COUNT, DOCUMENTS, EMBEDDERS, QUERIES, articles, new, options_of, png
 
 LOAD = """
 import asyncio, json, os, sys, traceback
@@ -97,10 +101,14 @@ def test_every_class_loads_from_yaml_without_a_key(fresh) -> None:
     """On a machine that has none, and under the name that was saved."""
     pipe = Pipeline()
     for kind in ALL:
-        pipe.add_component(kind.__name__, kind())
+        pipe.add_component(kind.__name__, new(kind))
+    hits = InMemoryEmbeddingRetriever(InMemoryDocumentStore())
+    pipe.add_component("search", JinaClipRetriever(retriever=hits, embedder=JinaClipQueryEmbedder()))
+    ranked = JinaClipDiversityRanker(document_store=InMemoryDocumentStore())
+    pipe.add_component("ranked", ranked)
     saved = pipe.dumps()
-    assert saved.count("type: haystack_integrations.components.embedders.jinaclip.") == 5
-    assert saved.count("type: haystack_integrations.components.rankers.jinaclip.") == 1
+    for folder, count in (("embedders", 6 + 1), ("rankers", 2), ("routers", 1), ("retrievers", 1)):
+        assert saved.count(f"type: haystack_integrations.components.{folder}.jinaclip.") == count
     fresh(pipe)
 
 
@@ -109,7 +117,7 @@ def test_a_pipeline_saved_earlier_still_loads(fresh) -> None:
     saved = (Path(__file__).parent / "saved.yaml").read_text()
     pipe = Pipeline.loads(saved)
     then, now = (yaml.safe_load(text)["components"] for text in (saved, pipe.dumps()))
-    assert len(then) == len(ALL)
+    assert len(then) == 6
     for name, component in then.items():
         assert now[name]["type"] == component["type"]
         assert component["init_parameters"].items() <= now[name]["init_parameters"].items()
@@ -149,22 +157,23 @@ def test_the_error_of_the_core_is_the_cause(hosted, server) -> None:
 
 
 def test_branches_run_at_once(make, folder, documents) -> None:
-    """Five embedders side by side give what they give one after the other, over several loops."""
+    """All embedders side by side give what they give one after the other, over several loops."""
     pipe = Pipeline()
     for kind in EMBEDDERS:
         place = {"root_path": str(folder)} if "root_path" in options_of(kind) else {}
         pipe.add_component(kind.__name__, make(kind, **place))
-    data = {kind.__name__: {"documents": documents} for kind in EMBEDDERS[2:]}
-    data |= {"JinaClipTextEmbedder": {"text": "a dress"}, "JinaClipImageEmbedder": {"image": ByteStream(png(1))}}
+    text, image = {"text": "a dress"}, {"image": ByteStream(png(1))}
+    data = {kind.__name__: {"documents": documents} for kind in DOCUMENTS}
+    data |= dict(zip((kind.__name__ for kind in QUERIES), (text, image, text | image), strict=True))
 
     def vectors(result):
-        found = [result[kind.__name__]["embedding"] for kind in EMBEDDERS[:2]]
-        return found + [document.embedding for kind in EMBEDDERS[2:] for document in result[kind.__name__]["documents"]]
+        found = [result[kind.__name__]["embedding"] for kind in QUERIES]
+        return found + [document.embedding for kind in DOCUMENTS for document in result[kind.__name__]["documents"]]
 
     wanted = vectors(pipe.run(data))
-    for limit in (1, 2, 5):
+    for limit in (1, 2, 6):
         got = vectors(asyncio.run(pipe.run_async(data, concurrency_limit=limit)))
-        assert len(got) == 11
+        assert len(got) == 12
         assert all(np.allclose(a, b, atol=2e-6) for a, b in zip(got, wanted, strict=True))
     pipe.close()
 
@@ -280,11 +289,11 @@ def test_both_backends_index_alike(catalogue, catalogue_checkpoint, modelled) ->
     local = {"model": catalogue_checkpoint, "backend": "local", "device": "cpu"}
     place = {"root_path": str(catalogue[0].picture.parent)}
     given = articles(catalogue[:6], "product")
-    for kind in EMBEDDERS[2:]:
+    for kind in DOCUMENTS:
         more = {} if kind is JinaClipDocumentEmbedder else {**place, "image_resize": "none"}
         rows = []
         for options in (api, local):
-            made = kind(**options, **more, progress_bar=False)
+            made = new(kind, **options, **more, progress_bar=False)
             rows.append([document.embedding for document in made.run(given)["documents"]])
             made.close()
         assert np.abs(np.subtract(*rows)).max() <= 1e-5

@@ -11,11 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from haystack import Document
+from haystack import Document, Pipeline
+from haystack.components.converters.image import DocumentToImageContent, ImageFileToImageContent
 from haystack.dataclasses import ByteStream, ImageContent
 
-from haystack_jinaclip import JinaClipDocumentEmbedder, JinaClipImageEmbedder, JinaClipTextEmbedder
-from jinaclip import APIError, InputError, JinaClipError
+from haystack_jinaclip import (
+    JinaClipDocumentEmbedder,
+    JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
+    JinaClipTextEmbedder,
+)
+from jinaclip import APIError, InputError, JinaClipError, fuse
 from jinaclip.testing.vectors import expected_vector
 from tests.haystack.conftest import TimeLimit, alike, picture, png
 
@@ -64,9 +70,8 @@ async def test_what_is_no_text_is_refused(hosted, server, run, value) -> None:
     assert server.ledger()["requests"] == 0
 
 
-@pytest.mark.parametrize("value", [None, 7, b"bytes", [ByteStream(b"")], Document(content="a")])
+@pytest.mark.parametrize("value", [7, b"bytes", [ByteStream(b""), 7], Document(content="a"), ()])
 async def test_what_is_no_picture_is_refused(hosted, server, run, value) -> None:
-    """None too, which DocumentToImageContent gives for documents that it cannot convert."""
     with pytest.raises(TypeError, match=r"not .*JinaClipDocumentImageEmbedder.*JinaClipTextEmbedder"):
         await run(JinaClipImageEmbedder(**hosted), value)
     assert server.ledger()["requests"] == 0
@@ -251,3 +256,103 @@ async def test_a_query_ends_at_its_deadline(hosted, server, run) -> None:
     server.configure(base_ms=5000)
     with pytest.raises(TimeoutError):
         await run(JinaClipTextEmbedder(**hosted, deadline=0.2), "a red dress")
+
+
+# -- text and image together
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+async def test_a_query_of_both_is_the_fusion_of_its_halves(make, run) -> None:
+    """The text as a query, with the model's instruction, prefix and suffix; a weight of the run goes first."""
+    made = make(JinaClipQueryEmbedder, weight=0.3, prefix="a ", image_resize="none")
+    clip = made.handle.get()
+    words, seen = clip.embed_query("a red dress"), clip.embed_image(picture(1))
+    image = ByteStream(png(1))
+    assert same((await run(made, "red dress", image))["embedding"], fuse(words, seen, 0.3))
+    assert same((await run(made, "red dress", image, 0.8))["embedding"], fuse(words, seen, 0.8))
+    assert same((await run(made, "red dress"))["embedding"], words)
+    for nothing in (None, "", " \n"):
+        assert same((await run(made, nothing, image))["embedding"], seen)
+
+
+async def test_several_pictures_are_searched_with_as_their_mean(make, run) -> None:
+    """None among them is passed over."""
+    seen = [ByteStream(png(seed)) for seed in range(3)]
+    made = make(JinaClipQueryEmbedder, image_resize="none")
+    clip = made.handle.get()
+    mean = unit(clip.embed_images([picture(seed) for seed in range(3)]).mean(axis=0))
+    assert same((await run(made, None, [seen[0], None, *seen[1:]]))["embedding"], mean)
+    words = clip.embed_query("a red dress")
+    assert same((await run(made, "a red dress", seen, 0.7))["embedding"], fuse(words, mean, 0.7))
+    images = make(JinaClipImageEmbedder, image_resize="none")
+    assert same((await run(images, [None, *seen]))["embedding"], mean)
+    assert same((await run(images, [None, seen[1]]))["embedding"], (await run(images, seen[1]))["embedding"])
+
+
+@pytest.mark.parametrize(("weight", "texts", "images"), [(0, 0, 1), (1, 1, 0), (0.5, 1, 1)])
+async def test_a_half_of_a_query_without_weight_is_not_paid_for(hosted, server, run, weight, texts, images) -> None:
+    result = await run(JinaClipQueryEmbedder(**hosted), "a red dress", ByteStream(png(1)), weight)
+    ledger = server.ledger()
+    assert (ledger["texts"], ledger["images"]) == (texts, images)
+    assert result["meta"]["usage"]["total_tokens"] == ledger["tokens"]
+    assert (await run(JinaClipQueryEmbedder(**hosted), "a red dress", None, weight))["embedding"]
+
+
+@pytest.mark.parametrize("image", [None, [], [None, None]], ids=str)
+async def test_a_query_of_nothing_is_a_value_error(hosted, server, run, image) -> None:
+    for text in (None, " "):
+        with pytest.raises(ValueError, match="nothing to search with"):
+            await run(JinaClipQueryEmbedder(**hosted), text, image)
+    with pytest.raises(ValueError, match="nothing to search with"):
+        await run(JinaClipImageEmbedder(**hosted), image)
+    assert server.ledger()["requests"] == 0
+
+
+async def test_the_half_that_cannot_be_embedded_is_named(hosted, run) -> None:
+    made, image = JinaClipQueryEmbedder(**hosted), ByteStream(png(1))
+    with pytest.raises(InputError, match=r"^the image: "):
+        await run(made, "a red dress", ByteStream(b"no image"))
+    with pytest.raises(InputError, match=r"^the text: "):
+        await run(made, "word " * 20_000, image)
+
+
+async def test_a_query_that_can_be_seen_to_be_wrong_is_refused_before_it_is_paid_for(hosted, server, run) -> None:
+    made, image = JinaClipQueryEmbedder(**hosted), ByteStream(png(1))
+    for weight in (2, -0.1, "half"):
+        with pytest.raises(ValueError, match="weight="):
+            await run(made, "a red dress", image, weight)
+    with pytest.raises(TypeError, match="JinaClipQueryEmbedder takes a str as its text, not bytes"):
+        await run(made, b"a red dress")
+    with pytest.raises(InputError, match=r"^the image: .*allowed_roots"):
+        await run(made, "a red dress", "/etc/passwd.png")
+    assert server.ledger()["requests"] == 0
+
+
+async def test_a_query_of_both_is_urgent_too(hosted, server, run) -> None:
+    """Somebody waits for it: at most two retries for each of its two requests, whatever `max_retries` says."""
+    server.configure(script=["status_503"] * 20)
+    with pytest.raises(JinaClipError):
+        await run(JinaClipQueryEmbedder(**hosted, max_retries=9), "a red dress", ByteStream(png(1)))
+    assert server.ledger()["requests"] <= 6
+
+
+@pytest.mark.parametrize("kind", [JinaClipImageEmbedder, JinaClipQueryEmbedder], ids=lambda kind: kind.__name__)
+def test_what_haystacks_converters_give_is_searched_with(make, folder, kind) -> None:
+    """Pictures from files connect, and those of documents, of which some are None."""
+    wanted = make(kind).run(image=folder / "1.png")["embedding"]
+    files = Pipeline()
+    files.add_component("convert", ImageFileToImageContent())
+    files.add_component("embed", make(kind))
+    files.connect("convert.image_contents", "embed.image")
+    assert same(files.run({"convert": {"sources": [folder / "1.png"]}})["embed"]["embedding"], wanted)
+    documents = Pipeline()
+    documents.add_component("convert", DocumentToImageContent(root_path=str(folder)))
+    documents.add_component("embed", make(kind))
+    documents.connect("convert.image_contents", "embed.image")
+    given = [Document(meta={"file_path": name}) for name in ("missing.png", "1.png")]
+    assert same(documents.run({"convert": {"documents": given}})["embed"]["embedding"], wanted)
+    for pipe in (files, documents):
+        pipe.close()

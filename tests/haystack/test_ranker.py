@@ -6,6 +6,8 @@ import asyncio
 import copy
 import json
 import logging
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from haystack import Document, Pipeline
 from haystack.components.retrievers import InMemoryEmbeddingRetriever
 from haystack.core.errors import PipelineRuntimeError
 from haystack.dataclasses import ByteStream
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import Secret
 
 from haystack_jinaclip import (
@@ -59,7 +62,7 @@ async def test_different_pictures_come_first(offline, run, method) -> None:
     made = JinaClipDiversityRanker(**offline, method=method, clusters=2, lambda_mult=0.3)
     wanted = diversify([document.embedding for document in given], 6, method=method, clusters=2, lambda_mult=0.3)
     got = await run(made, given)
-    assert got.keys() == {"documents"}
+    assert got.keys() == {"documents", "meta"} and got["meta"] == {}
     assert names(got) == [given[place].id for place in wanted]
     assert names(got)[:2] == ["alike-0", "other-0"]
 
@@ -82,7 +85,7 @@ async def test_a_wrong_top_k_is_a_value_error(offline, run, top_k) -> None:
 
 async def test_no_documents_need_neither_key_nor_network(offline, run) -> None:
     """Nor does a pipeline that warms the ranker up."""
-    assert await run(JinaClipDiversityRanker(**offline), []) == {"documents": []}
+    assert await run(JinaClipDiversityRanker(**offline), []) == {"documents": [], "meta": {}}
     pipe = Pipeline()
     pipe.add_component("ranker", JinaClipDiversityRanker(**offline))
     for given in ([], two_kinds()):
@@ -148,7 +151,7 @@ async def test_what_has_no_picture_keeps_its_place(offline, run) -> None:
 
 async def test_pictures_are_embedded_where_embeddings_are_missing(make, folder, server, run) -> None:
     """Blobs, files, PDF pages, as the document embedder finds them; only those, and never as texts."""
-    blobs = [Document(id=f"blob-{i}", blob=ByteStream(png(i)), content="x") for i in (0, 1)]
+    blobs = [Document(id=f"blob-{i}", blob=ByteStream(png(i))) for i in (0, 1)]
     files = [Document(id=f"file-{i}", meta={"file_path": f"{i}.png"}) for i in (0, 1)]
     page = Document(id="page", meta={"file_path": "pages.pdf", "page_number": 2})
     given = [*blobs, *files, page, Document(id="text", content="no picture")]
@@ -164,6 +167,86 @@ async def test_pictures_are_embedded_where_embeddings_are_missing(make, folder, 
     assert names(await run(made, stored)) == wanted
     if made.options.backend == "api":
         assert server.ledger()["images"] - ledger["images"] == 1
+
+
+async def test_only_what_was_embedded_as_a_picture_or_has_no_text_counts_as_one(hosted, server, folder, run) -> None:
+    """Chunks of a PDF name its file too, and have vectors of their texts: no page is drawn, and they keep their places.
+
+    So does a text beside an image file. Of products the label says that their images were embedded.
+    """
+    vector = np.eye(64).tolist()
+    chunk, both = {"file_path": "pages.pdf", "page_number": 1}, {"type": "text+image"}
+    given = [
+        Document(id="chunk-0", content="a chunk", meta=chunk, embedding=vector[0]),
+        result("seen-0", vector[1]),
+        Document(id="chunk-1", content="another", meta={**chunk, "page_number": 2}),
+        result("seen-1", vector[1]),
+        Document(id="caption", content="a caption", meta={"file_path": "1.png"}),
+        Document(id="product", content="a dress", embedding=vector[2], meta={"embedding_source": both}),
+        Document(id="bare", content=" ", embedding=vector[1], meta={"file_path": "2.png"}),
+    ]
+    made = JinaClipDiversityRanker(**hosted, dimensions=64, clusters=2, root_path=str(folder))
+    got = await run(made, given)
+    assert names(got) == ["chunk-0", "seen-0", "chunk-1", "product", "caption", "seen-1", "bare"]
+    assert got["meta"] == {} and server.ledger()["requests"] == 0
+
+
+@pytest.fixture(params=["memory", "qdrant"])
+def store(request):
+    """A document store with six pictures of two kinds, and a text."""
+    if request.param == "memory":
+        made = InMemoryDocumentStore()
+    else:
+        qdrant = pytest.importorskip("haystack_integrations.document_stores.qdrant")
+        made = qdrant.QdrantDocumentStore(":memory:", embedding_dim=3, progress_bar=False)
+    made.write_documents([*two_kinds(), Document(id="text", content="a text", embedding=[0.0, 1.0, 0.1])])
+    return made
+
+
+def bare(documents) -> list[Document]:
+    return [replace(document, embedding=None) for document in documents]
+
+
+@pytest.mark.parametrize("method", ["kmeans", "mmr"])
+async def test_embeddings_are_taken_from_the_document_store(offline, run, store, method, caplog) -> None:
+    """As a retriever hands documents over by default; nothing is embedded, and nothing is said."""
+    given = [*two_kinds(), Document(id="text", content="a text", embedding=[0.0, 1.0, 0.1])]
+    options = {**offline, "method": method, "clusters": 2, "lambda_mult": 0.3}
+    wanted = names(await run(JinaClipDiversityRanker(**options), given))
+    got = await run(JinaClipDiversityRanker(**options, document_store=store), bare(given))
+    assert names(got) == wanted and got["meta"] == {}
+    assert all(document.embedding is None for document in got["documents"])
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_what_embedding_costs_is_said_once_and_told_by_meta(hosted, server, run, caplog) -> None:
+    """With what to do about it."""
+    given = [Document(id=str(seed), blob=ByteStream(png(seed))) for seed in range(3)]
+    made = JinaClipDiversityRanker(**hosted, clusters=2)
+    tokens = [(await run(made, given))["meta"]["usage"]["total_tokens"] for _ in range(2)]
+    assert sum(tokens) == server.ledger()["tokens"] and tokens[0] == tokens[1] == 12_000
+    (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told.startswith("3 documents came to JinaClipDiversityRanker without an embedding")
+    for helps in ("up to 12000 tokens", "return_embedding=True", "document_store", "embed_missing=False", "once"):
+        assert helps in told
+
+
+async def test_a_ranker_that_may_not_embed_leaves_documents_where_they_are(offline, run, caplog) -> None:
+    """No key, no request, no warning: those with embeddings are ordered around the others."""
+    pictures = two_kinds()
+    given = [pictures[0], Document(id="bare", blob=ByteStream(png(1))), *pictures[1:]]
+    got = await run(JinaClipDiversityRanker(**offline, clusters=2, embed_missing=False), given)
+    assert names(got)[:3] == ["alike-0", "bare", "other-0"] and got["meta"] == {}
+    assert not caplog.records
+
+
+async def test_what_the_document_store_does_not_have_is_embedded(hosted, server, run, store) -> None:
+    given = [*bare(two_kinds()), Document(id="new", blob=ByteStream(png(1)))]
+    made = JinaClipDiversityRanker(**hosted, model="jina-clip-v2", dimensions=3, clusters=2, document_store=store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of so few dimensions
+        assert len(names(await run(made, given))) == 7
+    assert server.ledger()["images"] == 1
 
 
 async def test_a_picture_that_cannot_be_had_costs_no_result(hosted, folder, run, caplog) -> None:

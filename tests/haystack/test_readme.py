@@ -26,7 +26,7 @@ def test_the_programs_run(server, tmp_path, monkeypatch) -> None:
     for program in PROGRAMS:
         made = "|".join(kind.__name__ for kind in ALL)
         exec(re.sub(rf"({made})\(", rf'\1(base_url="{server.url}", ', program), names)
-    assert len(PROGRAMS) == 4
+    assert len(PROGRAMS) == 6
     assert names["store"].count_documents() == 3
     assert names["found"][0].meta["file_path"] == "dress.jpg"
     assert names["found"][0].score == pytest.approx(1)

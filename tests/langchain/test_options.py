@@ -49,7 +49,8 @@ def default(field: Any) -> Any:
 def test_fields_are_the_options_of_the_core_with_its_names_order_and_defaults() -> None:
     expected = {field.name: default(field) for field in fields(EmbedderConfig)}
     ours = {
-        name: field.get_default(call_default_factory=True) for name, field in JinaClipEmbeddings.model_fields.items()
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in JinaClipEmbeddings.model_fields.items()
     }
     assert list(ours) == list(expected)
     assert ours == expected

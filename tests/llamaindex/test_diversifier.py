@@ -13,6 +13,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import Document, ImageNode, MediaResource, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
@@ -89,6 +90,116 @@ async def test_pictures_are_embedded_where_the_store_gave_no_vector(embed, serve
     assert (order[0], order[3], order[6]) == (0, 3, 6)
     assert order.index(2) == 7  # the picture that is there twice comes last
     assert (server.ledger()["images"], server.ledger()["texts"]) == (3, 0)
+
+
+def kept(made, files, store):
+    """Nodes of the files in a store, and results of them without vectors."""
+    nodes = made(label_images([ImageNode(image_path=name) for name in files]))
+    store.add(nodes)
+    for node in nodes:
+        node.embedding = None
+    return [NodeWithScore(node=node, score=1 - i / 10) for i, node in enumerate(nodes)]
+
+
+def stores():
+    """What LlamaIndex's stores are like: with vectors by id, with nodes by id, and in asynchronous clients alone."""
+    return {"simple": SimpleVectorStore(), "qdrant": QdrantVectorStore("all", client=QdrantClient(":memory:"))}
+
+
+@pytest.mark.parametrize("name", ["simple", "qdrant"])
+def test_vectors_are_taken_from_the_store(embed, server, files, name, caplog):
+    """The order is that of the vectors by hand, nothing is sent, and nobody is warned."""
+    made, store = embed(), stores()[name]
+    given = kept(made, files, store)
+    by_hand = diversify(made.get_image_embedding_batch(files), 8, clusters=3, relevance=[one.score for one in given])
+    server.reset()
+    found = JinaClipDiversifier(embed_model=made, vector_store=store, clusters=3).postprocess_nodes(given)
+    assert places(found, given) == by_hand
+    assert server.ledger()["requests"] == 0
+    assert "embeds the images" not in caplog.text
+
+
+async def test_vectors_are_taken_from_a_store_without_blocking(embed, server, files):
+    made, client = embed(), AsyncQdrantClient(":memory:")
+    store = QdrantVectorStore("all", aclient=client)
+    nodes = made(label_images([ImageNode(image_path=name) for name in files]))
+    await store.async_add(nodes)
+    server.reset()
+    given = [NodeWithScore(node=ImageNode(id_=node.node_id, image_path=node.image_path)) for node in nodes]
+    assert await JinaClipDiversifier(embed_model=made, vector_store=store).apostprocess_nodes(given)
+    assert server.ledger()["requests"] == 0
+    await client.close()
+
+
+def test_vectors_of_texts_in_the_store_count_for_mmr(embed, server, files):
+    made, store = embed(), SimpleVectorStore()
+    nodes = made([TextNode(text="red"), TextNode(text="red", id_="again"), TextNode(text="blue")])
+    store.add(nodes)
+    given = [NodeWithScore(node=TextNode(id_=node.node_id, text=node.text), score=0.5) for node in nodes]
+    server.reset()
+    diversifier = JinaClipDiversifier(embed_model=made, vector_store=store, method="mmr", lambda_mult=0.3)
+    assert [one.node.text for one in diversifier.postprocess_nodes(given)] == ["red", "blue", "red"]
+    assert server.ledger()["requests"] == 0
+
+
+async def test_what_it_costs_to_embed_images_again_is_said_once(embed, files, post, caplog):
+    """Nobody asked for it: how many, how many tokens, and what spares them."""
+    diversifier = JinaClipDiversifier(embed_model=embed(), vector_store=SimpleVectorStore())
+    for _ in range(2):
+        await post(diversifier, pictures(files))
+    said = [record.message for record in caplog.records if "embeds the images" in record.message]
+    assert len(said) == 1
+    assert "8 results" in said[0]
+    assert f"{8 * 4000} tokens" in said[0]
+    assert "vector_store" in said[0]
+
+
+async def test_a_store_that_fails_costs_no_result(embed, files, post, caplog):
+    """The log names the kind of error, not its text, which may hold a secret."""
+
+    class Broken(SimpleVectorStore):
+        def get_nodes(self, *_, **__):
+            raise OSError("password=secret")
+
+    diversifier = JinaClipDiversifier(embed_model=embed(), vector_store=Broken())
+    assert len(await post(diversifier, pictures(files))) == 8
+    assert "Broken gives no vectors: OSError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_only_what_was_embedded_as_a_picture_counts_as_one(embed, server, files, post):
+    """A plain index embeds a node with a text as text, picture or not; so does a weight of 1 for the text."""
+    titled = [NodeWithScore(node=ImageNode(text="red", image_path=name), score=0.5) for name in files[:4]]
+    assert await post(JinaClipDiversifier(embed_model=embed()), titled) == titled
+    labelled = [NodeWithScore(node=label_images([ImageNode(text="red", image_path=name)])[0]) for name in files[:4]]
+    assert await post(JinaClipDiversifier(embed_model=embed(fusion_weight=1)), labelled) == labelled
+    assert server.ledger()["requests"] == 0
+    await post(JinaClipDiversifier(embed_model=embed()), labelled)
+    assert server.ledger()["images"] == 4
+
+
+def test_pictures_of_documents_count_although_their_store_drops_them(embed, files):
+    """A `Document` comes back as a text node; its label says that it was embedded as a picture."""
+    made, client = embed(), QdrantClient(":memory:")
+    store = QdrantVectorStore("all", client=client)
+    store.add(made(label_images([Document(image_resource=MediaResource(path=name)) for name in files])))
+    found = VectorStoreIndex.from_vector_store(store, embed_model=made).as_retriever(similarity_top_k=8).retrieve("red")
+    assert {type(one.node) for one in found} == {TextNode}
+    vectors = {node.node_id: node.embedding for node in store.get_nodes([one.node.node_id for one in found])}
+    by_hand = diversify(
+        [vectors[one.node.node_id] for one in found], 8, clusters=3, relevance=[one.score for one in found]
+    )
+    diverse = JinaClipDiversifier(embed_model=made, vector_store=store, clusters=3).postprocess_nodes(found)
+    assert places(diverse, found) == by_hand
+    client.close()
+
+
+def test_copies_share_the_store_and_pickles_and_dumps_have_none(embed):
+    """A store holds connections."""
+    made = JinaClipDiversifier(embed_model=embed(), vector_store=stores()["qdrant"])
+    assert copy.deepcopy(made).vector_store is made.vector_store
+    assert "vector_store" not in made.to_dict()
+    assert pickle.loads(pickle.dumps(made)).vector_store is None
 
 
 async def test_it_takes_a_permit_for_every_batch_of_pictures(embed, files, turnstile, post):

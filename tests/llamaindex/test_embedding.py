@@ -546,3 +546,19 @@ def test_a_long_list_meets_faults_and_loses_nothing(embed, server, hasty):
     calm = made.get_text_embedding_batch(texts)
     server.configure(fault_rate=0.3)
     assert made.get_text_embedding_batch(texts) == calm
+
+
+async def test_a_bar_follows_answers(embed, server, capsys):
+    """While the last of three requests is under way it shows no more than the two that were answered."""
+    server.configure(script=[None, None, "hang"])
+    made = embed(embed_batch_size=2, max_concurrency=1)
+    call = asyncio.create_task(made.aget_text_embedding_batch([f"text {i}" for i in range(6)], show_progress=True))
+    while server.ledger()["requests"] < 3:  # noqa: ASYNC110  what happens in the server has no event
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    shown = capsys.readouterr().err
+    assert "/6" in shown
+    assert "6/6" not in shown
+    assert "100%" not in shown

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from llama_index.core import Settings
-from llama_index.core.llms import MockLLM
 from PIL import Image as Pillow
+
+from examples.answers.llamaindex_answer import ColourSeer
 
 README = (Path(__file__).parents[2] / "packages" / "llamaindex_jinaclip" / "README.md").read_text()
 OPENING = "JinaClipEmbedding(dimensions=512)"
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect i
 def defaults():
     """LlamaIndex's settings, which the README changes, as they were."""
     before = Settings._embed_model, Settings._llm
-    Settings.llm = MockLLM()
+    Settings.llm = ColourSeer()
     yield
     Settings._embed_model, Settings._llm = before
 
@@ -41,14 +42,16 @@ async def test_every_program_runs_in_the_order_of_the_page(server, tmp_path, mon
     for name, colour in (("dress.jpg", "red"), ("coat.png", "blue")):
         Pillow.new("RGB", (40, 30), colour).save(name)
     programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(programs) == 5
+    assert len(programs) == 8
     assert OPENING in programs[0]
     names = {}
     for code in programs:
-        await run(code.replace(OPENING, f'{OPENING[:-1]}, base_url="{server.url}")'), names)
+        await run(code.replace("dimensions=512", f'dimensions=512, base_url="{server.url}"'), names)
     assert [len(vector) for vector in names["vectors"]] == [512]
     assert names["found"][0].node.node_id
-    assert len(names["engine"].query("a red dress").source_nodes) == 3
+    assert [Path(one.node.image_path).name for one in names["failed"]] == ["lost.jpg"]
+    assert len(names["sources"]) == 3
+    assert len(names["engine"].query("a red dress").source_nodes) == 4
     await names["embed"].clip.aclose()
 
 
@@ -56,7 +59,7 @@ def test_the_tables_of_migration_name_options_that_exist():
     """A right-hand cell `name=...` is an option, or a role in an index."""
     from llamaindex_jinaclip import JinaClipEmbedding
 
-    section = README.split("## Coming from another class")[1]
+    section = README.split("## Coming from another plugin")[1]
     cells = [row.strip("|").split("|")[1] for row in section.splitlines() if row.startswith("| ")]
     named = {name for cell in cells for name in re.findall(r"`(\w+)=", cell)}
     assert named

@@ -78,13 +78,13 @@ def test_every_option_of_the_core_is_a_field_of_the_same_name_type_and_default()
     for item in dataclasses.fields(EmbedderConfig):
         name = WORDS.get(item.name, item.name)
         default = {"api_key": None, "embed_batch_size": MAX_BATCH}.get(name, getattr(EmbedderConfig(), item.name))
-        assert ours[name].get_default(call_default_factory=True) == default, name
+        assert ours[name].get_default(call_default_factory=True, validated_data={}) == default, name
         if name not in ("api_key", "embed_batch_size"):
             assert types[name] == theirs[item.name], name
     assert types["embed_batch_size"] is int
     assert OTHER.keys() | UNSAVED == {item.name for item in dataclasses.fields(EmbedderConfig)}
     own = set(ours) - {WORDS.get(item.name, item.name) for item in dataclasses.fields(EmbedderConfig)}
-    assert own == {"callback_manager", "num_workers", "embeddings_cache", "rate_limiter", "fusion_weight"}
+    assert own == {"callback_manager", "num_workers", "embeddings_cache", "rate_limiter", "fusion_weight", "on_error"}
 
 
 def test_it_names_itself_and_its_model():

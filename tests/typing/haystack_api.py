@@ -8,18 +8,26 @@ from typing import Any, Literal
 import httpx
 from haystack import Document, Pipeline
 from haystack.components.embedders.types import DocumentEmbedder, TextEmbedder
+from haystack.components.retrievers import InMemoryEmbeddingRetriever
+from haystack.components.retrievers.types import TextRetriever
 from haystack.dataclasses import ByteStream, ImageContent
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice, Secret
 
 from haystack_integrations.components.embedders import jinaclip as embedders
 from haystack_integrations.components.rankers import jinaclip as rankers
+from haystack_integrations.components.retrievers import jinaclip as retrievers
+from haystack_integrations.components.routers import jinaclip as routers
 from haystack_jinaclip import (
     JinaClipDiversityRanker,
     JinaClipDocumentEmbedder,
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
     JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
+    JinaClipRetriever,
     JinaClipTextEmbedder,
+    JinaClipZeroShotRouter,
 )
 from jinaclip import JinaClip
 
@@ -72,17 +80,26 @@ images = JinaClipDocumentImageEmbedder(root_path="images", file_path_meta_field=
 learnt = JinaClipDocumentEmbedder(batch_size=None, max_concurrency=None, headers={"X-Team": "shop"}, transport=None)
 secret = JinaClipDocumentEmbedder(headers={"X-Team": key})
 products = JinaClipFusedDocumentEmbedder(weight=0.3, prefix="a ", root_path=None)
-ranker = JinaClipDiversityRanker(top_k=3, clusters=2, method="mmr", lambda_mult=0.3, seed=1)
+store = InMemoryDocumentStore()
+ranker = JinaClipDiversityRanker(top_k=3, clusters=2, method="mmr", lambda_mult=0.3, seed=1, document_store=store)
+both = JinaClipQueryEmbedder(weight=0.3, prefix="a ", url_mode="fetch")
+search = JinaClipRetriever(retriever=InMemoryEmbeddingRetriever(store), embedder=both)
+router = JinaClipZeroShotRouter(labels=["dress", "coat"], template="{}", temperature=0.1, raise_on_failure=False)
 
 # -- what they are
 
-as_text_embedder: TextEmbedder = text
+as_text_embedders: list[TextEmbedder] = [text, both]
+as_text_retriever: TextRetriever = search
 as_document_embedders: list[DocumentEmbedder] = [texts, images, products]
 same_class: type[JinaClipTextEmbedder] = embedders.JinaClipTextEmbedder
 same_ranker: type[JinaClipDiversityRanker] = rankers.JinaClipDiversityRanker
 timeout: float = text.options.timeout
 root: str | None = images.options.root_path
 method: Literal["kmeans", "mmr"] = ranker.options.method
+weight: float = search.embedder.options.weight
+labels: list[str] = router.options.labels
+same_retriever: type[JinaClipRetriever] = retrievers.JinaClipRetriever
+same_router: type[JinaClipZeroShotRouter] = routers.JinaClipZeroShotRouter
 
 # -- saving, life
 
@@ -101,6 +118,10 @@ documents = [Document(content="a")]
 query: dict[str, Any] = text.run("a red dress")
 for given in ("https://example.org/a.png", Path("a.png"), ByteStream(b""), ImageContent("")):
     query = image.run(given)
+    query = both.run("a red dress", given, 0.3)
+query = image.run([ImageContent(""), None])
+found: list[Document] = search.run("a red dress", image=Path("a.png"), top_k=3)["documents"]
+routes: dict[str, Any] = router.run(documents)
 for embedder in as_document_embedders:
     result: dict[str, Any] = embedder.run(documents)
 ranked: list[Document] = ranker.run(documents, top_k=1)["documents"]
@@ -111,9 +132,14 @@ async def run_async() -> None:
     await images.warm_up_async()
     warm: JinaClip = await images.handle.get_async()
     await text.close_async()
+    async with both as same, search:
+        embedder: JinaClipQueryEmbedder = same
     results: list[dict[str, Any]] = [
         await text.run_async("a red dress"),
         await image.run_async(Path("a.png")),
+        await embedder.run_async(None, Path("a.png")),
+        await search.run_async("a red dress"),
+        await router.run_async(documents),
         await texts.run_async(documents),
         await images.run_async(documents),
         await products.run_async(documents),
@@ -134,6 +160,9 @@ JinaClipImageEmbedder(image_resize="crop")  # type: ignore[arg-type]  # pyright:
 JinaClipDocumentImageEmbedder(root_path=Path("images"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 JinaClipDiversityRanker(method="random")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 text.run(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+both.run("a", weight="half")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+JinaClipRetriever(retriever=text, embedder=both)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+JinaClipZeroShotRouter()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 image.run(b"bytes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 texts.run(["a text"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 ranker.run(documents, top_k="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

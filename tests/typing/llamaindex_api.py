@@ -10,21 +10,25 @@ from typing import assert_type
 import httpx
 import numpy as np
 from llama_index.core import VectorStoreIndex
+from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.rate_limiter import TokenBucketRateLimiter
-from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
+from llama_index.core.vector_stores import SimpleVectorStore
 from PIL import Image as Pillow
 from pydantic import SecretStr
 
-from jinaclip import Image, ImagePolicy, InputError, JinaClip, Results
-from llamaindex_jinaclip import JinaClipDiversifier, JinaClipEmbedding, label_images
+from jinaclip import Image, ImagePolicy, InputError, JinaClip, JinaClipError, Results
+from llamaindex_jinaclip import JinaClipDiversifier, JinaClipEmbedding, JinaClipRetriever, SkippedNode, label_images
 
 # made with no option, with some, with all
 
 embed = JinaClipEmbedding()
+JinaClipEmbedding("jina-clip-v1")
+JinaClipEmbedding("jina-clip-v2", dimensions=512)
 host: MultiModalEmbedding = JinaClipEmbedding(model_name="jina-clip-v2", dimensions=512)
 JinaClipEmbedding(api_key="jina_...")
 JinaClipEmbedding(api_key=SecretStr("jina_..."))
@@ -58,6 +62,7 @@ JinaClipEmbedding(
     url_mode="forward",
     show_progress=True,
     fusion_weight=0.25,
+    on_error="skip",
     num_workers=None,
     callback_manager=CallbackManager([TokenCountingHandler()]),
     rate_limiter=TokenBucketRateLimiter(requests_per_minute=60),
@@ -98,6 +103,9 @@ embed.get_image_embedding(BytesIO(b"..."))
 embed.get_image_embedding(Pillow.new("RGB", (8, 8)))
 embed.get_image_embedding(np.zeros((8, 8, 3), np.uint8))
 embed.get_image_embedding(Image.from_url("https://example.org/dress.jpg"))
+embed.get_image_embedding(ImageBlock(path=Path("dress.jpg")))
+embed.get_image_embedding(MediaResource(path=Path("dress.jpg")))
+embed.get_image_embedding(ImageNode(image_path="dress.jpg"))
 names: list[str] = ["dress.jpg"]
 paths: list[Path] = [Path("dress.jpg")]
 assert_type(embed.get_image_embedding_batch(names), list[Vector])
@@ -114,6 +122,10 @@ assert_type(embed(pictured), Sequence[BaseNode])
 embed([TextNode(text="red"), *pictured], show_progress=True)
 IngestionPipeline(transformations=[embed]).run(nodes=pictured)
 VectorStoreIndex(list(embed(pictured)), embed_model=embed)
+skipped: list[SkippedNode] = []
+embed(pictured, failed=skipped)
+assert_type(skipped[0].node, BaseNode)
+assert_type(skipped[0].reason, JinaClipError)
 
 try:
     embed(pictured)
@@ -132,10 +144,28 @@ async def call() -> None:
     assert_type(await embed.acall(pictured), Sequence[BaseNode])
 
 
+# searches
+
+retriever = JinaClipRetriever(VectorStoreIndex([], embed_model=embed), embed, similarity_top_k=5, fusion_weight=0.3)
+assert_type(retriever.retrieve("red"), list[NodeWithScore])
+retriever.retrieve(QueryBundle("red", image_path="dress.jpg"))
+retriever.retrieve(ImageBlock(path=Path("dress.jpg")))
+with JinaClipRetriever(VectorStoreIndex([]).vector_store, embed) as opened:
+    assert_type(opened, JinaClipRetriever)
+
+
+async def search() -> None:
+    """The same without blocking the event loop."""
+    assert_type(await retriever.aretrieve(ImageNode(image_path="dress.jpg")), list[NodeWithScore])
+    async with embed as one:
+        assert_type(one, JinaClipEmbedding)
+
+
 # results
 
 diverse = JinaClipDiversifier(embed_model=embed)
 JinaClipDiversifier(embed_model=embed, top_n=5, clusters=4, method="mmr", lambda_mult=0.3, seed=1)
+JinaClipDiversifier(embed_model=embed, vector_store=SimpleVectorStore())
 found: list[NodeWithScore] = []
 assert_type(diverse.postprocess_nodes(found, QueryBundle("red")), list[NodeWithScore])
 diverse.postprocess_nodes(found, query_str="red")

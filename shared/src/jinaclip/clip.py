@@ -579,11 +579,7 @@ def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:
     """
     if dimensions is None:
         return
-    if not spec.min_dimensions <= dimensions <= spec.dimensions:
-        only = (
-            f"{spec.min_dimensions} to {spec.dimensions}" if spec.min_dimensions < spec.dimensions else spec.dimensions
-        )
-        raise ConfigError(f"dimensions={dimensions} does not fit {spec.name}, which gives {only}")
+    spec.check_dimensions(dimensions)
     if dimensions < spec.useful_dimensions:
         warnings.warn(
             f"{spec.name} is known to work down to {spec.useful_dimensions} dimensions; {dimensions} will cost quality",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from jinaclip.errors import ConfigError
 
@@ -36,6 +37,13 @@ class ModelSpec:
     """Value of the API's `task` for queries, or None where the model has none."""
     query_instruction: str
     """What the service puts in front of a query, and the local backend too."""
+
+    def check_dimensions(self, dimensions: int) -> None:
+        """Raises ConfigError if the model cannot be cut to this width."""
+        if not self.min_dimensions <= dimensions <= self.dimensions:
+            cut = self.min_dimensions < self.dimensions
+            only = f"{self.min_dimensions} to {self.dimensions}" if cut else self.dimensions
+            raise ConfigError(f"dimensions={dimensions} does not fit {self.name}, which gives {only}")
 
 
 JINA_CLIP_V1 = ModelSpec(
@@ -89,3 +97,22 @@ def find_spec(model: str) -> ModelSpec:
     if spec is None:
         raise ConfigError(f"model {model!r} is unknown; the hosted models are {' and '.join(SPECS)}")
     return spec
+
+
+def check_model(model: str, dimensions: int | None, *, hosted: bool) -> None:
+    """Refuses a model or a width as soon as options are given, for hosts that open a backend much later.
+
+    Args:
+        model: a name, a hub id or a folder.
+        dimensions: None for the model's own.
+        hosted: whether it has to be one of the published models; of other weights nothing is known before they are
+            read.
+
+    Raises:
+        ConfigError: there is no such hosted model, or it does not give this width.
+    """
+    known = hosted or (model.removeprefix("jinaai/") in SPECS and not Path(model).is_dir())
+    if known:
+        spec = find_spec(model)
+        if dimensions is not None:
+            spec.check_dimensions(dimensions)

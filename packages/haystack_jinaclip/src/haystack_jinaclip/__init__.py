@@ -1,4 +1,4 @@
-"""jina-clip-v1 and jina-clip-v2 embedders for Haystack, and a ranker, by their short names.
+"""jina-clip-v1 and jina-clip-v2 for Haystack: embedders, a retriever, a ranker and a router, by their short names.
 
 They are defined under `haystack_integrations.components`, which saved pipelines name and Haystack trusts. Loaded on
 first use.
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
         JinaClipDocumentImageEmbedder,
         JinaClipFusedDocumentEmbedder,
         JinaClipImageEmbedder,
+        JinaClipQueryEmbedder,
         JinaClipTextEmbedder,
     )
     from haystack_integrations.components.rankers.jinaclip import JinaClipDiversityRanker
+    from haystack_integrations.components.retrievers.jinaclip import JinaClipRetriever
+    from haystack_integrations.components.routers.jinaclip import JinaClipZeroShotRouter
 
 __version__ = "0.1.0"
 
@@ -27,12 +30,17 @@ __all__ = [
     "JinaClipDocumentImageEmbedder",
     "JinaClipFusedDocumentEmbedder",
     "JinaClipImageEmbedder",
+    "JinaClipQueryEmbedder",
+    "JinaClipRetriever",
     "JinaClipTextEmbedder",
+    "JinaClipZeroShotRouter",
 ]
+_KINDS = {"Embedder": "embedders", "Ranker": "rankers", "Retriever": "retrievers", "Router": "routers"}
+"""How names end, and the folders of Haystack's where such components are."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    kind = "rankers" if name.endswith("Ranker") else "embedders"
+    kind = next(folder for end, folder in _KINDS.items() if name.endswith(end))
     return getattr(importlib.import_module(f"haystack_integrations.components.{kind}.jinaclip"), name)

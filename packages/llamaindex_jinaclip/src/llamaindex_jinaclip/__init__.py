@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     from llamaindex_jinaclip.embedding import JinaClipEmbedding
     from llamaindex_jinaclip.labels import label_images
     from llamaindex_jinaclip.postprocessor import JinaClipDiversifier
+    from llamaindex_jinaclip.retriever import JinaClipRetriever
+    from llamaindex_jinaclip.skipping import SkippedNode
 
 __version__ = "0.1.0"
 
-__all__ = ["JinaClipDiversifier", "JinaClipEmbedding", "label_images"]
+__all__ = ["JinaClipDiversifier", "JinaClipEmbedding", "JinaClipRetriever", "SkippedNode", "label_images"]
 
-_HOMES = {"JinaClipDiversifier": "postprocessor", "JinaClipEmbedding": "embedding", "label_images": "labels"}
+_HOMES = {
+    "JinaClipDiversifier": "postprocessor",
+    "JinaClipEmbedding": "embedding",
+    "JinaClipRetriever": "retriever",
+    "SkippedNode": "skipping",
+    "label_images": "labels",
+}
 
 
 def __getattr__(name: str) -> Any:

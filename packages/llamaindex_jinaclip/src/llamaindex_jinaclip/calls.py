@@ -22,7 +22,12 @@ dispatcher = get_dispatcher(__name__)
 
 
 def embed_entries(
-    embed: Embed, model: BaseEmbedding, clip: JinaClip, entries: Sequence[Entry], vectors: dict[int, Embedding]
+    embed: Embed,
+    model: BaseEmbedding,
+    clip: JinaClip,
+    entries: Sequence[Entry],
+    vectors: dict[int, Embedding],
+    settle: Callable[[Results], Any] = Results.unwrap,
 ) -> Steps[list[Embedding]]:
     """Embeds all entries in one call of the core, which makes the batches and sends several at once.
 
@@ -32,6 +37,10 @@ def embed_entries(
         clip: its core object.
         entries: what to embed; without any, nothing happens.
         vectors: filled, by index, so that whoever catches an error has what was made until then.
+        settle: what becomes of the results, which count in `entries`; the default raises if one has no vector.
+
+    Returns:
+        The vectors that there are, in order.
 
     Raises:
         JinaClipError: an entry has no vector; `.index` and `.partial` count in `entries`.
@@ -50,13 +59,15 @@ def embed_entries(
             rows = rows_by_index(made)
             vectors.update(rows)
             yield from remember(model, clip, entries, rows)
-            made.unwrap()
-    return [vectors[index] for index in range(len(entries))]
+            settle(made)
+    return [vectors[index] for index in sorted(vectors)]
 
 
-def embed_query(clip: JinaClip, items: list[Any]) -> Steps[Results]:
-    """A call for a text to search with, the only item: somebody waits."""
-    return wait_for(hosts.embed_query, hosts.aembed_query, clip, items[0], kind="text")
+def embed_query(
+    clip: JinaClip, items: list[Any], convert: hosts.Convert | None = None, *, kind: hosts.Kind = "text"
+) -> Steps[Results]:
+    """A call for what to search with, the only item: somebody waits."""
+    return wait_for(hosts.embed_query, hosts.aembed_query, clip, items[0], convert, kind=kind)
 
 
 def embed_items(
@@ -66,12 +77,13 @@ def embed_items(
     *,
     kind: hosts.Kind = "item",
     name: hosts.Name | None = None,
+    strict: bool = True,
     show_progress: bool,
 ) -> Steps[Results]:
-    """A call for several items, whose results are to be unwrapped; `show_progress` draws a bar, whatever the option."""
+    """A call for several items; `strict` as for `hosts.embed`; `show_progress` draws a bar, whatever the option."""
     bar = show_progress or None
     return wait_for(
-        hosts.embed, hosts.aembed, clip, items, convert, kind=kind, name=name, strict=True, show_progress=bar
+        hosts.embed, hosts.aembed, clip, items, convert, kind=kind, name=name, strict=strict, show_progress=bar
     )
 
 

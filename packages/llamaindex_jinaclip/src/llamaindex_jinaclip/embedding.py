@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import uuid4
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import Field, PlainSerializer, SecretStr, WithJsonSchema, field_validator
 from llama_index.core.schema import BaseNode
 
-from jinaclip import ImagePolicy
+from jinaclip import ImagePolicy, Results
 from jinaclip.hosts import (
     MAX_BATCH,
     Backend,
@@ -32,8 +33,10 @@ from jinaclip.hosts import (
 from llamaindex_jinaclip.calls import embed_entries, embed_items, embed_query
 from llamaindex_jinaclip.entries import Entry, as_list, check_nodes, image_entry, text_entry
 from llamaindex_jinaclip.holder import ClipHolder
+from llamaindex_jinaclip.images import HOLDERS, AnyImage, open_image
 from llamaindex_jinaclip.nodes import name_node, node_entry, place_vectors, read_node
 from llamaindex_jinaclip.options import Dump
+from llamaindex_jinaclip.skipping import SkippedNode, check_retried, skip_failures, stand_in
 
 T = TypeVar("T")
 Vectors = list[Embedding]
@@ -60,10 +63,10 @@ class JinaClipEmbedding(ClipHolder):
     for the dispatcher and the callback manager, one pair a call; `embeddings_cache`, for texts; and a permit of
     `rate_limiter` for every `embed_batch_size` texts and images, all taken before the first request.
 
-    An image is a path, an https or data: URL, bytes, `BytesIO`, an open binary file, a PIL image, an array of RGB or a
-    `jinaclip.Image`. Called on nodes, as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by
-    their image, other nodes by their text, and nodes with both by the two fused. Nodes with an image need the label of
-    `label_images`.
+    An image is a path, an https, file: or data: URL, bytes, `BytesIO`, an open binary file, a PIL image, an array of
+    RGB, a `jinaclip.Image`, or what holds one in LlamaIndex: an `ImageBlock`, a `MediaResource`, a node. Called on
+    nodes, as a transformation, it embeds `ImageNode`s and nodes with an `image_resource` by their image, other nodes by
+    their text, and nodes with both by the two fused. Nodes with an image need the label of `label_images`.
 
     Args:
         callback_manager: LlamaIndex's; gets an event for each call, with what was embedded.
@@ -73,7 +76,7 @@ class JinaClipEmbedding(ClipHolder):
         MissingDependencyError: `backend="local"` without `jinaclip[local]`.
     """
 
-    model_name: str = EmbedderConfig.model
+    model_name: str = Field(default=EmbedderConfig.model, kw_only=False)
     backend: Backend = EmbedderConfig.backend
     dimensions: int | None = EmbedderConfig.dimensions
     normalized: bool = EmbedderConfig.normalized
@@ -114,6 +117,8 @@ class JinaClipEmbedding(ClipHolder):
     show_progress: bool = EmbedderConfig.show_progress
     fusion_weight: float = Field(default=0.5, ge=0, le=1)
     """Share of the text in nodes that have an image too: 0 is the image alone, 1 the text alone."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What becomes of nodes that cannot be embedded: "skip" leaves them out, so that they cost the others nothing."""
     embeddings_cache: Any | None = Field(default=None, exclude=True)
     """A key-value store of LlamaIndex for text vectors; queries, documents and spaces are kept apart in it."""
     num_workers: int | None = Field(default=None, ge=0)
@@ -139,12 +144,14 @@ class JinaClipEmbedding(ClipHolder):
         """All fields but key, headers, transport, LlamaIndex's cache, limiter and callbacks, for JSON and `from_dict`.
 
         As a str, which LlamaIndex's ingestion cache hashes, it says what the vectors of nodes depend on and nothing
-        else: `clip.space`, `truncate` and `fusion_weight`.
+        else: `clip.space`, `truncate` and `fusion_weight`. With `on_error="skip"` it is never the same twice: that
+        cache would give what a run skipped to the next one, which would not try it again. The option `cache` does not.
         """
         return Dump(super().to_dict(**{"mode": "json", **kwargs}), self._identify)
 
     def _identify(self) -> str:
-        return f"{self.class_name()} {self._clip.space} truncate={self.truncate} fusion_weight={self.fusion_weight}"
+        name = f"{self.class_name()} {self._clip.space} truncate={self.truncate} fusion_weight={self.fusion_weight}"
+        return name if self.on_error == "raise" else f"{name} {uuid4()}"
 
     # -- texts
 
@@ -192,7 +199,7 @@ class JinaClipEmbedding(ClipHolder):
     # -- images
 
     @without_arguments
-    def get_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+    def get_image_embedding(self, img_file_path: AnyImage) -> Embedding:
         """An image, in any form, as a vector.
 
         Raises:
@@ -202,18 +209,18 @@ class JinaClipEmbedding(ClipHolder):
         return run_steps(self._embed_images([img_file_path]))[0]
 
     @without_arguments
-    async def aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+    async def aget_image_embedding(self, img_file_path: AnyImage) -> Embedding:
         """`get_image_embedding` without blocking the event loop."""
         return (await arun_steps(self._embed_images([img_file_path])))[0]
 
     @without_arguments
-    def get_image_embedding_batch(self, img_file_paths: Iterable[ImageLike], show_progress: bool = False) -> Vectors:
+    def get_image_embedding_batch(self, img_file_paths: Iterable[AnyImage], show_progress: bool = False) -> Vectors:
         """Images as vectors in their order; for arguments and errors see `get_text_embedding_batch`."""
         return run_steps(self._embed_images(img_file_paths, show_progress=show_progress))
 
     @without_arguments
     async def aget_image_embedding_batch(
-        self, img_file_paths: Iterable[ImageLike], show_progress: bool = False
+        self, img_file_paths: Iterable[AnyImage], show_progress: bool = False
     ) -> Vectors:
         """`get_image_embedding_batch` without blocking the event loop."""
         return await arun_steps(self._embed_images(img_file_paths, show_progress=show_progress))
@@ -221,33 +228,53 @@ class JinaClipEmbedding(ClipHolder):
     # -- nodes
 
     @without_arguments
-    def __call__(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
+    def __call__(
+        self,
+        nodes: Iterable[BaseNode],
+        show_progress: bool = False,
+        failed: list[SkippedNode] | None = None,
+        **kwargs: Any,
+    ) -> Sequence[BaseNode]:
         """Gives nodes their vectors, in place: of their image, their text, or both fused by `fusion_weight`.
 
         Args:
             nodes: several, of any kind; those with an image from `label_images`. A text that is fused is what
                 LlamaIndex embeds of it, metadata included.
             show_progress: draw a bar, as the option of that name does for all calls.
+            failed: gets a `SkippedNode` for each node that `on_error="skip"` leaves out; the log names them in any
+                case. Whoever passes it sees to it that a docstore does not take their documents for done.
             **kwargs: whatever else a pipeline passes on; it changes nothing.
 
         Blank texts, images without label, and paths, addresses and base64 that cannot be used are found before the
         first request; texts are not counted then, and images not opened. If a node fails later, all others get their
         vectors before the error is raised.
 
+        With `on_error="skip"` nothing is looked for beforehand, and nodes that cannot be embedded are left out of what
+        is returned. In a list that was given, a pipeline's, an empty node of the same id takes the place of each, so
+        that a docstore sees the node as changed in the next run. Without `failed`, the error of a node that a docstore
+        would take for done all the same is raised, after all others have got their vectors: of one that was made of a
+        document and is not blank, and of any in a worker process.
+
         Returns:
-            The same nodes; a list of them where an iterator was given.
+            The same nodes; a list of them where an iterator was given, or some were skipped.
 
         Raises:
             InputError: it is one node, or a node has nothing to embed, an unusable image or one without label;
                 `.index` says which, and the message names its id.
             JinaClipError: the backend failed. `.partial`, a `jinaclip.Results`, says what came of each node.
         """
-        return run_steps(self._embed_nodes(nodes, show_progress=show_progress))
+        return run_steps(self._embed_nodes(nodes, failed, show_progress=show_progress))
 
     @without_arguments
-    async def acall(self, nodes: Iterable[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
+    async def acall(
+        self,
+        nodes: Iterable[BaseNode],
+        show_progress: bool = False,
+        failed: list[SkippedNode] | None = None,
+        **kwargs: Any,
+    ) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
-        return await arun_steps(self._embed_nodes(nodes, show_progress=show_progress))
+        return await arun_steps(self._embed_nodes(nodes, failed, show_progress=show_progress))
 
     # -- the same for sync and async
 
@@ -260,23 +287,40 @@ class JinaClipEmbedding(ClipHolder):
         embed = partial(embed_items, self._clip, kind="text", show_progress=show_progress)
         return (yield from embed_entries(embed, self, self._clip, [text_entry(text) for text in listed], {}))
 
-    def _embed_images(self, images: Iterable[ImageLike], *, show_progress: bool = False) -> Steps[Vectors]:
+    def _embed_images(self, images: Iterable[AnyImage], *, show_progress: bool = False) -> Steps[Vectors]:
         listed = yield from list_items(images, "image")
-        embed = partial(embed_items, self._clip, kind="image", show_progress=show_progress)
+        held = any(isinstance(image, HOLDERS) for image in listed)
+        convert = partial(open_image, clip=self._clip) if held else None
+        embed = partial(embed_items, self._clip, convert=convert, kind="image", show_progress=show_progress)
         return (yield from embed_entries(embed, self, self._clip, [image_entry(image) for image in listed], {}))
 
-    def _embed_nodes(self, nodes: Iterable[BaseNode], *, show_progress: bool = False) -> Steps[Sequence[BaseNode]]:
+    def _embed_nodes(
+        self, nodes: Iterable[BaseNode], failed: list[SkippedNode] | None, *, show_progress: bool = False
+    ) -> Steps[Sequence[BaseNode]]:
         listed = yield from list_items(nodes, "node")
         check_nodes(listed)
         entries = yield from wait_for_thread(self._read_nodes, listed)
-        read = partial(read_node, weight=self.fusion_weight, clip=self._clip)
-        embed = partial(embed_items, self._clip, convert=read, name=name_node, show_progress=show_progress)
+        read, strict = partial(read_node, weight=self.fusion_weight, clip=self._clip), self.on_error == "raise"
+        embed = partial(
+            embed_items, self._clip, convert=read, name=name_node, strict=strict, show_progress=show_progress
+        )
+        settle = Results.unwrap if strict else partial(self._skip, nodes=listed, failed=failed)
         vectors: dict[int, Embedding] = {}
         try:
-            yield from embed_entries(embed, self, self._clip, entries, vectors)
+            yield from embed_entries(embed, self, self._clip, entries, vectors, settle)
         finally:
             place_vectors(entries, vectors)
+        if len(vectors) < len(listed):
+            stand_in(nodes, set(range(len(listed))) - vectors.keys())
+            return [listed[index] for index in sorted(vectors)]
         return nodes if isinstance(nodes, Sequence) else listed
+
+    def _skip(self, results: Results, nodes: Sequence[BaseNode], failed: list[SkippedNode] | None) -> None:
+        skipped = skip_failures(results, nodes)
+        if failed is None:
+            check_retried(skipped, results)
+        else:
+            failed += skipped
 
     def _read_nodes(self, nodes: Sequence[BaseNode]) -> list[Entry]:
         return [node_entry(node, self.fusion_weight) for node in nodes]

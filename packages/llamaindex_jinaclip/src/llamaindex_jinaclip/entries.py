@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import TextIOBase
 from typing import Any, TypeVar
 
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.schema import BaseNode
 
-from jinaclip import Image, InputError
+from jinaclip import InputError
 from jinaclip.hosts import Task, is_image_like, take
+from llamaindex_jinaclip.images import image_place
 
 T = TypeVar("T")
-LONE = (str, BaseNode, Mapping)
+LONE = (str, BaseModel, Mapping)
 """What can be iterated and is one item all the same: a str would be taken for its letters, a node for its fields."""
 
 
@@ -47,19 +48,7 @@ def text_entry(text: Any, task: Task = "document") -> Entry:
 
 def image_entry(image: Any) -> Entry:
     """An entry for an image in any form."""
-    return Entry(image, image_name(image))
-
-
-def image_name(image: Any) -> str:
-    """Where an image is, without what may be a secret; what it is, "bytes" say, where it is in memory."""
-    if isinstance(image, os.PathLike | Image):
-        return str(image)
-    return public_name(image) if isinstance(image, str) and "data:" not in image[:99] else type(image).__name__
-
-
-def public_name(name: str) -> str:
-    """An address without its user and query, which may hold a password or a signature; a path as it is."""
-    return str(Image.from_url(name)) if "://" in name else name
+    return Entry(image, image_place(image))
 
 
 def as_list(items: Iterable[T], kind: str) -> list[T]:

@@ -11,15 +11,23 @@ from llama_index.core.bridge.pydantic import ConfigDict, PrivateAttr, SecretStr
 from llama_index.core.embeddings import MultiModalEmbedding
 
 from jinaclip import ConfigError, JinaClip
-from jinaclip.hosts import without_options
-from llamaindex_jinaclip.options import OPTIONS, clip_fields, config_errors, describe_fields, open_clip, wrap_secrets
+from jinaclip.hosts import Closing, refuse_unknown, without_options
+from llamaindex_jinaclip.options import (
+    OPTIONS,
+    clip_fields,
+    config_errors,
+    describe_fields,
+    name_model,
+    open_clip,
+    wrap_secrets,
+)
 
 SERVICES = ("callback_manager", "rate_limiter", "embeddings_cache")
 """Fields of LlamaIndex's that hold no setting, but something that is used."""
 logger = logging.getLogger("jinaclip")
 
 
-class ClipHolder(MultiModalEmbedding):
+class ClipHolder(Closing, MultiModalEmbedding):
     """Opens its core object when it is made, and another when an option is set.
 
     The fields are the subclass's: so type checkers go by them, and not by `__init__` here, for what may be passed.
@@ -30,9 +38,10 @@ class ClipHolder(MultiModalEmbedding):
     _clip: JinaClip = PrivateAttr()
 
     @without_options
-    def __init__(self, **options: Any) -> None:
-        options = wrap_secrets(options)
+    def __init__(self, *model: str, **options: Any) -> None:
+        options = wrap_secrets(name_model(model, options))
         options.pop("class_name", None)  # from a dump inside another's
+        refuse_unknown(options, [*type(self).model_fields, *OPTIONS.values()], OPTIONS)
         own = {name: options.pop(name) for name in type(self).model_fields if name in options.keys() - OPTIONS}
         clip = open_clip(options)
         with config_errors():

@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
+from llama_index.core.schema import BaseNode, MediaResource, MetadataMode, Node
 
 from jinaclip import InputError
 from jinaclip.hosts import is_blank
-from llamaindex_jinaclip.entries import as_list, check_nodes, public_name
+from llamaindex_jinaclip.entries import as_list, check_nodes
+from llamaindex_jinaclip.images import Source, image_place, image_source
 
 N = TypeVar("N", bound=BaseNode)
 LABEL = "jinaclip_image"
@@ -77,8 +80,9 @@ def image_label(node: BaseNode) -> str:
 
     Of a lost image too: that it is missing is said where it is embedded.
     """
-    data, path, address = image_source(node) or (None, None, None)
-    state = data or (path and file_state(path)) or address
+    data, path, address = image_source(node) or Source(None, None, None)
+    in_file = path or ((address or "").lower().startswith("file://") and address)
+    state = data or (in_file and file_state(in_file)) or address
     digest = hashlib.sha256(repr(state).encode()).hexdigest()
     return f"{image_place(node)} {digest[:32]}"
 
@@ -86,24 +90,10 @@ def image_label(node: BaseNode) -> str:
 def file_state(path: str) -> tuple[str, int, int]:
     """A path with the size of the file and its time of change, in nanoseconds; zeros if it cannot be read."""
     with suppress(OSError, ValueError):
-        facts = Path(path).stat()
+        is_uri = path.lower().startswith("file://")
+        facts = Path(url2pathname(urlsplit(path).path) if is_uri else path).stat()
         return path, facts.st_size, facts.st_mtime_ns
     return path, 0, 0
-
-
-def image_place(node: BaseNode) -> str:
-    """Where the image of a node is, without what may be a secret: a path, an address, or "image" for one in memory."""
-    data, path, address = image_source(node) or (None, None, None)
-    in_memory = data or (address or "")[:5].lower() == "data:"
-    return "image" if in_memory else public_name(path or address or "image")
-
-
-def image_source(node: BaseNode) -> tuple[str | bytes | None, str | None, str | None] | None:
-    """The base64, path and address that a node has of an image; None for a node that is made for text alone."""
-    if isinstance(node, ImageNode):
-        return node.image, node.image_path, node.image_url
-    found = getattr(node, "image_resource", None)
-    return (found.data, found.path and str(found.path), found.url and str(found.url)) if found else None
 
 
 def has_words(node: BaseNode) -> bool:

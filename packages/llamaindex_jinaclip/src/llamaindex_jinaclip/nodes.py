@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.schema import BaseNode, MetadataMode
 
-from jinaclip import Image, InputError, JinaClip, Pair
+from jinaclip import Image, JinaClip, Pair
 from llamaindex_jinaclip.entries import Entry
-from llamaindex_jinaclip.labels import check_label, has_words, image_place, image_source
-
-LOST = "no image; ImageNode(image_resource=...) and node dumps lose `data`: use ImageNode(image=<base64>)"
+from llamaindex_jinaclip.images import find_image, image_place, image_source
+from llamaindex_jinaclip.labels import check_label, has_words
 
 
 def read_node(node: BaseNode, weight: float, clip: JinaClip) -> str | Image | Pair:
@@ -20,8 +19,8 @@ def read_node(node: BaseNode, weight: float, clip: JinaClip) -> str | Image | Pa
     Raises:
         InputError: the image is missing, damaged, not allowed, or not labelled.
     """
-    text = text_of(node, weight)
-    image = image_of(node, clip.config.image_policy.max_bytes) if takes_image(node, weight) else None
+    text = node_text(node, weight)
+    image = find_image(node, clip.config.image_policy.max_bytes) if takes_image(node, weight) else None
     if image is None:
         return text or ""
     image = clip.resolve_image(image)
@@ -29,26 +28,7 @@ def read_node(node: BaseNode, weight: float, clip: JinaClip) -> str | Image | Pa
     return image if text is None else Pair(text, image, weight)
 
 
-def image_of(node: BaseNode, max_bytes: int) -> Image | str | None:
-    """A node's image, or None. Paths and addresses come with the data, so they stay str, confined by the policy.
-
-    Args:
-        node: any.
-        max_bytes: the policy's, which the length of base64 is held against before it is decoded.
-
-    Raises:
-        InputError: the node should have an image and has none, or its base64 is damaged or too long.
-    """
-    source = image_source(node)
-    if source is None:
-        return None
-    data, path, address = source
-    if not (data or path or address):
-        raise InputError(LOST)
-    return Image.from_base64(data, max_bytes=max_bytes) if data else path or address
-
-
-def text_of(node: BaseNode, weight: float) -> str | None:
+def node_text(node: BaseNode, weight: float) -> str | None:
     """The text that is embedded of a node, metadata included; None where its image is embedded alone."""
     alone = image_source(node) is None
     return node.get_content(MetadataMode.EMBED) if alone or (weight > 0 and has_words(node)) else None
@@ -66,7 +46,7 @@ def name_node(_: int, node: BaseNode) -> str:
 
 def node_entry(node: BaseNode, weight: float) -> Entry:
     """An entry for a node."""
-    text, with_image = text_of(node, weight), takes_image(node, weight)
+    text, with_image = node_text(node, weight), takes_image(node, weight)
     return Entry(
         item=node,
         chunk="\n".join(part for part in (text, image_place(node) if with_image else None) if part),

@@ -44,6 +44,19 @@ class Dump(dict[str, Any]):
         return dict, (dict(self),)
 
 
+def name_model(model: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """The options with a model that was given without a name.
+
+    Raises:
+        ConfigError: more was given so, or the model twice.
+    """
+    if len(model) > 1:
+        raise ConfigError("only the model goes without a name; give the other options as name=value")
+    if model and "model_name" in options:
+        raise ConfigError("the model is given twice, once as model_name")
+    return {**options, **dict(zip(("model_name",), model, strict=False))}
+
+
 def wrap_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with key and headers wrapped, before anything can fail and a traceback show them."""
     wrapped = {name: Headers.wrap(v) if name == "headers" else v for name, v in options.items()}

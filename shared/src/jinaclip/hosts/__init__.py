@@ -32,7 +32,7 @@ from jinaclip.inputs import Drawable, ImageLike, is_image_like
 from jinaclip.numeric import is_whole, plain
 from jinaclip.process import run_in_thread, start_thread
 from jinaclip.secret import Headers, Secret
-from jinaclip.specs import SPECS, ModelSpec
+from jinaclip.specs import SPECS, ModelSpec, check_model
 from jinaclip.uris import is_data_uri, remove_images
 from jinaclip.vectors import check_weight
 
@@ -62,6 +62,7 @@ __all__ = [
     "aembed",
     "aembed_query",
     "arun_steps",
+    "check_model",
     "check_weight",
     "configured",
     "describe_fields",

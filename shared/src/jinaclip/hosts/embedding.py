@@ -45,6 +45,7 @@ def embed(
     kind: Kind = "item",
     name: Name | None = None,
     strict: bool = False,
+    urgent: bool = False,
     show_progress: bool | None = None,
 ) -> Results:
     """Embeds a host's items; rows and errors stand at the items' own indices.
@@ -59,6 +60,7 @@ def embed(
         kind: what the items are; messages call one so, with its index.
         name: a name of its own for messages, by index and item, such as "document 17 (dress.jpg)".
         strict: send nothing if an item is known to be unusable before, for results that are to be unwrapped.
+        urgent: somebody waits, as for one query: see `deadline`.
         show_progress: whether to draw a bar; None goes by the clip's option.
 
     Returns:
@@ -69,7 +71,7 @@ def embed(
         BudgetError: a list would exceed `token_budget`.
         Exception: whatever the caller's own iterator raises.
     """
-    draft = _draft(clip, items, convert, task, kind, name)
+    draft = _draft(clip, items, convert, task, kind, name, urgent)
     return clip.run(read_now(draft), strict=strict, show_progress=show_progress)
 
 
@@ -83,10 +85,12 @@ def aembed(
     kind: Kind = "item",
     name: Name | None = None,
     strict: bool = False,
+    urgent: bool = False,
     show_progress: bool | None = None,
 ) -> Coroutine[Any, Any, Results]:
     """`embed` without blocking the event loop: items are taken at the call, and converted in a thread."""
-    return _arun(clip, _draft(clip, items, convert, task, kind, name), strict=strict, show_progress=show_progress)
+    draft = _draft(clip, items, convert, task, kind, name, urgent)
+    return _arun(clip, draft, strict=strict, show_progress=show_progress)
 
 
 def embed_query(clip: JinaClip, item: Any, convert: Convert | None = None, *, kind: Kind = "item") -> Results:
@@ -117,11 +121,17 @@ async def _arun(clip: JinaClip, draft: Draft, *, strict: bool, show_progress: bo
 
 
 def _draft(
-    clip: JinaClip, items: Iterable[Any], convert: Convert | None, task: Task, kind: Kind, name: Name | None
+    clip: JinaClip,
+    items: Iterable[Any],
+    convert: Convert | None,
+    task: Task,
+    kind: Kind,
+    name: Name | None,
+    urgent: bool,
 ) -> Draft:
     read = _reading(clip, convert, kind, early=is_held(items))
-    policy = clip.config.image_policy
-    return draft_many(items, read, kind, task, name=name, policy=policy, converts=convert is not None)
+    policy, converts = clip.config.image_policy, convert is not None
+    return draft_many(items, read, kind, task, name=name, policy=policy, urgent=urgent, converts=converts)
 
 
 def _draft_query(clip: JinaClip, item: Any, convert: Convert | None, kind: Kind) -> Draft:

@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jinaclip.retrieval.classification import Classification, aclassify, classify
+    from jinaclip.retrieval.classification import Classification, Question, aclassify, classify
     from jinaclip.retrieval.diversity import diversify
     from jinaclip.retrieval.rerank import Diversifier
 
-__all__ = ["Classification", "Diversifier", "aclassify", "classify", "diversify"]
+__all__ = ["Classification", "Diversifier", "Question", "aclassify", "classify", "diversify"]
 
 _HOMES = {"diversify": "diversity", "Diversifier": "rerank"}
 

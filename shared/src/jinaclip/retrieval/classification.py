@@ -121,7 +121,9 @@ class Prompt:
 
 
 class Question:
-    """The labels of a classification, and what vectors say about them.
+    """The labels of a classification, and what vectors say about them; for hosts that embed items their own way.
+
+    Args: as those of `classify`.
 
     Raises:
         ConfigError: the template has no `{}`, or the temperature is not positive.
@@ -133,13 +135,23 @@ class Question:
         self.scale = scale_of(temperature)
         self.prompts = make_prompts(template, self.labels)
 
+    @property
+    def texts(self) -> list[str]:
+        """What is embedded for the labels, as documents."""
+        return [prompt.text for prompt in self.prompts]
+
     def inputs(self, items: Iterable[Any]) -> list[Any]:
         """What is to be embedded: the items, then the prompts of the labels. Nothing where there are no items."""
         values = list(iterate(items, "images_or_texts", "[item]"))
         return [*values, *self.prompts] if values else []
 
     def answer(self, vectors: Vectors, logit_scale: float | None) -> Classification:
-        """The softmax over scaled cosines. `vectors` has a row for each input."""
+        """The softmax over scaled cosines.
+
+        Args:
+            vectors: of the items and then of the labels, a row each; no rows at all where there are no items.
+            logit_scale: of the JinaClip that made them; None if it is not known.
+        """
         scale = self.scale or (1 / TEMPERATURE if logit_scale is None else math.exp(logit_scale))
         if not len(vectors):
             return Classification(self.labels, np.empty((0, len(self.labels)), np.float32), scale)

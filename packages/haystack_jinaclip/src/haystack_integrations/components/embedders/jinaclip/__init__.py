@@ -5,6 +5,7 @@ from haystack_integrations.components.embedders.jinaclip.embedders import (
     JinaClipDocumentImageEmbedder,
     JinaClipFusedDocumentEmbedder,
     JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
     JinaClipTextEmbedder,
 )
 
@@ -13,5 +14,6 @@ __all__ = [
     "JinaClipDocumentImageEmbedder",
     "JinaClipFusedDocumentEmbedder",
     "JinaClipImageEmbedder",
+    "JinaClipQueryEmbedder",
     "JinaClipTextEmbedder",
 ]

@@ -19,22 +19,30 @@ from jinaclip.images import Pages
 
 logger = logging.getLogger(__name__)
 
+LABEL, ERROR = "embedding_source", "embedding_error"
+"""Fields of `meta`: what an embedding was made of, as Haystack's own embedders of images write it; why there is none,
+in the manner of its extractors."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedDocuments:
     """What a run gives.
 
     Attributes:
-        documents: copies with their embeddings, all of them and in order.
+        documents: copies with their embeddings, in order.
+        failed_documents: copies of the others, with the reason in their meta.
         meta: the model and the tokens of this run, empty where there was nothing to do.
+        places: where each of `documents` stood in the list that was given.
     """
 
     documents: list[Document] = field(default_factory=list)
+    failed_documents: list[Document] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
+    places: list[int] = field(default_factory=list)
 
     def output(self) -> dict[str, Any]:
         """The same by the names of the outputs."""
-        return {"documents": self.documents, "meta": self.meta}
+        return {"documents": self.documents, "failed_documents": self.failed_documents, "meta": self.meta}
 
 
 def embed_documents(
@@ -46,7 +54,7 @@ def embed_documents(
         handle: holds the JinaClip that embeds them.
         source: finds what is embedded of a document.
         documents: stay as they are.
-        raise_on_failure: False keeps a document that cannot be embedded, without embedding, and logs why.
+        raise_on_failure: False puts a document that cannot be embedded among those that failed, and logs why.
 
     Raises:
         InputError: a document cannot be embedded.
@@ -65,9 +73,13 @@ def embed_items(clip: JinaClip, source: Source, documents: list[Document], *, st
     """Embeds what the source finds of the documents; PDF files stay open meanwhile."""
     pages = Pages(image_policy=clip.config.image_policy)
     convert = partial(source.find, clip=clip, pages=pages)
+
+    def name(_: int, document: Document) -> str:
+        return source.name(document)
+
     try:
         items = yield from wait_for_thread(select_items, source, documents, convert, strict=strict)
-        results = yield from wait_for(embed, aembed, clip, items, convert, name=name_document, strict=strict)
+        results = yield from wait_for(embed, aembed, clip, items, convert, name=name, strict=strict)
         yield from wait_for_thread(pages.close)
     except BaseException:
         close_later(pages)
@@ -96,11 +108,6 @@ def check_documents(documents: Any, component: str) -> None:
         raise TypeError(f"{component} takes a list of Documents, not {what}")
 
 
-def name_document(_: int, document: Document) -> str:
-    """What messages call a document."""
-    return f"Document with ID '{document.id}'"
-
-
 def select_items(
     source: Source, documents: list[Document], convert: Callable[[Document], object], *, strict: bool
 ) -> Iterable[Document]:
@@ -118,7 +125,7 @@ def select_items(
         try:
             convert(document)
         except InputError as error:
-            raise ItemFailure(error, index, name_document(index, document)).error() from error
+            raise ItemFailure(error, index, source.name(document)).error() from error
     return iter(documents)
 
 
@@ -128,10 +135,21 @@ def finish(
     """What a run gives, if it succeeded or its failures are to be logged only."""
     if raise_on_failure or not is_forgivable(results):
         results.unwrap()
-    for failure in results.errors.values():
-        cause = f" ({results.stopped})" if isinstance(failure.reason, NotSentError) else ""
-        logger.error("No embedding: {failure}{cause}", failure=failure, cause=cause)
-    return EmbeddedDocuments(copy_documents(documents, results, source), usage_meta(clip, results))
+    failed = [fail(documents[place], failure, results) for place, failure in sorted(results.errors.items())]
+    places, vectors = results.successes()
+    done = [
+        copy_document(documents[place], vector.tolist(), source)
+        for place, vector in zip(places.tolist(), vectors, strict=True)
+    ]
+    return EmbeddedDocuments(done, failed, usage_meta(clip, results.usage.tokens), places.tolist())
+
+
+def fail(document: Document, failure: ItemFailure, results: Results) -> Document:
+    """A copy of a document that was not embedded, with the reason in its meta, which is logged, too."""
+    cause = f" ({results.stopped})" if isinstance(failure.reason, NotSentError) else ""
+    logger.error("No embedding: {failure}{cause}", failure=failure, cause=cause)
+    meta = {name: value for name, value in document.meta.items() if name != LABEL}
+    return replace(document, embedding=None, meta={**meta, ERROR: f"{failure.reason}{cause}"})
 
 
 def is_forgivable(results: Results) -> bool:
@@ -141,17 +159,13 @@ def is_forgivable(results: Results) -> bool:
     return all(isinstance(reason, InputError) or reason.retryable for reason in reasons)
 
 
-def copy_documents(documents: list[Document], results: Results, source: Source) -> list[Document]:
-    """Copies of the documents: with an embedding and what it was made of, or without if they failed."""
-    copies = [replace(document, embedding=None) for document in documents]
-    places, vectors = results.successes()
-    label = {} if source.label is None else {"embedding_source": source.label}
-    for place, vector in zip(places.tolist(), vectors, strict=True):
-        copies[place] = replace(copies[place], embedding=vector.tolist(), meta={**copies[place].meta, **label})
-    return copies
+def copy_document(document: Document, embedding: list[float], source: Source) -> Document:
+    """A copy with the embedding; what meta says of an earlier embedding, or of an earlier failure, is gone."""
+    label = source.label(document)
+    meta = {name: value for name, value in document.meta.items() if name not in (LABEL, ERROR)}
+    return replace(document, embedding=embedding, meta=meta if label is None else {**meta, LABEL: label})
 
 
-def usage_meta(clip: JinaClip, results: Results) -> dict[str, Any]:
+def usage_meta(clip: JinaClip, tokens: int) -> dict[str, Any]:
     """The `meta` of a run: the model, and the tokens of this run alone."""
-    tokens = results.usage.tokens
     return {"model": clip.spec.name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
+from haystack.utils import Secret
+from haystack.utils.auth import SecretType
+
 from haystack_integrations.components.embedders.jinaclip._headers import name_headers, resolve_headers
 from haystack_integrations.components.embedders.jinaclip._options import ClipOptions
-from jinaclip import ConfigError, JinaClip
+from jinaclip import AuthenticationError, JinaClip
 from jinaclip.hosts import Headers, Steps, run_in_thread, wait_for
 from jinaclip.hosts import Secret as CoreSecret
 
 _assigning = threading.Lock()
+
+
+class MissingKeyError(AuthenticationError, ValueError):
+    """There is no API key: the error of the core, and a ValueError as Haystack's secrets raise it."""
 
 
 class ClipHandle:
@@ -76,11 +84,23 @@ class ClipHandle:
         api_key, headers = self._options.api_key, name_headers(self._options.headers)
         if self._options.backend != "api" or "Authorization" in (headers or {}):
             return None
-        key = CoreSecret.wrap(api_key.resolve_value())
-        if not key:
-            raise ConfigError(f"{api_key!r} gives no API key; set the variable, or use backend='local'")
-        return key
+        return resolve_key(api_key)
 
     def _headers(self) -> Headers | None:
         """The headers of requests; None for the local backend, which makes none."""
         return resolve_headers(self._options.headers) if self._options.backend == "api" else None
+
+
+def resolve_key(secret: Secret) -> CoreSecret:
+    """The API key. Of variables the first that is not blank, as in the core: one that is set to nothing holds no key.
+
+    Raises:
+        MissingKeyError: there is none.
+    """
+    if secret.type is not SecretType.ENV_VAR:
+        return CoreSecret.wrap(secret.resolve_value())
+    names = secret.to_dict()["env_vars"]
+    key = CoreSecret.wrap(next((os.environ[name] for name in names if os.environ.get(name, "").strip()), None))
+    if not key:
+        raise MissingKeyError(f"no API key: set {' or '.join(names)} in each process, or use backend='local'")
+    return key

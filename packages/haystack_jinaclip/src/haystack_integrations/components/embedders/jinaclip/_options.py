@@ -7,12 +7,11 @@ or of another class where only some take it.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 
 from haystack.utils import ComponentDevice, Secret
 
@@ -28,8 +27,11 @@ from jinaclip.hosts import (
     ImageResize,
     TransportFactory,
     UrlMode,
+    check_model,
+    describe_options,
     is_whole,
     plain,
+    refuse_unknown,
     save_cache,
     without_options,
 )
@@ -41,6 +43,8 @@ Options = TypeVar("Options", bound="ClipOptions")
 
 API_KEY = Secret.from_env_var(["JINA_API_KEY", "JINAAI_API_KEY"])
 CORE_OPTIONS = frozenset(option.name for option in fields(EmbedderConfig))
+WORDS = {"progress_bar": "show_progress"}
+"""Haystack's words for options of the core."""
 PYTHON_ONLY = frozenset({"transport"})
 """Options that are not part of what is saved."""
 
@@ -50,13 +54,15 @@ class ClipOptions:
     """Options of every component; those not described here mean what they mean in `jinaclip.hosts.EmbedderConfig`.
 
     Args:
-        api_key: resolved at warm-up, and never for the local backend or where `headers` have an Authorization.
+        api_key: a Secret with the key, resolved at warm-up, and never for the local backend or where `headers` have an
+            Authorization. Of several variables the first that is not blank counts.
         headers: HTTP headers of every request, by name. Values are Secrets, resolved at warm-up, or str, which are
             refused by `to_dict`; a pickle holds those.
-        transport: not part of what is saved.
-        cache: saved as True, False, None or a path; of a `jinaclip.Cache` with a store of its own None is saved.
+        transport: makes the transport that requests go through; not part of what is saved.
+        cache: keeps vectors, so that nothing is paid for twice; saved as True, False, None or a path; of a
+            `jinaclip.Cache` with a store of its own None is saved.
         token_budget: tokens this component may spend; `close` does not fill it up again.
-        device: for the local backend, saved as given; None takes the best there is when the weights are loaded.
+        device: of the local backend, saved as given; None takes the best there is when the weights are loaded.
 
     Raises:
         TypeError: `api_key` is no Secret.
@@ -92,7 +98,8 @@ class ClipOptions:
             object.__setattr__(self, name, plain(value))
         object.__setattr__(self, "headers", wrap_headers(self.headers))
         check_options(self.by_name())
-        self.to_config(None, name_headers(self.headers))  # which checks the options of the core
+        config = self.to_config(None, name_headers(self.headers))  # which checks the options of the core
+        check_model(config.model, config.dimensions, hosted=config.backend == "api")
 
     def by_name(self) -> dict[str, Any]:
         """The options and their values."""
@@ -166,13 +173,23 @@ class ImageOptions(ClipOptions):
     image_resize: ImageResize = EmbedderConfig.image_resize
     image_quality: int | None = EmbedderConfig.image_quality
     image_decode: ImageDecode = EmbedderConfig.image_decode
+    url_mode: UrlMode = EmbedderConfig.url_mode
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class ImageQueryOptions(ImageOptions):
-    """Options of what embeds an image to search with."""
+class PairOptions(TextOptions, ImageOptions):
+    """Options of what embeds a text and an image together.
 
-    url_mode: UrlMode = EmbedderConfig.url_mode
+    Args:
+        weight: share of the text, from 0 (the image alone is sent) to 1 (the text alone is sent).
+    """
+
+    weight: float = 0.5
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class QueryOptions(PairOptions):
+    """Options of what embeds a query of a text, an image or both."""
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -180,10 +197,10 @@ class DocumentOptions(ClipOptions):
     """Options of what embeds documents.
 
     Args:
-        progress_bar: whether to draw one.
-        raise_on_failure: False keeps a document that cannot be embedded, without embedding, and logs why; during an
-            outage that may be all of them. A wrong key, an empty balance or budget, a wrong option, weights that cannot
-            be loaded and a missing extra are raised all the same.
+        raise_on_failure: False puts a document that cannot be embedded into the output `failed_documents`, with the
+            reason in `meta["embedding_error"]`, and logs it; during an outage that may be all of them. A wrong key, an
+            empty balance or budget, a wrong option, weights that cannot be loaded and a missing extra are raised all
+            the same.
     """
 
     batch_size: int | None = EmbedderConfig.batch_size
@@ -209,7 +226,7 @@ class ImageDocumentOptions(DocumentOptions, ImageOptions):
     """Options of what embeds documents by their image.
 
     Args:
-        file_path_meta_field: field of `meta` with the path of the image, for documents without `blob`.
+        file_path_meta_field: field of `meta` with the path or the address of the image, for documents without `blob`.
         root_path: folder that these paths start from and may not leave, unless `image_policy["allowed_roots"]` names
             others; None is the working directory.
     """
@@ -219,14 +236,8 @@ class ImageDocumentOptions(DocumentOptions, ImageOptions):
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class FusedDocumentOptions(TextDocumentOptions, ImageDocumentOptions):
-    """Options of what embeds documents by their text and their image.
-
-    Args:
-        weight: share of the text, from 0 (the image alone is sent) to 1 (the text alone is sent).
-    """
-
-    weight: float = 0.5
+class FusedDocumentOptions(TextDocumentOptions, ImageDocumentOptions, PairOptions):
+    """Options of what embeds documents by their text and their image."""
 
 
 def take_options(
@@ -245,21 +256,32 @@ def take_options(
         @without_options
         @functools.wraps(init)
         def init_with_options(self: Owner, /, *args: P.args, **options: P.kwargs) -> None:
-            refuse_unknown(type(self).__name__, options, signature)
+            component = type(self).__name__
+            refuse_unknown(options, signature.parameters, WORDS)
+            check_arguments(component, signature, self, *args, **options)
             init(self, make(*args, **options))
 
         init_with_options.__signature__ = signature  # type: ignore[attr-defined]
+        init_with_options.__doc__ = describe(make, signature)
         return init_with_options
 
     return decorate
 
 
-def refuse_unknown(component: str, names: Iterable[str], signature: inspect.Signature) -> None:
-    """Raises TypeError for an option that a component does not have, with the one that may be meant."""
-    for name in names:
-        if name not in signature.parameters:
-            close = difflib.get_close_matches(name, signature.parameters, 1)
-            raise TypeError(f"{component} has no option {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+def check_arguments(component: str, signature: inspect.Signature, /, *args: Any, **options: Any) -> None:
+    """Raises TypeError for arguments that do not fit; Python's own would name the class of the options."""
+    try:
+        signature.bind(*args, **options)
+    except TypeError as error:
+        raise TypeError(f"{component}: {error}") from None
+
+
+def describe(make: Callable[..., Any], signature: inspect.Signature) -> str:
+    """The docstring of an `__init__` with these parameters, in the words of the options and of the core."""
+    core = describe_options(EmbedderConfig)
+    told = {**core, **{word: core[option] for word, option in WORDS.items()}, **describe_options(cast("type", make))}
+    lines = [f"    {name}: {told[name]}" for name in signature.parameters if name in told]
+    return "\n".join(["Takes options, which are fixed from then on.", "", "Args:", *lines])
 
 
 def own_signature(make: Callable[..., Any]) -> inspect.Signature:
@@ -286,6 +308,14 @@ def _is_names(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(map(_is_str, value)))
 
 
+def _is_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_str, value))
+
+
+def _is_store(value: Any) -> bool:
+    return value is None or (callable(getattr(value, "filter_documents", None)) and not isinstance(value, type))
+
+
 def _is_fields(value: Any) -> bool:
     return value is None or (isinstance(value, dict) and all(map(_is_str, value)))
 
@@ -304,6 +334,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_policy": (_is_fields, "a dict of fields of jinaclip.ImagePolicy by name, or None"),
     "progress_bar": (_is_bool, "a bool"),
     "raise_on_failure": (_is_bool, "a bool"),
+    "labels": (_is_labels, "a list of str"),
+    "embed_missing": (_is_bool, "a bool"),
+    "document_store": (_is_store, "a document store, or None"),
     "top_k": (_is_count, "a whole number of at least 1, or None"),
 }
 """Of options that the core does not have, or not in this form."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component, logging
+from haystack.document_stores.types import DocumentStore
 
-from haystack_integrations.components.embedders.jinaclip._documents import check_documents, embed_documents
+from haystack_integrations.components.embedders.jinaclip._component import ClipComponent
+from haystack_integrations.components.embedders.jinaclip._documents import (
+    LABEL,
+    EmbeddedDocuments,
+    check_documents,
+    embed_documents,
+)
 from haystack_integrations.components.embedders.jinaclip._handle import ClipHandle
 from haystack_integrations.components.embedders.jinaclip._options import (
     ImageDocumentOptions,
@@ -15,8 +22,12 @@ from haystack_integrations.components.embedders.jinaclip._options import (
     take_options,
 )
 from haystack_integrations.components.embedders.jinaclip._sources import ImageSource
-from jinaclip.hosts import Steps, arun_steps, run_steps, wait_for_thread, without_arguments
+from jinaclip.hosts import Steps, arun_steps, is_blank, run_steps, wait_for_thread, without_arguments
 from jinaclip.retrieval import Diversifier, diversify
+
+logger = logging.getLogger(__name__)
+
+Vectors = dict[str, list[float]]
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -29,7 +40,9 @@ class DiversityOptions(ImageDocumentOptions):
         method: "kmeans", over documents with an image (needs the extra `rerank`), or "mmr", over all with embeddings.
         lambda_mult: share of relevance from 0 to 1; only for "mmr".
         seed: for the starting points of k-means.
-        progress_bar: whether to draw one.
+        document_store: where the embeddings of documents that come without are fetched from, by their ids.
+        embed_missing: whether the images of documents that have no embedding there either are embedded, and paid for;
+            False leaves those in their places.
         raise_on_failure: False lets a document whose image cannot be embedded keep its place, and logs why.
     """
 
@@ -38,18 +51,23 @@ class DiversityOptions(ImageDocumentOptions):
     method: Literal["kmeans", "mmr"] = Diversifier.method
     lambda_mult: float = Diversifier.lambda_mult
     seed: int = Diversifier.seed
+    document_store: DocumentStore | None = None
+    embed_missing: bool = True
     progress_bar: bool = False
     raise_on_failure: bool = False
 
 
 @component
-class JinaClipDiversityRanker:
+class JinaClipDiversityRanker(ClipComponent[DiversityOptions]):
     """Puts search results in an order that shows different images first; see `jinaclip.retrieval.diversify`.
 
-    It takes the embeddings that the documents carry, which retrievers hand over with `return_embedding=True`; documents
-    without are embedded by their image, as `JinaClipDocumentImageEmbedder` would, with the same options, and only then
-    is a key, or are the weights, needed: there is no `warm_up`. What has no image keeps its place; so does, by default,
-    a document whose image cannot be embedded.
+    It takes the embeddings that the documents carry, which retrievers hand over with `return_embedding=True`, or those
+    of `document_store`. Images of documents without are embedded, as `JinaClipDocumentImageEmbedder` would, with the
+    same options; a warning says once what that costs, and `embed_missing=False` forbids it. Only then is a key, or are
+    the weights, needed: there is no `warm_up`.
+
+    What counts as an image is a document that was embedded as one, by its `meta["embedding_source"]`, or that has an
+    image and no text. Others keep their places; so does, by default, a document whose image cannot be embedded.
 
     Takes the options of `DiversityOptions`.
 
@@ -68,9 +86,10 @@ class JinaClipDiversityRanker:
         self.options = options
         self.handle = ClipHandle(options)
         self.source = ImageSource.of(options)
+        self._warned = False
         self._order([], {}, None)  # refuses wrong options
 
-    @component.output_types(documents=list[Document])
+    @component.output_types(documents=list[Document], meta=dict[str, Any])
     @without_arguments
     def run(self, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """Orders documents.
@@ -80,52 +99,42 @@ class JinaClipDiversityRanker:
             top_k: how many to give; None takes the component's own.
 
         Returns:
-            `documents`, the same objects, embedding and score as they were.
+            `documents`, the same objects, embedding and score as they were; `meta` with the model and the tokens of
+            this run, empty where no image was embedded.
 
         Raises:
             TypeError: it is no list of Documents.
             ValueError: `top_k` is less than 1, or there is no key where one is needed.
             JinaClipError: the backend failed.
         """
-        return {"documents": run_steps(self._rank(documents, top_k))}
+        return run_steps(self._rank(documents, top_k))
 
-    @component.output_types(documents=list[Document])
+    @component.output_types(documents=list[Document], meta=dict[str, Any])
     @without_arguments
     async def run_async(self, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """`run` without blocking the event loop."""
-        return {"documents": await arun_steps(self._rank(documents, top_k))}
+        return await arun_steps(self._rank(documents, top_k))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The component as a saved pipeline holds it, without `transport`.
-
-        Raises:
-            ValueError: the key is a token, or the value of a header is one or a str; these are never saved.
-        """
-        return default_to_dict(self, **self.options.to_save())
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The component of a saved pipeline."""
-        return default_from_dict(cls, data)
-
-    def close(self) -> None:
-        """Closes connections and lets go of the weights, if any were needed; a run may need them again."""
-        self.handle.close()
-
-    async def close_async(self) -> None:
-        """`close` without blocking the event loop."""
-        await self.handle.close_async()
-
-    def _get_telemetry_data(self) -> dict[str, Any]:
-        return self.options.telemetry()
-
-    def _rank(self, documents: list[Document], top_k: int | None) -> Steps[list[Document]]:
+    def _rank(self, documents: list[Document], top_k: int | None) -> Steps[dict[str, Any]]:
         found = self._unique(documents, top_k)
-        bare = self._without_embedding(found)
-        strict = self.options.raise_on_failure
-        embedded = yield from embed_documents(self.handle, self.source, bare, raise_on_failure=strict)
-        vectors = vectors_by_id([*found, *embedded.documents])
-        return (yield from wait_for_thread(self._order, found, vectors, top_k))
+        vectors = vectors_by_id(found)
+        vectors |= yield from self._fetch([one for one in found if one.id not in vectors and self._counts(one)])
+        bare = [one for one in found if one.id not in vectors and self.is_image(one)]
+        embedded = yield from self._embed(bare)
+        vectors |= vectors_by_id(embedded.documents)
+        order = yield from wait_for_thread(self._order, found, vectors, top_k)
+        return {"documents": order, "meta": embedded.meta}
+
+    def is_image(self, document: Document) -> bool:
+        """Whether a document's embedding is, or would be, that of an image."""
+        label = document.meta.get(LABEL)
+        if label is not None:
+            return isinstance(label, dict) and "image" in str(label.get("type"))
+        return is_blank(document.content or "") and self.source.has(document)
+
+    def _counts(self, document: Document) -> bool:
+        """Whether a document's embedding, if it had one, would be looked at."""
+        return self.options.method == "mmr" or self.is_image(document)
 
     def _unique(self, documents: list[Document], top_k: int | None) -> list[Document]:
         """The different documents, each where it stood first. Raises before anything is paid for."""
@@ -136,22 +145,44 @@ class JinaClipDiversityRanker:
             first.setdefault(document.id, document)
         return [*first.values()]
 
-    def _without_embedding(self, documents: list[Document]) -> list[Document]:
-        """The documents whose image is still to be embedded."""
-        return [document for document in documents if document.embedding is None and self._has_image(document)]
+    def _fetch(self, documents: list[Document]) -> Steps[Vectors]:
+        """The embeddings that the document store has of documents."""
+        store = self.options.document_store
+        if store is None or not documents:
+            return {}
+        of_them = {"field": "id", "operator": "in", "value": [document.id for document in documents]}
+        # in a thread: of the protocol's methods this is the only one that every store has
+        return vectors_by_id((yield from wait_for_thread(store.filter_documents, of_them)))
 
-    def _has_image(self, document: Document) -> bool:
-        return "embedding_source" in document.meta or bool(self.source.mime_type(document))
+    def _embed(self, documents: list[Document]) -> Steps[EmbeddedDocuments]:
+        """Embeds the images of documents that have no embedding anywhere, unless that is not wanted."""
+        if not documents or not self.options.embed_missing:
+            return EmbeddedDocuments()
+        clip = yield from self.handle.wait()
+        self._warn(len(documents), len(documents) * clip.spec.tokens_per_tile)
+        strict = self.options.raise_on_failure
+        return (yield from embed_documents(self.handle, self.source, documents, raise_on_failure=strict))
 
-    def _order(
-        self, documents: list[Document], vectors: dict[str, list[float] | None], top_k: int | None
-    ) -> list[Document]:
+    def _warn(self, count: int, tokens: int) -> None:
+        """Says once that runs cost something, which they need not."""
+        if self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "{count} documents came to {component} without an embedding, so it embeds their images in every run: "
+            "{cost} this time. Set return_embedding=True where they are retrieved, or give the ranker their "
+            "document_store; embed_missing=False leaves them in their places. This is said once.",
+            count=count,
+            component=type(self).__name__,
+            cost=f"up to {tokens} tokens" if self.options.backend == "api" else "time on this machine",
+        )
+
+    def _order(self, documents: list[Document], vectors: Vectors, top_k: int | None) -> list[Document]:
         """The documents to show, in order."""
         options = self.options
         k = top_k if top_k is not None else options.top_k
         check_options({"top_k": k})
-        by_image = options.method == "kmeans"
-        rows = [None if by_image and not self._has_image(document) else vectors[document.id] for document in documents]
+        rows = [vectors.get(document.id) if self._counts(document) else None for document in documents]
         scores = [document.score for document in documents if document.score is not None]
         order = diversify(
             rows,
@@ -165,6 +196,6 @@ class JinaClipDiversityRanker:
         return [documents[place] for place in order]
 
 
-def vectors_by_id(documents: list[Document]) -> dict[str, list[float] | None]:
-    """The embedding of each document; of several with one id that of the last."""
-    return {document.id: document.embedding for document in documents}
+def vectors_by_id(documents: list[Document]) -> Vectors:
+    """The embedding of each document that has one."""
+    return {document.id: document.embedding for document in documents if document.embedding is not None}
