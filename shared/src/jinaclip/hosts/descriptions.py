@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -55,7 +56,7 @@ def _section(docstring: str, title: str) -> str:
 
 def _field_docstrings(owner: type) -> Iterator[tuple[str, str]]:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+        tree = ast.parse(_source_of(owner))
     except (OSError, TypeError):  # no source, as in a frozen application or of a built-in class
         return
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
@@ -63,3 +64,21 @@ def _field_docstrings(owner: type) -> Iterator[tuple[str, str]]:
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 yield name, text
+
+
+def _source_of(owner: type) -> str:
+    """The source of a class alone, which is what is parsed; of one within another `inspect` reads the whole module.
+
+    Raises:
+        OSError: it is not at hand.
+        TypeError: the class is built in.
+    """
+    lines = linecache.getlines(inspect.getfile(owner))
+    if "." in owner.__qualname__ or not lines:
+        return textwrap.dedent(inspect.getsource(owner))
+    begins = re.compile(rf"class {owner.__name__}\b")
+    first = next((place for place, line in enumerate(lines) if begins.match(line)), None)
+    if first is None:
+        raise OSError(f"no source of {owner.__name__}")
+    last = next((place for place in range(first + 1, len(lines)) if re.match(r"[^\s)]", lines[place])), len(lines))
+    return "".join(lines[first:last])
