@@ -23,7 +23,7 @@ from examples.catalogue.products import Attributes, Product, products
 from examples.catalogue.scores import CHECKPOINT
 from examples.catalogue.wording import title
 from jinaclip import ImagePolicy
-from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever
+from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever, add_documents
 
 OPTIONS = {"model": str(CHECKPOINT), "backend": "local", "device": "cpu"}
 COUNT = 120
@@ -56,12 +56,16 @@ def main(options: dict[str, Any], chosen: Sequence[Product], folder: Path) -> No
 
 def index(embeddings: JinaClipEmbeddings, chosen: Sequence[Product], folder: Path) -> InMemoryVectorStore:
     """A store with the vector of its image, the title and the path for each product."""
+    documents = [
+        Document(
+            title(product, "en"),
+            id=product.id,
+            metadata={"image": str(save_image(product, folder)), "category": product.attributes.broad_category},
+        )
+        for product in chosen
+    ]
     store = InMemoryVectorStore(embeddings)
-    images = [save_image(product, folder) for product in chosen]
-    for product, image, vector in zip(chosen, images, embeddings.embed_images(images), strict=True):
-        metadata = {"image": str(image), "category": product.attributes.broad_category}
-        row = {"id": product.id, "vector": vector, "text": title(product, "en"), "metadata": metadata}
-        store.store[product.id] = row
+    add_documents(store, documents)
     return store
 
 

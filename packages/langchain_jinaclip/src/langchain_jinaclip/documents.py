@@ -23,8 +23,8 @@ from jinaclip.hosts import (
     without_arguments,
 )
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
-from langchain_jinaclip.inputs import image_of, is_blank, is_image_data, name_image, with_readable_content
-from langchain_jinaclip.prepared import Vector, prepared
+from langchain_jinaclip.inputs import image_of, is_blank, is_image_data, make_readable, name_image
+from langchain_jinaclip.vector_table import Vector, answer_from
 
 OnError = Literal["raise", "skip"]
 EmbeddedAs = Literal["text", "image", "pair"]
@@ -203,7 +203,7 @@ def _rows(documents: list[Document], results: Results, image_key: str, weight: f
 
 def _to_store(document: Document, image_key: str, weight: float) -> Document:
     """A document with content, and with a mark if it has an image."""
-    readable = with_readable_content(document, image_key)
+    readable = make_readable(document, image_key)
     if is_blank(document.metadata.get(image_key)):
         return readable
     mark = {EMBEDDED_AS: kind_of(document, image_key, weight)}
@@ -223,14 +223,14 @@ def _rounds(rows: list[Row]) -> list[list[Row]]:
 
 
 def _store(store: VectorStore, rows: list[Row], options: dict[str, Any]) -> list[str]:
-    with prepared({row.document.page_content: row.vector for row in rows}) as table:
+    with answer_from({row.document.page_content: row.vector for row in rows}) as table:
         ids = store.add_documents([row.document for row in rows], **options)
     table.check(type(store).__name__)
     return ids
 
 
 async def _astore(store: VectorStore, rows: list[Row], options: dict[str, Any]) -> list[str]:
-    with prepared({row.document.page_content: row.vector for row in rows}) as table:
+    with answer_from({row.document.page_content: row.vector for row in rows}) as table:
         ids = await store.aadd_documents([row.document for row in rows], **options)
     table.check(type(store).__name__)
     return ids

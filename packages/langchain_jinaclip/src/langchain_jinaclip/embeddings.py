@@ -40,7 +40,7 @@ from jinaclip.hosts import (
     without_options,
 )
 from langchain_jinaclip.inputs import ImageInput, is_single, resolve_image, resolve_pair, unwrap_block
-from langchain_jinaclip.prepared import current_table, prepared_query
+from langchain_jinaclip.vector_table import current_table, query_vector
 
 OTHER_NAMES = ("model_name", "jina_api_key")
 """Names that LangChain's older Jina class has for options."""
@@ -196,11 +196,11 @@ class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
 
     def embed_query(self, text: str) -> list[float]:
         """A query as a vector, on v2 after the model's instruction for queries. Raises as `embed_documents`."""
-        return prepared_query(text) or self._clip.embed_query(text).tolist()
+        return query_vector(text) or self._clip.embed_query(text).tolist()
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query` without blocking the event loop; ends at once when cancelled."""
-        return prepared_query(text) or (await self._clip.aembed_query(text)).tolist()
+        return query_vector(text) or (await self._clip.aembed_query(text)).tolist()
 
     @without_arguments
     def embed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:

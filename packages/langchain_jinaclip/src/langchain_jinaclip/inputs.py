@@ -65,7 +65,7 @@ def is_single(images: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueryParts:
     """A query that was read.
 
     Attributes:
@@ -81,19 +81,19 @@ class Asked:
     refusal: InputError | None = None
 
 
-def read_query(clip: JinaClip, query: Query) -> Asked:
+def read_query(clip: JinaClip, query: Query) -> QueryParts:
     """A query as a text and an image that `clip` would take. An unusable one is a value too: searches are traced."""
     try:
         text, reference = split_query(query)
         text = None if text is None else check_text(clip, text)
         image = None if reference is None else check_image(clip, reference)
     except InputError as error:
-        return Asked("[unusable query]", refusal=error)
+        return QueryParts("[unusable query]", refusal=error)
     shown = [text, None if image is None else f"[image: {image}]"]
-    return Asked(" ".join(filter(None, shown)), text, image)
+    return QueryParts(" ".join(filter(None, shown)), text, image)
 
 
-async def aread_query(clip: JinaClip, query: Query) -> Asked:
+async def aread_query(clip: JinaClip, query: Query) -> QueryParts:
     """`read_query` without blocking the event loop. A short text takes no thread: a thousand may be asked at once."""
     if isinstance(query, str) and len(query) <= LONG_WORD and not URL.fullmatch(query):
         return read_query(clip, query)
@@ -140,10 +140,10 @@ def parts_of(query: Query) -> list[Any]:
     listed: list[Any] = list(query) if isinstance(query, list | tuple) else [query]
     if not any(isinstance(part, BaseMessage) for part in listed):
         return listed
-    return [block for message in last_said(listed) for block in blocks_of(message)]
+    return [block for message in find_last_words(listed) for block in blocks_of(message)]
 
 
-def last_said(messages: Sequence[Any]) -> list[BaseMessage]:
+def find_last_words(messages: Sequence[Any]) -> list[BaseMessage]:
     """What the user said last in a conversation, in one message or several; without a user, its last message."""
     own = [message for message in messages if isinstance(message, BaseMessage)]
     before = dropwhile(lambda message: not isinstance(message, HumanMessage), reversed(own))
@@ -218,7 +218,7 @@ def image_of(document: Document, image_key: str) -> ImageLike | None:
     return content if content[:5].lower() == "data:" else f"data:;base64,{content}"
 
 
-def with_readable_content(document: Document, image_key: str) -> Document:
+def make_readable(document: Document, image_key: str) -> Document:
     """The document; in place of no content, or of an image file in base64, with the reference of its image as content.
 
     Chroma's `add_images` makes such content. What merges results of several searches, as LangChain's EnsembleRetriever

@@ -26,7 +26,7 @@ from jinaclip.hosts import (
     without_arguments,
 )
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
-from langchain_jinaclip.inputs import Asked, Query, aread_query, read_query, with_readable_content
+from langchain_jinaclip.inputs import Query, QueryParts, aread_query, make_readable, read_query
 from langchain_jinaclip.searches import THRESHOLD, Scored, SearchType, check_search, search
 from langchain_jinaclip.tool import JinaClipTool
 
@@ -100,8 +100,8 @@ class JinaClipRetriever(Closing, BaseRetriever):
             ConfigError: `k` or `weight` is out of range, or `score_threshold` is missing.
             JinaClipError: the backend failed.
         """
-        asked = read_query(self.clip, input)
-        return super().invoke(asked.label, config, asked=asked, **kwargs)
+        parts = read_query(self.clip, input)
+        return super().invoke(parts.label, config, query_parts=parts, **kwargs)
 
     @without_arguments
     async def ainvoke(
@@ -111,8 +111,8 @@ class JinaClipRetriever(Closing, BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         """`invoke` without blocking the event loop."""
-        asked = await aread_query(self.clip, input)
-        return await super().ainvoke(asked.label, config, asked=asked, **kwargs)
+        parts = await aread_query(self.clip, input)
+        return await super().ainvoke(parts.label, config, query_parts=parts, **kwargs)
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         """What traces say of the search, as LangChain's own retriever says it."""
@@ -124,33 +124,33 @@ class JinaClipRetriever(Closing, BaseRetriever):
         )
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: Any, asked: Asked | None = None, **options: Any
+        self, query: str, *, run_manager: Any, query_parts: QueryParts | None = None, **options: Any
     ) -> list[Document]:
-        return run_steps(self._search(asked or read_query(self.clip, query), options))
+        return run_steps(self._search(query_parts or read_query(self.clip, query), options))
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: Any, asked: Asked | None = None, **options: Any
+        self, query: str, *, run_manager: Any, query_parts: QueryParts | None = None, **options: Any
     ) -> list[Document]:
-        return await arun_steps(self._search(asked or read_query(self.clip, query), options))
+        return await arun_steps(self._search(query_parts or read_query(self.clip, query), options))
 
-    def _search(self, asked: Asked, call: dict[str, Any]) -> Steps[list[Document]]:
+    def _search(self, parts: QueryParts, call: dict[str, Any]) -> Steps[list[Document]]:
         """The documents nearest to a query, by the options of this call."""
-        if asked.refusal is not None:
-            raise asked.refusal
+        if parts.refusal is not None:
+            raise parts.refusal
         weight, options = self._search_options(call)
-        vector = yield from self._embed(asked, weight)
-        text, scored = asked.text or asked.label, self.score_key is not None
+        vector = yield from self._embed(parts, weight)
+        text, scored = parts.text or parts.label, self.score_key is not None
         found = yield from search(self.vectorstore, self.search_type, vector, text, options, scored=scored)
         return (yield from wait_for_thread(self._finish, found))
 
-    def _embed(self, asked: Asked, weight: float) -> Steps[list[float]]:
+    def _embed(self, parts: QueryParts, weight: float) -> Steps[list[float]]:
         """The vector of a query. Its image goes first: it may be broken."""
         of_image = of_text = None
-        if asked.image is not None:
-            of_image = (yield from wait_for(self.clip.embed_image, self.clip.aembed_image, asked.image)).tolist()
-        if asked.text is not None:
+        if parts.image is not None:
+            of_image = (yield from wait_for(self.clip.embed_image, self.clip.aembed_image, parts.image)).tolist()
+        if parts.text is not None:
             texts = self._text_embeddings
-            of_text = yield from wait_for(texts.embed_query, texts.aembed_query, asked.text)
+            of_text = yield from wait_for(texts.embed_query, texts.aembed_query, parts.text)
         if of_image is not None and of_text is not None:
             return fuse(of_text, of_image, weight).tolist()
         return of_image or of_text or []
@@ -178,7 +178,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
 
     def _finish(self, found: Scored) -> list[Document]:
         """The documents as callers get them; those of the store stay as they are."""
-        documents = [with_readable_content(document, self.image_key) for document, _ in found]
+        documents = [make_readable(document, self.image_key) for document, _ in found]
         if self.score_key is None:
             return documents
         return [

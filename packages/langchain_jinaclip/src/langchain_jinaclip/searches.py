@@ -11,7 +11,7 @@ from langchain_core.vectorstores import VectorStore
 from jinaclip import ConfigError
 from jinaclip.hosts import Steps, wait_for, wait_for_thread
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
-from langchain_jinaclip.prepared import Vector, prepared
+from langchain_jinaclip.vector_table import Vector, answer_from
 
 SearchType: TypeAlias = Literal["similarity", "mmr", "similarity_score_threshold"]
 Scored: TypeAlias = list[tuple[Document, float | None]]
@@ -82,21 +82,21 @@ def find_method(store: VectorStore, search_type: SearchType, *, scored: bool) ->
 # -- only what is above a threshold: how near a score is to 1 a store tells of its own searches by text alone
 
 
-class Reached(Exception):
+class ProbeEnd(Exception):
     """The store got as far as asking for the vector of the query."""
 
 
-class Unasked(Mapping[str, Vector]):
+class ProbeTable(Mapping[str, Vector]):
     """A table that nobody may ask."""
 
     def __getitem__(self, text: str) -> Vector:
-        raise Reached
+        raise ProbeEnd
 
     def __iter__(self) -> Any:
-        raise Reached
+        raise ProbeEnd
 
     def __len__(self) -> int:
-        raise Reached
+        raise ProbeEnd
 
 
 def check_threshold(store: VectorStore) -> None:
@@ -112,24 +112,24 @@ def check_threshold(store: VectorStore) -> None:
             f"{type(embeddings).__name__}"
         )
     try:
-        with prepared(Unasked()):
+        with answer_from(ProbeTable()):
             store.similarity_search_with_relevance_scores("", k=1)
     except NotImplementedError:
         raise ConfigError(
             f"{name} has no relevance scores from 0 to 1 to hold against score_threshold; take "
             "search_type='similarity' with score_key, and look at the scores that it has"
         ) from None
-    except Exception:  # noqa: BLE001  `Reached`, or what a store makes of it: it did not refuse this kind of search
+    except Exception:  # noqa: BLE001  `ProbeEnd`, or what a store makes of it: it did not refuse this kind of search
         return
 
 
 def search_above(store: VectorStore, text: str, vector: Vector, options: dict[str, Any]) -> Scored:
     """The documents that are near enough, with their relevance from 0 to 1."""
-    with prepared({text: vector}):
+    with answer_from({text: vector}):
         return [*store.similarity_search_with_relevance_scores(text, **options)]
 
 
 async def asearch_above(store: VectorStore, text: str, vector: Vector, options: dict[str, Any]) -> Scored:
     """`search_above` without blocking the event loop."""
-    with prepared({text: vector}):
+    with answer_from({text: vector}):
         return [*await store.asimilarity_search_with_relevance_scores(text, **options)]

@@ -1,8 +1,8 @@
 """Vectors that are there already, handed to a store by way of its own methods: its embeddings answer from a table.
 
 A `VectorStore` has no method that takes vectors. All have methods that take texts, and ask their embeddings for the
-vectors. Within `prepared(table)`, `JinaClipEmbeddings` answer from the table and embed nothing. The table holds for the
-running thread or task and those that copy its context, as LangChain's executor does, and for nobody beside them.
+vectors. Within `answer_from(vectors)`, `JinaClipEmbeddings` answer from a table and embed nothing. The table holds for
+the running thread or task and those that copy its context, as LangChain's executor does, and for nobody beside them.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def current_table() -> Table | None:
     return _TABLE.get()
 
 
-def prepared_query(text: str) -> Vector | None:
+def query_vector(text: str) -> Vector | None:
     """The vector of a query by the table of here and now, None if there is no table or it does not know the text."""
     table = current_table()
     return None if table is None else table.query(text)
 
 
 @contextmanager
-def prepared(vectors: Mapping[str, Vector]) -> Iterator[Table]:
+def answer_from(vectors: Mapping[str, Vector]) -> Iterator[Table]:
     """Embeddings answer from these vectors, by text, as long as this is open."""
     table = Table(vectors)
     token = _TABLE.set(table)
