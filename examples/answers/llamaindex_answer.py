@@ -3,7 +3,8 @@
     python examples/answers/llamaindex_answer.py
 
 No key, no GPU, no internet: jina-clip is the catalogue's small model, and the chat model a stand-in that names colours.
-Put a chat model with vision of LlamaIndex in its place; nothing else changes.
+Put a chat model with vision of LlamaIndex in its place; nothing else changes. Before version 0.14.24 LlamaIndex hands
+over the first picture alone.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler, TokenCountingHandler
+from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import QueryFusionRetriever
@@ -25,7 +26,7 @@ from llama_index.core.schema import (
 )
 from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index.core.tools import RetrieverTool
-from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, SimpleVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
@@ -203,6 +204,15 @@ def test_a_wrong_option_is_refused_when_it_is_made(embed, files, options, named)
         JinaClipRetriever(index_of(made, files[:1]), **{"embed_model": made, **options})
 
 
+def test_what_cannot_be_searched_whole_is_refused_when_it_is_made(embed, files):
+    """Two stores, of which one would be searched; a store that gives ids; no index at all."""
+    made = embed()
+    two = MultiModalVectorStoreIndex(nodes=[], embed_model=made, image_embed_model=made)
+    for index, why in ((two, "two stores"), (SimpleVectorStore(), "keeps vectors alone"), ("shop", "not str")):
+        with pytest.raises(ConfigError, match=why):
+            JinaClipRetriever(index, made)
+
+
 async def test_known_queries_come_from_the_cache_and_others_take_a_permit(embed, files, search, turnstile, server):
     """The limiter lets a text with a picture in as one request."""
     made = embed(rate_limiter=turnstile, embeddings_cache=SimpleKVStore(), embed_batch_size=8)
@@ -273,6 +283,19 @@ async def test_no_event_holds_the_content_of_a_picture_or_a_signature(embed, fil
     assert repr(content(files[1])[100:140])[2:-1] not in shown
     prompts = {event.prompt for event in counter.embedding_token_counts}
     assert prompts == {files[1], "image", "str", (tmp_path / files[1]).as_uri()}
+
+
+async def test_an_address_keeps_its_signature_to_itself(embed, files, search, recorder):
+    """In events and in the error; what else the bundle has stays."""
+    made = embed()
+    retriever = JinaClipRetriever(index_of(made, files[:2]), made)
+    address = "https://127.0.0.1/x.png?sig=SECRET"
+    with pytest.raises(InputError) as caught:
+        await search(retriever, QueryBundle("red", image_path=address))
+    vector = made.get_image_embedding(files[1])
+    found = await search(retriever, QueryBundle("red", image_path=address, embedding=vector))
+    assert found[0].node.node_id == files[1]
+    assert "SECRET" not in repr(recorder.events) + str(caught.value)
 
 
 def test_the_callback_manager_of_the_embedding_stays_its_own(embed):

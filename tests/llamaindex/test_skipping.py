@@ -123,6 +123,22 @@ async def test_a_generator_and_a_tuple_are_taken_too(skipping, files, on):
     assert ids(await on(skipping(), tuple(nodes))) == [nodes[0].node_id]
 
 
+async def test_both_backends_skip(shop, catalogue, on):
+    """A damaged picture beside whole ones, with the catalogue's model."""
+    shop.on_error = "skip"
+    nodes = [ImageNode(id_=article.id, image_path=str(article.picture)) for article in catalogue[:3]]
+    nodes.insert(1, ImageNode(id_="damaged", image=base64.b64encode(catalogue[3].picture.read_bytes()[:90]).decode()))
+    failed = []
+    found = await on(shop, label_images(nodes), failed=failed)
+    assert ids(found) == sorted(article.id for article in catalogue[:3])
+    assert [one.node.node_id for one in failed] == ["damaged"]
+
+
+def test_the_option_is_in_dumps():
+    made = JinaClipEmbedding(on_error="skip")
+    assert JinaClipEmbedding.from_dict(made.to_dict()).on_error == made.model_copy().on_error == "skip"
+
+
 def test_methods_for_texts_and_images_never_skip(skipping, files):
     """Stores zip their vectors with texts by position."""
     damage(files[1])

@@ -150,7 +150,7 @@ retriever = JinaClipRetriever(VectorStoreIndex([], embed_model=embed), embed, si
 assert_type(retriever.retrieve("red"), list[NodeWithScore])
 retriever.retrieve(QueryBundle("red", image_path="dress.jpg"))
 retriever.retrieve(ImageBlock(path=Path("dress.jpg")))
-with JinaClipRetriever(SimpleVectorStore(), embed) as opened:
+with JinaClipRetriever(VectorStoreIndex([]).vector_store, embed) as opened:
     assert_type(opened, JinaClipRetriever)
 
 

@@ -33,7 +33,7 @@ from jinaclip.hosts import (
 from llamaindex_jinaclip.calls import embed_entries, embed_items, embed_query
 from llamaindex_jinaclip.entries import Entry, as_list, check_nodes, image_entry, text_entry
 from llamaindex_jinaclip.holder import ClipHolder
-from llamaindex_jinaclip.images import HOLDERS, open_image
+from llamaindex_jinaclip.images import HOLDERS, AnyImage, open_image
 from llamaindex_jinaclip.nodes import name_node, node_entry, place_vectors, read_node
 from llamaindex_jinaclip.options import Dump
 from llamaindex_jinaclip.skipping import SkippedNode, check_retried, skip_failures, stand_in
@@ -76,7 +76,7 @@ class JinaClipEmbedding(ClipHolder):
         MissingDependencyError: `backend="local"` without `jinaclip[local]`.
     """
 
-    model_name: str = Field(EmbedderConfig.model, kw_only=False)
+    model_name: str = Field(default=EmbedderConfig.model, kw_only=False)
     backend: Backend = EmbedderConfig.backend
     dimensions: int | None = EmbedderConfig.dimensions
     normalized: bool = EmbedderConfig.normalized
@@ -199,7 +199,7 @@ class JinaClipEmbedding(ClipHolder):
     # -- images
 
     @without_arguments
-    def get_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+    def get_image_embedding(self, img_file_path: AnyImage) -> Embedding:
         """An image, in any form, as a vector.
 
         Raises:
@@ -209,18 +209,18 @@ class JinaClipEmbedding(ClipHolder):
         return run_steps(self._embed_images([img_file_path]))[0]
 
     @without_arguments
-    async def aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+    async def aget_image_embedding(self, img_file_path: AnyImage) -> Embedding:
         """`get_image_embedding` without blocking the event loop."""
         return (await arun_steps(self._embed_images([img_file_path])))[0]
 
     @without_arguments
-    def get_image_embedding_batch(self, img_file_paths: Iterable[ImageLike], show_progress: bool = False) -> Vectors:
+    def get_image_embedding_batch(self, img_file_paths: Iterable[AnyImage], show_progress: bool = False) -> Vectors:
         """Images as vectors in their order; for arguments and errors see `get_text_embedding_batch`."""
         return run_steps(self._embed_images(img_file_paths, show_progress=show_progress))
 
     @without_arguments
     async def aget_image_embedding_batch(
-        self, img_file_paths: Iterable[ImageLike], show_progress: bool = False
+        self, img_file_paths: Iterable[AnyImage], show_progress: bool = False
     ) -> Vectors:
         """`get_image_embedding_batch` without blocking the event loop."""
         return await arun_steps(self._embed_images(img_file_paths, show_progress=show_progress))
@@ -287,7 +287,7 @@ class JinaClipEmbedding(ClipHolder):
         embed = partial(embed_items, self._clip, kind="text", show_progress=show_progress)
         return (yield from embed_entries(embed, self, self._clip, [text_entry(text) for text in listed], {}))
 
-    def _embed_images(self, images: Iterable[ImageLike], *, show_progress: bool = False) -> Steps[Vectors]:
+    def _embed_images(self, images: Iterable[AnyImage], *, show_progress: bool = False) -> Steps[Vectors]:
         listed = yield from list_items(images, "image")
         held = any(isinstance(image, HOLDERS) for image in listed)
         convert = partial(open_image, clip=self._clip) if held else None

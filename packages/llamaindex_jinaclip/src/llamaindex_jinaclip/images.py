@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWithScore
@@ -11,6 +11,8 @@ from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWith
 from jinaclip import Image, InputError, JinaClip
 from jinaclip.hosts import ImageLike
 
+AnyImage: TypeAlias = ImageLike | BaseNode | NodeWithScore | MediaResource | ImageBlock
+"""What every image parameter takes."""
 HOLDERS = (BaseNode, NodeWithScore, MediaResource, ImageBlock)
 """LlamaIndex's classes that may hold an image."""
 LOST = "no image; ImageNode(image_resource=...) and node dumps lose `data`: use ImageNode(image=<base64>)"

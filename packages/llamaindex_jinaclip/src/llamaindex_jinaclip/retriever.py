@@ -13,6 +13,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.callbacks import CallbackManager
+from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.retrievers import VectorIndexRetriever
 from llama_index.core.schema import BaseNode, MediaResource, MetadataMode, NodeWithScore, QueryBundle
@@ -38,7 +39,7 @@ class ImageQuery(QueryBundle):
 
     Args:
         text: may be empty.
-        image: what holds an image in LlamaIndex, or a `data:` URI.
+        image: what holds an image in LlamaIndex, or an address.
     """
 
     def __init__(self, text: str, image: Any) -> None:
@@ -77,12 +78,9 @@ class JinaClipRetriever(Closing, BaseRetriever):
         refuse_unknown(options, OPTIONS)
         if not isinstance(embed_model, JinaClipEmbedding):
             raise ConfigError(f"embed_model must be a JinaClipEmbedding, not {type(embed_model).__name__}")
-        if isinstance(index, BasePydanticVectorStore):
-            told = embed_model.callback_manager  # which an index would replace by its own
-            index = VectorStoreIndex.from_vector_store(index, embed_model=embed_model, callback_manager=told)
         self.embed_model = embed_model
         self.fusion_weight = check_weight(fusion_weight)
-        self._search = VectorIndexRetriever(index, embed_model=embed_model, **options)
+        self._search = VectorIndexRetriever(open_index(index, embed_model), embed_model=embed_model, **options)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
 
     @property
@@ -90,7 +88,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
         """The core object of `embed_model`."""
         return self.embed_model.clip
 
-    def retrieve(self, str_or_query_bundle: Query) -> list[NodeWithScore]:  # type: ignore[override]
+    def retrieve(self, str_or_query_bundle: Query) -> list[NodeWithScore]:
         """The nodes that are found, best first.
 
         Raises:
@@ -101,7 +99,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
         with ends(query):
             return super().retrieve(query)
 
-    async def aretrieve(self, str_or_query_bundle: Query) -> list[NodeWithScore]:  # type: ignore[override]
+    async def aretrieve(self, str_or_query_bundle: Query) -> list[NodeWithScore]:
         """`retrieve` without blocking the event loop."""
         query = read_query(str_or_query_bundle)
         with ends(query):
@@ -135,6 +133,26 @@ class JinaClipRetriever(Closing, BaseRetriever):
         return (yield from embed_entries(embed, model, self.clip, [entry], {}))[0]
 
 
+def open_index(index: Any, embed_model: JinaClipEmbedding) -> VectorStoreIndex:
+    """The index to search: what was given, or one over a vector store.
+
+    Raises:
+        ConfigError: it cannot be searched by one vector, or finds ids alone.
+    """
+    if isinstance(index, MultiModalVectorStoreIndex):
+        raise ConfigError(
+            "a MultiModalVectorStoreIndex has two stores; pass a VectorStoreIndex over one for both kinds"
+        )
+    if isinstance(index, VectorStoreIndex):
+        return index
+    if not isinstance(index, BasePydanticVectorStore):
+        raise ConfigError(f"index must be a VectorStoreIndex or a vector store, not {type(index).__name__}")
+    if not index.stores_text:
+        raise ConfigError(f"{type(index).__name__} keeps vectors alone; pass the VectorStoreIndex, which has the nodes")
+    told = embed_model.callback_manager  # which an index replaces by its own
+    return VectorStoreIndex.from_vector_store(index, embed_model=embed_model, callback_manager=told)
+
+
 def read_query(query: Query) -> QueryBundle:
     """A query in any form as a bundle that shows no content of an image."""
     if isinstance(query, BaseNode | NodeWithScore):
@@ -143,8 +161,16 @@ def read_query(query: Query) -> QueryBundle:
         return ImageQuery("", query)
     if isinstance(query, str):
         return QueryBundle(query)
-    in_memory = (query.image_path or "")[:5].lower() == "data:"
-    return ImageQuery(query.query_str, query.image_path) if in_memory else query
+    return query if query.image_path is None else hide_image(query)
+
+
+def hide_image(query: QueryBundle) -> QueryBundle:
+    """The same query with its image out of sight, if it is no path: a `data:` URI, or an address with a signature."""
+    if image_place(query.image_path) == query.image_path:
+        return query
+    hidden = ImageQuery(query.query_str, query.image_path)
+    hidden.custom_embedding_strs, hidden.embedding = query.custom_embedding_strs, query.embedding
+    return hidden
 
 
 def has_image(node: BaseNode | NodeWithScore) -> bool:
