@@ -29,9 +29,10 @@ from haystack_jinaclip import (
     JinaClipDiversityRanker,
     JinaClipFusedDocumentEmbedder,
     JinaClipImageEmbedder,
+    JinaClipQueryEmbedder,
+    JinaClipRetriever,
     JinaClipTextEmbedder,
 )
-from jinaclip import fuse
 
 COUNT = 60
 CHECKPOINT = Path(__file__).parent / "catalogue" / "checkpoint"
@@ -98,10 +99,9 @@ def main() -> None:
             show(text, by_text.run({"embedder": {"text": text}})["retriever"]["documents"])
         photo = {"image": Path(place) / f"{COAT.id}.png"}
         show("image: a long green coat with orange dots", by_image.run({"embedder": photo})["retriever"]["documents"])
-        wish = JinaClipTextEmbedder(**OPTIONS).run("a pink coat")["embedding"]
-        seen = JinaClipImageEmbedder(**OPTIONS).run(photo["image"])["embedding"]
-        both = QdrantEmbeddingRetriever(store, top_k=2).run(query_embedding=fuse(wish, seen).tolist())
-        show("that image, and 'a pink coat'", both["documents"])
+        hits = QdrantEmbeddingRetriever(store, top_k=2)
+        search = JinaClipRetriever(retriever=hits, embedder=JinaClipQueryEmbedder(**OPTIONS))
+        show("that image, and 'a pink coat'", search.run("a pink coat", **photo)["documents"])
         found = diverse_pipeline(store).run({"embedder": {"text": "a coat"}}, include_outputs_from={"retriever"})
         show("a coat", found["retriever"]["documents"][:2])
         show("a coat, different kinds", found["ranker"]["documents"])
