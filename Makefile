@@ -13,6 +13,9 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/langchain_catalogue.py
 	.venv/bin/python examples/llamaindex_catalogue.py
 	.venv/bin/python examples/haystack_catalogue.py
+	.venv/bin/python examples/answers/langchain_answer.py
+	.venv/bin/python examples/answers/llamaindex_answer.py
+	.venv/bin/python examples/answers/haystack_answer.py
 
 test: .venv/installed  ## the suite, in some ten minutes on two cores
 	$(PYTEST)
