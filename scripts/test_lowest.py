@@ -25,6 +25,8 @@ SUITES = {
 }
 LIBRARIES = {
     "langchain": [
+        "faiss-cpu",
+        "lancedb",
         "langchain==1.2.4",
         "langchain-chroma==1.1.0",
         "langchain-classic==1.0.1",

@@ -32,6 +32,7 @@ from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever, JinaClipTool
 from langchain_jinaclip.tool import SearchInput
 from tests.langchain.test_embeddings import picture
+from tests.needs import skip_without
 
 KEY = "jina_test_secret0123456789secret"
 
@@ -422,6 +423,8 @@ def test_every_option_is_among_those_whose_effect_on_the_space_is_known() -> Non
 @pytest.mark.parametrize("option", CHANGES)
 def test_the_name_that_collections_and_caches_go_by_changes_with_vectors_and_with_nothing_else(option: str) -> None:
     value, changes = CHANGES[option]
+    if value == "local":
+        skip_without("torch")
     usual = JinaClipEmbeddings(api_key=KEY)
     other = JinaClipEmbeddings(**{"api_key": KEY, option: value})
     assert (other.clip.space != usual.clip.space) is changes

@@ -14,6 +14,7 @@ from jinaclip import ImagePolicy
 from llamaindex_jinaclip import JinaClipEmbedding
 from llamaindex_jinaclip.calls import collections
 from tests.llamaindex.test_settings import OTHER, UNSAVED
+from tests.needs import skip_without
 
 OPTIONS = {
     **OTHER,
@@ -55,6 +56,8 @@ def test_every_option_is_tried():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_names_follow_what_the_vectors_are_and_nothing_else(name):
     """An option that changes none of them finds everything again; one that does finds nothing of the others."""
+    if OPTIONS[name] == "local":
+        skip_without("torch")
     usual, made = JinaClipEmbedding(), JinaClipEmbedding(**{name: OPTIONS[name]})
     assert (made.clip.space != usual.clip.space) == (name in SPACE)
     assert (collections(made.clip) != collections(usual.clip)) == (name in SPACE | CUT)
