@@ -352,7 +352,9 @@ def test_what_haystacks_converters_give_is_searched_with(make, folder, kind) -> 
     documents.add_component("convert", DocumentToImageContent(root_path=str(folder)))
     documents.add_component("embed", make(kind))
     documents.connect("convert.image_contents", "embed.image")
-    given = [Document(meta={"file_path": name}) for name in ("missing.png", "1.png")]
+    given = [Document(meta={"file_path": "1.png"})]
     assert same(documents.run({"convert": {"documents": given}})["embed"]["embedding"], wanted)
+    (image,) = DocumentToImageContent(root_path=str(folder)).run(given)["image_contents"]
+    assert same(make(kind).run(image=[None, image])["embedding"], wanted), "from 3.4 on, None stands for no image"
     for pipe in (files, documents):
         pipe.close()
