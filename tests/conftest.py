@@ -1,6 +1,7 @@
 """One fault server for all tests, reset for each, and JinaClips that speak to it; the catalogue and its model."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def pytest_pycollect_makemodule(module_path, parent):
     if module_path.relative_to(Path(__file__).parent).parts[0] in NEED_TORCH and not is_installed("torch"):
         return WithoutTorch.from_parent(parent, path=module_path)
     return None
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Lets Ctrl-C arrive as KeyboardInterrupt, also where a shell runs the tests in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Fixtures of the tests of the API backend."""
 
-import signal
-
 import pytest
 
 from tests.api.world import World
@@ -13,11 +11,3 @@ def ended_worlds():
     yield
     while World.made:
         World.made.pop().close()
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """Lets Ctrl-C arrive as KeyboardInterrupt, also where a shell runs the tests in the background and ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

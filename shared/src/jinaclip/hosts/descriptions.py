@@ -56,29 +56,39 @@ def _section(docstring: str, title: str) -> str:
 
 def _field_docstrings(owner: type) -> Iterator[tuple[str, str]]:
     try:
-        tree = ast.parse(_source_of(owner))
+        body = _body_of(owner)
     except (OSError, TypeError):  # no source, as in a frozen application or of a built-in class
         return
-    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     for field, below in pairwise(body):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 yield name, text
 
 
-def _source_of(owner: type) -> str:
-    """The source of a class alone, which is what is parsed; of one within another `inspect` reads the whole module.
+def _body_of(owner: type) -> list[ast.stmt]:
+    """The statements of a class.
+
+    `inspect` parses all of a module to find a class, which importing a host would wait for. So the lines up to the next
+    that is not indented are tried first; a string within the class may have such lines.
 
     Raises:
-        OSError: it is not at hand.
+        OSError: the source is not at hand.
         TypeError: the class is built in.
     """
+    try:
+        tree = ast.parse(_lines_of(owner))
+    except (SyntaxError, LookupError):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+    (statement,) = tree.body
+    return statement.body if isinstance(statement, ast.ClassDef) else []
+
+
+def _lines_of(owner: type) -> str:
+    """The source of a class of a module, as far as indentation tells. Raises LookupError if it is not found so."""
     lines = linecache.getlines(inspect.getfile(owner))
-    if "." in owner.__qualname__ or not lines:
-        return textwrap.dedent(inspect.getsource(owner))
     begins = re.compile(rf"class {owner.__name__}\b")
     first = next((place for place, line in enumerate(lines) if begins.match(line)), None)
-    if first is None:
-        raise OSError(f"no source of {owner.__name__}")
+    if first is None or owner.__qualname__ != owner.__name__:
+        raise LookupError(owner.__name__)
     last = next((place for place in range(first + 1, len(lines)) if re.match(r"[^\s)]", lines[place])), len(lines))
     return "".join(lines[first:last])
