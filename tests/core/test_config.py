@@ -199,7 +199,9 @@ def test_a_host_recommends_its_own_words_and_what_it_takes_and_nothing_else():
     assert problem("model_id") == "; did you mean 'model_name'?"
     assert problem("chunk_size") == "; did you mean 'embed_batch_size'?"
     assert problem("truncate_dim") == "; did you mean 'dimensions'?"
-    assert problem("api_base") == problem("max_length") == problem("cache_dir") == "", "it does not have what is meant"
+    for lacking in ("api_base", "max_length", "cache_dir", "timeout"):
+        assert problem(lacking) == "; it means nothing here", "an option of the core, or what leads to one"
+    assert problem("colour") == ""
     refuse_unknown(known, known, words)
 
 

@@ -51,7 +51,7 @@ def embedder(request, hosted, folder):
 
 
 UNUSABLE = [
-    ({}, "file_path"),
+    ({}, r"it has no image: neither a blob nor meta\['file_path'\]"),
     ({"file_path": None}, "file_path"),
     ({"file_path": 7}, "file_path"),
     ({"file_path": "missing.png"}, "missing.png"),

@@ -190,6 +190,9 @@ def test_other_components_are_refused_when_it_is_made(hosted) -> None:
         JinaClipRetriever(retriever=hits, embedder=JinaClipTextEmbedder(**hosted))
     with pytest.raises(ConfigError, match=r"retriever must be .*, not InMemoryDocumentStore"):
         JinaClipRetriever(retriever=InMemoryDocumentStore(), embedder=JinaClipQueryEmbedder(**hosted))
+    words = InMemoryBM25Retriever(InMemoryDocumentStore())
+    with pytest.raises(ConfigError, match=r"whose run takes query_embedding, not InMemoryBM25Retriever"):
+        JinaClipRetriever(retriever=words, embedder=JinaClipQueryEmbedder(**hosted))
 
 
 async def test_errors_of_a_search_keep_their_kind(hosted, server, run) -> None:

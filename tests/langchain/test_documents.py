@@ -21,7 +21,7 @@ from jinaclip import ConfigError, ImagePolicy, InputError, fuse
 from jinaclip.errors import ItemError, ServerError
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipEmbeddings, JinaClipRetriever, aadd_documents, add_documents
-from langchain_jinaclip.stored import stored_vectors
+from langchain_jinaclip.stores import find_vectors
 from tests.articles import Article
 from tests.langchain.conftest import Make
 from tests.langchain.test_embeddings import encoded, near, picture
@@ -53,7 +53,7 @@ def rows(store: VectorStore, ids: list[str]) -> list[Any]:
     found = found_by(store, ids)
     return [
         {"text": one.page_content, "metadata": one.metadata, "vector": vector}
-        for one, vector in zip(found, stored_vectors(store, found), strict=True)
+        for one, vector in zip(found, find_vectors(store, found), strict=True)
     ]
 
 

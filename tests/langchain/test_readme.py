@@ -59,7 +59,6 @@ def test_rows_go_into_every_store_and_come_back(names: dict[str, Any]) -> None:
     from chromadb.config import Settings
     from langchain_chroma import Chroma
     from langchain_core.vectorstores import InMemoryVectorStore
-    from qdrant_client.models import PointStruct
 
     embeddings, closing = names["embeddings"], []
     client = EphemeralClient(Settings(anonymized_telemetry=False))
@@ -70,7 +69,7 @@ def test_rows_go_into_every_store_and_come_back(names: dict[str, Any]) -> None:
     }
     code, have = (
         program("By the store's own client"),
-        {**names, **stores, "client": client, "PointStruct": PointStruct},
+        {**names, **stores, "client": client},
     )
     exec(code, {**have, "ids": ["a"], "titles": ["A dress"], "images": ["dress.png"]})
     for _ in range(2):  # the same again changes nothing

@@ -276,6 +276,11 @@ def test_a_wrong_option_is_refused_when_it_is_made(embed, options):
         JinaClipDiversifier(**{"embed_model": embed(), **options})
 
 
+def test_a_misspelt_option_is_refused_with_the_one_that_is_meant(embed):
+    with pytest.raises(ConfigError, match="no option 'topn'; did you mean 'top_n'"):
+        JinaClipDiversifier(embed_model=embed(), topn=3)
+
+
 async def test_the_loop_goes_on(embed, files):
     """Other tasks run while results are embedded and clustered."""
     ticks = 0

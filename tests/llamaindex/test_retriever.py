@@ -6,6 +6,7 @@ import base64
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.llms.types import ImageBlock
@@ -28,6 +29,7 @@ from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index.core.tools import RetrieverTool
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, SimpleVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
+from PIL import Image as Pillow
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from jinaclip import APIError, ConfigError, InputError, fuse
@@ -67,6 +69,11 @@ def encoded(name):
     return base64.b64encode(content(name)).decode()
 
 
+def decoded(name):
+    with Pillow.open(name) as image:
+        return image.convert("RGB")
+
+
 FORMS = {
     "bundle, path": lambda name: QueryBundle("", image_path=name),
     "bundle, data: URI": lambda name: QueryBundle("", image_path=f"data:image/png;base64,{encoded(name)}"),
@@ -82,6 +89,10 @@ FORMS = {
     "image node, data: URI": lambda name: ImageNode(image_url=f"data:image/png;base64,{encoded(name)}"),
     "image document": lambda name: ImageDocument(image_path=name),
     "node": lambda name: Node(image_resource=MediaResource(data=content(name))),
+    "path": Path,
+    "bytes": content,
+    "PIL image": lambda name: decoded(name),
+    "array": lambda name: np.asarray(decoded(name)),
     "found node": lambda name: NodeWithScore(node=ImageNode(image_path=name), score=0.5),
 }
 
@@ -188,6 +199,22 @@ async def test_options_of_the_host_s_retriever_are_passed_on(embed, files, searc
     assert [one.node.metadata["kind"] for one in found] == ["text"] * 3
 
 
+async def test_options_of_the_store_are_passed_on(embed, files, search):
+    """The threshold of "mmr": all relevance gives the order of a plain search, all variety another."""
+    made = embed()
+    index = index_of(made, files)
+
+    async def order(**options):
+        retriever = JinaClipRetriever(index, made, similarity_top_k=4, **options)
+        return [one.node.node_id for one in await search(retriever, QueryBundle("", image_path=files[0]))]
+
+    plain = await order()
+    relevant, various = [
+        await order(vector_store_query_mode="mmr", vector_store_kwargs={"mmr_threshold": share}) for share in (1, 0.01)
+    ]
+    assert relevant == plain != various
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -243,6 +270,13 @@ async def test_nothing_to_search_by_is_refused(embed, files, search, query):
         await search(JinaClipRetriever(index_of(made, files[:1]), made), query)
 
 
+@pytest.mark.parametrize("query", [None, {"text": "red"}, ["red"]], ids=["None", "a dict", "a list"])
+async def test_what_is_no_query_is_refused_with_what_is_one(embed, files, search, query):
+    made = embed()
+    with pytest.raises(InputError, match=rf"QueryBundle\(text, image_path=...\) for both, not {type(query).__name__}"):
+        await search(JinaClipRetriever(index_of(made, files[:1]), made), query)
+
+
 async def test_a_picture_that_cannot_be_opened_is_named_and_words_do_not_stand_in_for_it(embed, files, search):
     made = embed()
     retriever = JinaClipRetriever(index_of(made, files[:1]), made)
@@ -282,7 +316,7 @@ async def test_no_event_holds_the_content_of_a_picture_or_a_signature(embed, fil
     assert encoded(files[1])[100:140] not in shown
     assert repr(content(files[1])[100:140])[2:-1] not in shown
     prompts = {event.prompt for event in counter.embedding_token_counts}
-    assert prompts == {files[1], "image", "str", (tmp_path / files[1]).as_uri()}
+    assert prompts == {files[1], "image", "str", "bytes", "Image", "ndarray", (tmp_path / files[1]).as_uri()}
 
 
 async def test_an_address_keeps_its_signature_to_itself(embed, files, search, recorder):

@@ -257,7 +257,7 @@ class EmbedderConfig:
         if not key:
             raise AuthenticationError(
                 f"no API key: pass api_key, or set {KEY_VARIABLES[0]} in each process (a pickle holds no key of the "
-                "environment)"
+                "environment); backend='local' needs none"
             )
         if not re.fullmatch(r"[\x21-\x7e]+", key.reveal()):
             raise AuthenticationError("the API key holds blanks or characters outside ASCII; it cannot be a key")

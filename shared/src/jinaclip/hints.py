@@ -14,7 +14,7 @@ _HUB_CACHE = "HF_HOME says where weights are kept, and {cache} where vectors are
 _HUB_LOGIN = "HF_TOKEN has the hub's token, and {api_key} is the key of the API"
 _NO_CODE = "it is never needed, as no code of a model repository is run"
 _CLIENT = "{transport} takes a function that makes an httpx.AsyncBaseTransport"
-_LENGTH = "texts may have 8192 tokens, and {truncate}=True cuts longer ones"
+_LENGTH = "texts may have 8192 tokens; {truncate} set to True cuts longer ones"
 _OWN = "it comes with the model"
 
 HINTS = {
@@ -140,4 +140,6 @@ def _hint(name: str, known: Collection[str], own: Mapping[str, str]) -> str:
     if hint and all(word in known for word in wanted.values()):
         return f"; {hint.format_map({option: repr(word) for option, word in wanted.items()})}"
     close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return "; it means nothing here" if hint or name in HINTS.values() else ""

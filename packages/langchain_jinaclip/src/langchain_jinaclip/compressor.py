@@ -17,7 +17,7 @@ from jinaclip.retrieval import Diversifier
 from langchain_jinaclip.documents import EMBEDDED_AS
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import image_of
-from langchain_jinaclip.stored import stored_vectors
+from langchain_jinaclip.stores import find_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class JinaClipDiversifier(Closing, BaseDocumentCompressor):
         images = [self._image(place, document) for place, document in enumerate(documents)]
         vectors = [document.metadata.get(self.vector_key) for document in documents]
         if self.vectorstore is not None and any(vector is None for vector in vectors):
-            stored = stored_vectors(self.vectorstore, documents)
+            stored = find_vectors(self.vectorstore, documents)
             vectors = [own if own is not None else found for own, found in zip(vectors, stored, strict=True)]
         self._warn_once([image for image, vector in zip(images, vectors, strict=True) if vector is None])
         return vectors, images

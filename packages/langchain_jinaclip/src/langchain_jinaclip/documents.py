@@ -32,7 +32,7 @@ EMBEDDED_AS = "embedded_as"
 """The metadata entry that says of a document with an image what its vector is of: "text", "image" or "pair"."""
 
 
-class Added(NamedTuple):
+class Outcome(NamedTuple):
     """What came of the documents.
 
     Attributes:
@@ -69,7 +69,7 @@ def add_documents(
     image_key: str = "image",
     ids: Sequence[str] | None = None,
     **options: Any,
-) -> Added:
+) -> Outcome:
     """Embeds documents and stores those that have a vector, through the store's own `add_documents`.
 
     The vector of a document is that of the image which its metadata names, or of its text where there is none. A
@@ -89,7 +89,7 @@ def add_documents(
         options: for the store's `add_documents`.
 
     Returns:
-        Added: `(ids, failed)`.
+        Outcome: `(ids, failed)`.
 
     Raises:
         InputError: a document is unusable and `on_error` is "raise"; `.index` says which, `.partial` has the vectors.
@@ -111,7 +111,7 @@ async def aadd_documents(
     image_key: str = "image",
     ids: Sequence[str] | None = None,
     **options: Any,
-) -> Added:
+) -> Outcome:
     """`add_documents` without blocking the event loop."""
     return await arun_steps(_add(store, [*documents], on_error, weight, image_key, ids, options))
 
@@ -124,7 +124,7 @@ def _add(
     image_key: str,
     ids: Sequence[str] | None,
     options: dict[str, Any],
-) -> Steps[Added]:
+) -> Steps[Outcome]:
     clip = _embeddings_of(store).clip
     _check(documents, on_error, ids)
     convert = partial(content_of, clip, image_key=image_key, weight=check_weight(weight))
@@ -137,7 +137,7 @@ def _add(
         own = {} if ids is None else {"ids": [ids[row.place] for row in rows]}
         found = yield from wait_for(_store, _astore, store, rows, {**options, **own})
         stored |= zip((row.place for row in rows), found, strict=True)
-    return Added([stored[place] for place in sorted(stored)], [results.errors[i] for i in sorted(results.errors)])
+    return Outcome([stored[place] for place in sorted(stored)], [results.errors[i] for i in sorted(results.errors)])
 
 
 def _embeddings_of(store: VectorStore) -> JinaClipEmbeddings:
@@ -186,8 +186,8 @@ def kind_of(document: Document, image_key: str, weight: float) -> EmbeddedAs:
 def _name(index: int, document: Document, *, image_key: str) -> str:
     """What messages call a document."""
     reference = document.metadata.get(image_key)
-    told = document.id if is_blank(reference) else name_image(reference, document)
-    return f"document {index}" + (f" ({told})" if told else "")
+    name = document.id if is_blank(reference) else name_image(reference, document)
+    return f"document {index}" + (f" ({name})" if name else "")
 
 
 # -- what is stored
@@ -196,12 +196,12 @@ def _name(index: int, document: Document, *, image_key: str) -> str:
 def _rows(documents: list[Document], results: Results, image_key: str, weight: float) -> list[Row]:
     """The documents that have a vector, as they are to be stored."""
     return [
-        Row(int(place), _to_store(documents[place], image_key, weight), vector.tolist())
+        Row(int(place), _finish(documents[place], image_key, weight), vector.tolist())
         for place, vector in zip(*results.successes(), strict=True)
     ]
 
 
-def _to_store(document: Document, image_key: str, weight: float) -> Document:
+def _finish(document: Document, image_key: str, weight: float) -> Document:
     """A document with content, and with a mark if it has an image."""
     readable = make_readable(document, image_key)
     if is_blank(document.metadata.get(image_key)):

@@ -27,7 +27,7 @@ from jinaclip.hosts import (
 )
 from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.inputs import Query, QueryParts, aread_query, make_readable, read_query
-from langchain_jinaclip.searches import THRESHOLD, Scored, SearchType, check_search, search
+from langchain_jinaclip.searches import THRESHOLD, ScoredDocuments, SearchType, check_search, search
 from langchain_jinaclip.tool import JinaClipTool
 
 
@@ -176,7 +176,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
         options["k"] = int(options["k"])
         return check_weight(options.pop("weight")), options
 
-    def _finish(self, found: Scored) -> list[Document]:
+    def _finish(self, found: ScoredDocuments) -> list[Document]:
         """The documents as callers get them; those of the store stay as they are."""
         documents = [make_readable(document, self.image_key) for document, _ in found]
         if self.score_key is None:

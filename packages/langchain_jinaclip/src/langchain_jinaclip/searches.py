@@ -14,7 +14,7 @@ from langchain_jinaclip.embeddings import JinaClipEmbeddings
 from langchain_jinaclip.vector_table import Vector, answer_from
 
 SearchType: TypeAlias = Literal["similarity", "mmr", "similarity_score_threshold"]
-Scored: TypeAlias = list[tuple[Document, float | None]]
+ScoredDocuments: TypeAlias = list[tuple[Document, float | None]]
 """Documents, each with the store's score, None where none was asked for."""
 THRESHOLD: SearchType = "similarity_score_threshold"
 METHODS: dict[tuple[SearchType, bool], tuple[str, ...]] = {
@@ -44,7 +44,7 @@ def check_search(store: VectorStore, search_type: SearchType, *, scored: bool) -
 
 def search(
     store: VectorStore, search_type: SearchType, vector: Vector, text: str, options: dict[str, Any], *, scored: bool
-) -> Steps[Scored]:
+) -> Steps[ScoredDocuments]:
     """The documents nearest to a vector, with scores where they are wanted.
 
     Args:
@@ -56,7 +56,7 @@ def search(
         scored: whether the store's score of each document is wanted.
     """
     if search_type == THRESHOLD:
-        found: Scored = yield from wait_for(search_above, asearch_above, store, text, vector, options)
+        found: ScoredDocuments = yield from wait_for(search_above, asearch_above, store, text, vector, options)
         return found
     name = find_method(store, search_type, scored=scored)
     method, amethod = getattr(store, name), getattr(store, f"a{name}", None)
@@ -123,13 +123,13 @@ def check_threshold(store: VectorStore) -> None:
         return
 
 
-def search_above(store: VectorStore, text: str, vector: Vector, options: dict[str, Any]) -> Scored:
+def search_above(store: VectorStore, text: str, vector: Vector, options: dict[str, Any]) -> ScoredDocuments:
     """The documents that are near enough, with their relevance from 0 to 1."""
     with answer_from({text: vector}):
         return [*store.similarity_search_with_relevance_scores(text, **options)]
 
 
-async def asearch_above(store: VectorStore, text: str, vector: Vector, options: dict[str, Any]) -> Scored:
+async def asearch_above(store: VectorStore, text: str, vector: Vector, options: dict[str, Any]) -> ScoredDocuments:
     """`search_above` without blocking the event loop."""
     with answer_from({text: vector}):
         return [*await store.asimilarity_search_with_relevance_scores(text, **options)]

@@ -15,7 +15,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
 from jinaclip import InputError, JinaClip
-from jinaclip.hosts import Closing, ImageLike, Steps, arun_steps, run_steps, wait_for, wait_for_thread
+from jinaclip.hosts import Closing, ImageLike, Steps, arun_steps, refuse_unknown, run_steps, wait_for, wait_for_thread
 from jinaclip.retrieval import Diversifier
 from llamaindex_jinaclip.calls import acquire
 from llamaindex_jinaclip.embedding import JinaClipEmbedding
@@ -71,6 +71,7 @@ class JinaClipDiversifier(Closing, BaseNodePostprocessor):
     if not TYPE_CHECKING:  # type checkers take the signature from the fields
 
         def __init__(self, **options: Any) -> None:
+            refuse_unknown(options, type(self).model_fields)
             with config_errors():
                 super().__init__(**options)
             self._diversifier()

@@ -8,30 +8,40 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.retrievers import VectorIndexRetriever
-from llama_index.core.schema import BaseNode, MediaResource, MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_instrumentation import get_dispatcher
 
 from jinaclip import ConfigError, InputError, JinaClip, Pair
-from jinaclip.hosts import Closing, Steps, arun_steps, check_weight, is_blank, refuse_unknown, run_steps, wait_for
+from jinaclip.hosts import (
+    Closing,
+    Steps,
+    arun_steps,
+    check_weight,
+    is_blank,
+    is_image_like,
+    refuse_unknown,
+    run_steps,
+    wait_for,
+)
 from llamaindex_jinaclip.calls import embed_entries, embed_query
 from llamaindex_jinaclip.embedding import JinaClipEmbedding
 from llamaindex_jinaclip.entries import Entry
-from llamaindex_jinaclip.images import HOLDERS, image_place, image_source, open_image
+from llamaindex_jinaclip.images import HOLDERS, AnyImage, image_place, image_source, open_image
 
 dispatcher = get_dispatcher(__name__)
-Query: TypeAlias = str | QueryBundle | ImageBlock | MediaResource | BaseNode | NodeWithScore
+Query: TypeAlias = str | QueryBundle | AnyImage
 """What can be searched by."""
-OPTIONS = tuple(inspect.signature(VectorIndexRetriever).parameters)[1:-1]
-"""What LlamaIndex's retriever takes beside the index."""
+OPTIONS = (*[*inspect.signature(VectorIndexRetriever).parameters][1:-1], "vector_store_kwargs")
+"""What LlamaIndex's retriever takes beside the index; the last one it reads out of its `**kwargs`."""
 
 
 class ImageQuery(QueryBundle):
@@ -50,9 +60,9 @@ class ImageQuery(QueryBundle):
 class JinaClipRetriever(Closing, BaseRetriever):
     """Finds nodes by a text, an image, or both fused into one vector, in one vector store for texts and images.
 
-    A query is a str; a `QueryBundle` with text, `image_path` or both, or with a vector; or an `ImageBlock`, a
-    `MediaResource`, a node or a document with an image, and with a text to search by both. `image_path` is a path or an
-    address, under the image policy of `embed_model`.
+    A query is a text, a str; a `QueryBundle` with text, `image_path` or both, or with a vector; or an image: a `Path`,
+    bytes, a PIL image, an array, an `ImageBlock`, a `MediaResource`, or a node or document, whose text is searched by
+    too. `image_path` is a path or an address, under the image policy of `embed_model`.
 
     Args:
         index: a `VectorStoreIndex`, or a vector store that keeps nodes whole, as most do.
@@ -96,13 +106,13 @@ class JinaClipRetriever(Closing, BaseRetriever):
             JinaClipError: the backend failed.
         """
         query = read_query(str_or_query_bundle)
-        with ends(query):
+        with end_if_it_fails(query):
             return super().retrieve(query)
 
     async def aretrieve(self, str_or_query_bundle: Query) -> list[NodeWithScore]:
         """`retrieve` without blocking the event loop."""
         query = read_query(str_or_query_bundle)
-        with ends(query):
+        with end_if_it_fails(query):
             return await super().aretrieve(query)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -120,7 +130,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
 
     def _embed(self, query: QueryBundle) -> Steps[Embedding]:
         """The vector of a query: of its texts, of its image, or of both."""
-        model, image = self.embed_model, getattr(query, "image", None) or query.image_path
+        model, image = self.embed_model, query.image if isinstance(query, ImageQuery) else query.image_path
         texts = [text for text in query.embedding_strs if not is_blank(text)]
         if image is None and not texts:
             raise InputError("there is nothing to search by: a query needs a text, an image or a vector")
@@ -154,13 +164,17 @@ def open_index(index: Any, embed_model: JinaClipEmbedding) -> VectorStoreIndex:
 
 
 def read_query(query: Query) -> QueryBundle:
-    """A query in any form as a bundle that shows no content of an image."""
+    """A query in any form as a bundle that shows no content of an image. Raises InputError if it is no query."""
     if isinstance(query, BaseNode | NodeWithScore):
         return ImageQuery(query.get_content(MetadataMode.NONE), query) if has_image(query) else text_query(query)
-    if isinstance(query, HOLDERS):
+    if isinstance(query, (*HOLDERS, np.ndarray)) or is_image_like(query):
         return ImageQuery("", query)
     if isinstance(query, str):
         return QueryBundle(query)
+    if not isinstance(query, QueryBundle):
+        raise InputError(
+            f"a query is a str, an image, or QueryBundle(text, image_path=...) for both, not {type(query).__name__}"
+        )
     return query if query.image_path is None else hide_image(query)
 
 
@@ -196,7 +210,7 @@ def read_search(image: Any, text: str, weight: float, clip: JinaClip) -> Any:
 
 
 @contextmanager
-def ends(query: QueryBundle) -> Iterator[None]:
+def end_if_it_fails(query: QueryBundle) -> Iterator[None]:
     """Gives the dispatcher an end of a search that fails; LlamaIndex itself leaves its start alone."""
     try:
         yield

@@ -26,14 +26,14 @@ def find_vectors(store: Any, ids: Sequence[str]) -> Steps[dict[str, Embedding]]:
     try:
         nodes = yield from wait_for(store.get_nodes, store.aget_nodes, list(ids))
     except NotImplementedError:
-        return get_each(store, ids)
+        return get_vectors(store, ids)
     except Exception as error:  # noqa: BLE001  the search has succeeded, and stores raise what they like
         logger.warning("%s gives no vectors: %s", type(store).__name__, type(error).__name__)
         return {}
     return {node.node_id: node.embedding for node in nodes if node.embedding is not None}
 
 
-def get_each(store: Any, ids: Sequence[str]) -> dict[str, Embedding]:
+def get_vectors(store: Any, ids: Sequence[str]) -> dict[str, Embedding]:
     """The vectors of a store in memory, such as `SimpleVectorStore`, which has them one by one."""
     found = {}
     for node_id in ids:

@@ -135,6 +135,8 @@ class ImageSource:
     def absence(self, document: Document) -> str:
         """What to say of a document without an image."""
         place = document.meta.get(self.meta_field)
+        if not document.blob and place is None:
+            return f"it has no image: neither a blob nor meta[{self.meta_field!r}]"
         shown = show_place(place) if is_place(place) else place
         return f"neither blob nor meta[{self.meta_field!r}]={shown!r:.{LONGEST_PLACE}} has the MIME type of an image"
 

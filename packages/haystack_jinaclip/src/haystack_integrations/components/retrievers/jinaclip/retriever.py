@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
@@ -40,8 +41,11 @@ class JinaClipRetriever(Closable):
         Raises:
             ConfigError: one is no such component.
         """
-        if not callable(getattr(retriever, "run", None)):
-            raise ConfigError(f"retriever must be a retriever by embedding, not {type(retriever).__name__}")
+        if not takes_embedding(retriever):
+            raise ConfigError(
+                f"retriever must be a retriever by embedding, whose run takes query_embedding, not "
+                f"{type(retriever).__name__}"
+            )
         if not isinstance(embedder, JinaClipQueryEmbedder):
             raise ConfigError(f"embedder must be a JinaClipQueryEmbedder, not {type(embedder).__name__}")
         self.retriever = retriever
@@ -125,6 +129,13 @@ class JinaClipRetriever(Closable):
     def _call(self, name: str) -> Steps[None]:
         for part in (self.embedder, self.retriever):
             yield from call(part, name)
+
+
+def takes_embedding(part: Any) -> bool:
+    """Whether a component can be given the embedding of a query."""
+    run = getattr(part, "run", None)
+    inputs = inspect.signature(run).parameters if callable(run) else {}
+    return "query_embedding" in inputs or any(one.kind is one.VAR_KEYWORD for one in inputs.values())
 
 
 def call(part: Any, name: str, **options: Any) -> Steps[Any]:

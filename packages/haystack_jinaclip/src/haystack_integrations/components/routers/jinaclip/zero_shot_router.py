@@ -22,7 +22,8 @@ from jinaclip import ConfigError, JinaClip
 from jinaclip.hosts import Steps, aembed, arun_steps, embed, run_steps, wait_for, wait_for_thread, without_arguments
 from jinaclip.retrieval import Classification, Question
 
-OTHERS = ("failed_documents", "meta")
+FAILED = "failed_documents"
+OTHERS = (FAILED, "meta")
 """Outputs beside those of the labels."""
 CLASSIFICATION = "classification"
 """The field of `meta` in which Haystack's own zero-shot classifier writes what it found."""
@@ -74,8 +75,8 @@ class JinaClipZeroShotRouter(EmbeddingComponent[ZeroShotOptions]):
         self.handle = ClipHandle(options)
         self.source = PairSource.of(options)
         self._question = Question(options.labels, options.template, options.temperature)
-        self._of_labels: list[Row] | None = None
-        outputs = dict.fromkeys((*options.labels, OTHERS[0]), list[Document])
+        self._label_rows: list[Row] | None = None
+        outputs = dict.fromkeys((*options.labels, FAILED), list[Document])
         component.set_output_types(self, **outputs, meta=dict[str, Any])
 
     @without_arguments
@@ -108,7 +109,7 @@ class JinaClipZeroShotRouter(EmbeddingComponent[ZeroShotOptions]):
         check_documents(documents, type(self).__name__)
         routes: dict[str, Any] = {label: [] for label in self._question.labels}
         if not documents:
-            return {**routes, OTHERS[0]: [], "meta": {}}
+            return {**routes, FAILED: [], "meta": {}}
         given = [*documents]
         clip = yield from self.handle.wait()
         tokens = yield from self._embed_labels(clip)
@@ -116,22 +117,22 @@ class JinaClipZeroShotRouter(EmbeddingComponent[ZeroShotOptions]):
         embedded = yield from embed_documents(self.handle, self.source, given, raise_on_failure=strict)
         found = yield from wait_for_thread(self._classify, clip, embedded)
         for place, label, scores in zip(embedded.places, found.best, found.probabilities.tolist(), strict=True):
-            routes[label].append(copy_with(given[place], label, dict(zip(found.labels, scores, strict=True))))
+            routes[label].append(add_classification(given[place], label, dict(zip(found.labels, scores, strict=True))))
         meta = usage_meta(clip, tokens + embedded.meta["usage"]["total_tokens"])
-        return {**routes, OTHERS[0]: embedded.failed_documents, "meta": meta}
+        return {**routes, FAILED: embedded.failed_documents, "meta": meta}
 
     def _embed_labels(self, clip: JinaClip) -> Steps[int]:
         """Embeds the labels, unless an earlier run did. Gives the tokens that it took."""
-        if self._of_labels is not None:
+        if self._label_rows is not None:
             return 0
         results = yield from wait_for(embed, aembed, clip, self._question.texts, kind="text", name=name_label)
-        self._of_labels = results.unwrap().tolist()
+        self._label_rows = results.unwrap().tolist()
         return results.usage.tokens
 
     def _classify(self, clip: JinaClip, embedded: EmbeddedDocuments) -> Classification:
         """Which label fits which document. Loads the weights on the local backend, which know the scale."""
         rows = [document.embedding for document in embedded.documents]
-        return self._question.answer(np.array([*rows, *(self._of_labels or ())], np.float32), clip.logit_scale)
+        return self._question.answer(np.array([*rows, *(self._label_rows or ())], np.float32), clip.logit_scale)
 
 
 def name_label(_: int, text: str) -> str:
@@ -139,7 +140,7 @@ def name_label(_: int, text: str) -> str:
     return f"the label {text!r}"
 
 
-def copy_with(document: Document, label: str, details: dict[str, float]) -> Document:
+def add_classification(document: Document, label: str, details: dict[str, float]) -> Document:
     """A copy of a document with what was found in its meta."""
     found = {"label": label, "score": details[label], "details": details}
     return replace(document, meta={**document.meta, CLASSIFICATION: found})

@@ -12,7 +12,7 @@ Vectors = list[Any]
 """A vector for each document, in the order of the documents, or None."""
 
 
-def stored_vectors(store: VectorStore, documents: Sequence[Document]) -> Vectors:
+def find_vectors(store: VectorStore, documents: Sequence[Document]) -> Vectors:
     """The vectors of documents by their ids; None for a document that has none, and for all of a store unknown here.
 
     Blocks, and asks the store once.

@@ -18,7 +18,7 @@ from jinaclip import ImagePolicy
 from jinaclip.retrieval import diversify
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever, add_documents
-from langchain_jinaclip.stored import stored_vectors
+from langchain_jinaclip.stores import find_vectors
 from tests.langchain.conftest import Make, put
 from tests.langchain.test_compressor import ordered
 from tests.langchain.test_embeddings import picture
@@ -179,9 +179,9 @@ def test_vectors_are_read_out_of_lancedb_by_the_id_that_the_metadata_has(tmp_pat
     rows = [{"id": id_, "vector": [float(n), 1.0], "text": id_} for n, id_ in enumerate(["a", "it's", "c"])]
     store = LanceDB(lancedb.connect(tmp_path).create_table("shop", rows))
     documents = [Document("", metadata={"id": id_}) for id_ in ("it's", "missing", "a")] + [Document("no id")]
-    assert stored_vectors(store, documents) == [[1.0, 1.0], None, [0.0, 1.0], None]
+    assert find_vectors(store, documents) == [[1.0, 1.0], None, [0.0, 1.0], None]
     other = lancedb.connect(tmp_path).create_table("other", [{"key": "a", "embedding": [1.0, 1.0]}])
-    assert stored_vectors(LanceDB(other), documents) == [None] * 4, "columns of other names"
+    assert find_vectors(LanceDB(other), documents) == [None] * 4, "columns of other names"
 
 
 def test_vectors_are_read_out_of_faiss_by_id() -> None:
@@ -190,5 +190,5 @@ def test_vectors_are_read_out_of_faiss_by_id() -> None:
     index = faiss.IndexFlatL2(2)
     index.add(np.array([[0, 1], [1, 1]], np.float32))
     documents = [Document("", id=id_) for id_ in ("b", "missing", "a")]
-    b, missing, a = stored_vectors(FAISS(index, {0: "a", 1: "b"}), documents)
+    b, missing, a = find_vectors(FAISS(index, {0: "a", 1: "b"}), documents)
     assert (b.tolist(), missing, a.tolist()) == ([1.0, 1.0], None, [0.0, 1.0])
