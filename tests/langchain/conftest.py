@@ -62,7 +62,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def combinations() -> list[Any]:
     """Every kind of store with every backend, for tests over both: between those that are not long, all are met."""
     met = [("memory", "local"), ("qdrant", "api"), ("chroma", "local")]
-    return met + [long("memory", "api"), long("qdrant", "local"), long("chroma", "api")]
+    return [*met, long("memory", "api"), long("qdrant", "local"), long("chroma", "api")]
 
 
 over_stores_and_backends = pytest.mark.parametrize(("kind", "embeddings"), combinations(), indirect=True)
