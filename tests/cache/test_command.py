@@ -1,4 +1,4 @@
-"""`jinaclip cache`, as a process: one line, and an exit code."""
+"""`jinaclip cache`: one line, and an exit code."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from jinaclip import Cache, JinaClip
+from jinaclip.cli.main import main
 from tests.needs import skip_without
 
 Make = Callable[..., JinaClip]
+Run = Callable[..., tuple[str, str]]
 TEXTS = [f"text {number}" for number in range(25)]
 
 
@@ -27,7 +29,8 @@ def path(clip: Make, tmp_path: Path) -> Path:
     return place
 
 
-def run(*arguments: Any, code: int = 0, **environment: str) -> tuple[str, str]:
+def run_process(*arguments: Any, code: int = 0, **environment: str) -> tuple[str, str]:
+    """As people run it."""
     command = [sys.executable, "-m", "jinaclip", "cache", *map(str, arguments)]
     env = {name: value for name, value in os.environ.items() if name != "JINACLIP_CACHE"} | environment
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
@@ -36,15 +39,38 @@ def run(*arguments: Any, code: int = 0, **environment: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same in this process, which starts at once."""
+
+    def run_here(*arguments: Any, code: int = 0, **environment: str) -> tuple[str, str]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        try:
+            assert main(["cache", *map(str, arguments)]) == code
+        except SystemExit as end:  # of wrong arguments
+            assert end.code == code
+        return tuple(capsys.readouterr())
+
+    return run_here
+
+
 def test_stats_and_clear(path: Path) -> None:
-    out, err = run("stats", "--cache", path)
+    out, err = run_process("stats", "--cache", path)
     assert out.startswith(f"{path}: 25 entries, 0.1 MiB")
     assert err == ""
-    assert run("clear", "--cache", path) == (f"{path}: empty\n", "")
-    assert run("stats", JINACLIP_CACHE=str(path))[0].startswith(f"{path}: 0 entries")
+    assert run_process("clear", "--cache", path) == (f"{path}: empty\n", "")
+    assert run_process("stats", JINACLIP_CACHE=str(path))[0].startswith(f"{path}: 0 entries")
 
 
-def test_the_place_is_the_variable_s_or_one_s_own(path: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_one_line_and_no_traceback(path: Path) -> None:
+    path.write_bytes(b"no database at all " * 1000)
+    out, err = run_process("stats", "--cache", path, code=1)
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_the_place_is_the_variable_s_or_one_s_own(run: Run, path: Path, tmp_path: Path) -> None:
     assert run("stats", JINACLIP_CACHE=str(path))[0].startswith(f"{path}: 25 entries")
     own = tmp_path / "own"
     for value in ("", "1", "0"):
@@ -53,7 +79,7 @@ def test_the_place_is_the_variable_s_or_one_s_own(path: Path, tmp_path: Path) ->
         assert ": 0 entries" in out
 
 
-def test_export_and_import(clip: Make, path: Path, tmp_path: Path) -> None:
+def test_export_and_import(run: Run, clip: Make, path: Path, tmp_path: Path) -> None:
     skip_without("pyarrow")
     table, there = tmp_path / "table.parquet", tmp_path / "there" / "vectors.sqlite"
     assert run("export", table, "--cache", path) == (f"25 entries of {path} are in {table}\n", "")
@@ -62,7 +88,7 @@ def test_export_and_import(clip: Make, path: Path, tmp_path: Path) -> None:
     assert clip(cache=there).embed(TEXTS).usage.hits == len(TEXTS)
 
 
-def test_what_cannot_be_done_is_one_line(path: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_one_line(run: Run, path: Path, tmp_path: Path) -> None:
     skip_without("pyarrow")
     path.write_bytes(b"no database at all " * 1000)
     wrong = tmp_path / "wrong.parquet"
@@ -85,7 +111,7 @@ def test_what_cannot_be_done_is_one_line(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("import",), ("export",), ("forget",), ("stats", "more")], ids=str)
-def test_wrong_arguments(arguments: Any) -> None:
+def test_wrong_arguments(run: Run, arguments: Any) -> None:
     out, err = run(*arguments, code=2)
     assert out == ""
     assert "usage: " in err

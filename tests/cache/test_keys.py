@@ -123,7 +123,7 @@ def number_of(key: bytes) -> int:
     return int.from_bytes(key[:8], "little")
 
 
-@pytest.mark.parametrize("count", [20_000, long(900_000)])
+@pytest.mark.parametrize("count", [5_000, long(900_000)])
 def test_a_vector_serves_those_requests_alone_that_would_get_the_same(count: int) -> None:
     """Stored under one, found by the other: as the rule says, no stale hit and none lost. And no two keys collide."""
     rng = random.Random(count)
@@ -165,7 +165,7 @@ def test_the_order_of_what_the_weights_say_is_nothing() -> None:
 # -- and from the outside: with a cache that holds one of two, the other gets what it would get without
 
 
-@pytest.mark.parametrize("count", [1000, long(20_000)])
+@pytest.mark.parametrize("count", [300, long(20_000)])
 def test_texts_that_look_the_same_get_vectors_of_their_own(
     clip: Make, server: Server, tmp_path: Any, count: int
 ) -> None:
@@ -246,7 +246,7 @@ def pairs_of_images(count: int) -> Iterator[tuple[Any, Any]]:
         ]
 
 
-@pytest.mark.parametrize("count", [2, long(40)])
+@pytest.mark.parametrize("count", [1, long(40)])
 @pytest.mark.parametrize("options", [{}, {"image_resize": "pad"}, {"image_quality": 60}], ids=str)
 def test_images_that_look_the_same_get_vectors_of_their_own(
     clip: Make, server: Server, tmp_path: Any, count: int, options: dict[str, Any]

@@ -408,8 +408,14 @@ def test_a_connection_that_is_left_open_is_not_closed_at_the_end_either(tmp_path
     ["immediate", *(pytest.param(how, marks=pytest.mark.long) for how in ("exclusive", "with the file to itself"))],
 )
 def test_locked_for_long_by_another_process(
-    make: Make, path: Path, wanted: np.ndarray, how: str, caplog: pytest.LogCaptureFixture
+    make: Make,
+    path: Path,
+    wanted: np.ndarray,
+    how: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("jinaclip.cache.sqlite_store.BUSY_MS", 300)
     one = make()
     one.embed_documents(TEXTS[:10])
     one.cache.close()
@@ -433,7 +439,10 @@ def test_locked_for_long_by_another_process(
     assert check_sound(path) == len(TEXTS)
 
 
-def test_locked_at_its_very_beginning(make: Make, path: Path, wanted: np.ndarray) -> None:
+def test_locked_at_its_very_beginning(
+    make: Make, path: Path, wanted: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jinaclip.cache.sqlite_store.BUSY_MS", 300)
     path.parent.mkdir(mode=0o700)
     file = sqlite3.connect(path, isolation_level=None)
     file.execute("begin exclusive")

@@ -60,6 +60,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=["texts", long("queries"), long("images"), "pairs"])
+def some_kind(request: pytest.FixtureRequest) -> str:
+    """Those that between them have texts and images, alone and together."""
+    return request.param
+
+
 @pytest.fixture(params=[long("api-v1"), "api-v2"])
 def slow(request: pytest.FixtureRequest) -> Iterator[tuple[JinaClip, Server]]:
     """A JinaClip with one place in flight, so that calls which meet wait and are merged, and its slow server."""
@@ -74,7 +80,7 @@ def slow(request: pytest.FixtureRequest) -> Iterator[tuple[JinaClip, Server]]:
 
 
 def test_threads_at_once_get_what_one_alone_gets(clip: JinaClip, kind: str) -> None:
-    items, threads = items_of(kind), 8
+    items, threads = items_of(kind), 4
     embed = getattr(clip, METHODS[kind])
     expected, rows = embed(items), [np.empty(0)] * threads
     start = threading.Barrier(threads)
@@ -96,23 +102,25 @@ def test_calls_for_one_item_each_get_what_one_call_gets(clip: JinaClip, kind: st
     np.testing.assert_allclose(asyncio.run(embed_apart(clip, kind, items)), expected, atol=SAME)
 
 
-def test_merged_calls_get_what_each_alone_gets(slow: tuple[JinaClip, Server], kind: str) -> None:
+def test_merged_calls_get_what_each_alone_gets(slow: tuple[JinaClip, Server], some_kind: str) -> None:
     clip, service = slow
-    items = items_of(kind)
-    expected = getattr(clip, METHODS[kind])(items)
+    items = items_of(some_kind)
+    expected = getattr(clip, METHODS[some_kind])(items)
     before = service.ledger()["requests"]
-    np.testing.assert_allclose(asyncio.run(embed_apart(clip, kind, items)), expected, atol=SAME)
+    np.testing.assert_allclose(asyncio.run(embed_apart(clip, some_kind, items)), expected, atol=SAME)
     assert service.ledger()["requests"] - before < COUNT, "they were merged"
 
 
-def test_a_loop_that_dies_harms_no_call_that_was_merged_with_its_own(slow: tuple[JinaClip, Server], kind: str) -> None:
+def test_a_loop_that_dies_harms_no_call_that_was_merged_with_its_own(
+    slow: tuple[JinaClip, Server], some_kind: str
+) -> None:
     """It dies while requests with items of both are in flight or wait for the slot."""
     clip, service = slow
-    items = items_of(kind)
-    expected = getattr(clip, METHODS[kind])(items)
-    dying = threading.Thread(target=die_amid_calls, args=(clip, kind, items_of(kind, "lost"), 0.15))
+    items = items_of(some_kind)
+    expected = getattr(clip, METHODS[some_kind])(items)
+    dying = threading.Thread(target=die_amid_calls, args=(clip, some_kind, items_of(some_kind, "lost"), 0.15))
     dying.start()
-    rows = asyncio.run(embed_apart(clip, kind, items))
+    rows = asyncio.run(embed_apart(clip, some_kind, items))
     dying.join()
     np.testing.assert_allclose(rows, expected, atol=SAME)
     assert set(service.ledger()["answered"]) <= {"1", "2"}, "not one was sent again for the loop's sake"

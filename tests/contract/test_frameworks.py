@@ -167,7 +167,7 @@ def backends(modelled, catalogue_checkpoint) -> Iterator[dict[str, dict[str, Any
 
 @pytest.fixture(scope="module")
 def shop(catalogue: list[Article]) -> Shop:
-    return Shop(catalogue)
+    return Shop(catalogue[:24])
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from langchain_jinaclip import JinaClipEmbeddings
 from llamaindex_jinaclip import JinaClipEmbedding
 from tests.contract.conftest import KEY
 
-COUNT = 20
+COUNT = 8
 SIDE = 40
 
 

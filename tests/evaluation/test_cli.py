@@ -19,19 +19,22 @@ import pytest
 from PIL import Image
 
 import jinaclip
-from examples.catalogue.table import write_lines
+from examples.catalogue.table import write_lines, write_table
 from jinaclip.cli.main import main, make_parser
 from jinaclip.cli.options import LEFT_OUT, MEANINGS
 from jinaclip.config import EmbedderConfig
+from jinaclip.evaluation import evaluate
 
 COMMAND = [sys.executable, "-m", "jinaclip"]
 KEY = "jina_test_" + "0123456789abcdef" * 3
 
 
-def test_a_process_prints_the_tables_and_writes_the_files(table, catalogue_checkpoint, evaluation, tmp_path):
-    out = tmp_path / "out"
+def test_a_process_prints_the_tables_and_writes_the_files(model, catalogue_checkpoint, tmp_path):
+    table, out = tmp_path / "table", tmp_path / "out"
+    write_table(table, count=40, size=64)
+    evaluation = evaluate(model, table / "items.jsonl", table / "queries.jsonl", pool=12, resamples=50)
     options = ["--model", catalogue_checkpoint, "--backend", "local", "--device", "cpu", "--out", str(out)]
-    given = ["evaluate", "items.jsonl", "queries.jsonl", *options, "--pool", "12", "--resamples", "300"]
+    given = ["evaluate", "items.jsonl", "queries.jsonl", *options, "--pool", "12", "--resamples", "50"]
     done = subprocess.run([*COMMAND, *given], cwd=table, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == evaluation.markdown().strip()

@@ -157,12 +157,13 @@ def member(data: bytes) -> PIL.Image.Image:
     return PIL.Image.open(zipfile.ZipFile(buffer).open("image"))
 
 
-def prepare(folder: Path) -> dict[str, Callable[[], Any]]:
+def prepare(folder: Path, pages: Pages) -> dict[str, Callable[[], Any]]:
     """What is to be done under each setting. Opened anew for each, as an image can be decoded once."""
     doors: dict[str, Callable[[], Any]] = {}
     for name, data in (*files().items(), *damaged().items()):
         path = folder / name.replace(" ", "_")
-        path.write_bytes(data)
+        if not path.exists():
+            path.write_bytes(data)
         doors[f"{name}: path"] = lambda path=path: pixels(Image.from_path(path))
         doors[f"{name}: size"] = lambda path=path: [*size(Image.from_path(path), POLICY)]
         if name.startswith("frames"):
@@ -182,13 +183,9 @@ def prepare(folder: Path) -> dict[str, Callable[[], Any]]:
         doors[f"{name}: lazy, drawn"] = partial(drawn, lazy(data))
     doors["array"] = lambda: pixels(as_image(colours()))
     doors["array of alpha"] = lambda: sent(colours(30, 40, 4), "model", None)
-    doors["page"] = lambda: page_of(folder)
+    page = Image.from_path(folder / "a.pdf")
+    doors["page"] = lambda: pixels(as_image(pages.find(page, 1)))
     return doors
-
-
-def page_of(folder: Path) -> str:
-    with Pages() as pages:
-        return pixels(as_image(pages.find(Image.from_path(folder / "a.pdf"), 1)))
 
 
 def digest(data: bytes) -> str:
@@ -226,12 +223,12 @@ def result(door: Callable[[], Any]) -> Any:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Pages() as pages:
         warnings.simplefilter("ignore")
         PIL.Image.fromarray(colours()).save(Path(folder) / "a.pdf")
-        found = {"": results(prepare(Path(folder)))}
+        found = {"": results(prepare(Path(folder), pages))}
         for name, setting in SETTINGS.items():
-            doors = prepare(Path(folder))
+            doors = prepare(Path(folder), pages)
             with contextmanager(setting)(), warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("error" if name == "warnings" else "always")
                 found[name] = results(doors)

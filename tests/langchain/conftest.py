@@ -15,6 +15,7 @@ from jinaclip import ImagePolicy
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipEmbeddings
 from tests.articles import Article
+from tests.needs import long
 
 DIMENSIONS = 128
 KEYS = (f"jina_test_langchain_{number}" for number in itertools.count())
@@ -56,6 +57,15 @@ def make(server: Server) -> Make:
 def kind(request: pytest.FixtureRequest) -> str:
     """Of a vector store."""
     return request.param
+
+
+def combinations() -> list[Any]:
+    """Every kind of store with every backend, for tests over both: between those that are not long, all are met."""
+    met = [("memory", "local"), ("qdrant", "api"), ("chroma", "local")]
+    return [*met, long("memory", "api"), long("qdrant", "local"), long("chroma", "api")]
+
+
+over_stores_and_backends = pytest.mark.parametrize(("kind", "embeddings"), combinations(), indirect=True)
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ from jinaclip.retrieval import diversify
 from jinaclip.testing.process import Server
 from langchain_jinaclip import JinaClipDiversifier, JinaClipEmbeddings, JinaClipRetriever
 from tests.articles import Article
-from tests.langchain.conftest import Make, new_chroma
+from tests.langchain.conftest import Make, new_chroma, over_stores_and_backends
 from tests.langchain.test_embeddings import encoded, picture
 from tests.langchain.test_stores import fill, found
 
-KINDS = ("kmeans", "mmr")
+KINDS: tuple[Any, ...] = ("kmeans", "mmr")
 
 
 def ordered(diversifier: JinaClipDiversifier, documents: Any) -> list[Document]:
@@ -43,22 +43,24 @@ def of(shown: Article, text: str = "", **facts: Any) -> Document:
     return Document(text, metadata={"id": shown.id, "image": str(shown.picture), **facts})
 
 
-@pytest.mark.parametrize("method", KINDS)
+@over_stores_and_backends
 def test_a_store_s_results_come_in_the_order_that_diversify_gives_their_pictures(
-    new_store: Any, embeddings: JinaClipEmbeddings, catalogue: list[Article], method: Any
+    new_store: Any, embeddings: JinaClipEmbeddings, catalogue: list[Article]
 ) -> None:
-    pictures = embeddings.clip.embed_images([shown.picture for shown in catalogue])
-    store: VectorStore = fill(new_store(embeddings), catalogue, pictures.tolist())
-    base = JinaClipRetriever(vectorstore=store, k=20)
+    shown = catalogue[:40]
+    pictures = embeddings.clip.embed_images([one.picture for one in shown])
+    store: VectorStore = fill(new_store(embeddings), shown, pictures.tolist())
+    base = JinaClipRetriever(vectorstore=store, k=12)
     best = found(base.invoke("a dress"))
-    places = {shown.id: place for place, shown in enumerate(catalogue)}
-    order = diversify(pictures[[places[one] for one in best]], 6, clusters=4, method=method)
-    expected = [best[place] for place in order]
-    assert expected != best[:6]
-    diversifier = JinaClipDiversifier(embeddings=embeddings, top_n=6, clusters=4, method=method)
-    search = ContextualCompressionRetriever(base_retriever=base, base_compressor=diversifier)
-    assert found(search.invoke("a dress")) == expected
-    assert found(asyncio.run(search.ainvoke("a dress"))) == expected
+    places = {one.id: place for place, one in enumerate(shown)}
+    for method in KINDS:
+        order = diversify(pictures[[places[one] for one in best]], 6, clusters=4, method=method)
+        expected = [best[place] for place in order]
+        assert expected != best[:6]
+        diversifier = JinaClipDiversifier(embeddings=embeddings, top_n=6, clusters=4, method=method)
+        search = ContextualCompressionRetriever(base_retriever=base, base_compressor=diversifier)
+        assert found(search.invoke("a dress")) == expected
+        assert found(asyncio.run(search.ainvoke("a dress"))) == expected
 
 
 def test_nothing_in_gives_nothing_out_without_a_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
