@@ -15,7 +15,7 @@ WIDTH = 64
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_second_of_soak_lose_and_leak_nothing():
+def test_a_second_of_soak_loses_and_leaks_nothing():
     command, environment = [sys.executable, "-m", "tests.soak"], {**os.environ, "JINACLIP_TEST_SECONDS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
