@@ -167,7 +167,7 @@ def timer():
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # it may strike in a callback of Python's
-@pytest.mark.parametrize("count", [1_000, long(10_000)])
+@pytest.mark.parametrize("count", [400, long(10_000)])
 def test_a_time_limit_that_strikes_anywhere_leaves_nothing(fresh, server, timer, count):
     """No lock stays taken, no call stays at the hub, and its thread still ends with the last close."""
     draw = random.Random(3)
@@ -183,7 +183,7 @@ def test_a_time_limit_that_strikes_anywhere_leaves_nothing(fresh, server, timer,
                 timer(0)
         except (Limit, RuntimeError):  # a condition of Python's own may be left half way
             struck += 1
-    assert struck > 100
+    assert struck > count / 10
     gc.collect()
     until(lambda: is_quiet(one))
     assert one.embed_query("after").shape == (64,)
@@ -406,7 +406,7 @@ def texts():
 async def main():
     one = JinaClip(base_url=sys.argv[1], api_key="jina_test_blocked")
     try:
-        await asyncio.wait_for(one.aembed_documents(texts()), 1)
+        await asyncio.wait_for(one.aembed_documents(texts()), 0.3)
     except TimeoutError:
         print("in time")
 
@@ -685,20 +685,22 @@ HANGING = START + "threading.Thread(target=one.embed_query, args=('hang',), daem
 HANGING_LONG = "import atexit, time\natexit.register(time.sleep, 1.5)\n" + HANGING
 NEVER_CLOSED = START + "attempt()\nasyncio.run(one.aembed_documents(['a']))"
 EXITS = {
-    "atexit": AT_EXIT,
     "atexit, after a call": AT_EXIT_AFTER_A_CALL,
-    "atexit, before ours": AT_EXIT_LAST,
-    "__del__": AT_DELETION,
     "__del__, after a call": AT_DELETION_AFTER_A_CALL,
     "daemon thread": IN_A_DAEMON,
-    "thread": IN_A_THREAD,
     "hanging": HANGING,
-    "hanging, and a slow end": HANGING_LONG,
     "never closed": NEVER_CLOSED,
+}
+MORE_EXITS = {
+    "atexit": AT_EXIT,
+    "atexit, before ours": AT_EXIT_LAST,
+    "__del__": AT_DELETION,
+    "thread": IN_A_THREAD,
+    "hanging, and a slow end": HANGING_LONG,
 }
 
 
-@pytest.mark.parametrize("code", EXITS.values(), ids=EXITS)
+@pytest.mark.parametrize("code", [*EXITS.values(), *map(long, MORE_EXITS.values())], ids=[*EXITS, *MORE_EXITS])
 def test_the_end_of_the_interpreter(server, code):
     """A call works or raises one sentence of ours; nothing is printed by Python, nor left open."""
     server.configure(poison={"hang": "hang"})
@@ -715,7 +717,9 @@ FROZEN = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from jinaclip import JinaClip
-one = JinaClip(base_url=sys.argv[1], api_key="jina_test_frozen", max_retries=0, timeout=6, batch_size=1)
+from jinaclip.backends.api import loop
+loop.FROZEN_SECONDS = 2
+one = JinaClip(base_url=sys.argv[1], api_key="jina_test_frozen", max_retries=0, timeout=3, batch_size=1)
 with ThreadPoolExecutor(3) as pool:
     for rows in pool.map(one.embed_documents, [["reset"], ["cut"], ["hang"]]):
         print(rows.shape)
@@ -725,13 +729,13 @@ one.close()
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
 def test_requests_in_flight_outlive_a_frozen_process(server):
-    """Seven seconds, in which connections are reset and closed, and a timeout passes; not one retry is allowed."""
+    """Four seconds, in which connections are reset and closed, and a timeout passes; not one retry is allowed."""
     server.configure(base_ms=1_000, script=["reset_before_headers", "close_mid_body", "hang"])
     command = [sys.executable, "-c", FROZEN, server.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: server.ledger()["in_flight"] == 3)
         os.kill(process.pid, signal.SIGSTOP)
-        time.sleep(7)
+        time.sleep(4)
         assert sum(server.ledger()["faults"].values()) == 3
         server.configure(base_ms=0)
         os.kill(process.pid, signal.SIGCONT)
@@ -769,7 +773,7 @@ def check_flat(before, one):
     assert all(after[name] <= before[name] + 2 for name in before), f"{before} became {after}"
 
 
-@pytest.mark.parametrize("count", [2_000, long(30_000)])
+@pytest.mark.parametrize("count", [500, long(30_000)])
 def test_calls_one_after_another_leave_nothing(clip, server, count):
     one = clip(dimensions=64)
     one.embed_documents(["first"])
@@ -780,7 +784,7 @@ def test_calls_one_after_another_leave_nothing(clip, server, count):
     assert server.ledger()["connections"] == 1
 
 
-@pytest.mark.parametrize("count", [5, long(100)])
+@pytest.mark.parametrize("count", [2, long(100)])
 def test_cancelled_calls_leave_nothing(clip, server, count):
     hang(server)
     one = clip(dimensions=64, timeout=60)
@@ -801,7 +805,7 @@ def test_cancelled_calls_leave_nothing(clip, server, count):
     until(lambda: is_left_alone(server))
 
 
-@pytest.mark.parametrize("count", [50, long(1_000)])
+@pytest.mark.parametrize("count", [15, long(1_000)])
 def test_dead_loops_leave_nothing(clip, server, count):
     hang(server)
     one = clip(dimensions=64, timeout=60)
@@ -859,7 +863,7 @@ def test_the_thread_ends_a_while_after_the_last_call(fresh, server, monkeypatch)
 
 def test_closing_and_calling_at_the_same_time_from_many_threads(fresh, server):
     """However the end of a hub and a new call meet, the call is answered or told that its object was closed."""
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 0.7
 
     def work(number):
         outcomes = set()

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from itertools import product
 
 import numpy as np
 import orjson
@@ -16,6 +17,7 @@ from tests.needs import long
 
 pytestmark = pytest.mark.usefixtures("hasty")
 COUNT = 10_000
+FEW = 2_000
 TEXTS = [f"text {number}" for number in range(COUNT)]
 WIDTH = 64
 
@@ -144,32 +146,40 @@ def count_extra(server):
     return extra
 
 
-@pytest.mark.parametrize("retries", [long(0), 1])
+@pytest.mark.parametrize(("count", "retries"), [(FEW, 1), long(COUNT, 0), long(COUNT, 1)])
 @pytest.mark.parametrize("death", DEATHS)
-def test_one_culprit_among_ten_thousand(death, retries):
-    bad = {"text 5000"}
+def test_one_culprit_among_thousands(death, count, retries):
+    texts, bad = TEXTS[:count], {TEXTS[count // 2]}
     with raw.serving(service(DEATHS[death], bad)) as server, clip(server, max_retries=retries) as own:
-        results = own.embed(TEXTS)
-        check(TEXTS, results, bad)
+        results = own.embed(texts)
+        check(texts, results, bad)
         extra = count_extra(server)
         attempts = 1 + retries if death in PASSING else 1
-        assert extra <= attempts * 2 * math.log2(COUNT), extra
+        assert extra <= attempts * 2 * math.log2(count), extra
 
 
-@pytest.mark.parametrize("where", [long("anywhere"), "in front", "behind"])
+PLACES = ["anywhere", "in front", "behind"]
+MANY_DEATHS = ["422", "422 with its place", "422 with a wrong place", "killed", "zeros for all"]
+
+
 @pytest.mark.parametrize(
-    "death", ["422", long("422 with its place"), long("422 with a wrong place"), "killed", long("zeros for all")]
+    ("death", "where", "many"),
+    [
+        ("killed", "in front", 120),
+        ("422", "behind", 120),
+        *(long(*case, 300) for case in product(MANY_DEATHS, PLACES)),
+    ],
 )
-def test_three_hundred_culprits(death, where):
+def test_hundreds_of_culprits(death, where, many):
     numbers = {
-        "anywhere": random.Random(4).sample(range(COUNT), 300),
-        "in front": range(300),
-        "behind": range(COUNT - 300, COUNT),
+        "anywhere": random.Random(4).sample(range(COUNT), many),
+        "in front": range(many),
+        "behind": range(COUNT - many, COUNT),
     }[where]
     bad = {TEXTS[number] for number in numbers}
     with raw.serving(service(DEATHS[death], bad)) as server, clip(server, max_retries=0) as own:
         check(TEXTS, own.embed(TEXTS), bad)
-        assert len(server.asked) <= 300 * 2 * math.log2(COUNT)
+        assert len(server.asked) <= many * 2 * math.log2(COUNT)
 
 
 @pytest.mark.parametrize("death", [death for death in DEATHS if death not in OF_ROWS])
@@ -184,7 +194,7 @@ def test_two_items_that_fail_only_together_both_come_back(death):
         check(texts, own.embed(texts), set())
 
 
-@pytest.mark.parametrize("size", [long(1_000), 20_000])
+@pytest.mark.parametrize("size", [1_000, long(20_000)])
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_service_that_refuses_everything_is_left(death, size):
     texts = [f"text {number}" for number in range(size)]
@@ -220,8 +230,8 @@ async def test_the_culprit_of_one_call_costs_others_nothing():
     bad = {"text 5000"}
     with raw.serving(service(DEATHS["killed"], bad)) as server, clip(server, max_retries=1) as own:
         many, *few = await asyncio.gather(
-            own.aembed(TEXTS), *(own.aembed([f"other {number}", f"more {number}"]) for number in range(50))
+            own.aembed(TEXTS[:6_000]), *(own.aembed([f"other {number}", f"more {number}"]) for number in range(50))
         )
-        check(TEXTS, many, bad)
+        check(TEXTS[:6_000], many, bad)
         for number, results in enumerate(few):
             check([f"other {number}", f"more {number}"], results, set())

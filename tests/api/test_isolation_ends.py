@@ -25,7 +25,7 @@ def test_the_first_input_of_a_slow_generator_may_be_bad(death):
         check(texts, own.embed(slowly()), bad)
 
 
-@pytest.mark.parametrize("retries", [0, 4])
+@pytest.mark.parametrize("retries", [long(0), 4])
 async def test_one_query_of_many_that_kills_its_request_costs_no_other(retries):
     """However many callers shared the request: the reserve of the key holds a hundred retries."""
 
@@ -43,7 +43,7 @@ async def test_one_query_of_many_that_kills_its_request_costs_no_other(retries):
 def test_three_hundred_in_a_row_use_up_the_reserve_of_retries(death):
     bad = set(TEXTS[3000:3300])
     with raw.serving(service(DEATHS[death], bad)) as server, clip(server, max_retries=1) as own:
-        check(TEXTS, own.embed(TEXTS), bad)
+        check(TEXTS[:4_000], own.embed(TEXTS[:4_000]), bad)
 
 
 def test_a_culprit_that_hangs_to_the_end_is_named():

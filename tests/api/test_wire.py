@@ -55,7 +55,7 @@ ROWS = st.integers(1, 6).flatmap(
         )
     )
 )
-LONG = hypothesis_settings(max_examples=400, deadline=None)
+MANY = hypothesis_settings(max_examples=100, deadline=None)
 
 
 def encode(row, how):
@@ -89,7 +89,7 @@ def check_shape(answer, items, width):
 # Answers
 
 
-@LONG
+@MANY
 @given(ROWS, st.data(), st.sampled_from(["base64", "float"]))
 def test_a_good_answer_is_read_in_input_order(rows, data, how):
     order = data.draw(st.permutations(range(len(rows))))
@@ -104,7 +104,7 @@ def test_a_good_answer_is_read_in_input_order(rows, data, how):
     assert answer.tokens == 7
 
 
-@LONG
+@MANY
 @given(ROWS)
 def test_base64_and_numbers_agree(rows):
     one, two = (wire.read_answer(write(rows, how), len(rows), len(rows[0])) for how in ("base64", "float"))
@@ -112,13 +112,13 @@ def test_base64_and_numbers_agree(rows):
     assert one.bad == two.bad
 
 
-@LONG
+@MANY
 @given(st.binary(max_size=200), st.integers(1, 4), st.integers(1, 4))
 def test_any_bytes(raw, items, width):
     assert read(raw, items, width) is None
 
 
-@LONG
+@MANY
 @given(JSON, st.integers(1, 3), st.integers(1, 3))
 def test_any_json(value, items, width):
     answer = read(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS) if fits(value) else b"", items, width)
@@ -134,7 +134,7 @@ def fits(value):
     return True
 
 
-@LONG
+@MANY
 @given(ROWS, st.data())
 def test_a_mutated_answer_is_refused_or_its_untouched_rows_are_right(rows, data):
     """Whatever is put in the place of one field, no row ends up at another's place."""
@@ -153,7 +153,7 @@ def test_a_mutated_answer_is_refused_or_its_untouched_rows_are_right(rows, data)
         assert type(body["data"][victim]["index"]) is int
 
 
-@LONG
+@MANY
 @given(ROWS, st.data())
 def test_cut_and_extended_bodies_are_refused(rows, data):
     raw = write(rows)
@@ -162,7 +162,7 @@ def test_cut_and_extended_bodies_are_refused(rows, data):
     assert read(raw + data.draw(st.sampled_from([b"{}", b"x", b"\0", b",", raw])), len(rows), len(rows[0])) is None
 
 
-@LONG
+@MANY
 @given(
     ROWS, st.lists(st.integers(-1, 6) | st.booleans() | st.text(max_size=1) | st.none() | st.floats(0, 3), max_size=6)
 )
@@ -236,13 +236,13 @@ def test_an_answer_without_usable_usage_counts_no_tokens(usage):
 # Refusals
 
 
-@LONG
+@MANY
 @given(JSON | st.just(None))
 def test_any_json_is_some_refusal(value):
     check_refusal(wire.read_refusal(orjson.dumps(value) if fits(value) else b"?"))
 
 
-@LONG
+@MANY
 @given(st.binary(max_size=100))
 def test_any_bytes_are_some_refusal(raw):
     check_refusal(wire.read_refusal(raw))

@@ -215,7 +215,7 @@ def shown(count: int, consumers: int) -> Queue:
 @pytest.mark.parametrize("consumers", [long(1), long(25), 1_000])
 @pytest.mark.parametrize("fill", [alike, mixed, apart, shown])
 def test_picking_costs_about_the_batch_whatever_waits(fill: Callable[[int, int], Queue], consumers: int) -> None:
-    queue = fill(100_000, consumers)
+    queue = fill(20_000, consumers)
     for _ in range(5):
         before = Ids.looks
         steps, batch = steps_of(queue.take)
@@ -226,7 +226,7 @@ def test_picking_costs_about_the_batch_whatever_waits(fill: Callable[[int, int],
 
 def test_withdrawing_costs_about_what_the_consumer_has_waiting() -> None:
     leaving = consumer_of()
-    queue = mixed(100_000, 25)
+    queue = mixed(20_000, 25)
     for length in range(10, 40):
         queue.add(text(leaving, length))
     before = Ids.looks
