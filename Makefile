@@ -4,6 +4,8 @@ PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packa
 	packages/llama_index_embeddings_jinaclip
 # Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others.
 PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
+# Tests start hundreds of processes, each of which would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
 .PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench build clean
