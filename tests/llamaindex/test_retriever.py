@@ -328,6 +328,13 @@ async def test_query_engines_tools_and_other_retrievers_take_it(embed, files, se
     assert [one.node.node_id for one in await search(fusion, query)] == [files[1]]
 
 
+@pytest.mark.parametrize("query", [None, 3, b"no text", ["red"]], ids=range(4))
+async def test_what_is_no_query_is_refused_with_what_is_one(embed, files, search, query):
+    made = embed()
+    with pytest.raises(InputError, match=f"{type(query).__name__} is no query; pass a str, a QueryBundle"):
+        await search(JinaClipRetriever(index_of(made, files[:1]), made), query)
+
+
 async def test_it_closes_what_it_embeds_with(embed, files):
     made = embed()
     with JinaClipRetriever(index_of(made, files[:1]), made) as retriever:

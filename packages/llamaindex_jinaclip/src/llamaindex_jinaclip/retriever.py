@@ -154,13 +154,18 @@ def open_index(index: Any, embed_model: JinaClipEmbedding) -> VectorStoreIndex:
 
 
 def read_query(query: Query) -> QueryBundle:
-    """A query in any form as a bundle that shows no content of an image."""
+    """A query in any form as a bundle that shows no content of an image. Raises InputError if it is none."""
     if isinstance(query, BaseNode | NodeWithScore):
         return ImageQuery(query.get_content(MetadataMode.NONE), query) if has_image(query) else text_query(query)
     if isinstance(query, HOLDERS):
         return ImageQuery("", query)
     if isinstance(query, str):
         return QueryBundle(query)
+    if not isinstance(query, QueryBundle):
+        raise InputError(
+            f"{type(query).__name__} is no query; pass a str, a QueryBundle with text, image_path or both, an "
+            "ImageBlock, a MediaResource or a node"
+        )
     return query if query.image_path is None else hide_image(query)
 
 
