@@ -184,7 +184,7 @@ def test_a_document_without_an_id_gets_one_beside_others_that_have_one(
 ) -> None:
     """LangChain hands None to a store then, of which Qdrant makes no id, after all was paid for."""
     store = new_store(shop, 1024)
-    ids, _ = add_documents(store, [Document("a", id=uuid_of(0)), Document("b")])
+    ids, _ = add_documents(store, [Document("a", id=uuid_of(0), metadata={"n": 1}), Document("b", metadata={"n": 2})])
     assert ids[0] == uuid_of(0)
     assert [one.page_content for one in found_by(store, ids)] == ["a", "b"]
 

@@ -21,8 +21,7 @@ from haystack_integrations.components.embedders.jinaclip._handle import ClipHand
 from haystack_integrations.components.embedders.jinaclip._options import FusedDocumentOptions, take_options
 from haystack_integrations.components.embedders.jinaclip._sources import PairSource
 from jinaclip import ConfigError, JinaClip
-from jinaclip.hosts import Steps, arun_steps, embed, run_steps, wait_for_thread, without_arguments
-from jinaclip.process import is_wanted
+from jinaclip.hosts import Steps, arun_steps, embed, is_wanted, run_steps, wait_for_thread, without_arguments
 from jinaclip.retrieval import Classification, Question
 
 OTHERS = ("failed_documents", "meta")
