@@ -246,7 +246,7 @@ async def test_nothing_to_search_by_is_refused(embed, files, search, query):
 async def test_a_picture_that_cannot_be_opened_is_named_and_words_do_not_stand_in_for_it(embed, files, search):
     made = embed()
     retriever = JinaClipRetriever(index_of(made, files[:1]), made)
-    with pytest.raises(InputError, match=r"missing\.png"):
+    with pytest.raises(InputError, match=r"^image 0: .*missing\.png"):
         await search(retriever, QueryBundle("red", image_path="missing.png"))
     with pytest.raises(InputError, match="no image"):
         await search(retriever, MediaResource(text="words"))
