@@ -276,7 +276,7 @@ async def test_an_error_names_the_document_and_its_file(embedder, folder, run) -
         assert "word" not in str(caught.value) and len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("number", [2, "2", " 2 ", np.int64(2), np.uint8(2)], ids=repr)
+@pytest.mark.parametrize("number", [2, "2", " 2 ", 2.0, np.int64(2), np.uint8(2)], ids=repr)
 async def test_a_page_number_is_taken_in_any_form_that_converters_write(make, folder, run, number) -> None:
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
     (got,) = (await run(made, [Document(meta={"file_path": Path("pages.pdf"), "page_number": number})]))["documents"]
@@ -303,6 +303,30 @@ async def test_a_place_and_a_blob_are_taken_in_any_form_that_converters_write(ma
     blobs = [Document(blob=ByteStream(pdf, mime_type=kind), meta={"page_number": 3}) for kind in (unsaid, None)]
     red = (await run(made, [page(3)]))["documents"][0].embedding
     assert all(same(document.embedding, red) for document in (await run(made, blobs))["documents"])
+
+
+@pytest.mark.parametrize("kind", ["IMAGE/PNG", "image/png; charset=binary", "Application/Octet-Stream; x=1"])
+async def test_a_mime_type_is_taken_as_servers_write_it(make, folder, run, kind) -> None:
+    """In upper case and with parameters; of a PDF file too, which is no image."""
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    of_pdf = kind.lower().replace("image/png", "Application/PDF")
+    pdf = ByteStream((folder / "pages.pdf").read_bytes(), mime_type=of_pdf)
+    given = [
+        Document(blob=ByteStream(png(1), mime_type=kind)),
+        Document(meta={"file_path": "1.png", "mime_type": kind}),
+        Document(blob=pdf, meta={"page_number": 3}),
+    ]
+    first, second, third = (await run(made, given))["documents"]
+    assert same(first.embedding, second.embedding)
+    assert same(third.embedding, (await run(made, [page(3)]))["documents"][0].embedding)
+
+
+@pytest.mark.parametrize("hold", [bytes, bytearray, lambda data: {"data": data}, lambda data: [data]], ids=range(4))
+async def test_no_message_shows_what_meta_holds_in_place_of_a_path(make, folder, run, hold) -> None:
+    made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
+    with pytest.raises(InputError, match="MIME type of an image") as caught:
+        await run(made, [Document(meta={"file_path": hold(png(1))})])
+    assert "PNG" not in str(caught.value) and type(hold(b"")).__name__ in str(caught.value)
 
 
 async def test_an_address_is_fetched_under_the_policy(hosted, server, run) -> None:

@@ -279,7 +279,7 @@ async def test_a_query_of_both_is_the_fusion_of_its_halves(make, run) -> None:
 
 
 async def test_several_pictures_are_searched_with_as_their_mean(make, run) -> None:
-    """None among them is passed over."""
+    """None among them is passed over, and so is a blank string, which agents write for what they leave out."""
     seen = [ByteStream(png(seed)) for seed in range(3)]
     made = make(JinaClipQueryEmbedder, image_resize="none")
     clip = made.handle.get()
@@ -288,7 +288,8 @@ async def test_several_pictures_are_searched_with_as_their_mean(make, run) -> No
     words = clip.embed_query("a red dress")
     assert same((await run(made, "a red dress", seen, 0.7))["embedding"], fuse(words, mean, 0.7))
     images = make(JinaClipImageEmbedder, image_resize="none")
-    assert same((await run(images, [None, *seen]))["embedding"], mean)
+    assert same((await run(images, [None, "", *seen]))["embedding"], mean)
+    assert same((await run(made, "a red dress", " "))["embedding"], words)
     assert same((await run(images, [None, seen[1]]))["embedding"], (await run(images, seen[1]))["embedding"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 
@@ -83,6 +84,18 @@ async def test_labels_are_embedded_once(hosted, server, run) -> None:
     assert server.ledger()["texts"] == 3
 
 
+async def test_runs_at_once_pay_for_the_labels_once(hosted, server) -> None:
+    """In tasks of one event loop, and in threads."""
+    given = [[Document(content=f"product {number}")] for number in range(12)]
+    with JinaClipZeroShotRouter(**hosted, labels=LABELS) as made:
+        results = await asyncio.gather(
+            *map(made.run_async, given[:6]), *(asyncio.to_thread(made.run, documents) for documents in given[6:])
+        )
+    ledger = server.ledger()
+    assert ledger["texts"] == 12 + len(LABELS)
+    assert sum(result["meta"]["usage"]["total_tokens"] for result in results) == ledger["tokens"]
+
+
 async def test_the_template_says_what_is_embedded_for_a_label(hosted, server, run) -> None:
     given = [Document(content="a dress"), Document(content="a coat")]
     plain = JinaClipZeroShotRouter(**hosted, labels=["a dress", "a coat"], template="{}")
@@ -125,7 +138,11 @@ def test_each_label_is_an_output_to_connect_also_once_it_was_saved_and_loaded() 
     assert Pipeline.loads(pipe.dumps()).dumps() == pipe.dumps()
 
 
-@pytest.mark.parametrize("labels", [["dress"], ["dress", "dress"], ["dress", " "], ["dress", "meta"], []], ids=str)
+@pytest.mark.parametrize(
+    "labels",
+    [["dress"], ["dress", "dress"], ["dress", " "], ["dress", "meta"], ["dress", "self"], ["instance", "dress"], []],
+    ids=str,
+)
 def test_labels_that_cannot_be_told_apart_are_refused_when_it_is_made(labels) -> None:
     with pytest.raises(ValueError, match="label"):
         JinaClipZeroShotRouter(labels=labels)

@@ -179,6 +179,21 @@ def test_ids_go_with_their_documents(shop: JinaClipEmbeddings) -> None:
     assert add_documents(store, [], "skip") == ([], [])
 
 
+def test_a_document_without_an_id_gets_one_beside_others_that_have_one(
+    shop: JinaClipEmbeddings, new_store: Callable[..., VectorStore]
+) -> None:
+    """LangChain hands None to a store then, of which Qdrant makes no id, after all was paid for."""
+    store = new_store(shop, 1024)
+    ids, _ = add_documents(store, [Document("a", id=uuid_of(0), metadata={"n": 1}), Document("b", metadata={"n": 2})])
+    assert ids[0] == uuid_of(0)
+    assert [one.page_content for one in found_by(store, ids)] == ["a", "b"]
+
+
+def test_one_document_in_place_of_several_is_refused(shop: JinaClipEmbeddings) -> None:
+    with pytest.raises(InputError, match=r"pass \[document\]"):
+        add_documents(InMemoryVectorStore(shop), Document("a"))
+
+
 def test_chroma_s_base64_content_is_embedded_as_the_image_that_it_is(shop: JinaClipEmbeddings, tmp_path: Path) -> None:
     store = InMemoryVectorStore(shop)
     letters = base64.b64encode((tmp_path / "0.png").read_bytes()).decode()

@@ -476,3 +476,19 @@ def test_every_field_is_described(kind: Any) -> None:
         name: schema.get(name, {}).get("description") or field.description for name, field in kind.model_fields.items()
     }
     assert [name for name, text in own.items() if not (text or told.get(name))] == []
+
+
+@pytest.mark.parametrize("name", ["api_key", "jina_api_key", "headers"])
+def test_no_class_shows_what_it_refuses(make: Callable[..., JinaClipEmbeddings], name: str) -> None:
+    """A key that was meant for the embeddings, say."""
+    embeddings = make()
+    retriever = JinaClipRetriever(vectorstore=InMemoryVectorStore(embeddings))
+    makers = [
+        lambda **options: JinaClipRetriever(vectorstore=retriever.vectorstore, **options),
+        lambda **options: JinaClipDiversifier(embeddings=embeddings, method="mmr", **options),
+        retriever.as_tool,
+    ]
+    for new in makers:
+        with pytest.raises(ValidationError, match=name) as caught:
+            new(**{name: "sesame"})
+        assert "sesame" not in str(caught.value)

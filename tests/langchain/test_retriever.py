@@ -132,6 +132,20 @@ def test_a_text_and_an_image_are_fused_by_the_weight_of_the_retriever_or_of_the_
     assert near(asked(retriever, message), fuse(retriever.embeddings.embed_query("in\nblue"), image, 0.3))
 
 
+@pytest.mark.parametrize(("weight", "texts", "images"), [(0, 0, 2), (1, 2, 0), (0.5, 2, 2)])
+def test_a_half_of_a_query_without_weight_is_not_paid_for(
+    retriever: JinaClipRetriever, server: Server, weight: float, texts: int, images: int
+) -> None:
+    """The half that is left is searched with; a query of one half has no weights."""
+    text, image = retriever.embeddings.embed_query("in blue"), retriever.embeddings.embed_image("a.png")
+    before = server.ledger()
+    assert near(asked(retriever, {"text": "in blue", "image": "a.png"}, weight=weight), fuse(text, image, weight))
+    after = server.ledger()
+    assert (after["texts"] - before["texts"], after["images"] - before["images"]) == (texts, images)
+    assert near(asked(retriever, {"text": "in blue"}, weight=weight), text)
+    assert near(asked(retriever, {"image": "a.png"}, weight=weight), image)
+
+
 def test_an_address_alone_is_an_image_and_meets_the_policy(retriever: JinaClipRetriever) -> None:
     for address in ("http://example.com/a.png", "https://10.0.0.1/a.png"):
         for query in (address, {"image": address}, create_image_block(url=address)):

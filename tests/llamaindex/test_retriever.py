@@ -270,7 +270,7 @@ async def test_nothing_to_search_by_is_refused(embed, files, search, query):
         await search(JinaClipRetriever(index_of(made, files[:1]), made), query)
 
 
-@pytest.mark.parametrize("query", [None, {"text": "red"}, ["red"]], ids=["None", "a dict", "a list"])
+@pytest.mark.parametrize("query", [None, 3, {"text": "red"}, ["red"]], ids=["None", "an int", "a dict", "a list"])
 async def test_what_is_no_query_is_refused_with_what_is_one(embed, files, search, query):
     made = embed()
     with pytest.raises(InputError, match=rf"QueryBundle\(text, image_path=...\) for both, not {type(query).__name__}"):
@@ -280,7 +280,7 @@ async def test_what_is_no_query_is_refused_with_what_is_one(embed, files, search
 async def test_a_picture_that_cannot_be_opened_is_named_and_words_do_not_stand_in_for_it(embed, files, search):
     made = embed()
     retriever = JinaClipRetriever(index_of(made, files[:1]), made)
-    with pytest.raises(InputError, match=r"missing\.png"):
+    with pytest.raises(InputError, match=r"^image 0: .*missing\.png"):
         await search(retriever, QueryBundle("red", image_path="missing.png"))
     with pytest.raises(InputError, match="no image"):
         await search(retriever, MediaResource(text="words"))

@@ -20,7 +20,7 @@ def is_image_block(block: Mapping[str, Any]) -> bool:
     """Whether a block is meant as an image, usable or not."""
     kind = block.get("type")
     if kind in FILE_TYPES:
-        return str(block.get("mime_type")).startswith("image/")
+        return str(block.get("mime_type")).lower().startswith("image/")
     return kind in IMAGE_TYPES or (kind is None and isinstance(block.get("image"), Mapping))
 
 
@@ -62,6 +62,8 @@ def standard_block(block: Mapping[str, Any]) -> Mapping[str, Any]:
 def rewrite_block(block: Mapping[str, Any]) -> dict[str, Any]:
     """Shapes that LangChain does not translate (bare addresses, `input_image`, `media`), in one that it knows."""
     kind, address = block.get("type"), block.get("image_url")
+    if kind != "image_url" and isinstance(address, Mapping):
+        address = address.get("url")
     if kind in IMAGE_TYPES and isinstance(address, str):
         return {"type": "image", "url": address}
     if kind == "media":

@@ -51,7 +51,10 @@ class JinaClipDiversifier(Closing, BaseDocumentCompressor):
         MissingDependencyError: "kmeans" without scikit-learn.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, json_schema_extra=describe_fields)
+    # hidden, as what is passed here by mistake may be a key
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True, json_schema_extra=describe_fields
+    )
 
     embeddings: JinaClipEmbeddings
     top_n: int | None = Field(default=None, ge=1)

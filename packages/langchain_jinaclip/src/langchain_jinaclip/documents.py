@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
+from uuid import uuid4
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
@@ -98,7 +99,7 @@ def add_documents(
         Exception: whatever the store raises. It is given the documents in one call, unless some have equal contents
             and different vectors: then in several, of which some may have succeeded.
     """
-    return run_steps(_add(store, [*documents], on_error, weight, image_key, ids, options))
+    return run_steps(_add(store, _list(documents), on_error, weight, image_key, ids, options))
 
 
 @without_arguments
@@ -113,7 +114,7 @@ async def aadd_documents(
     **options: Any,
 ) -> Outcome:
     """`add_documents` without blocking the event loop."""
-    return await arun_steps(_add(store, [*documents], on_error, weight, image_key, ids, options))
+    return await arun_steps(_add(store, _list(documents), on_error, weight, image_key, ids, options))
 
 
 def _add(
@@ -126,6 +127,7 @@ def _add(
     options: dict[str, Any],
 ) -> Steps[Outcome]:
     clip = _embeddings_of(store).clip
+    ids = _ids(documents, ids)
     _check(documents, on_error, ids)
     convert = partial(content_of, clip, image_key=image_key, weight=check_weight(weight))
     strict, name = on_error == "raise", partial(_name, image_key=image_key)
@@ -148,6 +150,22 @@ def _embeddings_of(store: VectorStore) -> JinaClipEmbeddings:
         f"add_documents needs a store whose embeddings are JinaClipEmbeddings, and those of {type(store).__name__} are "
         f"{type(embeddings).__name__}; in place of CacheBackedEmbeddings use JinaClipEmbeddings(cache=...)"
     )
+
+
+def _list(documents: Iterable[Document]) -> list[Document]:
+    if isinstance(documents, Document):  # of which pydantic makes an iterable of its fields
+        raise InputError("documents must be several, not one Document; pass [document]")
+    return [*documents]
+
+
+def _ids(documents: list[Document], ids: Iterable[str] | None) -> list[str] | None:
+    """The ids to store under; None where the store is to make all, or knows them by the documents."""
+    if ids is not None:
+        return [*ids]
+    own = [getattr(document, "id", None) for document in documents]
+    if all(own) or not any(own):
+        return None
+    return [id_ or str(uuid4()) for id_ in own]  # LangChain hands over None, of which some stores make no id
 
 
 def _check(documents: list[Document], on_error: str, ids: Sequence[str] | None) -> None:

@@ -47,7 +47,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
         vectorstore: any that can search by vector.
         embeddings: by default those of the store.
         k: most documents to return.
-        weight: share of the text in a query of both, 0 to 1.
+        weight: share of the text in a query of both, 0 to 1; at 0 the text is not embedded, at 1 the image is not.
         image_key: the metadata entry that holds the image reference of a document, a path or a URL.
         search_type: "similarity"; "mmr" (maximal marginal relevance), with `fetch_k` and `lambda_mult` among the
             options of the store; or "similarity_score_threshold", with `score_threshold` among them.
@@ -61,7 +61,10 @@ class JinaClipRetriever(Closing, BaseRetriever):
         ValidationError: the store's embeddings are not ours, it cannot do this kind of search, or an option is wrong.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, json_schema_extra=describe_fields)
+    # hidden, as what is passed here by mistake may be a key
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True, json_schema_extra=describe_fields
+    )
 
     vectorstore: VectorStore
     embeddings: JinaClipEmbeddings = None  # type: ignore[assignment]  # filled in below
@@ -144,11 +147,11 @@ class JinaClipRetriever(Closing, BaseRetriever):
         return (yield from wait_for_thread(self._finish, found))
 
     def _embed(self, parts: QueryParts, weight: float) -> Steps[list[float]]:
-        """The vector of a query. Its image goes first: it may be broken."""
+        """The vector of a query. Its image goes first: it may be broken. A half without weight is not embedded."""
         of_image = of_text = None
-        if parts.image is not None:
+        if parts.image is not None and (parts.text is None or weight < 1):
             of_image = (yield from wait_for(self.clip.embed_image, self.clip.aembed_image, parts.image)).tolist()
-        if parts.text is not None:
+        if parts.text is not None and (parts.image is None or weight > 0):
             texts = self._text_embeddings
             of_text = yield from wait_for(texts.embed_query, texts.aembed_query, parts.text)
         if of_image is not None and of_text is not None:

@@ -81,7 +81,10 @@ class JinaClipTool(Closing, BaseTool):
         show_images: whether the answer holds the images, or only their references.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, json_schema_extra=describe_fields)
+    # hidden, as what is passed here by mistake may be a key
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True, json_schema_extra=describe_fields
+    )
 
     name: str = "image_search"
     description: str = "Finds images and texts by a text, by an image, or by both together."

@@ -139,7 +139,7 @@ class JinaClipRetriever(Closing, BaseRetriever):
             return (yield from wait_for(*mean, texts))
         entry = search_entry("\n".join(texts), image)
         read = partial(read_search, text="\n".join(texts), weight=self.fusion_weight, clip=self.clip)
-        embed = partial(embed_query, self.clip, convert=read, kind="item")
+        embed = partial(embed_query, self.clip, convert=read, kind="pair" if texts else "image")
         return (yield from embed_entries(embed, model, self.clip, [entry], {}))[0]
 
 

@@ -128,14 +128,18 @@ def combine(parts: list[Part], results: Results, weight: float) -> list[float]:
 
 
 def read_images(image: Any, component: str) -> list[Any]:
-    """The images of an input, without None. Raises TypeError if there is something else among them."""
+    """The images of an input, without None and blank strings, with which agents fill in what they leave out.
+
+    Raises:
+        TypeError: there is something else among them.
+    """
     given = image if isinstance(image, list) else [image]
     for one in given:
         if one is not None and not isinstance(one, str | Path | ByteStream | ImageContent):
             kinds = f"a str, Path, ByteStream or ImageContent, or a list of them, not {type(one).__name__}"
             others = "see JinaClipDocumentImageEmbedder, JinaClipTextEmbedder"
             raise TypeError(f"{component} takes {kinds}; {others}")
-    return [one for one in given if one is not None]
+    return [one for one in given if one is not None and not (isinstance(one, str) and is_blank(one))]
 
 
 def as_image(image: str | Path | ByteStream | ImageContent, clip: JinaClip) -> Image:

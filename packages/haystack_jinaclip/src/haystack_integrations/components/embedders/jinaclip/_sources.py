@@ -137,8 +137,7 @@ class ImageSource:
         place = document.meta.get(self.meta_field)
         if not document.blob and place is None:
             return f"it has no image: neither a blob nor meta[{self.meta_field!r}]"
-        shown = show_place(place) if is_place(place) else place
-        return f"neither blob nor meta[{self.meta_field!r}]={shown!r:.{LONGEST_PLACE}} has the MIME type of an image"
+        return f"neither blob nor meta[{self.meta_field!r}]={show_value(place)} has the MIME type of an image"
 
     def label(self, _: Document) -> dict[str, str]:
         """As Haystack's own embedders of images write it."""
@@ -245,15 +244,17 @@ def is_address(place: str) -> bool:
 
 def type_of_blob(blob: ByteStream) -> str:
     """The MIME type of a blob; where none is said that of a PDF file if it begins like one, else that of an image."""
-    if (blob.mime_type or "") not in UNSAID:
-        return str(blob.mime_type)
+    said = plain_type(blob.mime_type)
+    if said not in UNSAID:
+        return said
     return PDF if PDF_BEGINS in blob.data[:PDF_WITHIN] else "image/*"
 
 
 def type_of_place(place: str, said: Any) -> str:
     """The MIME type of a file: as it is said, else as its name tells; an address that tells nothing is an image's."""
-    if said and said not in UNSAID:
-        return str(said)
+    kind = plain_type(said)
+    if kind not in UNSAID:
+        return kind
     if is_data_uri(place):
         return "image/*"
     address = is_address(place)
@@ -261,9 +262,16 @@ def type_of_place(place: str, said: Any) -> str:
     return guess or ("image/*" if address else "")
 
 
+def plain_type(said: Any) -> str:
+    """A MIME type as servers and files say it, in lower case and without parameters; "" if it is not said."""
+    return str(said or "").partition(";")[0].strip().lower()
+
+
 def read_number(number: Any) -> Any:
-    """The number of a page, of which some converters make a str; what is none stays, and is refused with a reason."""
-    return int(number) if isinstance(number, str) and number.strip().isdecimal() else number
+    """The number of a page, of which some make a str or a float; what is none stays, and is refused with a reason."""
+    if isinstance(number, str) and number.strip().isdecimal():
+        return int(number)
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def name_document(document: Document, field: str) -> str:
@@ -271,6 +279,13 @@ def name_document(document: Document, field: str) -> str:
     place = document.meta.get(field)
     where = f" ({show_place(place)})" if is_place(place) and str(place) else ""
     return f"Document with ID '{document.id}'{where}"
+
+
+def show_value(value: Any) -> str:
+    """What meta says of an image, for messages: of what may hold one itself only the type."""
+    if is_place(value):
+        return repr(show_place(value) if str(value) else "")
+    return "None" if value is None else f"<{type(value).__name__}>"
 
 
 def show_place(place: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,12 +21,14 @@ from haystack_integrations.components.embedders.jinaclip._handle import ClipHand
 from haystack_integrations.components.embedders.jinaclip._options import FusedDocumentOptions, take_options
 from haystack_integrations.components.embedders.jinaclip._sources import PairSource
 from jinaclip import ConfigError, JinaClip
-from jinaclip.hosts import Steps, aembed, arun_steps, embed, run_steps, wait_for, wait_for_thread, without_arguments
+from jinaclip.hosts import Steps, arun_steps, embed, is_wanted, run_steps, wait_for_thread, without_arguments
 from jinaclip.retrieval import Classification, Question
 
 FAILED = "failed_documents"
 OTHERS = (FAILED, "meta")
 """Outputs beside those of the labels."""
+TAKEN = ("self", "instance")
+"""Names that Haystack cannot give to outputs: they are those of parameters of its own."""
 CLASSIFICATION = "classification"
 """The field of `meta` in which Haystack's own zero-shot classifier writes what it found."""
 Row = list[float]
@@ -68,14 +72,12 @@ class JinaClipZeroShotRouter(EmbeddingComponent[ZeroShotOptions]):
 
     @take_options(ZeroShotOptions)
     def __init__(self, options: ZeroShotOptions) -> None:
-        reserved = [label for label in options.labels if label in OTHERS]
-        if reserved:
-            raise ConfigError(f"labels={options.labels!r} must not hold {reserved[0]!r}, the name of another output")
+        check_names(options.labels)
         self.options = options
         self.handle = ClipHandle(options)
         self.source = PairSource.of(options)
         self._question = Question(options.labels, options.template, options.temperature)
-        self._label_rows: list[Row] | None = None
+        self._label_rows = LabelRows(self._question.texts)
         outputs = dict.fromkeys((*options.labels, FAILED), list[Document])
         component.set_output_types(self, **outputs, meta=dict[str, Any])
 
@@ -112,7 +114,7 @@ class JinaClipZeroShotRouter(EmbeddingComponent[ZeroShotOptions]):
             return {**routes, FAILED: [], "meta": {}}
         given = [*documents]
         clip = yield from self.handle.wait()
-        tokens = yield from self._embed_labels(clip)
+        tokens = 0 if self._label_rows.rows else (yield from wait_for_thread(self._label_rows.embed, clip))
         strict = self.options.raise_on_failure
         embedded = yield from embed_documents(self.handle, self.source, given, raise_on_failure=strict)
         found = yield from wait_for_thread(self._classify, clip, embedded)
@@ -121,18 +123,44 @@ class JinaClipZeroShotRouter(EmbeddingComponent[ZeroShotOptions]):
         meta = usage_meta(clip, tokens + embedded.meta["usage"]["total_tokens"])
         return {**routes, FAILED: embedded.failed_documents, "meta": meta}
 
-    def _embed_labels(self, clip: JinaClip) -> Steps[int]:
-        """Embeds the labels, unless an earlier run did. Gives the tokens that it took."""
-        if self._label_rows is not None:
-            return 0
-        results = yield from wait_for(embed, aembed, clip, self._question.texts, kind="text", name=name_label)
-        self._label_rows = results.unwrap().tolist()
-        return results.usage.tokens
-
     def _classify(self, clip: JinaClip, embedded: EmbeddedDocuments) -> Classification:
         """Which label fits which document. Loads the weights on the local backend, which know the scale."""
         rows = [document.embedding for document in embedded.documents]
-        return self._question.answer(np.array([*rows, *(self._label_rows or ())], np.float32), clip.logit_scale)
+        return self._question.answer(np.array([*rows, *self._label_rows.rows], np.float32), clip.logit_scale)
+
+
+class LabelRows:
+    """The vectors of labels, embedded once: of runs at once one pays, and the others wait for it.
+
+    Args:
+        texts: what is embedded for the labels.
+        rows: their vectors, empty until they are embedded.
+    """
+
+    def __init__(self, texts: Sequence[str], rows: Sequence[Row] = ()) -> None:
+        self.texts, self.rows = texts, rows
+        self._embedding = threading.Lock()  # held by a thread, never by a task whose loop a thread could hold up
+
+    def embed(self, clip: JinaClip) -> int:
+        """Embeds the labels, unless that is done, or the run was cancelled. Gives the tokens that it took. Blocks."""
+        with self._embedding:
+            if self.rows or not is_wanted():
+                return 0
+            results = embed(clip, self.texts, kind="text", name=name_label)
+            self.rows = results.unwrap().tolist()
+            return results.usage.tokens
+
+    def __reduce__(self) -> tuple[type[LabelRows], tuple[Sequence[str], Sequence[Row]]]:
+        return type(self), (self.texts, self.rows)
+
+
+def check_names(labels: list[str]) -> None:
+    """Raises ConfigError if a label cannot be the name of an output."""
+    for label in labels:
+        if label in OTHERS:
+            raise ConfigError(f"labels={labels!r} must not hold {label!r}, the name of another output")
+        if label in TAKEN:
+            raise ConfigError(f"labels={labels!r} must not hold {label!r}, which Haystack cannot give to an output")
 
 
 def name_label(_: int, text: str) -> str:
