@@ -280,7 +280,7 @@ async def test_what_is_no_query_is_refused_with_what_is_one(embed, files, search
 async def test_a_picture_that_cannot_be_opened_is_named_and_words_do_not_stand_in_for_it(embed, files, search):
     made = embed()
     retriever = JinaClipRetriever(index_of(made, files[:1]), made)
-    with pytest.raises(InputError, match=r"^image 0: .*missing\.png"):
+    with pytest.raises(InputError, match=r"^pair 0: .*missing\.png"):
         await search(retriever, QueryBundle("red", image_path="missing.png"))
     with pytest.raises(InputError, match="no image"):
         await search(retriever, MediaResource(text="words"))
