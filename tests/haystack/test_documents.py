@@ -388,7 +388,7 @@ async def test_a_pair_fails_alone(hosted, server, folder, run) -> None:
         assert document.meta["embedding_source"]["type"] == "text+image"
     reasons = {document.id: document.meta["embedding_error"] for document in result["failed_documents"]}
     assert [*reasons] == [document.id for document in given[1:4]]
-    assert "no text to embed, and neither blob nor" in reasons[given[3].id]
+    assert "no text to embed, and it has no image: neither a blob nor" in reasons[given[3].id]
     assert result["meta"]["usage"]["total_tokens"] == server.ledger()["tokens"]
     for bad in given[1:4]:
         with pytest.raises(InputError, match=f"Document with ID '{bad.id}'") as caught:
