@@ -164,6 +164,23 @@ def test_a_known_file_is_not_decoded(make: Make, server: Server, tmp_path: Path)
     assert [type(event) for event in told].count(jinaclip.telemetry.ImagesPrepared) == 1
 
 
+def test_files_that_look_the_same_are_known_each_by_itself(make: Make, tmp_path: Path) -> None:
+    """Copies in one call, and a file of which the cache has the vector by another one."""
+    files = [tmp_path / f"{level}.png" for level in range(3)]
+    for level, file in enumerate(files):
+        Pillow.fromarray(picture(1)).save(file, compress_level=level)
+    told: list[object] = []
+    with make() as one:
+        one.embed_images(files[:2])
+        one.embed_image(files[2])
+        jinaclip.telemetry.set_hooks(told.append)
+        try:
+            one.embed_images(files)
+        finally:
+            jinaclip.telemetry.set_hooks(jinaclip.telemetry.log_event)
+    assert not [event for event in told if isinstance(event, jinaclip.telemetry.ImagesPrepared)]
+
+
 def test_a_changed_file_is_another_image(make: Make, server: Server, tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     vectors = []

@@ -313,9 +313,9 @@ class Window(Generic[R]):
                     return None
                 prepared = self._recipe.prepare(known.image, reservation.reserve)
                 tell_prepared(reservation.pixels, time.perf_counter() - began_at)
+                self._keep_digest(known, prepared)  # of copies too, and of what the cache has by another file
                 if prepared.digest != known.digest and self._is_done(number, image, prepared):
                     return None
-                self._keep_digest(known, prepared)
                 return self._recipe.finish(number, prepared)
         except InputError as error:
             self._call.fail(number, error, "image")
