@@ -55,7 +55,7 @@ ROWS = st.integers(1, 6).flatmap(
         )
     )
 )
-MANY = hypothesis_settings(max_examples=100, deadline=None)
+MANY = hypothesis_settings(max_examples=400, deadline=None)
 
 
 def encode(row, how):

@@ -80,7 +80,7 @@ def slow(request: pytest.FixtureRequest) -> Iterator[tuple[JinaClip, Server]]:
 
 
 def test_threads_at_once_get_what_one_alone_gets(clip: JinaClip, kind: str) -> None:
-    items, threads = items_of(kind), 4
+    items, threads = items_of(kind), 8
     embed = getattr(clip, METHODS[kind])
     expected, rows = embed(items), [np.empty(0)] * threads
     start = threading.Barrier(threads)

@@ -590,7 +590,7 @@ URLS = st.builds(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=4000, deadline=None)
 @given(URLS | st.text(max_size=40).map("https://".__add__) | st.text(max_size=40))
 def test_urllib_and_httpx_see_the_same_host_in_every_url_that_is_accepted(url):
     try:
@@ -612,7 +612,7 @@ def _address(host):
     return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.text(max_size=60))
 def test_any_string_is_accepted_or_an_input_error(text):
     with contextlib.suppress(InputError):

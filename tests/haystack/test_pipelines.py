@@ -172,7 +172,7 @@ def test_branches_run_at_once(make, folder, documents) -> None:
         return found + [document.embedding for kind in DOCUMENTS for document in result[kind.__name__]["documents"]]
 
     wanted = vectors(pipe.run(data))
-    for limit in (1, 6):
+    for limit in (1, 2, 6):
         got = vectors(asyncio.run(pipe.run_async(data, concurrency_limit=limit)))
         assert len(got) == 12
         assert all(np.allclose(a, b, atol=2e-6) for a, b in zip(got, wanted, strict=True))

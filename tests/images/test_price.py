@@ -263,5 +263,5 @@ def clear_png(width: int, height: int, value: int) -> bytes:
 def test_the_formula_of_memory_holds_in_a_process_that_is_given_no_more(server: Any, size: Any, threads: int) -> None:
     width, height = size
     pixels = height * (width + 2) + 4 * 512 * 512
-    files = [clear_png(width, height, value) for value in range(5)]
+    files = [clear_png(width, height, value) for value in range(9)]
     assert run_with_files(LIMITED, files, server.url, str(threads), str(pixels)) == []
