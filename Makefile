@@ -2,8 +2,10 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip \
 	packages/llama_index_embeddings_jinaclip
-# Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others.
-PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
+# Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others. A test that
+# hangs ends its process, which fails it.
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal \
+	-o faulthandler_exit_on_timeout=true
 # Tests start hundreds of processes, each of which would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))

@@ -23,6 +23,8 @@ CORE_TESTS = ROOT / "requirements-core-tests.txt"
 EXTRAS = "pdf,parquet,redis,rerank,evaluate,testing"
 """Of the core: all that its tests need without PyTorch."""
 PARALLEL = ["--numprocesses", "3", "--dist", "worksteal"]
+END_ON_HANG = ["-o", "faulthandler_exit_on_timeout=true"]
+"""A test that hangs ends its process, which fails it. pytest has this from 9 on."""
 NOT_THE_CORE = [
     "tests/contract/test_frameworks.py",
     "tests/contract/test_hosts.py",

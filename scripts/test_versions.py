@@ -10,6 +10,7 @@ import sys
 from environments import (
     CORE_ONLY,
     CORE_TESTS,
+    END_ON_HANG,
     EXTRAS,
     NOT_THE_CORE,
     ROOT,
@@ -35,7 +36,7 @@ def main() -> int:
         elif python := find_python(version):
             with report.attempt(f"Python {version}", "without PyTorch"):
                 install(python, ROOT / f".venv-{version}", what, LISTS.values())
-                run_tests(ROOT / f".venv-{version}", CORE_ONLY)
+                run_tests(ROOT / f".venv-{version}", [*END_ON_HANG, *CORE_ONLY])
         else:
             report.add(f"Python {version}", "not run: no interpreter found")
     report.add("Not of the core, run by make test only", ", ".join(NOT_THE_CORE))

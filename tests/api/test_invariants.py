@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jinaclip import specs
+from jinaclip.backends.api.health import PROBES
 from jinaclip.testing.faults import PASSING
 from jinaclip.testing.vectors import digest, vectors
 
 SEED = 20261121
-RATE = 0.4
 DIMENSIONS = 64
 BATCH = 32
 
@@ -23,13 +23,13 @@ def expected(texts):
     return vectors(names, specs.JINA_CLIP_V2, DIMENSIONS, normalized=True)
 
 
-MERGED = {"fault_rate": 0.6, "faults_in_row": 1}
-"""Where calls share requests, what is in each depends on the moment, and so do the faults: a row that comes back
-unusable must not do so three times."""
-
-
 def misbehave(server, **more):
-    usual = {"fault_rate": RATE, "faults_in_row": 3, "seed": SEED, "retry_after": 0.001, "shuffle": True}
+    """What is in each request depends on the moment, and so do the faults: no row may come back unusable three times.
+
+    Once in a while eight inputs that are sent alone fail in a row; then as many that have been answered are sent again,
+    to see whether the service answers anything.
+    """
+    usual = {"fault_rate": 0.6, "faults_in_row": 1, "seed": SEED, "retry_after": 0.001, "shuffle": True}
     server.configure(faults=PASSING, **{**usual, **more})
 
 
@@ -44,7 +44,9 @@ def check_books(server, items, concurrency):
     if items >= 10_000:
         assert set(books["faults"]) == set(PASSING)
     assert books["answered_items"] == items, "none lost"
-    assert books["answered"] == {"1": items}, "none paid for twice"
+    twice = books["answered"].get("2", 0)
+    assert books["answered"].get("1", 0) + twice == items
+    assert twice <= PROBES, "paid for twice"
     assert books["in_flight_max"] <= concurrency
     assert books["requests"] <= 5 * -(-items // BATCH) + 64 * items / 1000
     return books
@@ -67,7 +69,7 @@ def test_sync(server, clip):
 
 
 async def test_async(server, clip):
-    misbehave(server, **MERGED)
+    misbehave(server)
     calls = [[f"async {call} {number}" for number in range(5_000)] for call in range(4)]
     one = clip(**options())
     for rows, texts in zip(await asyncio.gather(*map(one.aembed_documents, calls)), calls, strict=True):
@@ -78,7 +80,7 @@ async def test_async(server, clip):
 
 async def test_threads_and_loops_with_one_key(server, clip):
     """Objects of their own, in two threads and in this loop at once: each keeps its own bound."""
-    misbehave(server, **MERGED, base_ms=20)
+    misbehave(server, base_ms=20)
     calls = [[f"mixed {call} {number}" for number in range(2_500)] for call in range(4)]
     clips = [clip(**options(max_concurrency=3)) for _ in calls]
     with ThreadPoolExecutor(2) as pool:
@@ -96,7 +98,7 @@ async def test_threads_and_loops_with_one_key(server, clip):
 
 def test_generators_with_duplicates(server, clip):
     """Duplicates are sent once, though the length is not known and the first of them may still be in flight."""
-    misbehave(server, **MERGED)
+    misbehave(server)
     texts = [f"twice {number % 3_000}" for number in range(9_000)]
     check_rows(clip(**options()).embed_documents(text for text in texts), texts)
     check_books(server, 3_000, 8)

@@ -114,19 +114,28 @@ async def settle(condition):
             await asyncio.sleep(0)
 
 
-def descriptors():
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.exists() else 0
+def sockets():
+    """The sockets of this process by descriptor; what else is open, other tests may have left to a thread."""
+    folder, found = Path("/proc/self/fd"), {}
+    for link in folder.iterdir() if folder.exists() else ():
+        with suppress(OSError):  # closed meanwhile
+            if (target := str(link.readlink())).startswith("socket:"):
+                found[link.name] = target
+    return found
 
 
 @asynccontextmanager
 async def nothing_left():
-    """Neither a descriptor nor a task outlives the block."""
+    """Neither a socket nor a task outlives the block."""
     gc.collect()
     await asyncio.sleep(0)
-    files, tasks = descriptors(), len(asyncio.all_tasks())
+    before, tasks = sockets(), asyncio.all_tasks()
     yield
-    await settle(lambda: descriptors() <= files and len(asyncio.all_tasks()) <= tasks)
+    try:
+        await settle(lambda: len(sockets()) <= len(before) and len(asyncio.all_tasks()) <= len(tasks))
+    except TimeoutError:
+        left = set(sockets().items()) - set(before.items())
+        raise AssertionError(f"left: {left}, {asyncio.all_tasks() - tasks}") from None
 
 
 def connections(transport):
@@ -416,7 +425,7 @@ async def test_cancelling_a_request_on_a_used_connection_leaves_nothing_at_any_s
     async with nothing_left(), serve(echo, ssl=server if secure else None) as port, client(context) as transport:
         url = f"https://localhost:{port}/" if secure else f"http://127.0.0.1:{port}/"
         assert await post(transport, url) == (200, b"{}")
-        files = descriptors()
+        count = len(sockets())
         for step in range(STEPS):
             assert await post(transport, url, b"first") == (200, b"first")
             assert connections(transport) == (0, 1)
@@ -426,7 +435,7 @@ async def test_cancelling_a_request_on_a_used_connection_leaves_nothing_at_any_s
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            await settle(lambda: descriptors() <= files)
+            await settle(lambda: len(sockets()) <= count)
 
 
 async def test_cancelling_a_handshake_leaves_nothing(authority):
