@@ -95,8 +95,13 @@ class Cache:
     # -- for calls
 
     def vectors(self, keys: Sequence[bytes], width: int, *, normalized: bool) -> Reading:
-        """The vectors that there are of these keys, each checked; a bad one is dropped. Blocks; never raises."""
-        reading = read_vectors(self._worker.get_many(keys), width, normalized=normalized)
+        """The vectors that there are of these keys, in their order, each checked; a bad one is dropped.
+
+        Blocks; never raises.
+        """
+        entries = self._worker.get_many(keys)
+        in_order = {key: entry for key in keys if (entry := entries.get(key)) is not None}
+        reading = read_vectors(in_order, width, normalized=normalized)
         if reading.unsound:
             self._drop(reading.unsound)
         return reading

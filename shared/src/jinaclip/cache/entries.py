@@ -36,7 +36,7 @@ class Reading:
 
     Attributes:
         keys: of the sound ones, in order.
-        rows: their vectors, float32 of shape (n, d).
+        rows: their vectors, float32 of shape (n, d); not to be written to.
         unsound: keys of those that are not what was written, or no vectors of this width.
     """
 
@@ -49,8 +49,10 @@ def read_vectors(entries: dict[bytes, bytes], width: int, *, normalized: bool) -
     """The vectors of entries, each checked: its checksum, width, finiteness and length."""
     bodies = {key: body for key, entry in entries.items() if (body := _vector_of(key, entry, width)) is not None}
     keys = [*bodies]
-    rows = np.frombuffer(b"".join(bodies.values()), "<f4").astype(np.float32).reshape(len(keys), width)
+    rows = np.frombuffer(b"".join(bodies.values()), "<f4").astype(np.float32, copy=False).reshape(len(keys), width)
     sound = _sound(rows, normalized=normalized)
+    if len(keys) == len(entries) and sound.all():  # as nearly always; what follows copies all rows
+        return Reading(keys, rows, [])
     good = {key for key, is_sound in zip(keys, sound, strict=True) if is_sound}
     return Reading([key for key in keys if key in good], rows[sound], [key for key in entries if key not in good])
 

@@ -34,9 +34,13 @@ class Keys:
 
     def __init__(self, weights: Weights, *, normalized: bool, queries_differ: bool, max_tokens: int) -> None:
         facts = json.dumps(weights.facts, sort_keys=True, separators=(",", ":")).encode()
-        self._base = hashlib.sha256()
-        for field in (VERSION, facts, b"normalized" if normalized else b"as it is"):
-            _add(self._base, field)
+        base = _digest_of(hashlib.sha256(), VERSION, facts, b"normalized" if normalized else b"as it is")
+        self._image, self._url = (_digest_of(base, kind) for kind in (b"image", b"url"))
+        self._texts = {
+            (kind, task): _digest_of(base, kind, task)  # once, as there are many texts
+            for kind in (b"text", b"text cut")
+            for task in (b"query", b"document")
+        }
         self._queries_differ = queries_differ
         self.surely_whole = (max_tokens - INSTRUCTION_TOKENS) // MOST_TOKENS_PER_CHARACTER
 
@@ -47,35 +51,32 @@ class Keys:
         """
         task = b"query" if query and self._queries_differ else b"document"
         content = text.encode()
-        whole = self._key(b"text", task, content)
+        whole = _digest_of(self._texts[b"text", task], content).digest()
         if not truncate or len(text) <= self.surely_whole:
             return (whole,)
-        return whole, self._key(b"text cut", task, content)
+        return whole, _digest_of(self._texts[b"text cut", task], content).digest()
 
     def image(self, digest: bytes) -> bytes:
         """The key of an image, by the digest of what the model sees of it."""
-        return self._key(b"image", digest)
+        return _digest_of(self._image, digest).digest()
 
     def url(self, address: str) -> bytes:
         """The key of an image that the service fetches itself: by its address, and only for a day."""
-        return self._key(b"url", address.encode(), datetime.now(UTC).date().isoformat().encode())
-
-    def _key(self, *fields: bytes) -> bytes:
-        state = self._base.copy()
-        for field in fields:
-            _add(state, field)
-        return state.digest()
+        return _digest_of(self._url, address.encode(), datetime.now(UTC).date().isoformat().encode()).digest()
 
 
 def file_key(settings: bytes, data: bytes) -> bytes:
     """The key under which the digest of an image is stored, by the content of its file and the settings of images."""
-    state = hashlib.sha256()
-    for field in (VERSION, b"file", settings, data):
-        _add(state, field)
-    return state.digest()
+    return _digest_of(hashlib.sha256(), VERSION, b"file", settings, data).digest()
 
 
-def _add(state: hashlib._Hash, field: bytes) -> None:
-    """Adds a field with its length before it, so that no two lists of fields give the same bytes."""
-    state.update(len(field).to_bytes(8, "little"))
-    state.update(field)
+def _digest_of(start: hashlib._Hash, *fields: bytes) -> hashlib._Hash:
+    """A digest that goes on from another with these fields.
+
+    Each has its length before it, so that no two lists of fields give the same bytes.
+    """
+    state = start.copy()
+    for field in fields:
+        state.update(len(field).to_bytes(8, "little"))
+        state.update(field)
+    return state

@@ -16,6 +16,8 @@ from jinaclip.process import LOOK_SECONDS, Latch, check_not_ending
 from jinaclip.vectors import Vectors
 
 In = TypeVar("In", Text, Image)
+Entry = tuple[int, In, tuple[bytes, ...]]
+"""An input of a call: its number, itself, and the keys under which its vector may be found."""
 TEXTS_AT_ONCE = 500
 """Looked up together."""
 
@@ -129,47 +131,50 @@ class Memo:
         keys: list[tuple[bytes, ...]],
         tokens_of: Callable[[In], int],
     ) -> list[tuple[int, In]]:
-        """Takes the lead for inputs, and hands the call the vectors that are stored. Gives what is to be embedded.
+        """Hands the call the vectors that are stored, and takes the lead for the rest. Gives what is to be embedded.
 
-        The lead is taken first: whatever another call gave up before that is stored by then.
+        What is led is looked up again: another call may have stored it, and given it up, a moment before.
         """
-        led = [
-            (number, value, own)
-            for (number, value), own in zip(inputs, keys, strict=True)
-            if self._lead(number, value, own[-1])
-        ]
-        found = self._cache.vectors(
-            [key for _, _, own in led for key in own], self._space.dimensions, normalized=self._space.normalized
-        )
+        entries = [(number, value, own) for (number, value), own in zip(inputs, keys, strict=True)]
+        led = [entry for entry in self._recall(call, entries, tokens_of) if self._lead(*entry)]
+        misses = self._recall(call, led, tokens_of) if led else []
+        self._keys.update((number, own[-1]) for number, _, own in misses)
+        for number, _, own in led:
+            if number not in self._keys:
+                self._leader.leave(own[-1])
+        if misses and self._fingerprint is None:
+            self._fingerprint = self._space.fingerprint()
+        self._cache.count(hits=0, misses=len(misses), tokens_saved=0)
+        return [(number, value) for number, value, _ in misses]
+
+    def _recall(self, call: OpenCall, entries: list[Entry[In]], tokens_of: Callable[[In], int]) -> list[Entry[In]]:
+        """Hands the call the vectors that are stored, and gives the inputs that have none."""
+        width, normalized = self._space.dimensions, self._space.normalized
+        found = self._cache.vectors([key for _, _, own in entries for key in own], width, normalized=normalized)
         places = {key: place for place, key in enumerate(found.keys)}
-        hits, misses, rows, saved = list[int](), list[tuple[int, In]](), list[int](), 0
-        for number, value, own in led:
+        hits, rows, saved, absent = list[int](), list[int](), 0, list[Entry[In]]()
+        for entry in entries:
+            number, value, own = entry
             place = next((places[key] for key in own if key in places), None)
             if place is None:
-                self._keys[number] = own[-1]
-                misses.append((number, value))
+                absent.append(entry)
             else:
                 hits.append(number)
                 rows.append(place)
                 saved += tokens_of(value)
-                self._leader.leave(own[-1])
-        self._note(call, hits, found.rows[rows], saved, misses=len(misses))
-        self._leader.note_used(found.keys)
-        return misses
+        if hits:
+            is_whole = rows == list(range(len(found.rows)))  # picking rows copies them
+            call.recall(hits, found.rows if is_whole else found.rows[rows], saved)
+            self._cache.count(hits=len(hits), misses=0, tokens_saved=saved)
+            self._leader.note_used(found.keys)
+        return absent
 
-    def _lead(self, number: int, value: Text | Image, key: bytes) -> bool:
+    def _lead(self, number: int, value: Text | Image, keys: tuple[bytes, ...]) -> bool:
         """Takes the lead for an input, or follows the call that has it."""
-        done = self._leader.lead(key)
+        done = self._leader.lead(keys[-1])
         if done is not None:
             self._followers.append(Follower(number, value, done))
         return done is None
-
-    def _note(self, call: OpenCall, hits: list[int], rows: Vectors, saved: int, *, misses: int) -> None:
-        if hits:
-            call.recall(hits, rows, saved)
-        if misses and self._fingerprint is None:
-            self._fingerprint = self._space.fingerprint()
-        self._cache.count(hits=len(hits), misses=misses, tokens_saved=saved)
 
     # -- what came of the rest
 
