@@ -22,8 +22,10 @@ import torch
 
 from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipError, Results
 from jinaclip.backends.local import scheduler
+from jinaclip.backends.local.backend import CHARACTERS_AT_ONCE
 from jinaclip.backends.local.batcher import Item
 from jinaclip.backends.local.scheduler import Worker
+from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.backends.local.towers.loader import Towers
 from jinaclip.backends.local.towers.runner import BATCH_TOKENS
 
@@ -47,6 +49,32 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
     monkeypatch.setattr(Worker, "run_batch", recorded)
     return seen
+
+
+@pytest.mark.parametrize(
+    ("call", "urgent"),
+    [
+        (lambda clip: clip.embed_query("a"), True),
+        (lambda clip: clip.embed_queries(["a", "b"]), True),
+        (lambda clip: clip.embed_documents(["a"]), False),
+        (lambda clip: clip.embed(["a"], task="query"), False),
+    ],
+    ids=["query", "queries", "documents", "embed"],
+)
+def test_what_somebody_waits_for_is_urgent(
+    local: Callable[..., JinaClip], monkeypatch: pytest.MonkeyPatch, call: Callable[[JinaClip], object], urgent: bool
+) -> None:
+    seen, run = list[bool](), Worker.run_batch
+
+    def note(worker: Worker, batch: list[Item]) -> None:
+        seen.extend(item.consumer.urgent for item in batch)
+        run(worker, batch)
+
+    clip = local()
+    clip.load()
+    monkeypatch.setattr(Worker, "run_batch", note)
+    call(clip)
+    assert set(seen) == {urgent}
 
 
 def fail_on(monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[Item]], Exception | None]) -> None:
@@ -403,3 +431,29 @@ def test_a_failed_call_gives_its_budget_back(local, monkeypatch: pytest.MonkeyPa
             clip.embed_documents(texts_of([200]))
     monkeypatch.undo()
     assert clip.embed_documents(texts_of([200])).shape == (1, clip.dimensions)
+
+
+def test_the_tokenizer_never_has_more_at_once_than_memory_is_meant_for(
+    local: Callable[..., JinaClip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred times the text takes a hundred times the memory, were it all tokenized together."""
+    sizes, under_way, most = list[int](), list[int](), list[int]()
+    encode = Tokenizer.encode
+
+    def note(tokenizer: Tokenizer, texts: list[str], *, truncate: bool) -> list[list[int] | InputError]:
+        sizes.append(sum(map(len, texts)))
+        under_way.append(1)
+        most.append(len(under_way))
+        encoded = encode(tokenizer, texts, truncate=truncate)
+        under_way.pop()
+        return encoded
+
+    clip = local()
+    clip.load()
+    monkeypatch.setattr(Tokenizer, "encode", note)
+    texts = ["long " * 6000] * 20
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda k: clip.embed([f"{k} {i} {text}" for i, text in enumerate(texts)]), range(4)))
+    assert all(len(result.errors) == len(texts) for result in results)
+    assert max(sizes) <= CHARACTERS_AT_ONCE + 31_000
+    assert max(most) == 1

@@ -29,8 +29,8 @@ PIXELS: Any = object()
 """What the queue never looks at."""
 
 
-def consumer_of(batch_size: int = 16) -> Consumer:
-    return Consumer(lambda items, rows: None, lambda item, error: None, lambda error: None, batch_size)
+def consumer_of(batch_size: int = 16, *, urgent: bool = False) -> Consumer:
+    return Consumer(lambda items, rows: None, lambda item, error: None, lambda error: None, batch_size, urgent)
 
 
 class Ids(list[int]):
@@ -92,6 +92,43 @@ def test_nothing_is_lost_or_doubled_and_each_batch_keeps_the_rules(steps: list[t
             waiting.append(item)
     assert not waiting
     assert not queue
+
+
+@given(STEPS)
+def test_nothing_is_lost_or_doubled_where_some_are_urgent(steps: list[tuple[str, int, int]]) -> None:
+    consumers = [consumer_of(size, urgent=urgent) for size, urgent in ((2, True), (5, False), (16, True), (64, False))]
+    queue, waiting, before = Queue(MAX_TOKENS, MAX_IMAGES), list[Item](), False
+    for what, number, length in [*steps, *[("take", 0, 0)] * len(steps)]:
+        consumer = consumers[number % len(consumers)]
+        if what == "withdraw":
+            queue.remove(consumer)
+            waiting = [item for item in waiting if item.consumer is not consumer]
+        elif what == "take":
+            assert bool(queue) == bool(waiting)
+            if waiting:
+                kinds = {item.consumer.urgent for item in waiting}
+                batch = queue.take()
+                assert batch[0].consumer.urgent == (not before if len(kinds) == 2 else kinds.pop())
+                before = batch[0].consumer.urgent
+                check_size(batch)
+                for item in batch:
+                    waiting.remove(item)
+        else:
+            item = text(consumer, length) if what == "text" else image(consumer)
+            queue.add(item)
+            waiting.append(item)
+    assert not waiting
+    assert not queue
+
+
+def check_size(batch: list[Item]) -> None:
+    assert len(batch) <= batch[0].consumer.batch_size
+    assert len({item.pixels is None for item in batch}) == 1
+    if batch[0].pixels is not None:
+        assert len(batch) <= MAX_IMAGES
+    else:
+        assert len(batch) == 1 or max(lengths_of(batch)) * len(batch) <= MAX_TOKENS
+    assert all(can_share_batch(item.length, batch[0].length) for item in batch)
 
 
 def check_batch(batch: list[Item], first: Consumer, waiting: list[Item]) -> None:

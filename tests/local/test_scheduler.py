@@ -61,12 +61,12 @@ class SumRunner:
 class Asker:
     """A consumer that remembers what it was given."""
 
-    def __init__(self, batch_size: int = 64) -> None:
+    def __init__(self, batch_size: int = 64, *, urgent: bool = False) -> None:
         self.rows: dict[int, np.ndarray] = {}
         self.errors: list[Exception] = []
         self.refused: dict[int, JinaClipError] = {}
         self.heard = threading.Condition()
-        self.consumer = Consumer(self.deliver, self.refuse, self.fail, batch_size)
+        self.consumer = Consumer(self.deliver, self.refuse, self.fail, batch_size, urgent)
 
     def deliver(self, items: list[Item], rows: np.ndarray) -> None:
         with self.heard:
@@ -201,6 +201,69 @@ def test_consumers_take_turns() -> None:
         worker.submit(asker.texts(*[length] * 3), block=False)
     turns = [batch[0].consumer for batch in (worker.next_batch() for _ in range(9)) if batch]
     assert turns == [asker.consumer for asker in askers] * 3
+
+
+def passes_until(worker: Worker, asker: Asker, count: int) -> int:
+    """Batches that are run until so many items of a consumer were in one."""
+    for number in itertools.count(1):
+        batch = worker.next_batch() or []
+        count -= sum(item.consumer is asker.consumer for item in batch)
+        if count <= 0:
+            return number
+    raise AssertionError
+
+
+@pytest.mark.parametrize("length", [9, 50])
+@pytest.mark.parametrize("callers", [1, 32])
+def test_a_query_waits_for_two_passes_at_most_however_many_jobs_there_are(callers: int, length: int) -> None:
+    """The one under way when it comes, and one more."""
+    worker, query = Worker(SumRunner()), Asker(urgent=True)
+    for _ in range(callers):
+        worker.submit(Asker().texts(*[50] * 100), block=False)
+    for comes_after in range(4):
+        for _ in range(comes_after):
+            worker.next_batch()
+        worker.submit(query.texts(length), block=False)
+        assert passes_until(worker, query, 1) <= 2
+
+
+def test_queries_of_many_callers_go_together_and_leave_no_room_to_jobs_of_like_length() -> None:
+    worker = Worker(SumRunner())
+    worker.submit(Asker().texts(*[9] * 1000), block=False)
+    worker.next_batch()
+    queries = [Asker(urgent=True) for _ in range(8)]
+    for length, query in enumerate(queries, 5):
+        worker.submit(query.texts(length), block=False)
+    batch = worker.next_batch() or []
+    assert {item.consumer for item in batch} == {query.consumer for query in queries}
+
+
+def test_jobs_have_every_other_pass_however_many_queries_come() -> None:
+    worker, job = Worker(SumRunner()), Asker()
+    worker.submit(job.texts(*[50] * 20), block=False)
+    passes = []
+    for number in range(20):
+        worker.submit(Asker(urgent=True).texts(*[5] * 40, first=number), block=False)
+        passes.append((worker.next_batch() or [])[0].consumer)
+    assert passes.count(job.consumer) == 10
+
+
+def test_a_query_of_a_pass_that_failed_is_run_again_before_jobs() -> None:
+    runner, job, query = SumRunner(), Asker(), Asker(urgent=True)
+    worker = Worker(runner)
+    worker.submit(job.texts(*[50] * 100), block=False)
+    worker.submit(query.texts(9, 9), block=False)
+    runner.error = ValueError("too much at once")
+    worker.run_batch(worker.next_batch() or [])
+    assert passes_until(worker, query, 1) <= 2
+
+
+def test_a_job_rides_along_where_a_query_leaves_room() -> None:
+    worker, job, query = Worker(SumRunner()), Asker(), Asker(urgent=True)
+    worker.submit(job.texts(*[9] * 50), block=False)
+    worker.submit(query.texts(9), block=False)
+    batch = worker.next_batch() or []
+    assert [item.consumer for item in batch] == [query.consumer] + [job.consumer] * 10
 
 
 def test_submitting_waits_while_too_much_is_waiting(held: SumRunner, scheduler: Scheduler) -> None:

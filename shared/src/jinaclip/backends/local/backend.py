@@ -41,6 +41,8 @@ BATCH_SIZE = 64
 """Most items in one pass, unless `batch_size` says otherwise."""
 TEXTS_AT_ONCE = 256
 """Handed to the tokenizer together; it spreads them over the cores."""
+CHARACTERS_AT_ONCE = 2**18
+"""Characters from which on no more texts go with them: a tokenizer takes some 150 bytes for each."""
 INLINE_CHARACTERS = 4096
 """So much text is tokenized on the event loop: it takes less than handing it to a thread and back."""
 
@@ -183,7 +185,9 @@ class Session:
             latch.add_callback(self.over.set)
         self._call, self._model, self._config = call, model, config
         self._deadline_at = time.monotonic() + call.deadline
-        self._consumer = Consumer(self._deliver, self._refuse, self._fail, config.batch_size or BATCH_SIZE)
+        self._consumer = Consumer(
+            self._deliver, self._refuse, self._fail, config.batch_size or BATCH_SIZE, urgent=call.request.urgent
+        )
         self._lock = threading.Lock()
         self._pending = 1  # one for the feeding itself
         self._reservation = call.meter.reserve()
@@ -213,7 +217,7 @@ class Session:
         """Hands in the items until there are no more or the call is stopped."""
         with self._call.ending():
             for is_text, run in groupby(self._inputs, key=lambda item: isinstance(item[1], Text)):
-                while inputs := list(islice(run, TEXTS_AT_ONCE if is_text else 1)):
+                while inputs := take_texts(run) if is_text else list(islice(run, 1)):
                     self.check_deadline()
                     if self._call.stopped.done():
                         return
@@ -232,7 +236,7 @@ class Session:
         prefix = self._model.spec.query_instruction if self._call.request.task == "query" else ""
         texts = [prefix + text.value for _, text in inputs]
         encode = partial(self._model.tokenizer.encode, texts, truncate=self._config.truncate)
-        encoded = run_apart(encode) if apart else encode()
+        encoded = run_apart(self._model.take_turns, encode) if apart else encode()
         items = []
         for (index, _), ids in zip(inputs, encoded, strict=True):
             if isinstance(ids, InputError):
@@ -272,6 +276,17 @@ class Session:
             finished = self._pending == 0
         if finished:
             self.done.set()
+
+
+def take_texts(inputs: Iterator[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """The next texts, as many as the tokenizer takes together; empty if there are no more."""
+    taken, characters = list[tuple[int, Any]](), 0
+    for one in inputs:
+        taken.append(one)
+        characters += len(one[1].value)
+        if len(taken) == TEXTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            break
+    return taken
 
 
 def floats_of(settings: PreprocessConfig, _number: int, image: Prepared) -> NDArray[np.float32]:

@@ -35,6 +35,7 @@ class Consumer:
             or in the one that submits.
         fail: takes the error that ends the consumer's call. Runs in the scheduler's thread, or in the one that submits.
         batch_size: most items in a batch that begins with one of this consumer's.
+        urgent: whether somebody waits for it: its items go before those of others.
         waiting: its items in the queue, the oldest first. Of the scheduler's thread alone.
         parts: what is left of its batches that failed; each is run by itself. Of the scheduler's thread alone.
         submitted: items that it has handed in. Written by the thread that submits.
@@ -47,6 +48,7 @@ class Consumer:
     refuse: Callable[[Item, JinaClipError], None]
     fail: Callable[[Exception], None]
     batch_size: int
+    urgent: bool = False
     waiting: OrderedDict[Item, None] = field(default_factory=OrderedDict)
     parts: deque[list[Item]] = field(default_factory=deque)
     submitted: int = 0
@@ -104,6 +106,10 @@ class Room:
 class Queue:
     """What all consumers wait for. Lives in one thread.
 
+    Consumers take turns, the urgent ones among themselves and the others among themselves. While both kinds wait, every
+    other batch begins with an urgent item: so one that fits into a single batch waits for one batch of others at most
+    beside the one under way, however many they are, and half of the batches are theirs.
+
     Args:
         max_tokens: of a batch of texts, padding included; a single text may have more.
         max_images: of a batch of images.
@@ -111,34 +117,36 @@ class Queue:
 
     def __init__(self, max_tokens: int, max_images: int) -> None:
         self._text_room, self._image_room = Room(max_tokens), Room(max_images)
-        self._turns: OrderedDict[Consumer, None] = OrderedDict()
-        self._texts, self._images = Buckets(), Buckets()
+        self._lanes = {True: Lane(), False: Lane()}  # of urgent consumers, of others
+        self._was_urgent = False  # the last batch
 
     def __bool__(self) -> bool:
-        return bool(self._turns)
+        return any(lane.turns for lane in self._lanes.values())
 
     def consumers(self) -> list[Consumer]:
         """Those that wait, in turn."""
-        return list(self._turns)
+        return [consumer for lane in self._lanes.values() for consumer in lane.turns]
 
     def add(self, item: Item) -> None:
         """Lets an item wait."""
-        self._turns.setdefault(item.consumer)
+        lane = self._lanes[item.consumer.urgent]
+        lane.turns.setdefault(item.consumer)
         item.consumer.waiting[item] = None
-        self._buckets_of(item).add(item)
+        lane.buckets_of(item).add(item)
 
     def remove(self, consumer: Consumer) -> None:
         """Forgets what a consumer has waiting."""
+        lane = self._lanes[consumer.urgent]
         for item in consumer.waiting:
-            self._buckets_of(item).remove(consumer, item.length)
+            lane.buckets_of(item).remove(consumer, item.length)
         consumer.waiting.clear()
         consumer.parts.clear()
-        self._turns.pop(consumer, None)
+        lane.turns.pop(consumer, None)
 
     def put_back(self, batch: list[Item]) -> None:
         """Lets items of one consumer, left of a batch that failed, wait for a batch of their own."""
         consumer = batch[0].consumer
-        self._turns.setdefault(consumer)
+        self._lanes[consumer.urgent].turns.setdefault(consumer)
         consumer.parts.append(batch)
 
     def room_of(self, batch: list[Item]) -> Room:
@@ -148,16 +156,24 @@ class Queue:
     def take(self) -> list[Item]:
         """A batch: the oldest item of the consumer whose turn it is, and from all consumers what fits beside it.
 
-        Nearest in length comes first, of one length the consumer's own, then the others' in turn. A consumer with parts
-        of batches that failed gets the first of them run instead, or as much of it as one batch may hold.
+        Those of its own kind come first, urgent or not; then nearest in length, of one length the consumer's own, then
+        the others' in turn. A consumer with parts of batches that failed gets the first of them run instead, or as much
+        of it as one batch may hold.
         """
-        first = next(iter(self._turns))
+        lane = self._next_lane()
+        first = next(iter(lane.turns))
         batch = self._take_part(first) if first.parts else self._take_waiting(first)
-        self._turns.move_to_end(first)
+        lane.turns.move_to_end(first)
         for consumer in consumers_of(batch):
             if not consumer.waiting and not consumer.parts:
-                del self._turns[consumer]
+                del self._lanes[consumer.urgent].turns[consumer]
         return batch
+
+    def _next_lane(self) -> Lane:
+        """The one whose turn it is: while both wait, the other one than before."""
+        urgent = bool(self._lanes[True].turns) and not (self._was_urgent and self._lanes[False].turns)
+        self._was_urgent = urgent
+        return self._lanes[urgent]
 
     def _take_part(self, consumer: Consumer) -> list[Item]:
         part = consumer.parts.popleft()
@@ -173,14 +189,18 @@ class Queue:
         return batch
 
     def _pick(self, first: Consumer, oldest: Item) -> list[Item]:
-        buckets, batch, longest = self._buckets_of(oldest), list[Item](), 0
-        for length in buckets.near(oldest.length):
-            longest = max(longest, length)
-            room = self._most(first, oldest, longest) - len(batch)
-            if room <= 0:
-                break
-            batch += buckets.take(length, first, room)
-        buckets.forget_empty(batch)
+        batch, longest = list[Item](), 0
+        for urgent in (first.urgent, not first.urgent):
+            buckets = self._lanes[urgent].buckets_of(oldest)
+            taken = list[Item]()
+            for length in buckets.near(oldest.length):
+                room = self._most(first, oldest, max(longest, length)) - len(batch) - len(taken)
+                if room <= 0:
+                    break
+                longest = max(longest, length)
+                taken += buckets.take(length, first, room)
+            buckets.forget_empty(taken)
+            batch += taken
         return batch
 
     def _most(self, first: Consumer, oldest: Item, longest: int) -> int:
@@ -189,8 +209,22 @@ class Queue:
             return min(first.batch_size, self._image_room.now)
         return max(1, min(first.batch_size, self._text_room.now // max(1, longest)))
 
-    def _buckets_of(self, item: Item) -> Buckets:
-        return self._texts if item.pixels is None else self._images
+
+class Lane:
+    """What consumers of one kind, urgent or not, wait for.
+
+    Attributes:
+        turns: the consumers, in turn.
+        texts, images: their items.
+    """
+
+    def __init__(self) -> None:
+        self.turns: OrderedDict[Consumer, None] = OrderedDict()
+        self.texts, self.images = Buckets(), Buckets()
+
+    def buckets_of(self, item: Item) -> Buckets:
+        """Where items of this one's kind are."""
+        return self.texts if item.pixels is None else self.images
 
 
 class Buckets:

@@ -11,8 +11,9 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jinaclip.backends.local.checkpoint_config import read_preprocessing
 from jinaclip.backends.local.runner import Runner, find_text_fault
@@ -26,6 +27,8 @@ from jinaclip.specs import SPECS, ModelSpec
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("PyTorch is not installed", name="torch")  # now, and not when the first item waits
@@ -70,9 +73,19 @@ class Model:
         if any(file.is_past for file in files):
             raise CheckpointError(f"files of {folder} were changed while they were loaded; load them again")
         self.scheduler = Scheduler(self.runner)
+        self._turn = threading.Lock()
         published = next((s for s in SPECS.values() if s.weights_bytes == weights_bytes(folder)), None)
         if published is not None and not published.commercial:
             warn_about_licence(published)
+
+    def take_turns(self, encode: Callable[[], T]) -> T:
+        """What the function gives, while no other of them runs.
+
+        For the tokenizer, which spreads many texts over the cores by itself: several at once only take more memory.
+        Call it in a thread of ours.
+        """
+        with self._turn:
+            return encode()
 
 
 def self_test_ids(tokenizer: Tokenizer, runner: Runner) -> list[list[int]]:

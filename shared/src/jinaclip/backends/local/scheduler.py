@@ -2,7 +2,8 @@
 
 Consumers hand in single texts and images. The thread puts what waits into batches of like length, whoever asked: many
 small calls at once cost about one batch, no text pads another far beyond its length, and consumers take turns, so that
-a query does not wait for a whole bulk job.
+one does not wait for another's whole job. Urgent ones have every other turn, so that a query does not wait for a turn
+of each bulk job either.
 
 A batch that fails, whatever the reason, is run again apart: by consumer, then by halves, until the items at fault stand
 alone and are refused by name. Each part waits for its consumer's turn. When nothing succeeds any more, one input that

@@ -8,7 +8,7 @@ from pathlib import Path
 import tokenizers
 
 from jinaclip.backends.local.tokenizer_rules import MAX_SPECIAL_TOKENS, MAX_TOKEN, read_rules
-from jinaclip.errors import CheckpointError, InputError
+from jinaclip.errors import CheckpointError, InputError, TextTooLongError
 
 
 class Tokenizer:
@@ -99,7 +99,7 @@ class Tokenizer:
             return ids
         if truncate:
             return [*ids[: self.max_tokens - 1], ids[-1]]  # the last one is the token that ends a sentence
-        return InputError(
+        return TextTooLongError(
             f"has {len(ids):,} tokens and the model takes {self.max_tokens:,}; split it, or truncate=True cuts it"
         )
 
