@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from jinaclip.backends.api.batcher import BATCH_BYTES, BATCH_TOKENS, SMALL, Batch, Bounds, Latency, Queue, share_of
+from jinaclip.backends.api.batcher import BATCH_TOKENS, SMALL, USUAL, Batch, Bounds, Latency, Queue, share_of
 from jinaclip.backends.api.limits import (
     FIRST_SLOTS,
     HOLD,
@@ -286,9 +286,9 @@ def test_a_batch_keeps_to_all_limits_and_what_exceeds_one_alone_goes_alone():
         return made
 
     assert sizes(*[item() for _ in range(1_100)]) == [MAX_BATCH, MAX_BATCH, 1_100 - 2 * MAX_BATCH]
-    assert sizes(*[item(size=BATCH_BYTES // 3)] * 7) == [3, 3, 1]
+    assert sizes(*[item(size=USUAL.most_bytes // 3)] * 7) == [3, 3, 1]
     assert sizes(*[item(tokens=BATCH_TOKENS // 4)] * 9) == [4, 4, 1]
-    assert sizes(item(), item(size=2 * BATCH_BYTES), item(tokens=2 * BATCH_TOKENS), item()) == [1, 1, 1, 1]
+    assert sizes(item(), item(size=2 * USUAL.most_bytes), item(tokens=2 * BATCH_TOKENS), item()) == [1, 1, 1, 1]
     assert sizes(*[item(tokens=300)] * 7, options={"tokens_per_minute": 1_000}) == [3, 3, 1]
     assert sizes(*[item()] * 7, cap=3) == [3, 3, 1]
     assert sizes(*[item()] * 7, options={"batch_size": 2}) == [2, 2, 2, 1]

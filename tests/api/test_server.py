@@ -13,6 +13,7 @@ import orjson
 import pytest
 from PIL import Image
 
+from jinaclip.backends.api.wires import base
 from jinaclip.backends.api.wires import jina as wire
 from jinaclip.config import EmbedderConfig
 from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2
@@ -298,7 +299,7 @@ def test_indices(server, client, fault):
 @pytest.mark.parametrize("fault", ["short_reply", "repeated_index", "gap_index", "bool_index", "string_index"])
 def test_indices_do_not_hold(server, client, fault, count):
     response = ask(server, client, fault, inputs=[wire.text_input(text) for text in TEXTS[:count]])
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(base.Malformed):
         wire.read_answer(response.content, count, DIMENSIONS)
     assert server.ledger()["answered_items"] == 0
 
@@ -327,7 +328,7 @@ def test_rows(server, client, fault):
 
 
 def test_all_rows_of_a_wrong_dimension(server, client):
-    with pytest.raises(wire.WrongDimensions):
+    with pytest.raises(base.WrongDimensions):
         wire.read_answer(ask(server, client, "wrong_dimension_all").content, 5, DIMENSIONS)
 
 
@@ -342,7 +343,7 @@ def test_bodies_that_are_not_json(server, client, fault):
 
 def test_bodies_that_are_too_much(server, client):
     assert ask(server, client, "deep_json").content.count(b"[") > 10_000
-    assert len(ask(server, client, "oversize_body").content) > 4 * wire.most_bytes(5, DIMENSIONS)
+    assert len(ask(server, client, "oversize_body").content) > 4 * base.most_bytes(5, DIMENSIONS)
     server.configure(script=["gzip_bomb"])
     with client.stream("POST", "/v1/embeddings", content=request()) as response:
         sent = int(response.headers["Content-Length"])

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from jinaclip import ConfigError
+from jinaclip.backends.api.wires import base
 from jinaclip.backends.api.wires import jina as wire
 from jinaclip.config import EmbedderConfig, endpoint
 from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2
@@ -71,7 +72,7 @@ def read(raw, items, width):
     """The answer, or None if it was refused in one of the two ways there are."""
     try:
         return wire.read_answer(raw, items, width)
-    except (wire.Malformed, wire.WrongDimensions):
+    except (base.Malformed, base.WrongDimensions):
         return None
 
 
@@ -173,7 +174,7 @@ def test_indices_are_each_once_or_the_answer_is_refused(rows, indices):
     if len(whole) == len(indices) and sorted(whole) == list(range(len(rows))):
         assert read(raw, len(rows), len(rows[0])) is not None
     else:
-        with pytest.raises(wire.WrongIndices):
+        with pytest.raises(base.WrongIndices):
             wire.read_answer(raw, len(rows), len(rows[0]))
 
 
@@ -212,7 +213,7 @@ def test_a_row_that_is_no_vector_is_bad_and_spoils_no_other(embedding):
 
 
 def test_one_other_width_for_all_is_told_from_one_odd_row():
-    with pytest.raises(wire.WrongDimensions) as caught:
+    with pytest.raises(base.WrongDimensions) as caught:
         wire.read_answer(write([[1, 2, 3], [4, 5, 6]]), 2, 2)
     assert caught.value.width == 3
     assert wire.read_answer(write([[1, 2, 3], [4, 5]], "float"), 2, 2).bad == (0,)
@@ -220,7 +221,7 @@ def test_one_other_width_for_all_is_told_from_one_odd_row():
 
 @pytest.mark.parametrize(("raw", "hopeless"), [(b"{}{}", True), (b"[" * 5000, True), (b"{", False), (b"<html>", False)])
 def test_what_is_more_than_json_is_not_asked_for_again(raw, hopeless):
-    with pytest.raises(wire.Malformed) as caught:
+    with pytest.raises(base.Malformed) as caught:
         wire.read_answer(raw, 1, 1)
     assert caught.value.hopeless is hopeless
 

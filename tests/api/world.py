@@ -156,8 +156,7 @@ class World:
         return self.latency(len(texts)) if callable(self.latency) else self.latency
 
     def route(self, config, *, query):
-        settings = wire.settings(config, JINA_CLIP_V2, query=query)
-        return Route(self.endpoint, tuple(settings.items()), WIDTH, query)
+        return Route.of(self.endpoint, config, JINA_CLIP_V2, query=query)
 
     def join(self, texts, *, query=False, urgent=False, user=None, meter=None, process=None, **options):
         """A call that has handed in nothing yet. `user` is the object that makes it, in `process` or the first one."""

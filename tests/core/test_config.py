@@ -38,7 +38,11 @@ WRONG = {
     "api_key": [3, b"jina_x", ["jina_x"]],
     "headers": ["X-Team: a", ["X-Team"], 3, {1: "a"}, {"X Team": "a"}, {"": "a"}, {"X-Team": 3}, {"X-Team": None}],
     "transport": [3, "httpx.AsyncHTTPTransport", []],
-    "base_url": [None, 3, b"https://api.jina.ai", "", "ftp://a.b", "https://user:word@a.b", "https://a.b?c=d"],
+    "base_url": [
+        *[None, 3, b"https://api.jina.ai", "", "ftp://a.b", "https://user:word@a.b", "https://a.b?c=d"],
+        *["sagemaker://", "sagemaker://eu-west-1", "sagemaker://eu-west-1/a/b", "sagemaker://eu-west-1/a?images=gif"],
+    ],
+    "wire": ["OpenAI", "", 3, "sagemaker"],
     "requests_per_minute": [*COUNT],
     "tokens_per_minute": [*COUNT],
     "token_budget": [-1, 1.0, "1", True],
@@ -67,6 +71,7 @@ RIGHT = {
     "headers": [None, {"X-Team": "shop"}, {"authorization": "Basic YTpi"}],
     "transport": [None, list],
     "base_url": ["https://a.b"],
+    "wire": [None, "jina", "openai"],
     "requests_per_minute": [None, 1],
     "tokens_per_minute": [None, 1],
     "token_budget": [None, 0],
@@ -262,6 +267,7 @@ def test_a_hub_id_is_the_same_model():
 def no_keys(monkeypatch):
     monkeypatch.delenv("JINA_API_KEY", raising=False)
     monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+    monkeypatch.delenv("JINACLIP_API_KEY", raising=False)
 
 
 def test_the_order_of_keys(monkeypatch):
@@ -289,10 +295,74 @@ def test_what_cannot_be_a_key_is_refused_and_not_shown(key):
     assert "jina_" not in str(caught.value)
 
 
-def test_no_key_no_request():
+def test_no_key_no_request_to_jina():
     with pytest.raises(AuthenticationError) as caught:
-        JinaClip(base_url="http://127.0.0.1:9").embed_query("a")
+        JinaClip().embed_query("a")
     assert caught.value.attempts == 0
+
+
+SERVERS = ["http://gpu-box:8000", "https://api.jina.ai.example.org", "https://notjina.ai", "http://api.jina.ai"]
+HOME = ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"]
+
+
+@pytest.mark.parametrize("base_url", SERVERS)
+def test_a_key_for_jina_in_the_environment_goes_to_no_server_of_another(monkeypatch, base_url):
+    monkeypatch.setenv("JINA_API_KEY", "jina_x")
+    monkeypatch.setenv("JINAAI_API_KEY", "jina_y")
+    config = EmbedderConfig(base_url=base_url)
+    assert not config.key and not config.authorization
+    found_by_a_host = Secret.from_environment("JINA_API_KEY")
+    assert not config.replace(api_key=found_by_a_host).key
+    monkeypatch.setenv("JINACLIP_API_KEY", "mine")
+    assert config.authorization.reveal() == "Bearer mine"
+    assert config.replace(api_key="given").key.reveal() == "given"
+
+
+@pytest.mark.parametrize("base_url", HOME)
+def test_a_key_of_the_environment_goes_to_this_machine(monkeypatch, base_url):
+    config = EmbedderConfig(base_url=base_url)
+    assert not config.authorization
+    monkeypatch.setenv("JINA_API_KEY", "jina_x")
+    assert config.key.reveal() == "jina_x"
+    monkeypatch.setenv("JINACLIP_API_KEY", "mine")
+    assert config.key.reveal() == "mine"
+
+
+@pytest.mark.parametrize("base_url", ["api.jina.ai", "https://eu.jina.ai/v1", "https://jina.ai"])
+def test_jinas_hosts_get_jinas_key_alone(monkeypatch, base_url):
+    monkeypatch.setenv("JINACLIP_API_KEY", "mine")
+    config = EmbedderConfig(base_url=base_url)
+    with pytest.raises(AuthenticationError, match="JINA_API_KEY"):
+        _ = config.key
+    monkeypatch.setenv("JINAAI_API_KEY", "jina_y")
+    assert config.key.reveal() == "jina_y"
+
+
+# Wires
+
+
+def test_the_address_names_the_wire_where_the_option_does_not():
+    assert EmbedderConfig().wire_name == EmbedderConfig(base_url="http://a.b").wire_name == "jina"
+    assert EmbedderConfig(base_url="http://a.b", wire="openai").wire_name == "openai"
+    there = EmbedderConfig(base_url="sagemaker://eu-west-1/my-Endpoint?images=bytes")
+    assert (there.wire_name, there.base_url) == ("sagemaker", "sagemaker://eu-west-1/my-Endpoint")
+    assert there.replace(wire="sagemaker").wire_name == "sagemaker"
+
+
+@pytest.mark.parametrize("wire", ["jina", "openai"])
+def test_an_address_of_sagemaker_takes_no_other_wire(wire):
+    with pytest.raises(ConfigError, match=f"wire='{wire}' needs a base_url that is an http"):
+        EmbedderConfig(base_url="sagemaker://eu-west-1/clip", wire=wire)
+
+
+def test_the_wire_does_not_change_the_space_and_the_endpoint_does():
+    one = JinaClip(base_url="http://a.b")
+    assert JinaClip(base_url="http://a.b", wire="openai").space == one.space != JinaClip().space
+
+
+def test_what_a_wire_cannot_say_is_refused_as_a_setting():
+    with pytest.raises(ConfigError, match="normalized=False cannot be asked for with wire='openai'"):
+        JinaClip(base_url="http://a.b", wire="openai", normalized=False)
 
 
 def test_secrets_compare_by_content():

@@ -25,7 +25,7 @@ from PIL import Image as Pillow
 from jinaclip import Image, ImagePolicy, InputError, JinaClip, JinaClipError
 from jinaclip.backends.api.steps import Reply
 from jinaclip.backends.api.verdicts import Case, judge
-from jinaclip.backends.api.wires import jina
+from jinaclip.backends.api.wires import base, jina
 from jinaclip.hosts import EmbedderConfig
 from jinaclip.images import open_image, size, upload
 from jinaclip.secret import Redactor
@@ -99,7 +99,7 @@ class Answers(Subject):
         assert refused.index is None or refused.index >= 0
         try:
             answer = jina.read_answer(data, len(ITEMS), WIDTH)
-        except (jina.Malformed, jina.WrongDimensions):
+        except (base.Malformed, base.WrongDimensions):
             return False
         assert answer.rows.shape == (len(ITEMS), WIDTH)
         assert answer.tokens >= 0
@@ -150,7 +150,7 @@ class Headers(Subject):
 
     name = "headers"
     inputs = several(tampered_reply)
-    case = Case(len(ITEMS), WIDTH, "http://localhost/v1/embeddings", clean=Redactor(()).clean)
+    case = Case(len(ITEMS), WIDTH, WIDTH, "http://localhost/v1/embeddings", jina, "refused", clean=Redactor(()).clean)
 
     def try_input(self, data: bytes) -> bool:
         told = json.loads(data)
@@ -160,7 +160,7 @@ class Headers(Subject):
             assert wait is None or (wait >= 0 and math.isfinite(wait)), verdict
         error = getattr(verdict, "error", None)
         assert error is None or len(str(error)) <= LONGEST_MESSAGE, error
-        return isinstance(verdict, jina.Answer)
+        return isinstance(verdict, base.Answer)
 
 
 # -- streams

@@ -81,6 +81,7 @@ CHANGED = {
     "deadline": 20.0,
     "headers": {"X-Team": Secret.from_env_var("MY_TEAM", strict=False)},
     "transport": dict,
+    "wire": "jina",
     "space": "ours",
     "base_url": "https://example.org/v1/embeddings",
     "requests_per_minute": 10,

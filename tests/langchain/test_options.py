@@ -398,6 +398,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "base_url": ("https://api.jina.ai", False),
     "headers": ({"X-Team": "shop"}, False),
     "transport": (dict, False),
+    "wire": ("openai", False),
     "space": ("shop_2026", True),
     "requests_per_minute": (7, False),
     "tokens_per_minute": (7, False),

@@ -47,6 +47,7 @@ OTHER = {
     "timeout": 5.0,
     "deadline": 90.0,
     "base_url": "http://127.0.0.1:9/v1/embeddings",
+    "wire": "jina",
     "space": "mine",
     "requests_per_minute": 60,
     "tokens_per_minute": 1000,

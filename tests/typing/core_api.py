@@ -45,7 +45,7 @@ def make() -> None:
     JinaClip(model="./folder", backend="local", device="cuda", dtype="bfloat16")
     JinaClip(image_policy=ImagePolicy(allowed_roots="any", formats=("PNG",)), image_resize="pad", url_mode="forward")
     JinaClip(batch_size=None, max_concurrency=None, headers={"X-Team": "shop"}, transport=httpx.AsyncHTTPTransport)
-    JinaClip(base_url="http://gpu-box:8000", space="jina_clip_v2_1024_0123456789ab")
+    JinaClip(base_url="http://gpu-box:8000", wire="openai", space="jina_clip_v2_1024_0123456789ab")
     JinaClip(batch_size=64, max_concurrency=8, headers=None, transport=lambda: httpx.AsyncHTTPTransport(proxy="..."))
     with JinaClip() as clip:
         assert_type(clip, JinaClip)
@@ -60,6 +60,7 @@ def cached() -> None:
 
 
 def wrong() -> None:
+    JinaClip(wire="cohere")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     JinaClip(backend="cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     JinaClip(bach_size=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JinaClip(headers={"X-Team": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]

@@ -50,6 +50,7 @@ text = JinaClipTextEmbedder(
     base_url="https://api.jina.ai",
     headers={"X-Team": "shop", "X-Shop": key},
     transport=httpx.AsyncHTTPTransport,
+    wire="jina",
     requests_per_minute=100,
     tokens_per_minute=None,
     token_budget=10_000,

@@ -51,6 +51,7 @@ JinaClipEmbeddings(
     base_url="https://api.jina.ai",
     headers={"X-Team": "shop"},
     transport=httpx.AsyncHTTPTransport,
+    wire="jina",
     space="shop_2024",
     requests_per_minute=500,
     tokens_per_minute=1_000_000,

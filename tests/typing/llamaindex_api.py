@@ -47,6 +47,7 @@ JinaClipEmbedding(
     base_url="https://api.jina.ai",
     headers={"X-Team": "shop"},
     transport=httpx.AsyncHTTPTransport,
+    wire="jina",
     space="shop",
     requests_per_minute=None,
     tokens_per_minute=None,

@@ -56,7 +56,7 @@ class JinaClip:
     def _open(self) -> None:
         self.cache = find_cache(self.config.cache)
         # what is kept has the full width, from which every other is cut
-        self._backend = open_backend(self.config.replace(dimensions=None) if self.cache else self.config)
+        self._backend = open_backend(self.config, whole=bool(self.cache))
         self._meter = Meter(self.config.token_budget)
 
     # -- what it is
@@ -93,7 +93,14 @@ class JinaClip:
         Raises:
             CheckpointError: a file of the folder cannot be read, or was changed after it had been loaded.
         """
-        return self.config.space or name_space(self._backend.weights, self.dimensions, self.config)
+        return self.config.space or self.space_at(self.dimensions)
+
+    def space_at(self, dimensions: int) -> str:
+        """The name of the space of these vectors cut to so many numbers, as `truncate` does; `space` is not looked at.
+
+        Raises as `space`.
+        """
+        return name_space(self._backend.weights, dimensions, self.config)
 
     @property
     def fingerprint(self) -> str:
@@ -504,10 +511,19 @@ class JinaClip:
         It counts into the same `usage` and budget, and shares connections or weights, unless one of the two asks for
         vectors that are cut elsewhere: of fewer `dimensions`, without a cache. Closing either closes what they share.
         """
-        other = JinaClip(**self.config.replace(cache=cache).options())
-        other._meter = self._meter
+        other = self.with_options(cache=cache)
         if other._backend_width == self._backend_width:
             other._backend = self._backend
+        return other
+
+    def with_options(self, **changes: Any) -> JinaClip:
+        """Another object with some options changed, which counts into the same `usage` and budget.
+
+        Raises:
+            ConfigError: there is no such option, or it is wrong.
+        """
+        other = JinaClip(**{**self.config.options(), **changes})
+        other._meter = self._meter
         return other
 
     @property
@@ -552,23 +568,28 @@ class JinaClip:
         self._open()
 
 
-def open_backend(config: EmbedderConfig) -> Backend:
+def open_backend(config: EmbedderConfig, *, whole: bool = False) -> Backend:
     """The backend of a configuration.
 
+    Args:
+        config: the options.
+        whole: ask for vectors of the model's own width, whatever `dimensions` are.
+
     Raises:
+        ConfigError: an option cannot be had on the wire.
         MissingDependencyError: it needs an extra that is not installed.
     """
     if config.backend == "api":
         from jinaclip.backends.api.backend import ApiBackend
 
-        return ApiBackend(config, find_spec(config.model))
+        return ApiBackend(config, find_spec(config.model), whole=whole)
     try:
         from jinaclip.backends.local.backend import LocalBackend
     except ModuleNotFoundError as missing:
         raise MissingDependencyError(
             f"backend='local' needs {missing.name}, which is not installed: pip install 'jinaclip[local]'"
         ) from None
-    return LocalBackend(config)
+    return LocalBackend(config.replace(dimensions=None) if whole else config)
 
 
 def check_dimensions(dimensions: int | None, spec: ModelSpec) -> None:

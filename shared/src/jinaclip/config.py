@@ -9,9 +9,9 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from jinaclip.errors import AuthenticationError, ConfigError
@@ -22,7 +22,11 @@ from jinaclip.numeric import is_number, is_whole, plain
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
 API_URL = "https://api.jina.ai/v1/embeddings"
+JINA_HOST = "jina.ai"
 KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
+"""Of keys that Jina gave out: they go to Jina's hosts, and to this machine."""
+OTHER_KEY_VARIABLE = "JINACLIP_API_KEY"
+"""Of a key for whatever else `base_url` names."""
 SPACE_LENGTH = 36
 SPACE_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{SPACE_LENGTH - 1}}}")
 """What every vector store takes as the name of a collection, also with a short word before it: Pinecone's have 45."""
@@ -35,6 +39,7 @@ Backend = Literal["api", "local"]
 ImageResize = Literal["model", "pad", "squash", "none"]
 ImageDecode = Literal["exact", "fast"]
 UrlMode = Literal["fetch", "forward"]
+WireName = Literal["jina", "openai", "sagemaker"]
 
 
 class VectorCache(Protocol):
@@ -93,6 +98,31 @@ def _find_misuse(args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
     if any(isinstance(value, str) and KEY_SHAPE.match(value) for value in [*args, *options.values()]):
         return "an API key stands where another option belongs; pass it as api_key=..."
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A scheme of `base_url` that names a wire, which then takes no other.
+
+    Attributes:
+        wire: the wire.
+        form: what such an address looks like, for people.
+        pattern: the same, to check one.
+    """
+
+    wire: WireName
+    form: str
+    pattern: re.Pattern[str]
+
+
+SCHEMES = {
+    "sagemaker": Scheme(
+        "sagemaker",
+        "sagemaker://region/endpoint, or sagemaker://region/endpoint?images=image",
+        re.compile(r"sagemaker://[a-z]{2}[a-z0-9-]{3,30}/[A-Za-z0-9](-?[A-Za-z0-9]){0,62}(\?images=(bytes|image))?"),
+    )
+}
+"""All others than http and https."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,16 +214,20 @@ class EmbedderConfig:
     """Seconds the whole call may take, queue and pauses included; None is 30 for `embed_query` and `embed_queries`, and
     no limit for others. Loading weights does not count."""
     api_key: Secret | str | None = field(default=None, repr=False)
-    """None reads JINA_API_KEY, then JINAAI_API_KEY, when a request is made. A pickle holds a key that was given, as
-    workers need it, and never one of the environment."""
+    """None reads JINA_API_KEY, then JINAAI_API_KEY, when a request is made; for a `base_url` that is neither Jina's nor
+    on this machine JINACLIP_API_KEY, and without one no key is sent. A pickle holds a key that was given, as workers
+    need it, and never one of the environment."""
     base_url: str = API_URL
-    """Host, prefix or full endpoint."""
+    """Host, prefix or full endpoint; "sagemaker://region/endpoint" for Amazon SageMaker."""
     headers: Headers | Mapping[str, str] | None = None
     """More HTTP headers of every request to the API. Their values are secrets, as the key is: shown nowhere, in no
     dump, held by pickles. An Authorization among them replaces the key."""
     transport: TransportFactory | None = field(default=None, repr=False)
     """Makes the transport that requests to the API go through; None is our own. A pickle needs one that can be pickled,
     such as a function of a module."""
+    wire: WireName | None = None
+    """What is spoken at `base_url`: "jina", also for `jinaclip serve`; "openai" for other servers, see docs/clouds.md;
+    "sagemaker". None is "sagemaker" for an address of that scheme, else "jina"."""
     space: str | None = None
     """Name of the vector space, taken as it is: for an endpoint that is known to serve the weights of that space.
     Choose another when the width, the normalisation or an image setting changes. None: see `JinaClip.space`."""
@@ -238,6 +272,7 @@ class EmbedderConfig:
             problem = "'exact' with image_resize='none', which leaves images as they are"
             raise ConfigError(f"image_decode='fast' must be {problem}", option="image_decode", requirement=problem)
         object.__setattr__(self, "base_url", endpoint(self.base_url))
+        check_wire(self.wire, self.base_url)
 
     def __repr__(self) -> str:
         """Names the options that are set so far: a traceback may show an object that is not complete."""
@@ -245,34 +280,61 @@ class EmbedderConfig:
         return f"EmbedderConfig({', '.join(f'{name}={value!r}' for name, value in values)})"
 
     @property
+    def wire_name(self) -> WireName:
+        """The wire that is spoken: the option, or what `base_url` implies."""
+        return self.wire or implied_wire(self.base_url)
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether `base_url` is a host of Jina's, where nothing goes without a key."""
+        parts = urlsplit(self.base_url)
+        host = parts.hostname or ""
+        return parts.scheme == "https" and (host == JINA_HOST or host.endswith(f".{JINA_HOST}"))
+
+    @property
     def key(self) -> Secret:
-        """The key to use now; an empty Secret if `headers` have an Authorization, which replaces it.
+        """The key to use now; an empty Secret if `headers` have an Authorization, or a server of another is asked.
+
+        A key of the environment goes where its variable says: one of Jina's to Jina and to this machine.
 
         Raises:
-            AuthenticationError: there is no key, or it cannot be a key.
+            AuthenticationError: there is no key for Jina's hosts, or it cannot be a key.
         """
         if "Authorization" in self.extra_headers:
             return Secret(None)
-        key = Secret.wrap(self.api_key) or Secret.from_environment(*KEY_VARIABLES)
-        if not key:
+        key = self._find_key()
+        if not key and self.is_hosted:
             raise AuthenticationError(
                 f"no API key: pass api_key, or set {KEY_VARIABLES[0]} in each process (a pickle holds no key of the "
                 "environment); backend='local' needs none"
             )
-        if not re.fullmatch(r"[\x21-\x7e]+", key.reveal()):
+        if key and not re.fullmatch(r"[\x21-\x7e]+", key.reveal()):
             raise AuthenticationError("the API key holds blanks or characters outside ASCII; it cannot be a key")
         return key
 
+    def _find_key(self) -> Secret:
+        """The key that was given, else that of the environment; what a host read there does not travel either."""
+        given = Secret.wrap(self.api_key)
+        if given and given.travels:
+            return given
+        if self.is_hosted:
+            return given or Secret.from_environment(*KEY_VARIABLES)
+        own = Secret.from_environment(OTHER_KEY_VARIABLE)
+        if own or not is_loopback(self.base_url):
+            return own
+        return given or Secret.from_environment(*KEY_VARIABLES)
+
     @property
     def authorization(self) -> Secret:
-        """The value of the header Authorization to send now: that of `headers`, else the key's.
+        """The value of the header Authorization to send now: that of `headers`, else the key's; empty without a key.
 
         Raises:
-            AuthenticationError: there is neither, or the key cannot be a key.
+            AuthenticationError: there is neither for Jina's hosts, or the key cannot be a key.
         """
         own = self.extra_headers.get("Authorization")
         if own is None:
-            return Secret(f"Bearer {self.key.reveal()}")
+            key = self.key
+            return Secret(f"Bearer {key.reveal()}") if key else key
         if not own:
             raise AuthenticationError("the header 'Authorization' has no value in this process; set headers again")
         return own
@@ -349,9 +411,15 @@ def endpoint(base_url: str) -> str:
     """The full URL of the endpoint, from a host, a host with a path, or that URL itself.
 
     Raises:
-        ConfigError: it is not an http(s) URL, or it has a user name, a query or a fragment.
+        ConfigError: it is not an http(s) URL, or it has a user name, a query or a fragment; or its scheme is another's,
+            and it has not that one's form.
     """
     url = base_url.strip()
+    scheme = SCHEMES.get(url.partition("://")[0])
+    if scheme is not None:
+        if not scheme.pattern.fullmatch(url):
+            raise ConfigError(f"base_url must be {scheme.form}")
+        return url.removesuffix("?images=bytes")
     given = url if "://" in url else f"https://{url}"
     try:
         parts = urlsplit(given)
@@ -366,6 +434,32 @@ def endpoint(base_url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
     return f"{parts.scheme}://{host}{'' if usual else f':{parts.port}'}{path}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is of this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def implied_wire(base_url: str) -> WireName:
+    """The wire of an endpoint where no other is named."""
+    scheme = SCHEMES.get(base_url.partition("://")[0])
+    return "jina" if scheme is None else scheme.wire
+
+
+def check_wire(wire: WireName | None, base_url: str) -> None:
+    """Raises ConfigError for a wire that is not spoken at addresses of this form."""
+    if wire is None or wire == implied_wire(base_url):
+        return
+    own = SCHEMES.get(base_url.partition("://")[0])
+    forms = [scheme.form for scheme in SCHEMES.values() if scheme.wire == wire]
+    if own is not None or forms:
+        problem = f"of the form {forms[0]}" if forms else "an http(s) URL"
+        raise ConfigError(f"wire={wire!r} needs a base_url that is {problem}", option="wire", requirement=problem)
 
 
 def _integer(low: int, high: float = float("inf"), *, optional: bool = False) -> Callable[[Any], str | None]:
@@ -504,6 +598,7 @@ _CHECKS: dict[str, Check] = {
         None if value is None or callable(value) else "a function that makes an httpx.AsyncBaseTransport, or None"
     ),
     "base_url": _instance(str),
+    "wire": lambda value: None if value is None else _choice(*get_args(WireName))(value),
     "space": lambda value: (
         None
         if value is None or (isinstance(value, str) and SPACE_NAME.fullmatch(value))

@@ -3,6 +3,8 @@
 JinaClipError
 ├── ConfigError             an option, an environment variable or the endpoint is wrong
 ├── InputError              one of the caller's items is wrong; `.index` says which
+│   ├── TextTooLongError      a text has more tokens than the model takes
+│   ├── ImageTooLargeError    an image has more bytes or pixels than `image_policy` allows
 │   └── ConversionError       a page of a PDF file cannot be rendered (a RuntimeError too)
 ├── MissingDependencyError  an extra is not installed; the message names it
 ├── CheckpointError         local weights are missing, damaged or not what they claim
@@ -40,6 +42,7 @@ __all__ = [
     "ConfigError",
     "ConversionError",
     "DeadlineError",
+    "ImageTooLargeError",
     "InputError",
     "ItemError",
     "JinaClipError",
@@ -49,6 +52,7 @@ __all__ = [
     "RateLimitError",
     "RequestRejectedError",
     "ServerError",
+    "TextTooLongError",
 ]
 
 
@@ -93,6 +97,14 @@ class ConfigError(JinaClipError, ValueError):
 
 class InputError(JinaClipError, ValueError):
     """One of the caller's items is wrong; `.index` says which (None for a single item)."""
+
+
+class TextTooLongError(InputError):
+    """A text has more tokens than the model takes."""
+
+
+class ImageTooLargeError(InputError):
+    """An image has more bytes or pixels than `image_policy` allows."""
 
 
 class ConversionError(InputError, RuntimeError):
@@ -174,7 +186,15 @@ class RequestRejectedError(APIError):
 
 
 class ItemError(APIError, InputError):
-    """The service refuses, or cannot embed, the one item at `.index`; the others were embedded."""
+    """The service refuses, or cannot embed, the one item at `.index`; the others were embedded.
+
+    Attributes:
+        reason: why, where the service has a word of its own for it, such as "text too long"; else empty.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.reason = reason
 
 
 class ServerError(APIError):

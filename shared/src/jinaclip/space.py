@@ -49,7 +49,11 @@ def published_weights(spec: ModelSpec) -> Weights:
 
 
 def served_weights(spec: ModelSpec, base_url: str) -> Weights:
-    """What answers at an endpoint: at Jina's the published weights; elsewhere nobody knows, so its URL counts too."""
+    """What answers at an endpoint: at Jina's the published weights; elsewhere nobody knows, so its URL counts too.
+
+    How it is spoken to does not: neither the wire nor, of addresses that have it, what stands behind a question mark.
+    """
+    base_url = base_url.partition("?")[0]
     weights = published_weights(spec)
     return weights if base_url == API_URL else Weights(weights.name, {**weights.facts, "endpoint": base_url})
 
@@ -73,6 +77,12 @@ def space_facts(weights: Weights, dimensions: int, config: EmbedderConfig) -> di
     """
     options = changed_options(config, OPTIONS) | changed_options(config.image_policy, POLICY_OPTIONS)
     return {**weights.facts, "dimensions": dimensions, **options}
+
+
+def names_pictures(config: EmbedderConfig) -> bool:
+    """Whether the name of a space tells how images are prepared, as that is not the usual way."""
+    pictures = {name: usual for name, usual in OPTIONS.items() if name != "normalized"}
+    return bool(changed_options(config, pictures) or changed_options(config.image_policy, POLICY_OPTIONS))
 
 
 def changed_options(options: object, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from jinaclip.errors import InputError
+from jinaclip.errors import ImageTooLargeError, InputError
 
 DATA_HEADER = 256
 """Longest header of a data: URI; longer ones are not headers."""
@@ -77,9 +77,9 @@ def decode_base64(text: str | bytes, max_bytes: int | None = None, start: int = 
 
 
 def check_bytes(size: int, max_bytes: int | None) -> None:
-    """Raises InputError if an image of so many bytes is larger than the cap; None is no cap."""
+    """Raises ImageTooLargeError if an image of so many bytes is larger than the cap; None is no cap."""
     if max_bytes is not None and size > max_bytes:
-        raise InputError(f"the image is larger than image_policy.max_bytes={max_bytes} bytes")
+        raise ImageTooLargeError(f"the image is larger than image_policy.max_bytes={max_bytes} bytes")
 
 
 def _count_base64(text: str | bytes, start: int, max_bytes: int | None) -> int:

@@ -32,6 +32,7 @@ from jinaclip.hosts import (
     Secret,
     TransportFactory,
     UrlMode,
+    WireName,
     check_weight,
     refuse_unknown,
     run_in_thread,
@@ -100,7 +101,7 @@ class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
 
     Args:
         api_key: for `backend="api"`; read from JINA_API_KEY, then JINAAI_API_KEY, when the object is made. A str
-            becomes a SecretStr.
+            becomes a SecretStr. A `base_url` that is neither Jina's nor on this machine gets JINACLIP_API_KEY, or none.
         headers: HTTP headers of every request by name, values as str or SecretStr. They become
             `jinaclip.hosts.Headers`, whose values are in no dump. An Authorization replaces the key.
         transport: makes the transport that requests go through; in no dump; in a pickle, if it can be pickled.
@@ -113,7 +114,7 @@ class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
     Raises:
         ValidationError: an option is of the wrong type.
         ConfigError: an option does not exist, is out of range, or does not fit the model.
-        AuthenticationError: `backend="api"`, and there is neither a key nor an Authorization among `headers`.
+        AuthenticationError: `backend="api"` at Jina's, and there is neither a key nor an Authorization among `headers`.
     """
 
     # hidden, as a misspelt api_key has a key for its value
@@ -139,6 +140,7 @@ class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
     transport: Annotated[TransportFactory | None, WithJsonSchema({"type": "null"})] = Field(
         default=None, exclude=True, repr=False
     )
+    wire: WireName | None = EmbedderConfig.wire
     space: str | None = EmbedderConfig.space
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute

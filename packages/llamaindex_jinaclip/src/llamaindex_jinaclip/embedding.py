@@ -24,6 +24,7 @@ from jinaclip.hosts import (
     Steps,
     TransportFactory,
     UrlMode,
+    WireName,
     arun_steps,
     run_steps,
     save_cache,
@@ -88,8 +89,9 @@ class JinaClipEmbedding(ClipHolder):
     timeout: float = EmbedderConfig.timeout
     deadline: float | None = EmbedderConfig.deadline
     api_key: SecretStr | str | None = Field(default=None, exclude=True, repr=False)
-    """None reads JINA_API_KEY, then JINAAI_API_KEY. Read back it is a SecretStr, however it was given. Never dumped; a
-    pickle holds one that was given, for worker processes, and reads one of the environment there."""
+    """None reads JINA_API_KEY, then JINAAI_API_KEY; for a `base_url` that is neither Jina's nor on this machine
+    JINACLIP_API_KEY, if it is there. Read back it is a SecretStr, however it was given. Never dumped; a pickle holds
+    one that was given, for worker processes, and reads one of the environment there."""
     base_url: str = EmbedderConfig.base_url
     headers: Annotated[Headers | Mapping[str, str] | None, HEADERS_SCHEMA] = Field(default=None, exclude=True)
     """HTTP headers of every request, by name; values are str or SecretStr. Read back they are `jinaclip.hosts.Headers`,
@@ -99,6 +101,7 @@ class JinaClipEmbedding(ClipHolder):
     )
     """Makes the transport that requests go through. Never dumped; a pickle holds it, and cannot be made if it cannot be
     pickled."""
+    wire: WireName | None = EmbedderConfig.wire
     space: str | None = EmbedderConfig.space
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jinaclip import formats
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError
+from jinaclip.errors import ImageTooLargeError, InputError
 from jinaclip.images import codecs, containers
 from jinaclip.images.containers.webp import size as webp_size
 from jinaclip.images.guard import translate_errors
@@ -137,7 +137,7 @@ def check_pixels(size: tuple[int, int], policy: ImagePolicy) -> None:
     if width < 1 or height < 1:
         raise InputError(f"the image is {width} x {height} pixels, which is no area")
     if width * height > policy.max_pixels:
-        raise InputError(
+        raise ImageTooLargeError(
             f"the image is {width} x {height} pixels, more than image_policy.max_pixels={policy.max_pixels}; "
             "make it smaller or raise the limit"
         )
@@ -151,7 +151,7 @@ def check_density(size: tuple[int, int], file_bytes: int, policy: ImagePolicy) -
     """
     width, height = size
     if width * height > max(FREE_PIXELS, file_bytes * policy.max_pixels_per_byte):
-        raise InputError(
+        raise ImageTooLargeError(
             f"the image is {width} x {height} pixels in a file of {file_bytes} bytes, more than "
             f"image_policy.max_pixels_per_byte={policy.max_pixels_per_byte}; it holds next to nothing or is damaged; "
             "make it smaller or raise the limit"

@@ -21,7 +21,7 @@ from urllib.parse import urljoin
 import httpcore
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError
+from jinaclip.errors import ImageTooLargeError, InputError
 from jinaclip.images.deadlines import DeadlineBackend, Quota, deadline, left
 from jinaclip.images.urls import Location, find_problem, host_error, parse
 
@@ -109,7 +109,9 @@ def _read(response: httpcore.Response, location: Location, policy: ImagePolicy) 
         parts.append(part)
         size += len(part)
         if size > policy.max_bytes:
-            raise InputError(f"{location.url_for_messages} sent more than image_policy.max_bytes={policy.max_bytes}")
+            raise ImageTooLargeError(
+                f"{location.url_for_messages} sent more than image_policy.max_bytes={policy.max_bytes}"
+            )
         if len(parts) > FREE_PARTS + size // SMALL_PART:
             raise InputError(f"{location.url_for_messages} sent its image in parts of less than {SMALL_PART} bytes")
     return b"".join(parts)

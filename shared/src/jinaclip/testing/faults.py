@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from starlette.responses import Response, StreamingResponse
 
-from jinaclip.backends.api.wires.jina import Code, Row, most_bytes, write_vector
+from jinaclip.backends.api.wires.base import Row, most_bytes
+from jinaclip.backends.api.wires.jina import Code, write_vector
 from jinaclip.testing.protocol import CloseMidBody, Drip, RawResponse, ResetAtOnce, ResetMidBody
 from jinaclip.testing.responses import flat, html_page, json_response, nested, validation
 

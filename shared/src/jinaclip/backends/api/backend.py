@@ -18,14 +18,15 @@ from typing import Any
 
 from jinaclip.backends.api import hub as hubs
 from jinaclip.backends.api.batcher import BATCH_TOKENS, Consumer, Feed, Item, recipe_of
+from jinaclip.backends.api.expectation import expect
 from jinaclip.backends.api.hub import Action, Hub, User
 from jinaclip.backends.api.limits import RateLimits, shared_limits
-from jinaclip.backends.api.route import Endpoint, Route
-from jinaclip.backends.api.wires import jina
+from jinaclip.backends.api.route import Endpoint, Route, width_asked
+from jinaclip.backends.api.wires import WIRES
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import text_tokens
 from jinaclip.config import MAX_BATCH, EmbedderConfig
-from jinaclip.errors import JinaClipError
+from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.inputs import Image, Text
 from jinaclip.process import (
     LOOK_SECONDS,
@@ -53,11 +54,30 @@ SILENT_LOOKS = 20
 
 
 class ApiBackend:
-    """Embeds over `POST /v1/embeddings`."""
+    """Embeds over HTTP, by one of the wires.
 
-    def __init__(self, config: EmbedderConfig, spec: ModelSpec) -> None:
+    Args:
+        config: the options.
+        spec: of the model.
+        whole: ask for vectors of the model's own width, whatever `dimensions` are.
+
+    Raises:
+        ConfigError: an option cannot be had on the wire.
+        MissingDependencyError: the wire needs an extra that is not installed.
+    """
+
+    def __init__(self, config: EmbedderConfig, spec: ModelSpec, *, whole: bool = False) -> None:
+        wire = WIRES[config.wire_name]
+        if not (config.normalized or wire.traits.says_normalized):
+            raise ConfigError(
+                f"normalized=False cannot be asked for with wire={config.wire_name!r}: vectors have the length that "
+                "the server gives them",
+                option="normalized",
+            )
         self.spec = spec
-        self._config = config
+        self._config = config.replace(dimensions=None) if whole else config
+        self._url = wire.url(config.base_url)
+        self._expected = expect(config, spec, width_asked(wire, self._config, spec))
         self._destination: Destination | None = None
         self._users = [User()]  # the present one, for the finalizer too
         weakref.finalize(self, forget_last, self._users).atexit = False
@@ -96,7 +116,7 @@ class ApiBackend:
     def prepare(self, call: Call, inputs: Iterable[tuple[int, Text | Image]]) -> Feed:
         """Inputs as items of requests."""
         to_come = call.request.hint or 0 if call.request.quick else 0
-        return Feed(Consumer(call, self._config, to_come=to_come), inputs, self.spec)
+        return Feed(Consumer(call, self._config, to_come=to_come, expected=self._expected), inputs, self.spec)
 
     def embed(self, call: Call, inputs: Feed) -> None:
         """Embeds the inputs."""
@@ -138,15 +158,11 @@ class ApiBackend:
         return hubs.forget(user)
 
     def _session(self, call: Call, inputs: Feed, loop: asyncio.AbstractEventLoop | None) -> Session:
-        endpoint = Endpoint.of(self._config)
+        endpoint = Endpoint.of(self._config, self._url)
         if self._destination is None or self._destination.endpoint != endpoint or self._destination.pid != os.getpid():
-            routes = {query: self._route(endpoint, query=query) for query in (False, True)}
+            routes = {q: Route.of(endpoint, self._config, self.spec, query=q) for q in (False, True)}
             self._destination = Destination(endpoint, shared_limits(endpoint), routes, os.getpid())
         return Session(call, inputs, self._destination, self._users[0], loop)
-
-    def _route(self, endpoint: Endpoint, *, query: bool) -> Route:
-        settings = jina.settings(self._config, self.spec, query=query)
-        return Route(endpoint, tuple(settings.items()), self._config.dimensions or self.spec.dimensions, query)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jinaclip import images
+from jinaclip.backends.api.expectation import Expectation
 from jinaclip.backends.api.health import PROBES, Health
-from jinaclip.backends.api.wires import jina
+from jinaclip.backends.api.wires import WIRES
+from jinaclip.backends.api.wires.base import Traits, Wire
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
 from jinaclip.call.prepare import Inputs, Prepared, Recipe, prepare_inputs
@@ -25,7 +27,7 @@ from jinaclip.specs import ModelSpec
 from jinaclip.vectors import Vectors
 
 R = TypeVar("R")
-BATCH_BYTES = 8 * 2**20
+USUAL = WIRES["jina"].traits
 BATCH_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
 FEW = 8
@@ -58,7 +60,7 @@ class Item:
     """Of the input in its call."""
     name: str
     """"text" or "image"."""
-    input: dict[str, str]
+    input: Any
     size: int
     """Bytes of it in a request."""
     tokens: int
@@ -96,6 +98,8 @@ class Consumer:
         progress: set whenever some of its items are done with, where somebody waits for that.
         settled, settled_bytes: items that have a vector or an error, and their size.
         health: whether the service answers what it sends.
+        expected: the space that answers are to be in.
+        is_misled: whether an answer was in another space, so that nothing more is kept.
     """
 
     call: Call
@@ -115,6 +119,8 @@ class Consumer:
     settled_bytes: int = 0
     last_error: JinaClipError | None = None
     health: Health[Item] = field(default_factory=Health)
+    expected: Expectation = field(default_factory=Expectation)
+    is_misled: bool = False
     progressed: float = field(init=False)
     deadline_at: float = field(init=False)
 
@@ -146,7 +152,7 @@ class Consumer:
         self.progressed = self.clock()
         new = [place for place, item in enumerate(items) if not item.done]
         rows, items = (rows, items) if len(new) == len(items) else (rows[new], [items[place] for place in new])
-        if new:
+        if new and not self.is_misled:
             keep = self.call.keep if self.gone else self.call.answer
             keep([item.number for item in items], rows)
         self._settle(items)
@@ -305,7 +311,8 @@ class Queue:
     Picking a batch costs about the batch: of all else that waits, at most `MANY` lines and consumers are looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, traits: Traits = USUAL) -> None:
+        self._traits = traits
         self._urgent: OrderedDict[Bounds, Line] = OrderedDict()
         self._others: OrderedDict[Bounds, Line] = OrderedDict()
         self.items = 0
@@ -362,7 +369,7 @@ class Queue:
             full: fill it to the cap, instead of spreading what waits over the free slots.
             new: nothing is known yet of how many slots the service has.
         """
-        batch = Batch(cap, None if full else self._share(room, due, new=new))
+        batch = Batch(cap, None if full else self._share(room, due, new=new), self._traits)
         passed = 0
         for consumer, items in (pair for line in self.ready(room) for pair in line.consumers.items()):
             if consumer.health.is_in_doubt:
@@ -403,9 +410,10 @@ class Queue:
 class Batch:
     """Items for one request, within the limits of number, bytes and tokens. What exceeds a limit alone goes alone."""
 
-    def __init__(self, cap: float, share: int | None) -> None:
+    def __init__(self, cap: float, share: int | None, traits: Traits = USUAL) -> None:
         self.items: list[Item] = []
-        self.most = int(min(cap, MAX_BATCH))
+        self.most = int(min(cap, traits.most_items))
+        self._most_bytes = traits.most_bytes
         self._has_to_go = False
         self._share = share
         self._bytes = self._tokens = 0
@@ -435,7 +443,9 @@ class Batch:
 
     def _has_room(self, item: Item) -> bool:
         most_tokens = min(BATCH_TOKENS, item.consumer.config.tokens_per_minute or BATCH_TOKENS)
-        return not self.items or (self._bytes + item.size <= BATCH_BYTES and self._tokens + item.tokens <= most_tokens)
+        return not self.items or (
+            self._bytes + item.size <= self._most_bytes and self._tokens + item.tokens <= most_tokens
+        )
 
 
 class Feed(Inputs[Item]):
@@ -448,10 +458,13 @@ class Feed(Inputs[Item]):
 
 def make_items(consumer: Consumer, inputs: Iterable[tuple[int, Text | Image]], spec: ModelSpec) -> Iterator[Item]:
     """Inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
-    call, recipe = consumer.call, recipe_of(consumer.config, spec, partial(image_item, consumer, spec))
+    call, wire = consumer.call, WIRES[consumer.config.wire_name]
+    recipe = recipe_of(consumer.config, spec, partial(image_item, consumer, spec, wire))
+    query = call.request.task == "query"
+    instruction = spec.query_instruction if query and not wire.traits.says_task else ""
     for number, item in prepare_inputs(call, inputs, recipe):
         if isinstance(item, Text):
-            yield text_item(consumer, number, item, query=call.request.task == "query")
+            yield text_item(consumer, number, instruction + item.value, wire, query=query)
         else:
             yield item
 
@@ -473,20 +486,20 @@ def recipe_of(config: EmbedderConfig, spec: ModelSpec, finish: Callable[[int, Pr
     )
 
 
-def text_item(consumer: Consumer, number: int, text: Text, *, query: bool) -> Item:
+def text_item(consumer: Consumer, number: int, text: str, wire: Wire, *, query: bool) -> Item:
     """A text as an item."""
-    size = text_bytes(text.value)
-    return Item(consumer, number, "text", jina.text_input(text.value), size, text_tokens(text.value, size), query)
+    size = text_bytes(text)
+    return Item(consumer, number, "text", wire.text_input(text), size, text_tokens(text, size), query)
 
 
-def image_item(consumer: Consumer, spec: ModelSpec, number: int, image: Prepared) -> Item:
+def image_item(consumer: Consumer, spec: ModelSpec, wire: Wire, number: int, image: Prepared) -> Item:
     """An image as an item, encoded; or the address of one that the service is to fetch."""
     config, tile = consumer.config, image.tile
     if isinstance(tile, str):
-        return Item(consumer, number, "image", jina.url_input(tile), len(tile), spec.tokens_per_tile)
+        return Item(consumer, number, "image", wire.url_input(tile), len(tile), spec.tokens_per_tile)
     assert tile is not None  # noqa: S101  prepared to be sent
     upload = images.encode_tile(
         tile, policy=config.image_policy, mode=config.image_resize, quality=config.image_quality
     )
     tokens = image_tokens(upload.width, upload.height, spec.name)
-    return Item(consumer, number, "image", jina.image_input(upload.data), len(upload.data) * 4 // 3, tokens)
+    return Item(consumer, number, "image", wire.image_input(upload.data), len(upload.data) * 4 // 3, tokens)

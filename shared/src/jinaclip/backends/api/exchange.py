@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -20,11 +20,12 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from jinaclip.backends.api.route import Endpoint, secrets_of_environment
+from jinaclip.backends.api.route import Endpoint, remember_secrets, secrets_of_environment
 from jinaclip.backends.api.steps import Failure, Reply, Send
 from jinaclip.backends.api.transport import TooLarge, Transport, gather
-from jinaclip.backends.api.wires.jina import HEADERS
-from jinaclip.errors import ConfigError, MissingDependencyError
+from jinaclip.backends.api.wires.base import HEADERS, Signer
+from jinaclip.errors import AuthenticationError, ConfigError, MissingDependencyError
+from jinaclip.process import run_in_thread
 
 CONNECT_SECONDS = 5.0
 TIMEOUT = {"connect": CONNECT_SECONDS, "read": None, "write": None, "pool": None}
@@ -65,6 +66,7 @@ class Exchange:
         self._endpoint = endpoint
         self._url = httpx.URL(endpoint.url)
         self._headers = headers_of(endpoint, self._url)
+        self._signer = endpoint.wire.open_signer(endpoint.base_url)
         self._transport = open_transport(endpoint)
 
     async def send(self, step: Send, upload: Upload, until: float) -> Reply | Failure:
@@ -76,6 +78,8 @@ class Exchange:
             return self._explain(httpx.ReadTimeout("") if upload.sends else httpx.ConnectTimeout(""), step)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return self._explain(error, step)
+        except AuthenticationError as error:
+            return Failure("unsigned", str(error))
         except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, GeneratorExit) or (task is not None and task.cancelling()):
@@ -89,12 +93,21 @@ class Exchange:
 
     async def _exchange(self, step: Send, upload: Upload) -> Reply | Failure:
         most = step.most_bytes, step.most_bytes + ECHOES * len(step.body)
-        response = await self._transport.handle_async_request(self._request(step, upload, most))
+        request = self._request(step, upload, most)
+        if self._signer is not None:
+            request.headers.update(await self._sign(self._signer, step.body))
+        response = await self._transport.handle_async_request(request)
         limit = most[0] if response.is_success else most[1]
         try:
             return reply(response, await gather(cast(httpx.AsyncByteStream, response.stream), limit), limit)
         finally:
             await response.aclose()
+
+    async def _sign(self, signer: Signer, body: bytes) -> Mapping[str, str]:
+        """What a signature adds to the headers; looking for credentials may block, and hashing takes its time."""
+        signature = await run_in_thread(signer.sign, self._endpoint.url, HEADERS, body)
+        remember_secrets(signature.secrets)
+        return signature.headers
 
     def _request(self, step: Send, upload: Upload, most: tuple[int, int]) -> httpx.Request:
         headers = self._headers.copy()
@@ -115,7 +128,8 @@ def headers_of(endpoint: Endpoint, url: httpx.URL) -> httpx.Headers:
     """The headers of every request: the wire's, the caller's own, and the key."""
     headers = httpx.Headers({"Host": url.netloc.decode("ascii"), **HEADERS})
     headers.update({name.encode(): value.encode("latin-1") for name, value in endpoint.headers.reveal().items()})
-    headers["Authorization"] = endpoint.authorization.reveal()
+    if endpoint.authorization:
+        headers["Authorization"] = endpoint.authorization.reveal()
     return headers
 
 

@@ -21,7 +21,7 @@ from jinaclip.backends.api.health import DOUBT, ENOUGH, PROBES
 from jinaclip.backends.api.sending import Sending, send
 from jinaclip.backends.api.steps import Branch, Flow, Hold, Outcome, Result, Sleep, Step
 from jinaclip.backends.api.verdicts import Divide, Fatal, Limited, Retry, Verdict
-from jinaclip.backends.api.wires.jina import Answer
+from jinaclip.backends.api.wires.base import Answer
 from jinaclip.call.call import Stopped
 from jinaclip.errors import (
     APIConnectionError,
@@ -273,7 +273,7 @@ def keep(sending: Sending, batch: list[Item], answer: Answer) -> list[Item]:
     bad = set(answer.bad)
     rows = answer.rows
     off = np.abs(answer.squares - 1) > NORM_SLACK
-    if sending.normalized and off.any():  # those rows alone: a vector must not depend on its batch
+    if sending.route.normalized and off.any():  # those rows alone: a vector must not depend on its batch
         with np.errstate(all="ignore"):  # bad rows among them are not used
             rows = np.where(off[:, None], rows / np.sqrt(answer.squares)[:, None], rows)
     if not bad and is_of_one(batch):
@@ -307,7 +307,13 @@ def unusable_rows() -> Divide:
 
 def refuse(item: Item, error: APIError) -> None:
     """Gives an item the error that was found to be its own."""
-    own = ItemError(str(error), status=error.status, request_id=error.request_id, attempts=error.attempts)
+    own = ItemError(
+        str(error),
+        reason=error.reason if isinstance(error, ItemError) else "",
+        status=error.status,
+        request_id=error.request_id,
+        attempts=error.attempts,
+    )
     item.consumer.fail(item, own)
 
 

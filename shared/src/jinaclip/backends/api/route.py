@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
-from jinaclip.config import KEY_VARIABLES, EmbedderConfig
+from jinaclip.backends.api.wires import WIRES
+from jinaclip.backends.api.wires.base import Wire
+from jinaclip.config import KEY_VARIABLES, OTHER_KEY_VARIABLE, EmbedderConfig
 from jinaclip.secret import Headers, Redactor, Secret
+from jinaclip.specs import ModelSpec
 
 if TYPE_CHECKING:
     import httpx
@@ -26,6 +29,9 @@ class Endpoint:
     url: str
     authorization: Secret
     headers: Headers
+    wire: Wire
+    base_url: str
+    """As the option has it; a wire may make the URL of something else."""
     transport: Callable[[], httpx.AsyncBaseTransport] | None = field(default=None, compare=False)
     transport_id: int | None = None
     """Factories are told apart as objects: one may compare or hash as it likes, or not at all."""
@@ -42,13 +48,24 @@ class Endpoint:
         return _redactor(frozenset([*own, *decoded, *secrets_of_environment()])).clean(text)
 
     @property
+    def refused(self) -> str:
+        """What it means that the service refuses who asks, and what to look at."""
+        if self.authorization or self.wire.open_signer(self.base_url) is not None:
+            return f"the service refuses this key; {self.wire.traits.key_hint}"
+        return f"the service wants a key, and none was sent: pass api_key, or set {OTHER_KEY_VARIABLE}"
+
+    @property
     def host(self) -> str:
         """Name of the service's machine, and the port if the address has one."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
     @classmethod
-    def of(cls, config: EmbedderConfig) -> Endpoint:
+    def of(cls, config: EmbedderConfig, url: str | None = None) -> Endpoint:
         """The endpoint of a configuration.
+
+        Args:
+            config: the options.
+            url: where its wire sends requests; None asks the wire.
 
         Raises:
             AuthenticationError: there is no key.
@@ -56,7 +73,10 @@ class Endpoint:
         """
         if config.headers:
             config.extra_headers.reveal()
-        return cls(config.base_url, config.authorization, config.extra_headers, config.transport, id(config.transport))
+        wire, factory = WIRES[config.wire_name], config.transport
+        key = wire.authorize(config)
+        url = wire.url(config.base_url) if url is None else url
+        return cls(url, key, config.extra_headers, wire, config.base_url, factory, id(factory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +85,31 @@ class Route:
 
     endpoint: Endpoint
     settings: tuple[tuple[str, Any], ...]
+    model: str
     dimensions: int
+    width: int
+    """Of the vectors that are asked for: `dimensions`, or more, which are cut here."""
+    normalized: bool
     query: bool
     """Texts that are embedded as queries. They never share a request with images."""
+
+    @property
+    def wire(self) -> Wire:
+        """How requests are written and answers read."""
+        return self.endpoint.wire
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, config: EmbedderConfig, spec: ModelSpec, *, query: bool) -> Route:
+        """The route of documents and images, or of queries."""
+        wire, dimensions = endpoint.wire, config.dimensions or spec.dimensions
+        settings = wire.settings(config, spec, query=query)
+        width = width_asked(wire, config, spec)
+        return cls(endpoint, tuple(settings.items()), spec.name, dimensions, width, config.normalized, query)
+
+
+def width_asked(wire: Wire, config: EmbedderConfig, spec: ModelSpec) -> int:
+    """The width of the vectors that a service is asked for."""
+    return (config.dimensions or spec.dimensions) if wire.traits.says_dimensions else spec.dimensions
 
 
 MOST_REMEMBERED = 64
@@ -81,13 +123,18 @@ def secrets_of_environment() -> list[str]:
 
     A key may be replaced while a request that was sent with it, or a connection through a proxy, is under way.
     """
-    keys = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
+    keys = (os.environ.get(name, "").strip() for name in (*KEY_VARIABLES, OTHER_KEY_VARIABLE))
     proxies = (secret for proxy in getproxies().values() for secret in _secrets_of_proxy(proxy))
-    for secret in filter(None, [*keys, *proxies]):
+    remember_secrets(filter(None, [*keys, *proxies]))
+    return list(_remembered)
+
+
+def remember_secrets(secrets: Iterable[str]) -> None:
+    """Notes what requests are made with, as a service may repeat it when it refuses them."""
+    for secret in secrets:
         _remembered[secret] = _remembered.pop(secret, None)
     for secret in list(_remembered)[:-MOST_REMEMBERED]:
         _remembered.pop(secret, None)  # another thread may have done so
-    return list(_remembered)
 
 
 def _secrets_of_proxy(url: str) -> Iterator[str]:

@@ -153,7 +153,9 @@ class Scheduler:
 
     def add(self, route: Route, items: Sequence[Item]) -> None:
         """Lets items wait for a request; `pump` sends what may go."""
-        queue = self._queues.setdefault(route, Queue())
+        queue = self._queues.get(route)
+        if queue is None:
+            queue = self._queues[route] = Queue(route.wire.traits)
         if not queue and items:
             self._turns.append(route)
         for own in by_consumer(items):

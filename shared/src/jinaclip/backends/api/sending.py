@@ -17,9 +17,9 @@ from jinaclip.backends.api.limits import RateLimits
 from jinaclip.backends.api.route import Route
 from jinaclip.backends.api.steps import Flow, Outcome, Reply, Requeue, Result, Send, Step, Wait
 from jinaclip.backends.api.verdicts import Case, Verdict, judge
-from jinaclip.backends.api.wires import jina
-from jinaclip.backends.api.wires.jina import Answer
+from jinaclip.backends.api.wires.base import Answer, most_bytes
 from jinaclip.call.call import Stopped
+from jinaclip.errors import ConfigError
 
 _numbers = itertools.count(1)  # of requests, for those who watch
 
@@ -32,19 +32,9 @@ class Sending:
     limits: RateLimits
     clock: Callable[[], float] = time.monotonic
 
-    @property
-    def model(self) -> str:
-        """As the service is told it."""
-        return str(dict(self.route.settings)["model"])
-
-    @property
-    def normalized(self) -> bool:
-        """Whether rows of length 1 are asked for."""
-        return bool(dict(self.route.settings)["normalized"])
-
     def case_of(self, batch: Sequence[Item]) -> Case:
         """The request as the judge sees it."""
-        return Case(len(batch), self.route.dimensions, self.route.endpoint.url, self.route.endpoint.clean)
+        return Case.of(self.route, len(batch))
 
 
 def send(
@@ -92,17 +82,33 @@ def exchange(
     """Writes a request, has it sent, and judges what came of it. Raises as `send`."""
     if not items:
         raise Stopped
-    body = jina.write_request(dict(sending.route.settings), [item.input for item in items])
-    most = jina.most_bytes(len(items), sending.route.dimensions)
-    seconds = max(consumer.config.timeout for consumer in consumers_of(items))
+    route = sending.route
+    body = route.wire.write_request(dict(route.settings), [item.input for item in items])
+    most = most_bytes(len(items), route.width)
+    longest = max(consumer.config.timeout for consumer in consumers_of(items))
+    seconds = min(longest, route.wire.traits.most_seconds)
     number = next(_numbers)
     tell_sent(sending, items, number, attempt)
     outcome = yield Send(tuple(items), body, most, tokens_of(items), seconds, charges)
     if outcome is None:
         raise Stopped
     verdict = judge(sending.case_of(items), outcome.result)
+    if isinstance(verdict, Answer):
+        refuse_other_space(sending, items, verdict)
     tell_answer(sending, items, number, outcome, verdict)
     return outcome, verdict
+
+
+def refuse_other_space(sending: Sending, items: Sequence[Item], answer: Answer) -> None:
+    """Ends those calls whose answers should be of another space; they keep nothing of this one."""
+    if answer.space is None:
+        return
+    space = sending.route.endpoint.clean(answer.space)
+    for consumer in consumers_of(items):
+        problem = consumer.expected.find_problem(space)
+        if problem is not None:
+            consumer.is_misled = True
+            consumer.fail_all(ConfigError(problem))
 
 
 def settle(charges: Charges, outcome: Outcome, verdict: Verdict) -> None:
@@ -129,7 +135,7 @@ def tell_sent(sending: Sending, items: list[Item], number: int, attempt: int) ->
         event = telemetry.RequestSent(
             number=number,
             host=sending.route.endpoint.host,
-            model=sending.model,
+            model=sending.route.model,
             items=len(items),
             callers=len(consumers_of(items)),
             tokens=tokens_of(items),
@@ -144,7 +150,7 @@ def tell_answer(sending: Sending, items: list[Item], number: int, outcome: Outco
         event = telemetry.RequestAnswered(
             number=number,
             host=sending.route.endpoint.host,
-            model=sending.model,
+            model=sending.route.model,
             items=len(items),
             status=outcome.result.status if isinstance(outcome.result, Reply) else None,
             tokens=verdict.tokens if isinstance(verdict, Answer) else 0,

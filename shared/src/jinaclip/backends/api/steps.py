@@ -68,7 +68,7 @@ class Branch:
     flow: Generator[Step, Result, None] = field(repr=False)
 
 
-FailureKind = Literal["connect", "broken", "timeout", "setup", "oversize"]
+FailureKind = Literal["connect", "broken", "timeout", "setup", "oversize", "unsigned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ class Reply:
 class Failure:
     """Why no answer arrived. It is text, as the frames of a transport's exception would hold the key; not yet clean.
 
-    A `setup` failure stays after a retry: an unknown host, a bad certificate, a proxy that refuses.
+    A `setup` failure stays after a retry: an unknown host, a bad certificate, a proxy that refuses. So does an
+    `unsigned` one: there are no credentials to sign with.
     """
 
     kind: FailureKind

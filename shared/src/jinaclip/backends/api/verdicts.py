@@ -21,15 +21,17 @@ from typing import Any
 
 from jinaclip.backends.api.health import DOUBT, ENOUGH
 from jinaclip.backends.api.limits import LONGEST_PAUSE, Scope
+from jinaclip.backends.api.route import Route
 from jinaclip.backends.api.steps import Failure, Reply
-from jinaclip.backends.api.wires.jina import (
+from jinaclip.backends.api.wires.base import (
     Answer,
     Malformed,
+    Reason,
     Refusal,
+    Wire,
     WrongDimensions,
     WrongIndices,
-    read_answer,
-    read_refusal,
+    cut,
 )
 from jinaclip.errors import (
     APIConnectionError,
@@ -47,7 +49,6 @@ from jinaclip.errors import (
 )
 
 PASSING = frozenset({408, 409, 425, *range(500, 600)})
-BALANCE = "AUTHZ_INSUFFICIENT_BALANCE"
 CONCURRENCY_PAUSE = 0.5
 """About the seconds before a request that was one too many goes again: a place in flight is free in a moment."""
 LONGEST_HEADER = 64
@@ -120,9 +121,20 @@ class Case:
 
     items: int
     dimensions: int
+    width: int
+    """Of the vectors that were asked for."""
     url: str
+    wire: Wire
+    refused: str
+    """What it means that the service refuses who asks, and what to look at."""
     clean: Callable[[str], str]
     """Text of the service without what is secret, and cut: a 401 may echo the key that was sent."""
+
+    @classmethod
+    def of(cls, route: Route, items: int) -> Case:
+        """A request of so many items."""
+        endpoint = route.endpoint
+        return cls(items, route.dimensions, route.width, endpoint.url, route.wire, endpoint.refused, endpoint.clean)
 
 
 def judge(case: Case, result: Reply | Failure) -> Verdict:
@@ -131,7 +143,8 @@ def judge(case: Case, result: Reply | Failure) -> Verdict:
         return _judge_failure(case, result)
     if result.status == 200:
         return _judge_answer(case, result)
-    return _judge_refusal(case, result, _clean(case, read_refusal(result.body)))
+    refusal = case.wire.read_refusal(result.body, result.status, result.headers)
+    return _judge_refusal(case, result, _clean(case, refusal))
 
 
 def _clean(case: Case, refusal: Refusal) -> Refusal:
@@ -143,6 +156,8 @@ def _clean(case: Case, refusal: Refusal) -> Refusal:
 
 def _judge_failure(case: Case, failure: Failure) -> Verdict:
     detail = case.clean(failure.detail)
+    if failure.kind == "unsigned":
+        return Fatal(AuthenticationError(detail))
     if failure.kind == "setup":
         return Fatal(ConfigError(f"cannot reach {case.url}: {detail}"))
     if failure.kind == "oversize":
@@ -157,9 +172,9 @@ def _judge_failure(case: Case, failure: Failure) -> Verdict:
 
 def _judge_answer(case: Case, reply: Reply) -> Verdict:
     try:
-        return read_answer(reply.body, case.items, case.dimensions)
+        return cut(case.wire.read_answer(reply.body, case.items, case.width), case.dimensions)
     except WrongDimensions as wrong:
-        said = f"the service answered vectors of {wrong.width} numbers where {case.dimensions} were asked for"
+        said = f"the service answered vectors of {wrong.width} numbers where {case.width} were asked for"
         hint = "is base_url the right service, and does the model support these dimensions?"
         error = BadResponseError(said, status=reply.status)
         return Divide(error, ConfigError(f"{said}; {hint}"), doubt=DOUBT // 2)
@@ -171,13 +186,15 @@ def _judge_answer(case: Case, reply: Reply) -> Verdict:
 
 
 def _judge_refusal(case: Case, reply: Reply, refusal: Refusal) -> Verdict:
-    status, code = reply.status, refusal.code
+    status, reason = refusal.status, refusal.reason
     facts: dict[str, Any] = {"status": status, "request_id": refusal.request_id}
     said = _said(status, refusal)
-    if status == 402 or (status == 403 and (code == BALANCE or "balance" in refusal.message.lower())):
+    if status == 402 or reason is Reason.BALANCE or (status == 403 and "balance" in refusal.message.lower()):
         return Fatal(QuotaError(f"the balance of this key is used up; top it up and run again ({said})", **facts))
-    if status in (401, 403):
-        return _judge_forbidden(refusal, status, said, facts)
+    if status in (401, 403) or reason is Reason.CREDENTIALS:
+        return _judge_forbidden(case, refusal, said, facts)
+    if reason is Reason.MODEL:
+        return Fatal(ConfigError(f"the service refuses the model of the request ({said})"))
     if 300 <= status < 400 or status in (404, 405):
         return Fatal(ConfigError(f"{case.url} is not the embeddings endpoint ({said}); check base_url"))
     if status == 429:
@@ -185,38 +202,38 @@ def _judge_refusal(case: Case, reply: Reply, refusal: Refusal) -> Verdict:
         error = RateLimitError(f"the rate limit of this key is reached ({said}{_wait_asked(seconds)})", **facts)
         return Limited(error, _scope(refusal), seconds)
     if status in PASSING:
-        return _judge_passing(reply, said, facts)
+        return _judge_passing(status, retry_after(reply.headers) or 0.0, said, facts)
     if status in (400, 413, 422):
-        return _judge_rejection(refusal, status, said, facts)
+        return _judge_rejection(case, refusal, said, facts)
     unexpected = APIError(f"unexpected answer ({said})", **facts)
     return Divide(unexpected, unexpected, doubt=DOUBT // 2)
 
 
-def _judge_forbidden(refusal: Refusal, status: int, said: str, facts: dict[str, Any]) -> Verdict:
-    if status == 401 or refusal.code or refusal.message:
-        return Fatal(AuthenticationError(f"the service refuses this key; check JINA_API_KEY ({said})", **facts))
+def _judge_forbidden(case: Case, refusal: Refusal, said: str, facts: dict[str, Any]) -> Verdict:
+    if refusal.status == 401 or refusal.code or refusal.message:
+        return Fatal(AuthenticationError(f"{case.refused} ({said})", **facts))
     own = ItemError(f"something before the service refuses this input ({said})", **facts)
-    checks = "check proxies and base_url, then JINA_API_KEY"
+    checks = f"check proxies and base_url, then {case.wire.traits.key_hint.removeprefix('check ')}"
     return Divide(own, AuthenticationError(f"whatever is sent is refused; {checks} ({said})", **facts))
 
 
-def _judge_passing(reply: Reply, said: str, facts: dict[str, Any]) -> Verdict:
-    divide_after = {504: 1, 500: 3}.get(reply.status)
-    asked = retry_after(reply.headers) or 0.0
+def _judge_passing(status: int, asked: float, said: str, facts: dict[str, Any]) -> Verdict:
+    divide_after = {504: 1, 500: 3}.get(status)
     error = ServerError(f"the service failed ({said}{_wait_asked(asked)})", **facts)
     return Retry(error, asked if asked <= LONGEST_PAUSE else 0.0, divide_after=divide_after)
 
 
-def _judge_rejection(refusal: Refusal, status: int, said: str, facts: dict[str, Any]) -> Verdict:
-    if refusal.code == "INPUT_MODEL_NOT_FOUND" or (refusal.field and refusal.field not in ("input", "detail")):
-        setting = f"the setting {refusal.field[:64]!r}" if refusal.field else "the settings"
-        return Fatal(ConfigError(f"the service refuses {setting} of the request ({said})"))
+def _judge_rejection(case: Case, refusal: Refusal, said: str, facts: dict[str, Any]) -> Verdict:
+    if refusal.field and refusal.field not in ("input", "detail"):
+        return Fatal(ConfigError(f"the service refuses the setting {refusal.field[:64]!r} of the request ({said})"))
     systemic = RequestRejectedError(f"the service refuses the request, whatever its inputs ({said})", **facts)
-    if status == 413 or _about_length(refusal.message):
+    if refusal.status == 413 or _about_length(refusal.message):
         error = ItemError(f"too large for the service ({said})", **facts)
         return Divide(error, systemic, least=ENOUGH, too_many=True)
-    hint = "; truncate=True cuts it" if refusal.code == "INPUT_TOKEN_LIMIT_EXCEEDED" else ""
-    error = ItemError(f"the service refuses this input ({said}){hint}", **facts)
+    is_long = refusal.reason is Reason.TEXT_TOO_LONG and case.wire.traits.says_truncate
+    hint = "; truncate=True cuts it" if is_long else ""
+    reason = "" if refusal.reason is None else refusal.reason.value
+    error = ItemError(f"the service refuses this input ({said}){hint}", reason=reason, **facts)
     return Divide(error, systemic, least=ENOUGH, place=refusal.index)
 
 
@@ -239,6 +256,8 @@ def _wait_asked(seconds: float | None) -> str:
 
 def _scope(refusal: Refusal) -> Scope:
     """Which limit a 429 is about, by its code, else by its words."""
+    if refusal.reason in (Reason.REQUESTS, Reason.TOKENS):
+        return "requests" if refusal.reason is Reason.REQUESTS else "tokens"
     words = (refusal.code or refusal.message).lower()
     if "concurren" in words:
         return "concurrency"

@@ -1,1 +1,11 @@
-"""What services are sent and what they answer, one module each."""
+"""The envelopes of services, each a module; see `base.Wire`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jinaclip.backends.api.wires import jina, openai, sagemaker
+from jinaclip.backends.api.wires.base import Wire
+
+WIRES: Mapping[str, Wire] = {"jina": jina, "openai": openai, "sagemaker": sagemaker}
+"""By the names that the option `wire` has for them."""

@@ -2,7 +2,7 @@
 
 Both ends of the wire are here, so that the two cannot drift apart:
 
-client                                        service
+client, a `Wire`                              service
 settings, text_input, ..., write_request  ->  read_key, read_request
 read_answer                               <-  write_answer, write_vector
 read_refusal                              <-  write_refusal, write_nested_refusal, write_field_refusal
@@ -11,31 +11,43 @@ read_refusal                              <-  write_refusal, write_nested_refusa
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import orjson
 import pybase64
-from numpy.typing import NDArray
 
+from jinaclip.backends.api.wires.base import (
+    NO_HEADERS,
+    Answer,
+    Reason,
+    Refusal,
+    Row,
+    Traits,
+    check_rows,
+    count_tokens,
+    open_answer,
+    open_refusal,
+    order_by_index,
+    read_cell,
+    read_rows,
+    read_text,
+)
 from jinaclip.config import EmbedderConfig
+from jinaclip.secret import Secret
 from jinaclip.specs import SPECS, ModelSpec
 
-Row = NDArray[Any]
-Encoding = Literal["float", "base64"]
+Encoding = Literal["float", "base64", "binary", "ubinary"]
+"""How the service writes a vector. The last two are a bit a number, eight to a byte, signed and unsigned."""
+ENCODINGS = get_args(Encoding)
+OFFSET = 128
+"""Of signed bytes."""
 Place = Sequence[str | int]
 """Where in a request: ("input", 3) is its fourth input, ("dimensions",) a field, () the whole body."""
-HEADERS = {
-    "Content-Type": "application/json",
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",  # base64 of float32 hardly shrinks, and unpacking costs five times the decoding
-}
-BYTES_PER_NUMBER = 32
-"""Room for one number of an answer, in any encoding."""
-BYTES_AROUND = 64 * 1024
+traits = Traits(says_task=True, says_dimensions=True, says_normalized=True, says_truncate=True)
 LONGEST_INDEX = 10
 """Digits."""
 MAX_INPUTS = 512
@@ -69,24 +81,11 @@ class Code(StrEnum):
     TIMEOUT = "SERVICE_TIMEOUT"
 
 
-class Malformed(ValueError):
-    """An answer that is not what the wire promises; the text says in what. `hopeless` ones are not asked for again."""
-
-    def __init__(self, message: str, *, hopeless: bool = False) -> None:
-        super().__init__(message)
-        self.hopeless = hopeless
-
-
-class WrongIndices(Malformed):
-    """The indices of an answer are not those of the inputs, so nobody can say which row is whose."""
-
-
-class WrongDimensions(ValueError):
-    """Every row of an answer has the same width, and it is not the one asked for."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(f"vectors of {width} numbers")
-        self.width = width
+REASONS: Mapping[str, Reason] = {
+    Code.BALANCE: Reason.BALANCE,
+    Code.MODEL_NOT_FOUND: Reason.MODEL,
+    Code.TEXT_TOO_LONG: Reason.TEXT_TOO_LONG,
+}
 
 
 class InvalidRequest(ValueError):
@@ -130,28 +129,23 @@ class RequestBody:
     """The inputs as sent; refusals repeat the value they are about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A checked answer: one row per input, in input order; `bad` rows are not finite or all zero."""
-
-    rows: Row
-    squares: NDArray[Any]
-    """Squared length of each row."""
-    bad: tuple[int, ...]
-    tokens: int
+def url(base_url: str) -> str:
+    """Where requests go."""
+    return base_url
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the service said when it did not answer."""
+def authorize(config: EmbedderConfig) -> Secret:
+    """The value of the header Authorization; an empty Secret for a server without keys.
 
-    code: str
-    message: str
-    request_id: str | None
-    index: int | None
-    """Of the input that the service names as the culprit."""
-    field: str | None
-    """Of the request that the service names as wrong."""
+    Raises:
+        AuthenticationError: there is no key, and no request without one.
+    """
+    return config.authorization
+
+
+def open_signer(base_url: str) -> None:
+    """Nothing: requests are not signed."""
+    return
 
 
 def text_input(text: str) -> dict[str, str]:
@@ -184,7 +178,7 @@ def settings(config: EmbedderConfig, spec: ModelSpec, *, query: bool) -> dict[st
     return body
 
 
-def write_request(body: dict[str, Any], inputs: list[dict[str, str]]) -> bytes:
+def write_request(body: dict[str, Any], inputs: list[Any]) -> bytes:
     """A request as it is sent."""
     return orjson.dumps({**body, "input": inputs})
 
@@ -285,11 +279,10 @@ def _read_encoding(fields: dict[str, Any]) -> Encoding:
     encoding = fields.get("embedding_type", "float")
     if isinstance(encoding, list):
         raise InvalidRequest(500, write_nested_refusal("Internal server error", Code.INTERNAL), Code.INTERNAL)
-    if encoding == "float":
-        return "float"
-    if encoding == "base64":
-        return "base64"
-    raise invalid_field(("embedding_type",), "Input should be 'float' or 'base64'", "literal_error", encoding)
+    if encoding in ENCODINGS:
+        return encoding
+    message = f"Input should be {', '.join(map(repr, ENCODINGS))}"
+    raise invalid_field(("embedding_type",), message, "literal_error", encoding)
 
 
 def _read_input(value: Any, index: int) -> Input:
@@ -318,15 +311,16 @@ def read_image(letters: str) -> bytes:
     return pybase64.b64decode(letters, validate=True)
 
 
-def most_bytes(items: int, dimensions: int) -> int:
-    """More than any honest answer takes."""
-    return items * dimensions * BYTES_PER_NUMBER + BYTES_AROUND
-
-
 def write_vector(row: Row, encoding: Encoding = "base64") -> str | list[float]:
-    """One vector of an answer: base64 of little-endian float32, or numbers."""
+    """One vector of an answer: base64 of little-endian float32, or numbers.
+
+    Those of "ubinary" are bytes of eight bits, the first number's the highest, set where it is above zero; "binary"
+    has 128 less. The service writes them with a decimal point.
+    """
     if encoding == "base64":
         return pybase64.b64encode(row.astype("<f4").tobytes()).decode()
+    if encoding in ("binary", "ubinary"):
+        row = np.packbits(row > 0).astype(np.float32) - (OFFSET if encoding == "binary" else 0)
     numbers: list[float] = row.tolist()
     return numbers
 
@@ -349,65 +343,9 @@ def read_answer(raw: bytes, items: int, dimensions: int) -> Answer:
         Malformed: it does not hold. An answer whose indices are off is never read by position.
         WrongDimensions: every row has one other width.
     """
-    data, tokens = _open_answer(raw)
-    order: list[Any] = [item.get("index") if isinstance(item, dict) else None for item in data]
-    in_order = list(range(items))
-    if not all(type(i) is int for i in order) or sorted(order) != in_order:
-        raise WrongIndices(f"its indices are not 0 to {items - 1}, each once")
-    cells = [_bytes_of(item.get("embedding")) for item in data]
-    widths = {len(cell) // 4 for cell in cells}
-    if len(widths) == 1 and (width := widths.pop()) not in (0, dimensions):
-        raise WrongDimensions(width)
-    rows = _stack(cells, dimensions)
-    if order != in_order:
-        rows = rows[np.argsort(order)]
-    squares = np.einsum("ij,ij->i", rows, rows)
-    sound = np.isfinite(squares) & (squares > 0)
-    bad = () if sound.all() else tuple(map(int, np.flatnonzero(~sound)))
-    return Answer(rows, squares, bad, tokens)
-
-
-def _open_answer(raw: bytes) -> tuple[list[Any], int]:
-    try:
-        body = orjson.loads(raw)
-    except ValueError as error:
-        hopeless = any(words in str(error) for words in ("after document", "depth limit", "ecursion"))
-        raise Malformed("its body is not one JSON document", hopeless=hopeless) from None
-    data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, list):
-        raise Malformed("it has no list `data`")
-    usage = body.get("usage")
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return data, tokens if type(tokens) is int and tokens >= 0 else 0
-
-
-def _bytes_of(value: Any) -> bytes:
-    """One vector as little-endian float32, from base64 or from numbers; nothing if it is neither."""
-    try:
-        if isinstance(value, str):
-            return pybase64.b64decode(value, validate=True)
-        if isinstance(value, list):
-            return _numbers(value).tobytes()
-    except (ValueError, TypeError, OverflowError):
-        return b""
-    return b""
-
-
-def _numbers(values: list[Any]) -> Row:
-    numbers = np.array(values)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu":
-        raise ValueError("no flat list of numbers")
-    with np.errstate(over="ignore"):  # becomes infinity, which is found out later
-        return numbers.astype("<f4")
-
-
-def _stack(cells: list[bytes], dimensions: int) -> Row:
-    """The vectors as one matrix; one that could not be read, or is of another width than the rest, becomes NaN."""
-    size = 4 * dimensions
-    if any(len(cell) != size for cell in cells):
-        missing = np.full(dimensions, np.nan, "<f4").tobytes()
-        cells = [cell if len(cell) == size else missing for cell in cells]
-    return np.frombuffer(b"".join(cells), "<f4").reshape(len(cells), dimensions)
+    body, data = open_answer(raw)
+    rows = read_rows([read_cell(item.get("embedding")) for item in order_by_index(data, items)], dimensions)
+    return check_rows(rows, count_tokens(body.get("usage")), read_text(body.get("space")) or None)
 
 
 def write_refusal(message: str, code: str | None = None) -> dict[str, Any]:
@@ -433,21 +371,18 @@ def invalid_field(place: Place, message: str, kind: str, value: Any) -> InvalidR
     return InvalidRequest(422, write_field_refusal(place, message, kind, value), kind)
 
 
-def read_refusal(raw: bytes) -> Refusal:
+def read_refusal(raw: bytes, status: int = 0, headers: Mapping[str, str] = NO_HEADERS) -> Refusal:
     """What an error body says, whichever of the service's shapes it has, or a proxy's page; neither clean nor cut."""
-    try:
-        body = orjson.loads(raw)
-    except ValueError:
-        return Refusal("", "", None, None, None)
-    body = body if isinstance(body, dict) else {}
+    body = open_refusal(raw)
     detail = body.get("detail")
     inner = detail if isinstance(detail, dict) else body
     errors = body.get("errors") or (detail if isinstance(detail, list) else None) or []
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    message = _text(first.get("message") or first.get("msg") or inner.get("message") or inner.get("detail"))
-    place = first.get("field") or first.get("loc") or ""
-    index, name = _place(place)
-    return Refusal(_text(inner.get("code")), message, _text(inner.get("request_id")) or None, index, name)
+    message = read_text(first.get("message") or first.get("msg") or inner.get("message") or inner.get("detail"))
+    index, name = _place(first.get("field") or first.get("loc") or "")
+    code = read_text(inner.get("code"))
+    request_id = read_text(inner.get("request_id")) or None
+    return Refusal(code, message, request_id, index, name, REASONS.get(code), status)
 
 
 def _place(place: Any) -> tuple[int | None, str | None]:
@@ -458,7 +393,3 @@ def _place(place: Any) -> tuple[int | None, str | None]:
     if "input" in parts:
         return (numbers[0] if numbers else None), None
     return None, (parts[-1] if parts else None)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -10,7 +10,7 @@ from haystack.utils import Secret
 from haystack.utils.auth import SecretType
 
 from haystack_integrations.components.embedders.jinaclip._headers import name_headers, resolve_headers
-from haystack_integrations.components.embedders.jinaclip._options import ClipOptions
+from haystack_integrations.components.embedders.jinaclip._options import API_KEY, ClipOptions
 from jinaclip import AuthenticationError, JinaClip
 from jinaclip.hosts import Headers, Steps, run_in_thread, wait_for
 from jinaclip.hosts import Secret as CoreSecret
@@ -80,9 +80,14 @@ class ClipHandle:
         return {**vars(self), "_clip": None}
 
     def _key(self) -> CoreSecret | None:
-        """The key; None for the local backend, and where an Authorization among the headers replaces it."""
+        """The key; None for the local backend, and where an Authorization among the headers replaces it.
+
+        The default names the variables of Jina's keys. For a server of another the core looks for one, or sends none.
+        """
         api_key, headers = self._options.api_key, name_headers(self._options.headers)
         if self._options.backend != "api" or "Authorization" in (headers or {}):
+            return None
+        if api_key == API_KEY and not self._options.to_config(None, headers).is_hosted:
             return None
         return resolve_key(api_key)
 

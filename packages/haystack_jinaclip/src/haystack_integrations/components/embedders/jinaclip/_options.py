@@ -27,6 +27,7 @@ from jinaclip.hosts import (
     ImageResize,
     TransportFactory,
     UrlMode,
+    WireName,
     check_model,
     describe_options,
     is_whole,
@@ -55,7 +56,8 @@ class ClipOptions:
 
     Args:
         api_key: a Secret with the key, resolved at warm-up, and never for the local backend or where `headers` have an
-            Authorization. Of several variables the first that is not blank counts.
+            Authorization. Of several variables the first that is not blank counts. The default is for Jina's hosts and
+            this machine; another server gets what is given here, or JINACLIP_API_KEY, or no key.
         headers: HTTP headers of every request, by name. Values are Secrets, resolved at warm-up, or str, which are
             refused by `to_dict`; a pickle holds those.
         transport: makes the transport that requests go through; not part of what is saved.
@@ -82,6 +84,7 @@ class ClipOptions:
     base_url: str = EmbedderConfig.base_url
     headers: Mapping[str, Secret | str] | None = None
     transport: TransportFactory | None = None
+    wire: WireName | None = EmbedderConfig.wire
     space: str | None = EmbedderConfig.space
     requests_per_minute: int | None = EmbedderConfig.requests_per_minute
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute

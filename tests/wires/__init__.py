@@ -1,0 +1,1 @@
+"""What is spoken to servers, on every wire, over real sockets."""
