@@ -22,10 +22,13 @@ def run(**options: Any) -> int:
 
     with JinaClip(**split_options(options)[0]) as clip:
         report = clip.self_test()
+        space = clip.space if report.ok else "not known"
     print(f"{report.model}, backend {report.backend}, {report.dimensions} dimensions, {report.tokens} tokens")
-    for name, seconds in (("text", report.text_latency), ("image", report.image_latency)):
+    print(f"space {space}")
+    parts = (("text", report.text_latency, report.text_norm), ("image", report.image_latency, report.image_norm))
+    for name, seconds, norm in parts:
         if seconds is not None:
-            print(f"{name}: {seconds:.2f} s")
+            print(f"{name}: {seconds:.2f} s, length {norm:.4f}")
     for problem in report.problems:
         print(f"problem: {problem}")
     print("ok" if report.ok else "not ok", flush=True)

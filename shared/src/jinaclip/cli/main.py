@@ -1,8 +1,8 @@
 """The command `jinaclip`: its commands, exit codes and errors.
 
 A command is a module with `add_command(commands)`, which adds its parser and sets `run`, a function that takes the
-parsed options as keywords and returns the exit code. Heavy modules are imported in `run`: `jinaclip --version` and
-`--help` answer at once.
+parsed options as keywords and returns the exit code; `failed` is what an error exits with, 1 unless set. Heavy modules
+are imported in `run`: `jinaclip --version` and `--help` answer at once.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import jinaclip
-from jinaclip.cli import cache, check, evaluate
+from jinaclip.cli import cache, check, compare, evaluate, serve
 from jinaclip.errors import JinaClipError
 
-COMMANDS = (evaluate, check, cache)
+COMMANDS = (evaluate, check, compare, serve, cache)
 OK = 0
 FAILED = 1
 INTERRUPTED = 130
@@ -38,20 +38,20 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "jinaclip") -
         program: what help and messages call the program.
 
     Returns:
-        The exit code: 0, 1 after an error (one line on standard error), 130 after Ctrl-C. Wrong arguments end the
-        process with 2.
+        The exit code: 0, 1 after an error (one line on standard error; 2 of `compare`), 130 after Ctrl-C. Wrong
+        arguments end the process with 2.
     """
     options = vars(make_parser(program).parse_args(arguments))
-    run = options.pop("run")
+    run, failed = options.pop("run"), options.pop("failed", FAILED)
     try:
         with log_to_stderr():
             code: int = run(**options)
     except BrokenPipeError:  # whoever reads has seen enough; what Python flushes at the end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return int(failed)
     except (JinaClipError, OSError) as error:
         print(f"error: {KEY.sub('jina_***', str(error))}", file=sys.stderr)
-        return FAILED
+        return int(failed)
     except KeyboardInterrupt as interrupt:
         print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED

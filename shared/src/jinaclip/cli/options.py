@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,7 @@ MEANINGS = {
     "timeout": "seconds for each attempt",
     "deadline": "seconds for each call as a whole",
     "base_url": "host, prefix or full endpoint",
+    "wire": "what the server at base_url speaks; as base_url says if not given",
     "space": "name of the vector space, for an endpoint whose weights you know",
     "requests_per_minute": "of your tier, if you know it",
     "tokens_per_minute": "of your tier, if you know it",
@@ -41,16 +42,24 @@ MEANINGS = {
 NAMES = frozenset(MEANINGS)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds every option of JinaClip that is a word or a number."""
+def add_options(parser: argparse.ArgumentParser, *, left_out: Collection[str] = (), **defaults: Any) -> None:
+    """Adds the options of JinaClip that are words or numbers.
+
+    Args:
+        parser: gets them.
+        left_out: options that mean nothing to this command.
+        defaults: of this command alone.
+    """
     group = parser.add_argument_group("options of JinaClip")
     hints = get_type_hints(EmbedderConfig)
     for field in fields(EmbedderConfig):
-        if field.name not in LEFT_OUT:
-            show_default = field.default is not None and not isinstance(field.default, bool)
-            meaning = MEANINGS[field.name] + (f" ({field.default})" if show_default else "")
+        if field.name not in (*LEFT_OUT, *left_out):
+            default = defaults.get(field.name, field.default)
+            show_default = default is not None and not isinstance(default, bool)
+            meaning = MEANINGS[field.name] + (f" ({default})" if show_default else "")
             name = f"--{field.name.replace('_', '-')}"
-            group.add_argument(name, default=argparse.SUPPRESS, help=meaning, **value_type(hints[field.name]))
+            own = defaults.get(field.name, argparse.SUPPRESS)
+            group.add_argument(name, default=own, help=meaning, **value_type(hints[field.name]))
 
 
 def value_type(hint: Any) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""`jinaclip serve`: a server of the same engine, for every client of Jina's wire and of OpenAI's."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from jinaclip.cli.options import add_options, split_options, value_type
+from jinaclip.server.settings import Settings
+
+ABOUT = "Serves embeddings over HTTP, to clients of Jina's API and of OpenAI's."
+EPILOG = """\
+Without keys only programs of this machine are answered. A key is made by --make-key NAME, which prints it, and the line
+that goes into the file of --keys; behind the name that line may have slots=N and requests_per_minute=N.
+A request takes --deadline seconds at most: 300, or of a gateway 30, unless it has more than 8 inputs, where it is not
+given. --device may name several, such as cuda:0,cuda:1: there is a copy of the model on each."""
+LOCAL: dict[str, Any] = {"backend": "local"}
+"""What JinaClip takes from the hosted service unless told otherwise is here on this machine."""
+DEADLINE = 300.0
+"""Seconds for each request to a model of this machine, where no --deadline is given: few clients wait for longer. A
+gateway has the 30 seconds that JinaClip gives to what somebody waits for, so that clients learn of a rate limit."""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "serve", help=ABOUT, description=ABOUT, epilog=EPILOG, usage="%(prog)s [--model NAME] [options]"
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--make-key", metavar="NAME", default=None, help="print a new key and its line, and do no more")
+    hints = get_type_hints(Settings)
+    for field in fields(Settings):
+        shown = "" if field.default is None or isinstance(field.default, bool) else f" ({field.default})"
+        meaning, name = field.metadata["meaning"] + shown, f"--{field.name.replace('_', '-')}"
+        parser.add_argument(name, default=argparse.SUPPRESS, help=meaning, **value_type(hints[field.name]))
+    add_options(parser, **LOCAL)
+
+
+def run(make_key: str | None, **options: Any) -> int:
+    """Serves until it is told to stop.
+
+    Raises:
+        MissingDependencyError: an extra is not installed.
+        ConfigError: an option is wrong.
+        CheckpointError: the weights cannot be used.
+    """
+    from jinaclip import server
+
+    if make_key is not None:
+        key, line = server.make_key(make_key)
+        print(f"the key, shown this once: {key}\nits line for the file of --keys:\n{line}")
+        return 0
+    clip_options, own = split_options(options)
+    settings = Settings(**own)
+    if clip_options["backend"] == "local":
+        clip_options.setdefault("deadline", DEADLINE)
+    return server.serve(settings, server.Engines({**clip_options, "show_progress": False}))

@@ -1,0 +1,164 @@
+"""What embeds: a model on each device, or the way to a hosted one; a request goes to the one with the least to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import product
+from typing import Any
+
+from jinaclip.call.request import read_soon
+from jinaclip.call.results import Results
+from jinaclip.clip import JinaClip
+from jinaclip.config import SPACE_LENGTH, EmbedderConfig
+from jinaclip.errors import ConfigError, JinaClipError
+from jinaclip.server.refusals import Refused
+from jinaclip.server.requests import INVALID, EmbeddingsRequest
+from jinaclip.specs import ModelSpec
+
+API = "api"
+"""Name of the engine of a gateway."""
+DIGITS = 8
+"""Hexadecimal digits of a digest that stands for the end of a name that is too long."""
+
+
+@dataclass(eq=False)
+class Engine:
+    """One device.
+
+    Attributes:
+        name: of the device, or `API`.
+        clips: a JinaClip of full width for what a request may choose, by `normalized` and `truncate`. They share
+            weights, connections and budget. So the items of all requests meet, whatever width they ask for.
+        items: under way.
+    """
+
+    name: str
+    clips: Mapping[tuple[bool, bool], JinaClip]
+    items: int = 0
+
+    @contextmanager
+    def busy(self, items: int) -> Iterator[None]:
+        """Counts items as under way."""
+        self.items += items
+        try:
+            yield
+        finally:
+            self.items -= items
+
+    def warm(self) -> list[str]:
+        """Loads the weights and embeds a text and an image; gives what is wrong with what came back."""
+        for clip in self.clips.values():
+            clip.load()
+        if self.name != API:
+            self.name = device_name(self.name)
+        return list(next(iter(self.clips.values())).self_test().problems)
+
+    def close(self) -> None:
+        """Lets go of weights and connections."""
+        for clip in self.clips.values():
+            clip.close()
+
+
+class Engines:
+    """All devices.
+
+    Args:
+        options: of JinaClip. `dimensions`, `normalized` and `truncate` are what requests get that do not say; `device`
+            may name several, with commas between them.
+
+    Raises:
+        ConfigError: an option is wrong, or does not fit the model.
+        CheckpointError: the folder is not that of a model.
+        MissingDependencyError: the backend needs an extra that is not installed.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        devices = str(options.get("device", "auto")).split(",")
+        first = JinaClip(**{**options, "device": devices[0].strip()})
+        self.config: EmbedderConfig = first.config
+        self.spec: ModelSpec = first.spec
+        self.dimensions = first.dimensions
+        names = [API] if self.config.backend == "api" else [device.strip() for device in devices]
+        self.all: Sequence[Engine] = [self._engine(first, name) for name in names]
+        self._spaces: dict[tuple[int, bool], str] = {}
+
+    def _engine(self, first: JinaClip, name: str) -> Engine:
+        device = {} if name == API else {"device": name}
+        clips = dict[tuple[bool, bool], JinaClip]()
+        for normalized, truncate in product((True, False), (False, True)):
+            choice: dict[str, Any] = {"normalized": normalized, "truncate": truncate, **device}
+            with suppress(ConfigError):  # what a service behind a gateway cannot give
+                clips[normalized, truncate] = first.with_options(dimensions=None, space=None, **choice)
+        return Engine(name, clips)
+
+    def least_busy(self) -> Engine:
+        """The one with the fewest items under way."""
+        return min(self.all, key=lambda engine: engine.items)
+
+    async def embed(self, request: EmbeddingsRequest) -> Results:
+        """The vectors of a request, at the full width of the model.
+
+        Raises:
+            Refused: they cannot be had.
+            JinaClipError: the budget would be exceeded; nothing was sent.
+        """
+        engine = self.least_busy()
+        clip = engine.clips.get((request.normalized, request.truncate))
+        if clip is None:
+            message = f"the service behind this server cannot give vectors with normalized={request.normalized}"
+            raise Refused(422, INVALID, message, place=("normalized",))
+        with engine.busy(len(request.inputs)):
+            return await clip.arun(await read_soon(request.draft()), strict=True)
+
+    def space(self, dimensions: int, *, normalized: bool) -> str:
+        """The name of the space of vectors of this width."""
+        choice = dimensions, normalized
+        if choice not in self._spaces:
+            self._spaces[choice] = self._name_space(dimensions, normalized=normalized)
+        return self._spaces[choice]
+
+    def _name_space(self, dimensions: int, *, normalized: bool) -> str:
+        name = self.config.space
+        if name is None:
+            return self.all[0].clips[normalized, False].space_at(dimensions)
+        if (dimensions, normalized) == (self.dimensions, self.config.normalized):
+            return name
+        return shorten(f"{name}_{dimensions}{'' if normalized else '_raw'}", SPACE_LENGTH)
+
+    def warm(self) -> None:
+        """Makes every engine ready.
+
+        Raises:
+            JinaClipError: one of them cannot embed.
+        """
+        for engine in self.all:
+            problems = engine.warm()
+            if problems:
+                raise JinaClipError(f"{engine.name}: {'; '.join(problems)}")
+        self.space(self.dimensions, normalized=self.config.normalized)
+
+    def __str__(self) -> str:
+        space = self.space(self.dimensions, normalized=self.config.normalized)
+        return f"{self.spec.name} on {', '.join(engine.name for engine in self.all)}, space {space}"
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        for engine in self.all:
+            engine.close()
+
+
+def device_name(device: str) -> str:
+    """Which device that is: "auto" is the best there is."""
+    from jinaclip.backends.local.towers.loader import resolve_device
+
+    return str(resolve_device(device))
+
+
+def shorten(name: str, most: int) -> str:
+    """A name of at most so many characters; a digest stands for the end of a longer one."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most - DIGITS - 1]}_{sha256(name.encode()).hexdigest()[:DIGITS]}"
