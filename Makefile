@@ -39,8 +39,9 @@ soak: .venv/installed  ## calls of every kind under faults, for ten minutes or J
 fuzz: .venv/installed  ## inputs that were tampered with, for two minutes or JINACLIP_TEST_SECONDS=
 	.venv/bin/python -m tests.fuzz
 
-browser: .venv/installed  ## what Chromium shows of the crafted image files, stored anew; needs chromium
+browser: .venv/installed  ## what Chromium shows of the crafted image files, stored anew; the page of the server; needs chromium
 	.venv/bin/python -m tests.images.browser
+	.venv/bin/python -m pytest -m browser tests/server
 
 check: .venv/installed  ## style, types, import fence
 	.venv/bin/ruff check .
@@ -63,5 +64,5 @@ clean:
 .venv/installed: $(SOURCES)
 	@echo "installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate,parquet,redis,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate,parquet,redis,sagemaker,serve,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "shared" / "pyproject.toml"
 CORE_TESTS = ROOT / "requirements-core-tests.txt"
-EXTRAS = "pdf,parquet,redis,rerank,evaluate,testing"
+EXTRAS = "pdf,parquet,redis,rerank,evaluate,sagemaker,serve,testing"
 """Of the core: all that its tests need without PyTorch."""
 PARALLEL = ["--numprocesses", "3", "--dist", "worksteal"]
 END_ON_HANG = ["-o", "faulthandler_exit_on_timeout=true"]

@@ -12,7 +12,7 @@ os.environ.pop("JINACLIP_CACHE", None)  # a developer's own vectors would answer
 from jinaclip.testing import Server
 from tests.needs import is_installed, skip_without
 
-pytest_plugins = ["jinaclip.testing.fixtures"]
+pytest_plugins = ["jinaclip.testing.fixtures", "tests.wires.fixtures"]
 NEED_TORCH = {"catalogue", "local"}
 """Folders whose modules import torch. Elsewhere it is the fixtures that need it, below and in tests/tiny.py."""
 
@@ -59,6 +59,18 @@ def catalogue(tmp_path_factory):
 def modelled(catalogue_checkpoint):
     """A server that answers with the catalogue's model, its 128 numbers filled up to the 1024 of jina-clip-v2."""
     with Server(model=catalogue_checkpoint) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def served(catalogue_checkpoint, tmp_path_factory):
+    """`jinaclip serve` in a process of its own, with the catalogue's model under the name of jina-clip-v2."""
+    skip_without("starlette")
+    from tests.server.processes import serving
+
+    log = tmp_path_factory.mktemp("served") / "log"
+    options = ("--model", catalogue_checkpoint, "--device", "cpu", "--served-name", "jina-clip-v2")
+    with serving(log, *options) as running:
         yield running
 
 

@@ -36,7 +36,8 @@ LAYERS = [
     ["hosts"],
     ["retrieval"],
     ["evaluation"],
-    ["mteb", "cli"],
+    ["compare", "mteb", "server"],
+    ["cli"],
     ["__main__"],
 ]
 PUBLIC = ["errors", "hosts", "images", "retrieval"]
@@ -51,6 +52,7 @@ HOMES = {
     "ray": {"bulk"},
     "pypdfium2": {"images/pdfium"},
     "redis": {"cache/redis_store"},
+    "botocore": {"backends/api/wires/sagemaker"},
     "platformdirs": {"cache/place"},
     "sklearn": {"retrieval/diversity"},
     "threadpoolctl": {"retrieval/diversity"},
@@ -60,9 +62,10 @@ HOMES = {
     "mteb": {"mteb"},
     "httpx": {"backends/api", "images", "testing"},
     "httpcore": {"images"},
-    "h11": {"backends/api"},
-    "starlette": {"testing"},
-    "uvicorn": {"testing"},
+    "h11": {"backends/api", "server/connections"},
+    "starlette": {"testing", "server"},
+    "uvicorn": {"testing", "server"},
+    "prometheus_client": {"server/metrics"},
     "uvloop": {"testing/__main__"},
     "pytest": {"testing/fixtures"},
 }
@@ -170,6 +173,12 @@ def test_importing_loads_nothing_heavy(name: str) -> None:
 
 def test_the_facade_loads_no_picture_and_no_model_library() -> None:
     assert not loaded_by("from jinaclip import JinaClip, Image, fuse") & {"torch", "PIL", "onnxruntime", "ray", "httpx"}
+
+
+def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:
+    loaded = loaded_by("from jinaclip.cli.main import make_parser; make_parser().format_help()")
+    assert "jinaclip" in loaded
+    assert not loaded & {"torch", "PIL", "httpx", "starlette", "uvicorn", "prometheus_client", "anyio"}
 
 
 TORCH_FREE = [

@@ -20,6 +20,7 @@ from PIL import Image
 
 import jinaclip
 from examples.catalogue.table import write_lines, write_table
+from jinaclip import JinaClip
 from jinaclip.cli.main import main, make_parser
 from jinaclip.cli.options import LEFT_OUT, MEANINGS
 from jinaclip.config import EmbedderConfig
@@ -253,6 +254,8 @@ def test_check_says_whether_vectors_are_sound(server, monkeypatch, capsys):
     assert main(["check", "--base-url", server.url]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("jina-clip-v2, backend api, 1024 dimensions")
+    assert out[1] == f"space {JinaClip(base_url=server.url).space}"
+    assert [line.endswith(" s, length 1.0000") for line in out[2:4]] == [True, True]
     assert out[-1] == "ok"
     monkeypatch.delenv("JINA_API_KEY")
     monkeypatch.delenv("JINAAI_API_KEY", raising=False)

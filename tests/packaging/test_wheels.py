@@ -54,6 +54,14 @@ def test_a_wheel_holds_types_and_licence(wheels: dict[str, Path], name: str) -> 
     assert not any(file.startswith(("tests/", "src/")) for file in files)
 
 
+def test_the_wheel_of_the_core_holds_the_page_of_the_server(wheels: dict[str, Path]) -> None:
+    files = zipfile.ZipFile(wheels["jinaclip"]).namelist()
+    folder = ROOT / "shared" / "src" / "jinaclip" / "server" / "page"
+    names = {path.name for path in folder.iterdir() if path.suffix in (".html", ".css", ".js", ".svg")}
+    assert names >= {"index.html", "page.css", "page.js"}
+    assert {f"jinaclip/server/page/{name}" for name in names} <= set(files)
+
+
 def test_the_wheels_import_without_the_source_tree(site: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import importlib\n"

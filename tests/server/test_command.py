@@ -1,0 +1,68 @@
+"""The command line of the server, as far as it serves nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from jinaclip.cli.main import main
+from jinaclip.server.keys import digest
+
+WITHOUT = """
+import sys
+sys.modules[{module!r}] = None
+from jinaclip.cli.main import main
+sys.exit(main(["serve", "--backend", "api", "--port", "0"]))
+"""
+
+
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "prometheus_client"])
+def test_a_missing_extra_is_named(module: str) -> None:
+    code = WITHOUT.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "pip install 'jinaclip[serve]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_is_made_and_shown_once_with_its_line_for_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--make-key", "shop"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    key = shown[0].split()[-1]
+    assert shown[-1] == f"{digest(key).hex()} shop"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--port", "70000"], "port=70000 must be"),
+        (["--host", "0.0.0.0"], "without keys"),
+        (["--keys", "/there/is/no/such/file"], "/there/is/no/such/file"),
+        (["--backend", "local", "--model", "/there/is/no/model"], "/there/is/no/model"),
+        (["--model", "jina-clip-v3"], "jina-clip-v3"),
+        (["--make-key", "a name"], "no key for"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_option_is_one_line_and_exit_code_1(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--backend", "api", *options]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert words in shown
+
+
+@pytest.mark.long
+def test_weights_that_cannot_be_used_end_the_server_with_their_error(tmp_path, catalogue_checkpoint: str) -> None:
+    import shutil
+
+    folder = tmp_path / "broken"
+    shutil.copytree(catalogue_checkpoint, folder)
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    command = [sys.executable, "-m", "jinaclip", "serve", "--model", str(folder), "--device", "cpu", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "model.safetensors" in done.stderr

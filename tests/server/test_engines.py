@@ -1,0 +1,148 @@
+"""Engines without a server around them: which one works, what they share, what is fetched, how spaces are called."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import PIL.Image
+import pytest
+
+from jinaclip import ConfigError, ImagePolicy
+from jinaclip.config import SPACE_NAME
+from jinaclip.errors import InputError
+from jinaclip.server.app import make_defaults, names_of
+from jinaclip.server.engines import Engines, shorten
+from jinaclip.server.requests import EmbeddingsRequest, ImageAddress, read_request
+from jinaclip.server.settings import Settings
+
+
+def options_of(checkpoint: str, **options: object) -> dict[str, object]:
+    return {"model": checkpoint, "backend": "local", "device": "cpu", **options}
+
+
+def request_of(engines: Engines, *inputs: object, **fields: object) -> EmbeddingsRequest:
+    import orjson
+
+    defaults = make_defaults(Settings(fetch=True), engines)
+    body = {"model": defaults.names[0], "input": list(inputs), **fields}
+    return read_request(orjson.dumps(body), defaults)
+
+
+@pytest.fixture
+def pictures() -> Iterator[tuple[str, list[str]]]:
+    """A server of one picture on this machine, and the paths that it was asked for."""
+    file, asked = io.BytesIO(), list[str]()
+    PIL.Image.new("RGB", (40, 40), (200, 30, 30)).save(file, "PNG")
+
+    class Picture(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(file.getvalue())))
+            self.end_headers()
+            self.wfile.write(file.getvalue())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Picture) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/red.png", asked
+        server.shutdown()
+        thread.join()
+
+
+async def test_the_engine_with_the_fewest_items_under_way_works_next(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint, device="cpu, cpu"))
+    one, two = engines.all
+    with one.busy(5):
+        assert engines.least_busy() is two
+        with two.busy(6):
+            assert engines.least_busy() is one
+        await engines.embed(request_of(engines, "a"))
+    assert (one.items, two.items) == (0, 0)
+
+
+async def test_items_are_given_back_whatever_becomes_of_them(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint))
+    results = await engines.embed(request_of(engines, "a", " "))
+    with pytest.raises(InputError):
+        results.unwrap()
+    assert engines.all[0].items == 0
+
+
+async def test_an_address_is_fetched_under_the_image_policy(
+    catalogue_checkpoint: str, pictures: tuple[str, list[str]]
+) -> None:
+    url, asked = pictures
+    port = int(url.split(":")[2].split("/")[0])
+    policy = ImagePolicy(schemes=("https", "http"), ports=(port,), allow_networks=("127.0.0.0/8",))
+    engines = Engines(options_of(catalogue_checkpoint, image_policy=policy))
+    results = await engines.embed(request_of(engines, {"image": url}))
+    assert results.unwrap().shape == (1, 128)
+    assert asked == ["/red.png"]
+
+
+async def test_an_address_of_this_machine_is_not_fetched_by_default(
+    catalogue_checkpoint: str, pictures: tuple[str, list[str]]
+) -> None:
+    url, asked = pictures
+    engines = Engines(options_of(catalogue_checkpoint))
+    request = request_of(engines, {"image": url.replace("http:", "https:")})
+    assert request.inputs == [ImageAddress(url.replace("http:", "https:"))]
+    results = await engines.embed(request)
+    assert isinstance(results.errors[0].reason, InputError)
+    assert not asked
+
+
+def test_one_meter_counts_what_all_settings_of_requests_use(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint))
+    clips = [*engines.all[0].clips.values()]
+    clips[0].embed_documents(["a"])
+    assert clips[3].usage.items == clips[0].usage.items == 1
+
+
+def test_the_options_of_a_width_are_what_requests_get_that_name_none(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint, dimensions=32, normalized=False, truncate=True))
+    request = request_of(engines, "a")
+    assert (request.dimensions, request.normalized, request.truncate) == (32, False, True)
+    assert request_of(engines, "a", dimensions=128).dimensions == 128
+
+
+def test_a_space_that_was_named_is_that_of_what_requests_get_by_default(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint, space="shop"))
+    names = [engines.space(width, normalized=normalized) for width in (128, 32) for normalized in (True, False)]
+    assert names == ["shop", "shop_128_raw", "shop_32", "shop_32_raw"]
+
+
+def test_long_names_of_spaces_stay_names_and_stay_apart() -> None:
+    names = [shorten("x" * 36 + f"_{width}", 36) for width in (32, 64)]
+    assert names[0] != names[1]
+    assert all(SPACE_NAME.fullmatch(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "served_name", "expected"),
+    [
+        ({"model": "jina-clip-v2"}, None, ("jina-clip-v2", "jinaai/jina-clip-v2")),
+        ({"model": "jinaai/jina-clip-v2"}, None, ("jina-clip-v2", "jinaai/jina-clip-v2")),
+        ({"model": "jina-clip-v1"}, "pictures", ("pictures", "jinaai/pictures")),
+    ],
+)
+def test_a_model_is_known_by_its_names(options: dict[str, str], served_name: str | None, expected: object) -> None:
+    assert names_of(Settings(served_name=served_name), Engines({**options, "api_key": "jina_test"})) == expected
+
+
+def test_the_path_of_a_folder_is_no_name_of_the_model(catalogue_checkpoint: str) -> None:
+    names = names_of(Settings(), Engines(options_of(catalogue_checkpoint)))
+    assert names == ("checkpoint", "jinaai/checkpoint")
+
+
+@pytest.mark.parametrize("setting", [{"port": -1}, {"port": True}, {"max_body": 0}, {"body_timeout": "1"}, {"keys": 5}])
+def test_a_setting_out_of_range_is_refused_by_name(setting: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        Settings(**setting)  # type: ignore[arg-type]
