@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import io
 import threading
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from jinaclip import ConfigError, ImagePolicy
 from jinaclip.config import SPACE_NAME
 from jinaclip.errors import InputError
 from jinaclip.server.app import make_defaults, names_of
-from jinaclip.server.engines import Engines, shorten
+from jinaclip.server.engines import FEW_AT_ONCE, Engines, shorten
 from jinaclip.server.requests import EmbeddingsRequest, ImageAddress, read_request
 from jinaclip.server.settings import Settings
 
@@ -31,19 +33,25 @@ def request_of(engines: Engines, *inputs: object, **fields: object) -> Embedding
     return read_request(orjson.dumps(body), defaults)
 
 
+def picture() -> bytes:
+    """The file of a red square."""
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (40, 40), (200, 30, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.fixture
 def pictures() -> Iterator[tuple[str, list[str]]]:
     """A server of one picture on this machine, and the paths that it was asked for."""
-    file, asked = io.BytesIO(), list[str]()
-    PIL.Image.new("RGB", (40, 40), (200, 30, 30)).save(file, "PNG")
+    file, asked = picture(), list[str]()
 
     class Picture(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(200)
-            self.send_header("Content-Length", str(len(file.getvalue())))
+            self.send_header("Content-Length", str(len(file)))
             self.end_headers()
-            self.wfile.write(file.getvalue())
+            self.wfile.write(file)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -73,6 +81,19 @@ async def test_items_are_given_back_whatever_becomes_of_them(catalogue_checkpoin
     with pytest.raises(InputError):
         results.unwrap()
     assert engines.all[0].items == 0
+
+
+async def test_images_wait_for_their_turn_and_texts_for_none(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint))
+    engine, image = engines.all[0], {"image": base64.b64encode(picture()).decode()}
+    taken = [await engine.turns[True].acquire() for _ in range(FEW_AT_ONCE)]
+    waiting = asyncio.create_task(engines.embed(request_of(engines, image)))
+    assert (await engines.embed(request_of(engines, "a"))).unwrap().shape == (1, 128)
+    assert (await engines.embed(request_of(engines, *[image] * 9))).unwrap().shape == (9, 128)
+    assert not waiting.done()
+    for _ in taken:
+        engine.turns[True].release()
+    assert (await waiting).unwrap().shape == (1, 128)
 
 
 async def test_an_address_is_fetched_under_the_image_policy(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import product
 from typing import Any
@@ -20,6 +21,9 @@ from jinaclip.specs import ModelSpec
 
 API = "api"
 """Name of the engine of a gateway."""
+FEW_AT_ONCE, MANY_AT_ONCE = 16, 8
+"""Requests with few and with many images that are prepared and embedded at a time on one device. An image as the model
+takes it has 3 MB on v2, and a request some 40 of them; the others wait as they were sent, which is counted."""
 DIGITS = 8
 """Hexadecimal digits of a digest that stands for the end of a name that is too long."""
 
@@ -33,11 +37,15 @@ class Engine:
         clips: a JinaClip of full width for what a request may choose, by `normalized` and `truncate`. They share
             weights, connections and budget. So the items of all requests meet, whatever width they ask for.
         items: under way.
+        turns: of requests with images, those with few of them (True) and the others.
     """
 
     name: str
     clips: Mapping[tuple[bool, bool], JinaClip]
     items: int = 0
+    turns: Mapping[bool, asyncio.Semaphore] = field(
+        default_factory=lambda: {True: asyncio.Semaphore(FEW_AT_ONCE), False: asyncio.Semaphore(MANY_AT_ONCE)}
+    )
 
     @contextmanager
     def busy(self, items: int) -> Iterator[None]:
@@ -47,6 +55,15 @@ class Engine:
             yield
         finally:
             self.items -= items
+
+    @asynccontextmanager
+    async def turn(self, request: EmbeddingsRequest) -> AsyncIterator[None]:
+        """Waits until a request may have its images prepared; one of texts waits for nothing."""
+        if request.kind == "text":
+            yield
+        else:
+            async with self.turns[request.is_small]:
+                yield
 
     def warm(self) -> list[str]:
         """Loads the weights and embeds a text and an image; gives what is wrong with what came back."""
@@ -111,7 +128,8 @@ class Engines:
             message = f"the service behind this server cannot give vectors with normalized={request.normalized}"
             raise Refused(422, INVALID, message, place=("normalized",))
         with engine.busy(len(request.inputs)):
-            return await clip.arun(await read_soon(request.draft()), strict=True)
+            async with engine.turn(request):
+                return await clip.arun(await read_soon(request.draft()), strict=True)
 
     def space(self, dimensions: int, *, normalized: bool) -> str:
         """The name of the space of vectors of this width."""

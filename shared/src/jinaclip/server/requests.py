@@ -117,7 +117,12 @@ class EmbeddingsRequest:
     @property
     def is_urgent(self) -> bool:
         """Whether somebody waits for it: it holds queries, or only a few inputs."""
-        return self.task == "query" or len(self.inputs) <= FEW_INPUTS
+        return self.task == "query" or self.is_small
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it holds only a few inputs."""
+        return len(self.inputs) <= FEW_INPUTS
 
     def draft(self) -> Draft:
         """The same for a JinaClip; images are decoded when it is read."""
