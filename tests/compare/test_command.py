@@ -94,6 +94,12 @@ def test_wrong_arguments_exit_with_2_and_a_line(run, a, b, message):
     assert KEY not in err
 
 
+def test_files_are_not_among_what_is_missing(run):
+    code, _, err = run("api")
+    assert code == 2
+    assert err.endswith("the following arguments are required: B\n")
+
+
 def test_a_source_that_does_not_answer_is_no_verdict(run, server, monkeypatch):
     monkeypatch.setenv("JINA_API_KEY", "sk_unknown")
     code, out, err = run(server.url, server.url)

@@ -55,6 +55,29 @@ def test_a_wrong_option_is_one_line_and_exit_code_1(
     assert words in shown
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--modle", "x"], "unrecognized arguments: --modle x"),
+        (["jina-clip-v2"], "unrecognized arguments: jina-clip-v2"),
+        (["--make-key"], "argument --make-key: expected one argument"),
+        (["--keys"], "argument --keys: expected one argument"),
+        (["--api-key", "sk-1234"], "keys are not taken from the command line"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_misspelt_option_is_told_with_the_usage_of_serve(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", *options])
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert shown.startswith("usage: jinaclip serve ")
+    assert words in shown
+    assert "1234" not in shown
+
+
 @pytest.mark.long
 def test_weights_that_cannot_be_used_end_the_server_with_their_error(tmp_path, catalogue_checkpoint: str) -> None:
     import shutil

@@ -58,7 +58,7 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("a", metavar="A", type=read_described, help="one source of vectors; see below")
     add("b", metavar="B", type=read_described, help="the other")
-    add("files", metavar="FILES", nargs="*", type=Path, help="texts and images of your own")
+    add("files", metavar="FILES", nargs="*", default=[], type=Path, help="texts and images of your own")
     add("--limit", metavar="N", type=int, default=100, help="most texts, and most images (100)")
     add_options(parser, left_out=("cache",))
 

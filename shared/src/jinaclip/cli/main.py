@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jinaclip
 from jinaclip.cli import cache, check, compare, evaluate, serve
@@ -27,7 +27,8 @@ INTERRUPTED = 130
 """What shells expect of a command that Ctrl-C ended."""
 NO_KEY = "keys are not taken from the command line, which others can read; set JINA_API_KEY in the environment"
 KEY = re.compile(r"jina_\w{20,}")
-KEY_OPTION = re.compile(r"(?:^|\s)--?[\w-]*key", re.IGNORECASE)
+KEY_OPTION = re.compile(r"(?:^|\s)--?(?!-?(?:make-key|keys):)[\w-]*key", re.IGNORECASE)
+"""An option that seems to want a key; --make-key NAME and --keys FILE do not."""
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "jinaclip") -> int:
@@ -70,6 +71,13 @@ def make_parser(program: str = "jinaclip") -> argparse.ArgumentParser:
 
 class Parser(argparse.ArgumentParser):
     """Never repeats a key that somebody put where it does not belong."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What was given. What a command does not know is told with the usage of that command."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with a message."""
