@@ -202,13 +202,21 @@ def test_no_address_is_fetched_without_leave(served: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/v1/embeddings", 405), ("POST", "/v1/embedding", 404), ("GET", "/etc", 404)]
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/embeddings", 405),
+        ("POST", "/v1/embedding", 404),
+        ("POST", "/embeddings", 404),  # OpenAI's client without /v1
+        ("POST", "/v1/embeddings/", 404),  # a redirect would lead from https to http behind a balancer
+        ("GET", "/etc", 404),
+    ],
 )
 def test_other_paths_and_methods_are_refused_as_json(served: Serve, method: str, path: str, status: int) -> None:
     raw = served.send_raw(request_bytes(b"", "Connection: close", method=method, path=path))
     head, _, body = raw.partition(b"\r\n\r\n")
     assert f" {status} ".encode() in head.splitlines()[0]
     assert json.loads(body)["code"] == "RESOURCE_NOT_FOUND"
+    assert "POST /v1/embeddings" in json.loads(body)["detail"]
 
 
 # -- clients that go away

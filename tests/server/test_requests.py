@@ -152,6 +152,12 @@ def test_what_shows_when_it_is_read_names_the_index_too(value: Any, words: str) 
     assert words in str(failures[1])
 
 
+@pytest.mark.parametrize("path", ["dress.jpg", "./dress.jpg", "C:\\dress", "photos/a.dress.webp"])
+def test_a_path_in_place_of_an_image_is_told_apart_from_broken_base64(path: str) -> None:
+    failures = read(["a", {"image": path}]).draft().request().failures()
+    assert str(failures[1]) == "item 1: an image is the file itself, in base64; no string is a path of this server"
+
+
 def test_half_a_character_is_no_utf_8() -> None:
     with pytest.raises(Refused, match="UTF-8"):
         read_request(b'{"model": "jina-clip-v2", "input": "\\ud800"}', DEFAULTS)

@@ -68,6 +68,7 @@ def make_app(settings: Settings, engines: Engines, ring: Any, admission: Any) ->
 
     handlers: Any = {Refused: refuse, HTTPException: refuse_route}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # whoever follows would send body and key in clear to a server behind TLS
     app.state.health = health
     return app
 
@@ -156,7 +157,8 @@ async def refuse(_: Request, refused: Refused) -> Response:
 
 async def refuse_route(_: Request, error: HTTPException) -> Response:
     """The response where there is no such path, or no such method."""
-    refused = Refused(error.status_code, Code.NOT_FOUND, "there is no such path or method; see /openapi.json")
+    message = "there is no such path or method: embeddings are POST /v1/embeddings, the rest is in /openapi.json"
+    refused = Refused(error.status_code, Code.NOT_FOUND, message)
     response = refused.response()
     response.headers.update(error.headers or {})
     return response

@@ -16,6 +16,7 @@ import orjson
 from jinaclip.backends.api.wires.jina import Code, Encoding
 from jinaclip.call.request import Draft, Held, Task
 from jinaclip.config import ImagePolicy
+from jinaclip.errors import InputError
 from jinaclip.inputs import Image, Text, as_text
 from jinaclip.numeric import is_whole
 from jinaclip.server.refusals import Refused
@@ -40,6 +41,8 @@ DOCUMENT_TASKS = (None, "retrieval.passage")
 """What `task` may say of documents."""
 ENCODINGS = get_args(Encoding)
 ADDRESS = re.compile(r"\s*(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
+PATH, LONGEST_PATH = re.compile(r"[.\\]"), 4096
+"""What names of files have and base64 has not."""
 FEW_INPUTS = 8
 """Up to so many inputs are taken for something that somebody waits for."""
 
@@ -136,6 +139,8 @@ class EmbeddingsRequest:
             return Image.from_url(value.url)
         header = find_header(value.letters)
         if header is None:
+            if len(value.letters) <= LONGEST_PATH and PATH.search(value.letters):
+                raise InputError("an image is the file itself, in base64; no string is a path of this server")
             return Image.from_base64(value.letters, max_bytes=self.policy.max_bytes)
         return Image("bytes", decode_data_uri(value.letters, header, self.policy.max_bytes))
 
