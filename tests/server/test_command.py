@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -76,6 +77,14 @@ def test_a_misspelt_option_is_told_with_the_usage_of_serve(
     assert shown.startswith("usage: jinaclip serve ")
     assert words in shown
     assert "1234" not in shown
+
+
+def test_a_gateway_without_a_key_ends_and_names_the_variable() -> None:
+    command = [sys.executable, "-m", "jinaclip", "serve", "--backend", "api", "--port", "0"]
+    kept = {name: value for name, value in os.environ.items() if name not in ("JINA_API_KEY", "JINAAI_API_KEY")}
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: no API key: pass api_key, or set JINA_API_KEY")
 
 
 @pytest.mark.long

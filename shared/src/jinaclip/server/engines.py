@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
+from jinaclip.backends.api.route import Endpoint
 from jinaclip.call.request import read_soon
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
@@ -66,10 +67,17 @@ class Engine:
                 yield
 
     def warm(self) -> list[str]:
-        """Loads the weights and embeds a text and an image; gives what is wrong with what came back."""
+        """Loads the weights and embeds a text and an image; gives what is wrong with what came back.
+
+        Raises:
+            AuthenticationError: the service behind a gateway wants a key, and there is none.
+            JinaClipError: the weights cannot be used.
+        """
         for clip in self.clips.values():
             clip.load()
-        if self.name != API:
+        if self.name == API:
+            Endpoint.of(next(iter(self.clips.values())).config)
+        else:
             self.name = device_name(self.name)
         return list(next(iter(self.clips.values())).self_test().problems)
 

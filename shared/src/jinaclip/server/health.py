@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from jinaclip.errors import JinaClipError
+from jinaclip.errors import AuthenticationError, JinaClipError
 from jinaclip.process import run_in_thread
 from jinaclip.server.engines import Engines
 
@@ -41,7 +41,10 @@ class Health:
         self.is_draining = True
 
     async def warm_up(self, engines: Engines) -> None:
-        """Makes the engines ready. A gateway tries until its service answers; weights that fail are not tried again."""
+        """Makes the engines ready. A gateway tries until its service answers.
+
+        Weights that fail are not tried again, nor is a gateway without a key: its environment stays as it is.
+        """
         pause = FIRST_PAUSE
         while not self.is_warm:
             try:
@@ -50,7 +53,7 @@ class Health:
                 logger.info("ready: %s", engines)
             except Exception as error:  # noqa: BLE001  whatever a library raises, the server must not wait for ever
                 logger.error("not ready: %s", error)  # noqa: TRY400  what is wrong, and not where
-                if engines.config.backend != "api":
+                if engines.config.backend != "api" or isinstance(error, AuthenticationError):
                     self.fail(error)
                     return
                 await asyncio.sleep(pause)
