@@ -59,6 +59,12 @@ async def test_an_authorization_of_one_s_own_stands_in_the_place_of_the_key(serv
     assert "wrong" not in str(caught.value).replace("wrong key", "")
 
 
+def test_a_key_that_is_refused_is_looked_for_where_it_came_from(server, monkeypatch):
+    monkeypatch.setenv("JINACLIP_API_KEY", "sk-wrong")
+    with JinaClip(base_url=server.url) as clip, pytest.raises(AuthenticationError, match="JINACLIP_API_KEY"):
+        clip.embed_documents(["a"])
+
+
 async def test_calls_with_other_headers_share_no_request(clip, server):
     server.configure(base_ms=50)
     clips = [clip(headers={"X-Team": team}, max_concurrency=1) for team in ("one", "two")]

@@ -118,7 +118,7 @@ class Traits:
     most_items: int = MAX_BATCH
     most_bytes: int = 8 * 2**20
     most_seconds: float = math.inf
-    key_hint: str = "check JINA_API_KEY"
+    key_hint: str = "check api_key, or the variable it comes from: JINA_API_KEY, or JINACLIP_API_KEY for other servers"
 
 
 @dataclass(frozen=True, slots=True)
