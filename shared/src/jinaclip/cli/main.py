@@ -72,9 +72,9 @@ def make_parser(program: str = "jinaclip") -> argparse.ArgumentParser:
 class Parser(argparse.ArgumentParser):
     """Never repeats a key that somebody put where it does not belong."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, *args: Any, **named: Any) -> Any:
         """What was given. What a command does not know is told with the usage of that command."""
-        known, unknown = super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(*args, **named)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
