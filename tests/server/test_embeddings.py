@@ -202,7 +202,13 @@ def test_no_address_is_fetched_without_leave(served: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/v1/embeddings", 405), ("POST", "/v1/embedding", 404), ("GET", "/etc", 404)]
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/embeddings", 405),
+        ("POST", "/v1/embedding", 404),
+        ("POST", "/v1/embeddings/", 404),
+        ("GET", "/etc", 404),
+    ],
 )
 def test_other_paths_and_methods_are_refused_as_json(served: Serve, method: str, path: str, status: int) -> None:
     raw = served.send_raw(request_bytes(b"", "Connection: close", method=method, path=path))

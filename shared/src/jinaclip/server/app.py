@@ -68,6 +68,7 @@ def make_app(settings: Settings, engines: Engines, ring: Any, admission: Any) ->
 
     handlers: Any = {Refused: refuse, HTTPException: refuse_route}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # it would name the address that Host does, and http behind a balancer of https
     app.state.health = health
     return app
 
