@@ -296,7 +296,7 @@ class EmbedderConfig:
     def key(self) -> Secret:
         """The key to use now; an empty Secret if `headers` have an Authorization, or a server of another is asked.
 
-        A key of the environment goes where its variable says: one of Jina's to Jina and to this machine.
+        A key of the environment goes where its variable says: one of Jina's to Jina, and to this machine by no proxy.
 
         Raises:
             AuthenticationError: there is no key for Jina's hosts, or it cannot be a key.
