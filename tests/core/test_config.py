@@ -301,7 +301,13 @@ def test_no_key_no_request_to_jina():
     assert caught.value.attempts == 0
 
 
-SERVERS = ["http://gpu-box:8000", "https://api.jina.ai.example.org", "https://notjina.ai", "http://api.jina.ai"]
+SERVERS = [
+    "http://gpu-box:8000",
+    "https://api.jina.ai.example.org",
+    "https://notjina.ai",
+    "http://api.jina.ai",
+    "https://[fe80::1%25.jina.ai]",
+]
 HOME = ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"]
 
 
@@ -316,6 +322,18 @@ def test_a_key_for_jina_in_the_environment_goes_to_no_server_of_another(monkeypa
     monkeypatch.setenv("JINACLIP_API_KEY", "mine")
     assert config.authorization.reveal() == "Bearer mine"
     assert config.replace(api_key="given").key.reveal() == "given"
+
+
+@pytest.mark.parametrize("base_url", HOME)
+def test_a_key_for_jina_never_goes_by_a_proxy_to_this_machine(monkeypatch, base_url):
+    monkeypatch.setenv("JINA_API_KEY", "jina_x")
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "")
+    config = EmbedderConfig(base_url=base_url)
+    assert not config.key
+    assert config.replace(api_key="given").key.reveal() == "given"
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost,::1")
+    assert config.key.reveal() == "jina_x"
 
 
 @pytest.mark.parametrize("base_url", HOME)

@@ -97,6 +97,23 @@ def test_nothing_of_another_space_reaches_the_cache(make: Make, naming: Naming, 
     assert clip.usage.hits == 1, "of the one that was answered in its space"
 
 
+@pytest.mark.parametrize("dimensions", [None, 256])
+def test_what_the_cache_has_is_mixed_with_no_answers_of_another_space(
+    make: Make, naming: Naming, tmp_path: Path, dimensions: int | None
+) -> None:
+    options = {"cache": tmp_path / "vectors.sqlite", "dimensions": dimensions}
+    make(**options).embed_documents(["a"])
+    naming.space = OTHER
+    later = make(**options)
+    results = later.embed(["a", "b"])
+    assert isinstance(results.stopped, ConfigError)
+    assert f"{OTHER!r}, and those that the cache has from it are of another" in str(results.stopped)
+    assert results.ok.tolist() == [True, False]
+    naming.space = OURS
+    assert later.embed_documents(["a", "b"]).shape == (2, dimensions or 1024)
+    assert later.usage.hits == 2, "the a, twice"
+
+
 def test_merged_with_others_a_call_fails_by_itself(make: Make, naming: Naming, tmp_path: Path) -> None:
     """Requests are merged while a single slot is taken; the objects expect different spaces."""
     clips = [make(space=space, max_concurrency=None) for space in (OURS, OTHER, None)]
@@ -117,7 +134,7 @@ def test_of_a_smaller_width_only_the_constancy_is_known(make: Make, naming: Nami
     clip = make(dimensions=256, space="jina_clip_v2_256_ours", cache=tmp_path / "vectors.sqlite")
     assert clip.embed_documents(["a"]).shape == (1, 256)
     naming.space = OTHER
-    with pytest.raises(ConfigError, match="those before were of"):
+    with pytest.raises(ConfigError, match="it serves other weights now"):
         clip.embed_documents(["b"])
 
 

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_args
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from jinaclip.errors import AuthenticationError, ConfigError
 from jinaclip.formats import USUAL, find_problem
@@ -22,9 +23,10 @@ from jinaclip.numeric import is_number, is_whole, plain
 from jinaclip.secret import KEY_SHAPE, Headers, Secret
 
 API_URL = "https://api.jina.ai/v1/embeddings"
-JINA_HOST = "jina.ai"
+JINA_HOSTS = re.compile(r"([a-z0-9-]+\.)*jina\.ai")
+"""Names, not all that ends like one: the zone of an IPv6 address may."""
 KEY_VARIABLES = ("JINA_API_KEY", "JINAAI_API_KEY")
-"""Of keys that Jina gave out: they go to Jina's hosts, and to this machine."""
+"""Of keys that Jina gave out: they go to Jina's hosts, and to this machine where no proxy is in between."""
 OTHER_KEY_VARIABLE = "JINACLIP_API_KEY"
 """Of a key for whatever else `base_url` names."""
 SPACE_LENGTH = 36
@@ -288,14 +290,13 @@ class EmbedderConfig:
     def is_hosted(self) -> bool:
         """Whether `base_url` is a host of Jina's, where nothing goes without a key."""
         parts = urlsplit(self.base_url)
-        host = parts.hostname or ""
-        return parts.scheme == "https" and (host == JINA_HOST or host.endswith(f".{JINA_HOST}"))
+        return parts.scheme == "https" and JINA_HOSTS.fullmatch(parts.hostname or "") is not None
 
     @property
     def key(self) -> Secret:
         """The key to use now; an empty Secret if `headers` have an Authorization, or a server of another is asked.
 
-        A key of the environment goes where its variable says: one of Jina's to Jina and to this machine.
+        A key of the environment goes where its variable says: one of Jina's to Jina, and to this machine by no proxy.
 
         Raises:
             AuthenticationError: there is no key for Jina's hosts, or it cannot be a key.
@@ -320,7 +321,7 @@ class EmbedderConfig:
         if self.is_hosted:
             return given or Secret.from_environment(*KEY_VARIABLES)
         own = Secret.from_environment(OTHER_KEY_VARIABLE)
-        if own or not is_loopback(self.base_url):
+        if own or not is_loopback(self.base_url) or is_by_proxy(self.base_url):
             return own
         return given or Secret.from_environment(*KEY_VARIABLES)
 
@@ -443,6 +444,13 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_by_proxy(url: str) -> bool:
+    """Whether requests to an address go to a proxy of the environment, which reads those to http."""
+    parts, proxies = urlsplit(url), getproxies()
+    is_named = bool(proxies.get(parts.scheme) or proxies.get("all"))
+    return is_named and not proxy_bypass(parts.hostname or "")
 
 
 def implied_wire(base_url: str) -> WireName:

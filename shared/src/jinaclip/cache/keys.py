@@ -30,6 +30,7 @@ class Keys:
 
     Attributes:
         surely_whole: most characters of a text that nobody would cut.
+        space: the key of the space that a service says its vectors are in.
     """
 
     def __init__(self, weights: Weights, *, normalized: bool, queries_differ: bool, max_tokens: int) -> None:
@@ -41,6 +42,7 @@ class Keys:
             for kind in (b"text", b"text cut")
             for task in (b"query", b"document")
         }
+        self.space = _digest_of(base, b"space").digest()
         self._queries_differ = queries_differ
         self.surely_whole = (max_tokens - INSTRUCTION_TOKENS) // MOST_TOKENS_PER_CHARACTER
 

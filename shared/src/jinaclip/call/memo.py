@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -84,6 +85,7 @@ class Memo:
         self._keys: dict[int, bytes] = {}  # of the inputs that this call is having embedded
         self._followers: list[Follower] = []
         self._fingerprint: str | None = None
+        self._named: bytes | None = None  # digest of the space that a service said kept vectors are in
 
     @property
     def normalized(self) -> bool:
@@ -143,6 +145,7 @@ class Memo:
             if number not in self._keys:
                 self._leader.leave(own[-1])
         if misses and self._fingerprint is None:
+            self._named = self._cache.digest(self._space.keys.space)
             self._fingerprint = self._space.fingerprint()
         self._cache.count(hits=0, misses=len(misses), tokens_saved=0)
         return [(number, value) for number, value, _ in misses]
@@ -187,6 +190,16 @@ class Memo:
         for key, _ in own:
             self._leader.leave(key)
 
+    def holds_other_space(self, space: str) -> bool:
+        """Whether the vectors that are kept are of another space than this, as the service names it."""
+        return self._named is not None and self._named != digest_of_name(space)
+
+    def note_space(self, space: str) -> None:
+        """Remembers the space of what is kept, so that no later call mixes it with another. Returns at once."""
+        if self._named is None:
+            self._named = digest_of_name(space)
+            self._cache.keep_digest(self._space.keys.space, self._named)
+
     def drop(self, number: int) -> None:
         """Notes that an input gets no vector; whoever waits for it tries it for itself."""
         key = self._keys.pop(number, None)
@@ -209,3 +222,8 @@ class Memo:
                 if time.monotonic() > call.ends_at:
                     call.stop(DeadlineError(f"not done within deadline={call.deadline:g} seconds"))
         return [] if call.stopped.done() else [(one.number, one.input) for one in followers]
+
+
+def digest_of_name(name: str) -> bytes:
+    """What is kept of a name, 32 bytes."""
+    return sha256(name.encode()).digest()

@@ -42,6 +42,14 @@ class Expectation:
         return None
 
 
+def other_than_kept(space: str) -> str:
+    """What is wrong with an answer of this space where the cache holds vectors of another from the same address."""
+    return (
+        f"the service answers vectors of the space {space[:LONGEST_NAME]!r}, and those that the cache has from it are "
+        "of another: it serves other weights now. The two cannot be compared; embed anew with another cache"
+    )
+
+
 def expect(config: EmbedderConfig, spec: ModelSpec, width: int) -> Expectation:
     """What is known of an object's answers before the first.
 

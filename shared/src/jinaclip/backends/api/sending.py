@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from jinaclip import telemetry
 from jinaclip.backends.api.batcher import Item, consumers_of, tokens_of
 from jinaclip.backends.api.charges import Charges, charge
+from jinaclip.backends.api.expectation import other_than_kept
 from jinaclip.backends.api.limits import RateLimits
 from jinaclip.backends.api.route import Route
 from jinaclip.backends.api.steps import Flow, Outcome, Reply, Requeue, Result, Send, Step, Wait
@@ -105,10 +106,14 @@ def refuse_other_space(sending: Sending, items: Sequence[Item], answer: Answer) 
         return
     space = sending.route.endpoint.clean(answer.space)
     for consumer in consumers_of(items):
-        problem = consumer.expected.find_problem(space)
+        memo = consumer.call.memo
+        is_mixed = memo is not None and memo.holds_other_space(space)
+        problem = other_than_kept(space) if is_mixed else consumer.expected.find_problem(space)
         if problem is not None:
             consumer.is_misled = True
             consumer.fail_all(ConfigError(problem))
+        elif memo is not None:
+            memo.note_space(space)
 
 
 def settle(charges: Charges, outcome: Outcome, verdict: Verdict) -> None:
