@@ -131,3 +131,12 @@ def test_the_name_of_a_space_is_cut_and_cleaned_before_it_is_shown(make: Make, n
     with pytest.raises(ConfigError) as caught:
         make(space=OURS, api_key=key).embed_documents(["a"])
     assert key not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_names_with_what_looks_like_a_key_in_them_are_known_and_told_apart(make: Make, naming: Naming) -> None:
+    naming.space = "our_jina_vectors_of_may"
+    clip = make(space=naming.space)
+    assert clip.embed_documents(["a"]).shape == (1, 1024)
+    naming.space = "our_jina_vectors_of_june"
+    with pytest.raises(ConfigError):
+        clip.embed_documents(["b"])

@@ -103,9 +103,8 @@ def refuse_other_space(sending: Sending, items: Sequence[Item], answer: Answer) 
     """Ends those calls whose answers should be of another space; they keep nothing of this one."""
     if answer.space is None:
         return
-    space = sending.route.endpoint.clean(answer.space)
     for consumer in consumers_of(items):
-        problem = consumer.expected.find_problem(space)
+        problem = consumer.expected.find_problem(answer.space, sending.route.endpoint.clean)
         if problem is not None:
             consumer.is_misled = True
             consumer.fail_all(ConfigError(problem))
