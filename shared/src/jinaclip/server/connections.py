@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jinaclip.backends.api.wires.jina import Code
-from jinaclip.server.refusals import Refused
+from jinaclip.server.refusals import Refused, unavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,8 +54,6 @@ SLOWEST = 10
 """Of `send_timeout`: the longest that a client may take for all of an answer, however it reads."""
 LARGE = 64 * 1024
 """Bytes of an answer from which the app waits until the client has nearly all of it."""
-PAUSE = 1.0
-"""Seconds after which to come back to a server that has no room for connections."""
 
 
 class Connections:
@@ -278,8 +275,7 @@ class Connection(asyncio.Protocol):
 
 def write_full() -> bytes:
     """What a client reads for whose connection there is no room."""
-    refused = Refused(503, Code.UNAVAILABLE, "This server has no room for connections now.", retry_after=PAUSE)
-    response = refused.response()
+    response = unavailable("This server has no room for connections now.").response()
     headers = [b"%s: %s" % header for header in [*response.raw_headers, CLOSE]]
     return b"\r\n".join([b"HTTP/1.1 503 Service Unavailable", *headers, b"", response.body])
 

@@ -25,12 +25,10 @@ from jinaclip.errors import (
     ServerError,
     TextTooLongError,
 )
-from jinaclip.server.refusals import Refused
+from jinaclip.server.refusals import PAUSE, Refused, unavailable
 from jinaclip.server.requests import INVALID, TOO_LARGE
 
 logger = logging.getLogger("jinaclip.server")
-PAUSE = 1.0
-"""Seconds after which to come back where nobody knows better."""
 OUTAGE = (ServerError, APIConnectionError, BadResponseError, ClosedError)
 USED_UP = (QuotaError, BudgetError)
 TELL_EVERY = 60.0
@@ -49,7 +47,7 @@ def refusal_of(error: JinaClipError) -> Refused:
     if isinstance(error, USED_UP):
         return Refused(403, Code.BALANCE, "the balance or the token_budget of this server is used up")
     if isinstance(error, OUTAGE):
-        return Refused(503, Code.UNAVAILABLE, "the model cannot be reached now", retry_after=PAUSE)
+        return unavailable("the model cannot be reached now")
     if isinstance(error, APIError):  # it refuses the key of this server, or how this server asks
         return Refused(503, Code.UNAVAILABLE, "this server cannot use its model; its log says why")
     return Refused(500, Code.INTERNAL, "the model failed; the log of this server says why")

@@ -133,7 +133,11 @@ class OpenRing:
         return ANONYMOUS
 
 
-def find_ring(path: str | Path | None, host: str) -> KeyRing | OpenRing:
+Ring = KeyRing | OpenRing
+"""Whoever knows the keys of a server."""
+
+
+def find_ring(path: str | Path | None, host: str) -> Ring:
     """The keys of a file, or none at all on a server that only this machine can reach.
 
     Args:
