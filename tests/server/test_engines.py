@@ -163,7 +163,19 @@ def test_the_path_of_a_folder_is_no_name_of_the_model(catalogue_checkpoint: str)
     assert names == ("checkpoint", "jinaai/checkpoint")
 
 
-@pytest.mark.parametrize("setting", [{"port": -1}, {"port": True}, {"max_body": 0}, {"body_timeout": "1"}, {"keys": 5}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"port": -1},
+        {"port": True},
+        {"max_body": 0},
+        {"body_timeout": "1"},
+        {"drain_timeout": float("inf")},
+        {"drain_delay": -1},
+        {"keys": 5},
+    ],
+    ids=str,
+)
 def test_a_setting_out_of_range_is_refused_by_name(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         Settings(**setting)  # type: ignore[arg-type]
