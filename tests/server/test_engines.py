@@ -14,7 +14,7 @@ import pytest
 
 from jinaclip import ConfigError, ImagePolicy
 from jinaclip.config import SPACE_NAME
-from jinaclip.errors import InputError
+from jinaclip.errors import DeadlineError, InputError
 from jinaclip.server.app import make_defaults, names_of
 from jinaclip.server.engines import FEW_AT_ONCE, Engines, shorten
 from jinaclip.server.requests import EmbeddingsRequest, ImageAddress, read_request
@@ -94,6 +94,18 @@ async def test_images_wait_for_their_turn_and_texts_for_none(catalogue_checkpoin
     for _ in taken:
         engine.turns[True].release()
     assert (await waiting).unwrap().shape == (1, 128)
+
+
+async def test_a_request_with_images_waits_for_its_turn_no_longer_than_its_deadline(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint, deadline=0.05))
+    engine, image = engines.all[0], {"image": base64.b64encode(picture()).decode()}
+    taken = [await engine.turns[True].acquire() for _ in range(FEW_AT_ONCE)]
+    with pytest.raises(DeadlineError, match="turn"):
+        await engines.embed(request_of(engines, image))
+    for _ in taken:
+        engine.turns[True].release()
+    assert engine.items == 0
+    assert not engine.turns[True].locked()
 
 
 async def test_an_address_is_fetched_under_the_image_policy(
