@@ -97,6 +97,18 @@ def test_nothing_of_another_space_reaches_the_cache(make: Make, naming: Naming, 
     assert clip.usage.hits == 1, "of the one that was answered in its space"
 
 
+def test_nothing_that_was_kept_of_the_weights_before_answers_for_those_of_now(
+    make: Make, naming: Naming, tmp_path: Path
+) -> None:
+    file = tmp_path / "vectors.sqlite"
+    make(cache=file).embed_documents(["a"])
+    make(cache=file, space=OURS).embed_documents(["a"])
+    naming.space = OTHER
+    clip = make(cache=file, space=OTHER)
+    clip.embed_documents(["a"])
+    assert clip.usage.hits == 0
+
+
 def test_merged_with_others_a_call_fails_by_itself(make: Make, naming: Naming, tmp_path: Path) -> None:
     """Requests are merged while a single slot is taken; the objects expect different spaces."""
     clips = [make(space=space, max_concurrency=None) for space in (OURS, OTHER, None)]
