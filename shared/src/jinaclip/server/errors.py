@@ -56,13 +56,15 @@ def refusal_of(error: JinaClipError) -> Refused:
 def refusal_of_item(error: InputError) -> Refused:
     """The refusal of a request with an item that cannot be embedded."""
     place = ("input",) if error.index is None else ("input", error.index)
-    own = isinstance(error, ItemError)
-    is_long = isinstance(error, ItemError) and error.reason == Reason.TEXT_TOO_LONG.value
-    status = error.status if isinstance(error, ItemError) else None
-    message = f"the service behind this server refuses it, with HTTP {status}" if own else str(error)
-    if isinstance(error, TextTooLongError) or is_long:
+    if isinstance(error, ItemError):  # what a service says of an item may repeat what was in it
+        message = f"the service behind this server refuses it, with HTTP {error.status}"
+        is_long, is_large = error.reason == Reason.TEXT_TOO_LONG.value, error.status == 413
+    else:
+        message = str(error)
+        is_long, is_large = isinstance(error, TextTooLongError), isinstance(error, ImageTooLargeError)
+    if is_long:
         return Refused(400, Code.TEXT_TOO_LONG, message, place=place)
-    if isinstance(error, ImageTooLargeError) or status == 413:
+    if is_large:
         return Refused(413, TOO_LARGE, message, place=place)
     return Refused(422, INVALID, message, place=place)
 
