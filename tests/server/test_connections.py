@@ -16,7 +16,7 @@ async def test_where_there_is_no_room_a_client_reads_a_whole_refusal() -> None:
     protocol = Connections(Settings(), most=0).protocol()
     config = uvicorn.Config(lambda: None, lifespan="off")
     listening = await asyncio.get_running_loop().create_server(
-        lambda: protocol(config, ServerState(), {}),  # type: ignore[call-arg]
+        lambda: protocol(config, ServerState(), {}),  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         "127.0.0.1",
         0,
     )
