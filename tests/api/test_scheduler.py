@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from jinaclip.backends.api.batcher import BATCH_TOKENS, SMALL, USUAL, Batch, Bounds, Latency, Queue, share_of
+from jinaclip.backends.api.batcher import BATCH_TOKENS, SMALL, Batch, Bounds, Latency, Queue, share_of
 from jinaclip.backends.api.limits import (
     FIRST_SLOTS,
     HOLD,
@@ -21,6 +21,7 @@ from jinaclip.backends.api.limits import (
 from jinaclip.backends.api.route import Endpoint
 from jinaclip.backends.api.scheduler import Departure, RetryQueue
 from jinaclip.backends.api.steps import Failure
+from jinaclip.backends.api.wires import USUAL
 from jinaclip.config import MAX_BATCH, EmbedderConfig
 from jinaclip.errors import RateLimitError
 from tests.api.world import (

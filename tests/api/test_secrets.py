@@ -10,6 +10,7 @@ import pickle
 import pprint
 import socket
 import ssl
+import sys
 import threading
 import traceback
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from PIL import Image
 import jinaclip
 from jinaclip import JinaClip, JinaClipError
 from jinaclip.backends.api import hub as hubs
+from jinaclip.backends.api.route import remember_secrets, secrets_of_environment
 from jinaclip.backends.api.steps import Outcome, Reply, Send
 from jinaclip.config import EmbedderConfig
 from jinaclip.secret import Secret
@@ -285,3 +287,26 @@ def test_bodies_are_not_shown():
     assert_clean(repr(Reply(401, {"echo": CANARY}, CANARY.encode())))
     assert_clean(repr(Send((), CANARY.encode(), 1, 1, 1)))
     assert_clean(repr(Outcome(Reply(401, {"echo": CANARY}, CANARY.encode()), 0.0)))
+
+
+def test_what_requests_were_made_with_is_known_in_every_thread_at_any_time():
+    over = threading.Event()
+
+    def remember() -> None:
+        while not over.is_set():
+            remember_secrets([PLAIN_CANARY])
+
+    remember_secrets([PLAIN_CANARY])
+    threads = [threading.Thread(target=remember) for _ in range(2)]
+    seconds = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        missing = sum(PLAIN_CANARY not in secrets_of_environment() for _ in range(500))
+    finally:
+        sys.setswitchinterval(seconds)
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not missing

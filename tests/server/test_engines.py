@@ -14,7 +14,7 @@ import pytest
 
 from jinaclip import ConfigError, ImagePolicy
 from jinaclip.config import SPACE_NAME
-from jinaclip.errors import InputError
+from jinaclip.errors import DeadlineError, InputError
 from jinaclip.server.app import make_defaults, names_of
 from jinaclip.server.engines import FEW_AT_ONCE, Engines, shorten
 from jinaclip.server.requests import EmbeddingsRequest, ImageAddress, read_request
@@ -96,6 +96,18 @@ async def test_images_wait_for_their_turn_and_texts_for_none(catalogue_checkpoin
     assert (await waiting).unwrap().shape == (1, 128)
 
 
+async def test_a_request_with_images_waits_for_its_turn_no_longer_than_its_deadline(catalogue_checkpoint: str) -> None:
+    engines = Engines(options_of(catalogue_checkpoint, deadline=0.05))
+    engine, image = engines.all[0], {"image": base64.b64encode(picture()).decode()}
+    taken = [await engine.turns[True].acquire() for _ in range(FEW_AT_ONCE)]
+    with pytest.raises(DeadlineError, match="turn"):
+        await engines.embed(request_of(engines, image))
+    for _ in taken:
+        engine.turns[True].release()
+    assert engine.items == 0
+    assert not engine.turns[True].locked()
+
+
 async def test_an_address_is_fetched_under_the_image_policy(
     catalogue_checkpoint: str, pictures: tuple[str, list[str]]
 ) -> None:
@@ -163,7 +175,19 @@ def test_the_path_of_a_folder_is_no_name_of_the_model(catalogue_checkpoint: str)
     assert names == ("checkpoint", "jinaai/checkpoint")
 
 
-@pytest.mark.parametrize("setting", [{"port": -1}, {"port": True}, {"max_body": 0}, {"body_timeout": "1"}, {"keys": 5}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"port": -1},
+        {"port": True},
+        {"max_body": 0},
+        {"body_timeout": "1"},
+        {"drain_timeout": float("inf")},
+        {"drain_delay": -1},
+        {"keys": 5},
+    ],
+    ids=str,
+)
 def test_a_setting_out_of_range_is_refused_by_name(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         Settings(**setting)  # type: ignore[arg-type]

@@ -71,11 +71,16 @@ def test_images_go_by_the_field_that_the_address_names(make: Make, sagemaker_ser
     image = Pillow.new("RGB", (8, 8), "red")
     address = Image.from_url("https://example.org/a.png")
     older = make(url_mode="forward").embed([image, address, "a text"])
+    assert fields_of(sagemaker_service) == [["bytes"], ["text"], ["url"]]
+    sagemaker_service.reset()
     newer = make(url_mode="forward", base_url=f"{BASE}?images=image").embed([image, address, "a text"])
+    assert fields_of(sagemaker_service) == [["image"], ["image"], ["text"]]
     assert older.ok.all() and (older.vectors == newer.vectors).all()
-    by_name = [[[*one] for one in asked.body["data"]] for asked in sagemaker_service.asked]
-    assert sorted(by_name[0]) == [["bytes"], ["text"], ["url"]]
-    assert sorted(by_name[1]) == [["image"], ["image"], ["text"]]
+
+
+def fields_of(service: Service) -> list[list[str]]:
+    """What each item was sent as, in however many requests."""
+    return sorted([*item] for asked in service.asked for item in asked.body["data"])
 
 
 def test_the_field_of_images_does_not_change_the_space(make: Make) -> None:

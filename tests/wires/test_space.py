@@ -114,6 +114,18 @@ def test_what_the_cache_has_is_mixed_with_no_answers_of_another_space(
     assert later.usage.hits == 2, "the a, twice"
 
 
+def test_nothing_that_was_kept_of_the_weights_before_answers_for_those_of_now(
+    make: Make, naming: Naming, tmp_path: Path
+) -> None:
+    file = tmp_path / "vectors.sqlite"
+    make(cache=file).embed_documents(["a"])
+    make(cache=file, space=OURS).embed_documents(["a"])
+    naming.space = OTHER
+    clip = make(cache=file, space=OTHER)
+    clip.embed_documents(["a"])
+    assert clip.usage.hits == 0
+
+
 def test_merged_with_others_a_call_fails_by_itself(make: Make, naming: Naming, tmp_path: Path) -> None:
     """Requests are merged while a single slot is taken; the objects expect different spaces."""
     clips = [make(space=space, max_concurrency=None) for space in (OURS, OTHER, None)]
@@ -148,3 +160,12 @@ def test_the_name_of_a_space_is_cut_and_cleaned_before_it_is_shown(make: Make, n
     with pytest.raises(ConfigError) as caught:
         make(space=OURS, api_key=key).embed_documents(["a"])
     assert key not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_names_with_what_looks_like_a_key_in_them_are_known_and_told_apart(make: Make, naming: Naming) -> None:
+    naming.space = "our_jina_vectors_of_may"
+    clip = make(space=naming.space)
+    assert clip.embed_documents(["a"]).shape == (1, 1024)
+    naming.space = "our_jina_vectors_of_june"
+    with pytest.raises(ConfigError):
+        clip.embed_documents(["b"])

@@ -25,7 +25,7 @@ from jinaclip.frames import await_without_arguments, without_arguments
 from jinaclip.inputs import Drawable, Image, ImageLike, Pair, Text, is_held, iterate
 from jinaclip.process import check_not_ending, mark_coroutine_function, run_apart, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
-from jinaclip.space import name_fingerprint, name_space
+from jinaclip.space import name_fingerprint, name_space, name_weights
 from jinaclip.specs import ModelSpec, find_spec
 from jinaclip.vectors import Vectors, check_weight
 
@@ -227,7 +227,7 @@ class JinaClip:
         config, spec = self.config, self.spec
         return Space(
             keys=Keys(
-                self._backend.weights,
+                name_weights(self._backend.weights, config.space),
                 normalized=config.normalized,
                 queries_differ=bool(spec.query_instruction),
                 max_tokens=spec.max_tokens,

@@ -321,7 +321,8 @@ class EmbedderConfig:
         if self.is_hosted:
             return given or Secret.from_environment(*KEY_VARIABLES)
         own = Secret.from_environment(OTHER_KEY_VARIABLE)
-        if own or not is_loopback(self.base_url) or is_by_proxy(self.base_url):
+        host = urlsplit(self.base_url).hostname or ""
+        if own or not is_loopback(host) or is_by_proxy(self.base_url):
             return own
         return given or Secret.from_environment(*KEY_VARIABLES)
 
@@ -437,13 +438,12 @@ def endpoint(base_url: str) -> str:
     return f"{parts.scheme}://{host}{'' if usual else f':{parts.port}'}{path}"
 
 
-def is_loopback(url: str) -> bool:
-    """Whether an address is of this machine."""
-    host = urlsplit(url).hostname or ""
+def is_loopback(host: str) -> bool:
+    """Whether a host, as an address or name, is this machine alone."""
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def is_by_proxy(url: str) -> bool:
@@ -470,7 +470,7 @@ def check_wire(wire: WireName | None, base_url: str) -> None:
         raise ConfigError(f"wire={wire!r} needs a base_url that is {problem}", option="wire", requirement=problem)
 
 
-def _integer(low: int, high: float = float("inf"), *, optional: bool = False) -> Callable[[Any], str | None]:
+def whole_number(low: int, high: float = float("inf"), *, optional: bool = False) -> Callable[[Any], str | None]:
     """A check that a value is an int from `low` to `high`, or None if it is optional."""
     wanted = f"a whole number from {low} to {high}" if high < float("inf") else f"a whole number of at least {low}"
 
@@ -503,7 +503,7 @@ def save_cache(option: CacheOption) -> bool | str | None:
     return None if path is None else os.fspath(path)
 
 
-def _instance(*kinds: type, optional: bool = False) -> Callable[[Any], str | None]:
+def instance_of(*kinds: type, optional: bool = False) -> Callable[[Any], str | None]:
     """A check that a value is of one of these types, or None if it is optional."""
 
     def check(value: Any) -> str | None:
@@ -520,7 +520,8 @@ def _choice(*choices: str) -> Callable[[Any], str | None]:
     )
 
 
-def _seconds(value: Any) -> str | None:
+def seconds(value: Any) -> str | None:
+    """A check that a value is a finite number of seconds, above 0."""
     fits = is_number(value) and 0 < value <= sys.float_info.max
     return None if fits else "a positive number of seconds"
 
@@ -538,7 +539,7 @@ def _sequence(check: Check, wanted: str, *, allow_empty: bool = False) -> Check:
 def _roots(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value == "any"):
         return None
-    return _sequence(_instance(str, Path), 'folders, "any" or None')(value)
+    return _sequence(instance_of(str, Path), 'folders, "any" or None')(value)
 
 
 def _absolute_root(root: str | Path) -> str | Path:
@@ -570,51 +571,51 @@ def _network(value: Any) -> str | None:
 
 
 _POLICY_CHECKS: dict[str, Check] = {
-    "max_bytes": _integer(1),
-    "max_upload_bytes": _integer(1),
-    "max_pixels": _integer(1),
-    "max_pixels_per_byte": _integer(1),
+    "max_bytes": whole_number(1),
+    "max_upload_bytes": whole_number(1),
+    "max_pixels": whole_number(1),
+    "max_pixels_per_byte": whole_number(1),
     "formats": find_problem,
     "allowed_roots": _roots,
     "schemes": _sequence(_choice("http", "https"), '"https", "http"'),
-    "ports": _sequence(_integer(1, 65535), "port numbers"),
+    "ports": _sequence(whole_number(1, 65535), "port numbers"),
     "allow_networks": _sequence(_network, "networks like '10.0.0.0/8'", allow_empty=True),
-    "max_redirects": _integer(0, 20),
-    "connect_timeout": _seconds,
-    "fetch_timeout": _seconds,
-    "orient": _instance(bool),
+    "max_redirects": whole_number(0, 20),
+    "connect_timeout": seconds,
+    "fetch_timeout": seconds,
+    "orient": instance_of(bool),
     "background": lambda value: (
-        None if not _sequence(_integer(0, 255), "")(value) and len(value) == 3 else "three numbers from 0 to 255"
+        None if not _sequence(whole_number(0, 255), "")(value) and len(value) == 3 else "three numbers from 0 to 255"
     ),
-    "frame": _integer(0),
-    "truncated": _instance(bool),
+    "frame": whole_number(0),
+    "truncated": instance_of(bool),
 }
 _CHECKS: dict[str, Check] = {
     "model": lambda value: None if isinstance(value, str) and value.strip() else "a model name",
     "backend": _choice("api", "local"),
-    "dimensions": _integer(1, optional=True),
-    "normalized": _instance(bool),
-    "truncate": _instance(bool),
-    "batch_size": _integer(1, MAX_BATCH, optional=True),
-    "max_concurrency": _integer(1, 512, optional=True),
-    "max_retries": _integer(0, 100),
-    "timeout": _seconds,
-    "deadline": lambda value: None if value is None else _seconds(value),
+    "dimensions": whole_number(1, optional=True),
+    "normalized": instance_of(bool),
+    "truncate": instance_of(bool),
+    "batch_size": whole_number(1, MAX_BATCH, optional=True),
+    "max_concurrency": whole_number(1, 512, optional=True),
+    "max_retries": whole_number(0, 100),
+    "timeout": seconds,
+    "deadline": lambda value: None if value is None else seconds(value),
     "api_key": lambda value: None if value.kind == "str" else f"a str, not {value.kind}",
     "headers": lambda value: None if value is None else value.problem,
     "transport": lambda value: (
         None if value is None or callable(value) else "a function that makes an httpx.AsyncBaseTransport, or None"
     ),
-    "base_url": _instance(str),
+    "base_url": instance_of(str),
     "wire": lambda value: None if value is None else _choice(*get_args(WireName))(value),
     "space": lambda value: (
         None
         if value is None or (isinstance(value, str) and SPACE_NAME.fullmatch(value))
         else f"a letter and up to {SPACE_LENGTH - 1} more letters, digits or underscores, or None"
     ),
-    "requests_per_minute": _integer(1, optional=True),
-    "tokens_per_minute": _integer(1, optional=True),
-    "token_budget": _integer(0, optional=True),
+    "requests_per_minute": whole_number(1, optional=True),
+    "tokens_per_minute": whole_number(1, optional=True),
+    "token_budget": whole_number(0, optional=True),
     "cache": lambda value: (
         None
         if value is None
@@ -623,15 +624,15 @@ _CHECKS: dict[str, Check] = {
         or (isinstance(value, str) and value.strip())
         else "True, False, None, a path or a jinaclip.Cache"
     ),
-    "device": _instance(str),
-    "dtype": _instance(str, optional=True),
-    "revision": _instance(str, optional=True),
+    "device": instance_of(str),
+    "dtype": instance_of(str, optional=True),
+    "revision": instance_of(str, optional=True),
     "image_policy": lambda value: (
         None if isinstance(value, ImagePolicy) else "an ImagePolicy, such as ImagePolicy(max_pixels=10_000_000)"
     ),
     "image_resize": _choice("model", "pad", "squash", "none"),
-    "image_quality": _integer(1, 100, optional=True),
+    "image_quality": whole_number(1, 100, optional=True),
     "image_decode": _choice("exact", "fast"),
     "url_mode": _choice("fetch", "forward"),
-    "show_progress": _instance(bool),
+    "show_progress": instance_of(bool),
 }

@@ -58,6 +58,17 @@ def served_weights(spec: ModelSpec, base_url: str) -> Weights:
     return weights if base_url == API_URL else Weights(weights.name, {**weights.facts, "endpoint": base_url})
 
 
+def name_weights(weights: Weights, named: str | None) -> Weights:
+    """The weights as what was kept of them is told apart: where nobody knows which they are, by what the caller says.
+
+    So an endpoint that serves others now, and is given the name of their space, is not answered from what was kept of
+    those before.
+    """
+    if named is None or "endpoint" not in weights.facts:
+        return weights
+    return Weights(weights.name, {**weights.facts, "space": named})
+
+
 def name_space(weights: Weights, dimensions: int, config: EmbedderConfig) -> str:
     """The name of a space, such as "jina_clip_v2_1024_0123456789ab": letters, digits and underscores, for any store."""
     facts = space_facts(weights, dimensions, config)

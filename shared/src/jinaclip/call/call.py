@@ -38,6 +38,11 @@ NO_DIRECTION = "the first {} numbers of its vector are all zero; ask for more di
 SENT = "sent, but the call ended before an answer came; it may have been billed"
 
 
+def find_deadline(deadline: float | None, *, urgent: bool) -> float:
+    """Seconds that a call may take: those of the option, else 30 where somebody waits for it, else infinitely many."""
+    return deadline or (URGENT_SECONDS if urgent else math.inf)
+
+
 class Stopped(Exception):
     """The call was stopped elsewhere."""
 
@@ -71,7 +76,7 @@ class Call:
     ) -> None:
         self.request, self.meter, self.memo = request, meter, memo
         self.stopped = Latch()
-        self.deadline = deadline or (URGENT_SECONDS if request.urgent else math.inf)
+        self.deadline = find_deadline(deadline, urgent=request.urgent)
         self.ends_at = time.monotonic() + self.deadline
         self._width = width
         self._lock = threading.RLock()  # a coroutine that is collected while this thread is inside stops its call

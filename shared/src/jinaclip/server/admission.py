@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from jinaclip.backends.api.wires.jina import Code
 from jinaclip.errors import ConfigError
-from jinaclip.server.refusals import Refused
+from jinaclip.server.refusals import PAUSE, Refused
 from jinaclip.server.requests import TOO_LARGE
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 WINDOW = 60.0
 """Seconds over which the requests of a key are counted."""
-SLOT_PAUSE = 1.0
-"""Seconds after which a key whose slots are all taken may try again."""
 SPEED_OVER = 10.0
 """Seconds over which the speed of the server is measured."""
 LONGEST_PAUSE = 30.0
@@ -140,7 +138,7 @@ class Admission:
     def _check_slots(self, key: Key, account: Account) -> None:
         if key.slots is not None and account.requests >= key.slots:
             message = f"This key may have {key.slots} requests in flight, and has."
-            raise Refused(429, Code.RATE_CONCURRENCY, message, retry_after=SLOT_PAUSE)
+            raise Refused(429, Code.RATE_CONCURRENCY, message, retry_after=PAUSE)
 
     def _begin(self, key: Key, account: Account) -> None:
         """Counts a request, unless the key has had all of its minute."""
@@ -157,7 +155,7 @@ class Admission:
 
     def _full(self, what: str) -> Refused:
         """The refusal for want of room, with the time in which half of what is under way should be done."""
-        pause = min(LONGEST_PAUSE, max(SLOT_PAUSE, self.depth / 2 / self._speed.items_a_second()))
+        pause = min(LONGEST_PAUSE, max(PAUSE, self.depth / 2 / self._speed.items_a_second()))
         message = f"This server cannot {what} now."
         return Refused(429, Code.RATE_CONCURRENCY, message, retry_after=pause)
 

@@ -16,22 +16,21 @@ from starlette.routing import Route
 
 from jinaclip.backends.api.wires.jina import Code
 from jinaclip.process import run_in_thread
+from jinaclip.server.admission import Admission
 from jinaclip.server.embeddings import Embeddings
 from jinaclip.server.engines import Engines
 from jinaclip.server.health import Health
+from jinaclip.server.keys import Ring
 from jinaclip.server.metrics import Metrics
 from jinaclip.server.openapi import make_document
 from jinaclip.server.page import page_routes
-from jinaclip.server.refusals import Refused, json_response
+from jinaclip.server.refusals import Refused, json_response, unavailable
 from jinaclip.server.requests import Defaults
 from jinaclip.server.settings import Settings
 from jinaclip.telemetry import get_hooks, set_hooks
 
-PAUSE = 1.0
-"""Seconds after which to look again whether the server is ready."""
 
-
-def make_app(settings: Settings, engines: Engines, ring: Any, admission: Any) -> Starlette:
+def make_app(settings: Settings, engines: Engines, ring: Ring, admission: Admission) -> Starlette:
     """The whole server. Its `state.health` tells, and is told, whether it takes work.
 
     Args:
@@ -99,7 +98,7 @@ def names_of(settings: Settings, engines: Engines) -> tuple[str, ...]:
 class Endpoints:
     """All of the server but its embeddings."""
 
-    def __init__(self, defaults: Defaults, engines: Engines, ring: Any, metrics: Metrics, health: Health) -> None:
+    def __init__(self, defaults: Defaults, engines: Engines, ring: Ring, metrics: Metrics, health: Health) -> None:
         self.defaults, self._engines, self._ring = defaults, engines, ring
         self._metrics, self._health = metrics, health
         self._document = make_document(defaults)
@@ -112,7 +111,7 @@ class Endpoints:
         """200 while requests are answered, 503 before and after."""
         problem = self._health.problem
         if problem is not None:
-            return Refused(503, Code.UNAVAILABLE, problem, retry_after=PAUSE).response()
+            return unavailable(problem).response()
         return json_response({"status": "ready"})
 
     async def models(self, _: Request) -> Response:

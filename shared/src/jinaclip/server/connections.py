@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jinaclip.server.refusals import Refused
+from jinaclip.server.refusals import Refused, unavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,11 +54,6 @@ SLOWEST = 10
 """Of `send_timeout`: the longest that a client may take for all of an answer, however it reads."""
 LARGE = 64 * 1024
 """Bytes of an answer from which the app waits until the client has nearly all of it."""
-FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    b"Content-Length: 84\r\n\r\n"
-    b'{"detail":"This server has no room for connections now.","code":"SERVICE_UNAVAILABLE"}'
-)
 
 
 class Connections:
@@ -164,7 +159,7 @@ class Connection(asyncio.Protocol):
         self.peer = str(address[0]) if isinstance(address, tuple) else ""
         self._is_admitted = self._all.admit(self)
         if not self._is_admitted:
-            self._transport.write(FULL)
+            self._transport.write(write_full())
             self._transport.close()
             return
         self._http.connection_made(self._transport)
@@ -276,6 +271,13 @@ class Connection(asyncio.Protocol):
         unsent.left = left
         patience = self._all.settings.send_timeout
         return now - unsent.moved_at > patience or now - unsent.since > SLOWEST * patience
+
+
+def write_full() -> bytes:
+    """What a client reads for whose connection there is no room."""
+    response = unavailable("This server has no room for connections now.").response()
+    headers = [b"%s: %s" % header for header in [*response.raw_headers, CLOSE]]
+    return b"\r\n".join([b"HTTP/1.1 503 Service Unavailable", *headers, b"", response.body])
 
 
 @dataclass(slots=True)

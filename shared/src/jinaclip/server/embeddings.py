@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import orjson
@@ -17,13 +17,14 @@ from starlette.responses import Response
 from jinaclip.backends.api.wires.jina import Code, write_answer
 from jinaclip.errors import JinaClipError
 from jinaclip.process import run_in_thread
-from jinaclip.server.admission import Admitted, announced_size, read_body
+from jinaclip.server.admission import Admission, Admitted, announced_size, read_body
 from jinaclip.server.engines import Engines
 from jinaclip.server.errors import Complaints, refusal_of
 from jinaclip.server.health import Health
+from jinaclip.server.keys import Ring
 from jinaclip.server.life import place_of
 from jinaclip.server.metrics import Metrics
-from jinaclip.server.refusals import Refused
+from jinaclip.server.refusals import Refused, unavailable
 from jinaclip.server.requests import Defaults, EmbeddingsRequest, read_request
 from jinaclip.server.settings import Settings
 from jinaclip.vectors import Vectors, truncate
@@ -37,8 +38,6 @@ LARGE_BODY = 64 * 1024
 """Bytes from which a body is read in a thread; below, starting one takes longer."""
 LARGE_ANSWER = 128 * 1024
 """Numbers from which an answer is written in a thread."""
-PAUSE = 1.0
-"""Seconds after which to come back to a server that takes no work."""
 GONE = 499
 """What logs and metrics call the status of a request whose client went away; nobody is sent it."""
 
@@ -65,8 +64,8 @@ class Embeddings:
         settings: Settings,
         defaults: Defaults,
         engines: Engines,
-        ring: Any,
-        admission: Any,
+        ring: Ring,
+        admission: Admission,
         metrics: Metrics,
         health: Health,
     ) -> None:
@@ -104,7 +103,7 @@ class Embeddings:
     async def _answer(self, request: Request, held: ExitStack) -> tuple[str, Response]:
         key = self._ring.find(request.headers.get("authorization", ""))
         if not self._health.is_warm:
-            raise Refused(503, Code.UNAVAILABLE, self._health.problem or "", retry_after=PAUSE)
+            raise unavailable(self._health.problem or "")
         admitted = held.enter_context(self._admission.enter(key, announced_size(request)))
         asked = await self._read(await read_body(request, admitted, self._settings.body_timeout), admitted)
         admitted.hold(len(asked.inputs))

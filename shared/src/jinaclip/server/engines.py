@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from itertools import product
 from typing import Any
 
 from jinaclip.backends.api.route import Endpoint
+from jinaclip.call.call import find_deadline
 from jinaclip.call.request import read_soon
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
 from jinaclip.config import SPACE_LENGTH, EmbedderConfig
-from jinaclip.errors import ConfigError, JinaClipError
+from jinaclip.errors import ConfigError, DeadlineError, JinaClipError
 from jinaclip.server.refusals import Refused
 from jinaclip.server.requests import INVALID, EmbeddingsRequest
 from jinaclip.specs import ModelSpec
@@ -58,13 +60,25 @@ class Engine:
             self.items -= items
 
     @asynccontextmanager
-    async def turn(self, request: EmbeddingsRequest) -> AsyncIterator[None]:
-        """Waits until a request may have its images prepared; one of texts waits for nothing."""
+    async def turn(self, request: EmbeddingsRequest, seconds: float) -> AsyncIterator[None]:
+        """Waits until a request may have its images prepared; one of texts waits for nothing.
+
+        Raises:
+            DeadlineError: its turn did not come in so many seconds.
+        """
         if request.kind == "text":
             yield
-        else:
-            async with self.turns[request.is_small]:
-                yield
+            return
+        turns = self.turns[request.is_small]
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await turns.acquire()
+        except TimeoutError:
+            raise DeadlineError(f"its turn did not come within deadline={seconds:g} seconds") from None
+        try:
+            yield
+        finally:
+            turns.release()
 
     def warm(self) -> list[str]:
         """Loads the weights and embeds a text and an image; gives what is wrong with what came back.
@@ -128,7 +142,7 @@ class Engines:
 
         Raises:
             Refused: they cannot be had.
-            JinaClipError: the budget would be exceeded; nothing was sent.
+            JinaClipError: the budget would be exceeded, or its turn did not come in time; nothing was sent.
         """
         engine = self.least_busy()
         clip = engine.clips.get((request.normalized, request.truncate))
@@ -136,7 +150,7 @@ class Engines:
             message = f"the service behind this server cannot give vectors with normalized={request.normalized}"
             raise Refused(422, INVALID, message, place=("normalized",))
         with engine.busy(len(request.inputs)):
-            async with engine.turn(request):
+            async with engine.turn(request, find_deadline(self.config.deadline, urgent=request.is_urgent)):
                 return await clip.arun(await read_soon(request.draft()), strict=True)
 
     def space(self, dimensions: int, *, normalized: bool) -> str:

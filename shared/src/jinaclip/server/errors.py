@@ -25,12 +25,10 @@ from jinaclip.errors import (
     ServerError,
     TextTooLongError,
 )
-from jinaclip.server.refusals import Refused
+from jinaclip.server.refusals import PAUSE, Refused, unavailable
 from jinaclip.server.requests import INVALID, TOO_LARGE
 
 logger = logging.getLogger("jinaclip.server")
-PAUSE = 1.0
-"""Seconds after which to come back where nobody knows better."""
 OUTAGE = (ServerError, APIConnectionError, BadResponseError, ClosedError)
 USED_UP = (QuotaError, BudgetError)
 TELL_EVERY = 60.0
@@ -49,7 +47,7 @@ def refusal_of(error: JinaClipError) -> Refused:
     if isinstance(error, USED_UP):
         return Refused(403, Code.BALANCE, "the balance or the token_budget of this server is used up")
     if isinstance(error, OUTAGE):
-        return Refused(503, Code.UNAVAILABLE, "the model cannot be reached now", retry_after=PAUSE)
+        return unavailable("the model cannot be reached now")
     if isinstance(error, APIError):  # it refuses the key of this server, or how this server asks
         return Refused(503, Code.UNAVAILABLE, "this server cannot use its model; its log says why")
     return Refused(500, Code.INTERNAL, "the model failed; the log of this server says why")
@@ -58,13 +56,15 @@ def refusal_of(error: JinaClipError) -> Refused:
 def refusal_of_item(error: InputError) -> Refused:
     """The refusal of a request with an item that cannot be embedded."""
     place = ("input",) if error.index is None else ("input", error.index)
-    own = isinstance(error, ItemError)
-    is_long = isinstance(error, ItemError) and error.reason == Reason.TEXT_TOO_LONG.value
-    status = error.status if isinstance(error, ItemError) else None
-    message = f"the service behind this server refuses it, with HTTP {status}" if own else str(error)
-    if isinstance(error, TextTooLongError) or is_long:
+    if isinstance(error, ItemError):  # what a service says of an item may repeat what was in it
+        message = f"the service behind this server refuses it, with HTTP {error.status}"
+        is_long, is_large = error.reason == Reason.TEXT_TOO_LONG.value, error.status == 413
+    else:
+        message = str(error)
+        is_long, is_large = isinstance(error, TextTooLongError), isinstance(error, ImageTooLargeError)
+    if is_long:
         return Refused(400, Code.TEXT_TOO_LONG, message, place=place)
-    if isinstance(error, ImageTooLargeError) or status == 413:
+    if is_large:
         return Refused(413, TOO_LARGE, message, place=place)
     return Refused(422, INVALID, message, place=place)
 

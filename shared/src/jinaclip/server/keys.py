@@ -9,7 +9,6 @@ A key is 256 random bits. Nobody can guess one, however fast hashes are, so a pl
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinaclip.backends.api.wires.jina import SCHEME, Code
+from jinaclip.config import is_loopback
 from jinaclip.errors import ConfigError
 from jinaclip.server.refusals import Refused
 
@@ -133,7 +133,11 @@ class OpenRing:
         return ANONYMOUS
 
 
-def find_ring(path: str | Path | None, host: str) -> KeyRing | OpenRing:
+Ring = KeyRing | OpenRing
+"""Whoever knows the keys of a server."""
+
+
+def find_ring(path: str | Path | None, host: str) -> Ring:
     """The keys of a file, or none at all on a server that only this machine can reach.
 
     Args:
@@ -151,14 +155,6 @@ def find_ring(path: str | Path | None, host: str) -> KeyRing | OpenRing:
         message = f"host={host!r} lets other machines in; it must be {requirement}"
         raise ConfigError(message, option="host", requirement=requirement)
     return OpenRing()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, as an address or name, is this machine alone."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def make_key(name: str, **limits: int) -> tuple[str, str]:

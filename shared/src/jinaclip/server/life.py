@@ -24,7 +24,7 @@ from jinaclip.backends.api.wires.jina import Code
 from jinaclip.errors import ConfigError
 from jinaclip.server.connections import Connections, Watched
 from jinaclip.server.origins import OwnMachine
-from jinaclip.server.refusals import Refused
+from jinaclip.server.refusals import Refused, unavailable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,8 +40,6 @@ BACKLOG = 2048
 """Connections that the system takes before the server does."""
 OTHER_FILES = 256
 """Files and sockets that a server needs beside its connections."""
-PAUSE = 1.0
-"""Seconds after which to come back to a server that stops."""
 LAST_WORDS = 2
 """Seconds for the refusals at the end of `drain_timeout`."""
 
@@ -246,8 +244,7 @@ class Requests:
 
 def stopping() -> Refused:
     """The refusal of a server that stops."""
-    message = "This server is stopping; another one, or this one in a moment, will answer."
-    return Refused(503, Code.UNAVAILABLE, message, retry_after=PAUSE)
+    return unavailable("This server is stopping; another one, or this one in a moment, will answer.")
 
 
 def place_of(error: BaseException) -> str:

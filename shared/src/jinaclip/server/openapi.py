@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import jinaclip
-from jinaclip.server.requests import ENCODINGS, Defaults
+from jinaclip.backends.api.wires.jina import ENCODINGS
+from jinaclip.server.requests import Defaults
 
 JSON = "application/json"
 REFUSALS = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from jinaclip.server.keys import is_loopback
+from jinaclip.config import is_loopback
 from jinaclip.server.refusals import Refused
 
 if TYPE_CHECKING:

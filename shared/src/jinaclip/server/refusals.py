@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from jinaclip.backends.api.wires.jina import ARROW
+from jinaclip.backends.api.wires.jina import ARROW, Code
 
 KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -20,6 +20,8 @@ KINDS = {
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
 """What OpenAI calls errors of these statuses; others are errors of the request, or from 500 on of the server."""
+PAUSE = 1.0
+"""Seconds after which to come back where nobody knows better."""
 
 
 class Refused(Exception):
@@ -65,6 +67,11 @@ class Refused(Exception):
         """The response. Whole seconds in Retry-After: clients read nothing else."""
         headers = {} if self.retry_after is None else {"Retry-After": str(math.ceil(self.retry_after))}
         return json_response(self.body(), self.status, headers)
+
+
+def unavailable(message: str) -> Refused:
+    """The refusal of a server that takes no work for the moment."""
+    return Refused(503, Code.UNAVAILABLE, message, retry_after=PAUSE)
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

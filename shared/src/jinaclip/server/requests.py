@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import orjson
 
-from jinaclip.backends.api.wires.jina import Code, Encoding
+from jinaclip.backends.api.wires.jina import ENCODINGS, Code, Encoding
 from jinaclip.call.request import Draft, Held, Task
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError
@@ -39,7 +39,6 @@ KINDS = ("text", "input_text", "image", "input_image", "image_url")
 """What `type` may say of an input, where a client sends one as a part of a chat message."""
 DOCUMENT_TASKS = (None, "retrieval.passage")
 """What `task` may say of documents."""
-ENCODINGS = get_args(Encoding)
 ADDRESS = re.compile(r"\s*(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 PATH, LONGEST_PATH = re.compile(r"[.\\]"), 4096
 """What names of files have and base64 has not."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinaclip.config import check_options
-from jinaclip.numeric import is_number, is_whole
+from jinaclip.config import Check, check_options, instance_of, seconds, whole_number
+from jinaclip.numeric import is_number
 
 MIB = 2**20
 
@@ -50,16 +49,6 @@ class Settings:
         check_options(self, _CHECKS)
 
 
-def _whole(low: int, high: int | None = None) -> Callable[[Any], str | None]:
-    """A check that a value is a whole number in this range."""
-    wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-
-    def check(value: Any) -> str | None:
-        return None if is_whole(value) and low <= value and (high is None or value <= high) else wanted
-
-    return check
-
-
 def _word(value: Any) -> str | None:
     return None if isinstance(value, str) and value.strip() else "a word"
 
@@ -68,39 +57,28 @@ def _optional_word(value: Any) -> str | None:
     return None if value is None else _word(value)
 
 
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "True or False"
-
-
-def _seconds(value: Any) -> str | None:
-    return None if is_number(value) and value > 0 else "a positive number of seconds"
-
-
 def _pause(value: Any) -> str | None:
-    return None if is_number(value) and value >= 0 else "a number of seconds, 0 or more"
+    is_zero = is_number(value) and value == 0
+    return None if is_zero or seconds(value) is None else "a number of seconds, 0 or more"
 
 
-def _optional_whole(value: Any) -> str | None:
-    return None if value is None else _whole(1)(value)
-
-
-_CHECKS: dict[str, Callable[[Any], str | None]] = {
+_CHECKS: dict[str, Check] = {
     "host": _word,
-    "port": _whole(0, 65535),
+    "port": whole_number(0, 65535),
     "keys": _optional_word,
-    "fetch": _flag,
+    "fetch": instance_of(bool),
     "served_name": _optional_word,
-    "max_body": _whole(1),
-    "max_inputs": _whole(1),
-    "max_text": _whole(1),
-    "max_queue": _whole(1),
-    "max_memory": _whole(1),
-    "header_timeout": _seconds,
-    "body_timeout": _seconds,
-    "send_timeout": _seconds,
-    "keep_alive": _whole(1),
-    "max_connections": _whole(1),
-    "max_connections_per_peer": _optional_whole,
+    "max_body": whole_number(1),
+    "max_inputs": whole_number(1),
+    "max_text": whole_number(1),
+    "max_queue": whole_number(1),
+    "max_memory": whole_number(1),
+    "header_timeout": seconds,
+    "body_timeout": seconds,
+    "send_timeout": seconds,
+    "keep_alive": whole_number(1),
+    "max_connections": whole_number(1),
+    "max_connections_per_peer": whole_number(1, optional=True),
     "drain_delay": _pause,
-    "drain_timeout": _seconds,
+    "drain_timeout": seconds,
 }

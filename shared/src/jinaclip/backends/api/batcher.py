@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from jinaclip import images
 from jinaclip.backends.api.expectation import Expectation
 from jinaclip.backends.api.health import PROBES, Health
-from jinaclip.backends.api.wires import WIRES
+from jinaclip.backends.api.wires import USUAL, WIRES
 from jinaclip.backends.api.wires.base import Traits, Wire
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import image_tokens, text_bytes, text_tokens
@@ -27,7 +27,6 @@ from jinaclip.specs import ModelSpec
 from jinaclip.vectors import Vectors
 
 R = TypeVar("R")
-USUAL = WIRES["jina"].traits
 BATCH_TOKENS = 100_000
 """A free key's whole minute: a request that costs more could not be sent with one."""
 FEW = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jinaclip.config import EmbedderConfig
@@ -24,19 +25,23 @@ class Expectation:
     named: str | None = None
     first: str | None = None
 
-    def find_problem(self, space: str) -> str | None:
-        """What is wrong with an answer of this space, or None; remembers the first."""
-        shown = space[:LONGEST_NAME]
+    def find_problem(self, space: str, clean: Callable[[str], str]) -> str | None:
+        """What is wrong with an answer of this space, or None; remembers the first.
+
+        Args:
+            space: as the service names it. Names are compared so: those that look like keys are alike once clean.
+            clean: makes a name fit to be shown.
+        """
         if self.named is not None and space != self.named:
             return (
-                f"the service answers vectors of the space {shown!r}, and space={self.named!r} was given: name the "
-                "space that it serves, or ask the right one"
+                f"the service answers vectors of the space {shorten(clean(space))}, and space={self.named!r} was "
+                "given: name the space that it serves, or ask the right one"
             )
         self.first = self.first or space
         if space != self.first:
             return (
-                f"the service answers vectors of the space {shown!r}, and those before were of "
-                f"{self.first[:LONGEST_NAME]!r}: it serves other weights now. The two cannot be compared; embed anew "
+                f"the service answers vectors of the space {shorten(clean(space))}, and those before were of "
+                f"{shorten(clean(self.first))}: it serves other weights now. The two cannot be compared; embed anew "
                 "with another JinaClip"
             )
         return None
@@ -45,9 +50,14 @@ class Expectation:
 def other_than_kept(space: str) -> str:
     """What is wrong with an answer of this space where the cache holds vectors of another from the same address."""
     return (
-        f"the service answers vectors of the space {space[:LONGEST_NAME]!r}, and those that the cache has from it are "
+        f"the service answers vectors of the space {shorten(space)}, and those that the cache has from it are "
         "of another: it serves other weights now. The two cannot be compared; embed anew with another cache"
     )
+
+
+def shorten(name: str) -> str:
+    """A name in quotes, of so many characters as are shown."""
+    return repr(name[:LONGEST_NAME])
 
 
 def expect(config: EmbedderConfig, spec: ModelSpec, width: int) -> Expectation:

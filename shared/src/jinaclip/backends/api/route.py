@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
@@ -115,7 +117,9 @@ def width_asked(wire: Wire, config: EmbedderConfig, spec: ModelSpec) -> int:
 MOST_REMEMBERED = 64
 """Secrets of the environment, those that are not in it any more included."""
 _redactor = lru_cache(maxsize=8)(Redactor)
-_remembered: dict[str, None] = {}
+_remembered: dict[str, int] = {}
+"""Secrets, and when each was last met, in an order of their own."""
+_met = itertools.count()
 
 
 def secrets_of_environment() -> list[str]:
@@ -130,10 +134,14 @@ def secrets_of_environment() -> list[str]:
 
 
 def remember_secrets(secrets: Iterable[str]) -> None:
-    """Notes what requests are made with, as a service may repeat it when it refuses them."""
+    """Notes what requests are made with, as a service may repeat it when it refuses them.
+
+    Any thread may call it: one that is met again stays there meanwhile.
+    """
     for secret in secrets:
-        _remembered[secret] = _remembered.pop(secret, None)
-    for secret in list(_remembered)[:-MOST_REMEMBERED]:
+        _remembered[secret] = next(_met)
+    oldest = sorted(_remembered.items(), key=itemgetter(1))[:-MOST_REMEMBERED]
+    for secret, _ in oldest:
         _remembered.pop(secret, None)  # another thread may have done so
 
 

@@ -104,16 +104,18 @@ def refuse_other_space(sending: Sending, items: Sequence[Item], answer: Answer) 
     """Ends those calls whose answers should be of another space; they keep nothing of this one."""
     if answer.space is None:
         return
-    space = sending.route.endpoint.clean(answer.space)
+    clean = sending.route.endpoint.clean
     for consumer in consumers_of(items):
         memo = consumer.call.memo
-        is_mixed = memo is not None and memo.holds_other_space(space)
-        problem = other_than_kept(space) if is_mixed else consumer.expected.find_problem(space)
+        if memo is not None and memo.holds_other_space(answer.space):
+            problem: str | None = other_than_kept(clean(answer.space))
+        else:
+            problem = consumer.expected.find_problem(answer.space, clean)
         if problem is not None:
             consumer.is_misled = True
             consumer.fail_all(ConfigError(problem))
         elif memo is not None:
-            memo.note_space(space)
+            memo.note_space(answer.space)
 
 
 def settle(charges: Charges, outcome: Outcome, verdict: Verdict) -> None:

@@ -35,7 +35,7 @@ class Consumer:
             or in the one that submits.
         fail: takes the error that ends the consumer's call. Runs in the scheduler's thread, or in the one that submits.
         batch_size: most items in a batch that begins with one of this consumer's.
-        urgent: whether somebody waits for it: its items go before those of others.
+        urgent: whether somebody waits for it: while others wait too, every other batch begins with an urgent item.
         waiting: its items in the queue, the oldest first. Of the scheduler's thread alone.
         parts: what is left of its batches that failed; each is run by itself. Of the scheduler's thread alone.
         submitted: items that it has handed in. Written by the thread that submits.

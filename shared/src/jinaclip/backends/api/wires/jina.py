@@ -42,7 +42,7 @@ from jinaclip.specs import SPECS, ModelSpec
 
 Encoding = Literal["float", "base64", "binary", "ubinary"]
 """How the service writes a vector. The last two are a bit a number, eight to a byte, signed and unsigned."""
-ENCODINGS = get_args(Encoding)
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 OFFSET = 128
 """Of signed bytes."""
 Place = Sequence[str | int]
