@@ -56,7 +56,7 @@ def test_every_form_of_an_input_is_understood(value, expected):
         ({"dimensions": 0}, 422, None, "dimensions"),
         ({"dimensions": True}, 422, None, "dimensions"),
         ({"task": "retrieval.passage"}, 422, None, "task"),
-        ({"embedding_type": "binary"}, 422, None, "embedding_type"),
+        ({"embedding_type": "int8"}, 422, None, "embedding_type"),
         ({"embedding_type": ["float"]}, 500, None, None),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from jinaclip.cli.main import main
+from jinaclip.server.engines import Engines
 from jinaclip.server.keys import digest
 
 WITHOUT = """
@@ -77,6 +78,28 @@ def test_a_misspelt_option_is_told_with_the_usage_of_serve(
     assert shown.startswith("usage: jinaclip serve ")
     assert words in shown
     assert "1234" not in shown
+
+
+def test_options_of_a_file_are_those_of_the_command_line_which_win(
+    tmp_path, capsys: pytest.CaptureFixture[str], catalogue_checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text(
+        f'model = "{catalogue_checkpoint}"\ndimensions = 32\ntruncate = true\nimage_policy = {{max_pixels = 1000}}\n'
+    )
+    made = list[Engines]()
+    monkeypatch.setattr("jinaclip.server.serve", lambda _, engines: made.append(engines) or 0)
+    assert main(["serve", "--options", str(file), "--dimensions", "64", "--device", "cpu"]) == 0
+    config = made[0].config
+    assert (config.backend, config.dimensions, config.truncate, config.image_policy.max_pixels) == (
+        "local",
+        64,
+        True,
+        1000,
+    )
+    file.write_text("transport = 1")
+    assert main(["serve", "--options", str(file)]) == 1
+    assert "transport" in capsys.readouterr().err
 
 
 def test_a_gateway_without_a_key_ends_and_names_the_variable() -> None:

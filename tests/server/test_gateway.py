@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -109,10 +112,28 @@ def test_one_budget_holds_for_all_settings_of_requests(upstream: Server, tmp_pat
 
 def test_a_gateway_is_ready_once_its_service_answers(upstream: Server, tmp_path) -> None:
     upstream.reset()
-    upstream.configure(script=["auth_401"] * 2)
+    upstream.configure(script=["status_503"] * 2)
     with serving(tmp_path / "log", *gateway_to(upstream.url), "--max-retries", "0") as gateway:
         assert "not ready: " in gateway.log
         assert gateway.embed(texts("a")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("auth_401", "the service refuses this key"), ("redirect_302", "base_url")]
+)
+def test_a_gateway_that_can_never_be_ready_ends_with_the_reason(
+    upstream: Server, tmp_path, fault: str, words: str
+) -> None:
+    upstream.reset()
+    upstream.configure(script=[fault] * 2)
+    command = [sys.executable, "-m", "jinaclip", "serve", "--port", "0", *gateway_to(upstream.url)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=os.environ | {"JINA_API_KEY": "jina_test_of_a_gateway"}
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert words in last
 
 
 def test_a_service_that_hangs_is_a_504_and_one_that_wants_a_long_wait_a_429_with_retry_after(

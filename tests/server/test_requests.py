@@ -309,3 +309,23 @@ def test_texts_alone_are_read_without_a_thread() -> None:
 @pytest.mark.parametrize(("inputs", "kind"), [("a", "text"), ({"image": LETTERS}, "image"), (["a", URI], "mixed")])
 def test_metrics_tell_texts_from_images(inputs: Any, kind: str) -> None:
     assert read(inputs).kind == kind
+
+
+MISSPELT = ["dimension", "normalize", "Dimensions", "embedding-type", "inputs", "truncated", "tasks"]
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_misspelt_field_is_refused_by_the_name_of_the_right_one(name: str) -> None:
+    problem = refused(**{name: 5})
+    assert problem.status == 400
+    assert f"looks like {problem.place[0]!r}" in problem.message
+
+
+@pytest.mark.parametrize("name", ["user", "late_chunking", "metadata", "extra_body", "priority", "safety_identifier"])
+def test_a_field_that_means_nothing_here_is_ignored(name: str) -> None:
+    assert read(**{name: False}).inputs == ["a"]
+
+
+def test_what_other_models_can_do_is_refused() -> None:
+    problem = refused(late_chunking=True)
+    assert (problem.status, problem.place) == (422, ("late_chunking",))

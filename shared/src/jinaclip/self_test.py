@@ -52,6 +52,8 @@ class SelfTestReport:
     image_latency: float | None
     tokens: int
     problems: tuple[str, ...]
+    errors: tuple[JinaClipError, ...] = ()
+    """What was raised instead of a vector; each is among the problems, too."""
 
     @property
     def ok(self) -> bool:
@@ -68,6 +70,7 @@ class Probe:
     seconds: float | None
     tokens: int
     problems: tuple[str, ...]
+    errors: tuple[JinaClipError, ...] = ()
 
 
 def self_test(clip: Embedder) -> SelfTestReport:
@@ -87,6 +90,7 @@ def self_test(clip: Embedder) -> SelfTestReport:
         image_latency=image.seconds,
         tokens=text.tokens + image.tokens,
         problems=tuple(problems),
+        errors=text.errors + image.errors,
     )
 
 
@@ -98,7 +102,7 @@ def probe(name: str, item: Any, clip: Embedder) -> Probe:
     try:
         vector = results.unwrap()[0]
     except JinaClipError as error:
-        return Probe(None, None, None, results.usage.tokens, (f"{name}: {type(error).__name__}: {error}",))
+        return Probe(None, None, None, results.usage.tokens, (f"{name}: {type(error).__name__}: {error}",), (error,))
     norm = float(np.linalg.norm(vector))
     return Probe(vector, norm, seconds, results.usage.tokens, tuple(f"{name}: {p}" for p in problems(vector, clip)))
 

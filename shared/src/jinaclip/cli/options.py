@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser, *, left_out: Collection[str] = 
     Args:
         parser: gets them.
         left_out: options that mean nothing to this command.
-        defaults: of this command alone.
+        defaults: of this command alone, to be shown: it fills them in itself.
     """
     group = parser.add_argument_group("options of JinaClip")
     hints = get_type_hints(EmbedderConfig)
@@ -58,8 +58,7 @@ def add_options(parser: argparse.ArgumentParser, *, left_out: Collection[str] = 
             show_default = default is not None and not isinstance(default, bool)
             meaning = MEANINGS[field.name] + (f" ({default})" if show_default else "")
             name = f"--{field.name.replace('_', '-')}"
-            own = defaults.get(field.name, argparse.SUPPRESS)
-            group.add_argument(name, default=own, help=meaning, **value_type(hints[field.name]))
+            group.add_argument(name, default=argparse.SUPPRESS, help=meaning, **value_type(hints[field.name]))
 
 
 def value_type(hint: Any) -> dict[str, Any]:

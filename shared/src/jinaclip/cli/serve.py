@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from jinaclip.cli.options import add_options, split_options, value_type
+from jinaclip.cli.sources import read_file
 from jinaclip.server.settings import Settings
 
 ABOUT = "Serves embeddings over HTTP, to clients of Jina's API and of OpenAI's."
@@ -30,6 +32,8 @@ def add_command(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("--make-key", metavar="NAME", default=None, help="print a new key and its line, and do no more")
+    meaning = "a .toml or .json file of options of JinaClip, headers and image_policy among them; those given here win"
+    parser.add_argument("--options", metavar="FILE", type=Path, default=None, help=meaning)
     hints = get_type_hints(Settings)
     for field in fields(Settings):
         shown = "" if field.default is None or isinstance(field.default, bool) else f" ({field.default})"
@@ -38,10 +42,11 @@ def add_command(commands: Any) -> None:
     add_options(parser, **LOCAL)
 
 
-def run(make_key: str | None, **options: Any) -> int:
+def run(make_key: str | None, options: Path | None, **given: Any) -> int:
     """Serves until it is told to stop.
 
     Raises:
+        OSError: there is no such file of options.
         MissingDependencyError: an extra is not installed.
         ConfigError: an option is wrong.
         CheckpointError: the weights cannot be used.
@@ -52,8 +57,10 @@ def run(make_key: str | None, **options: Any) -> int:
         key, line = server.make_key(make_key)
         print(f"the key, shown this once: {key}\nits line for the file of --keys:\n{line}")
         return 0
-    clip_options, own = split_options(options)
+    clip_options, own = split_options(given)
     settings = Settings(**own)
+    in_file = {} if options is None else read_file(options, unused=())
+    clip_options = {**LOCAL, **in_file, **clip_options}
     if clip_options["backend"] == "local":
         clip_options.setdefault("deadline", DEADLINE)
     return server.serve(settings, server.Engines({**clip_options, "show_progress": False}))

@@ -80,7 +80,7 @@ def read_short(word: str) -> dict[str, Any]:
     )
 
 
-def check_names(names: list[str], refused: tuple[str, ...]) -> None:
+def check_names(names: list[str], refused: tuple[str, ...], unused: tuple[str, ...] = UNUSED) -> None:
     """Whether these options are taken.
 
     Raises:
@@ -88,7 +88,7 @@ def check_names(names: list[str], refused: tuple[str, ...]) -> None:
     """
     refuse_unknown(names, NAMES)
     for name in names:
-        if name in UNUSED:
+        if name in unused:
             raise ConfigError(f"{name} means nothing here: whatever is compared is embedded anew, and shown at the end")
         if name in refused:
             raise ConfigError(
@@ -112,8 +112,12 @@ def write_argument(name: str, value: str) -> str:
     return f"--{option}={value}"
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path, unused: tuple[str, ...] = UNUSED) -> dict[str, Any]:
     """Options from a file.
+
+    Args:
+        path: ends in .toml, or else it is read as JSON.
+        unused: options that mean nothing to the command.
 
     Raises:
         ConfigError: it cannot be read, or an option is unknown or not taken here.
@@ -126,7 +130,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is no {path.suffix[1:].upper()}") from None
     if not isinstance(options, dict):
         raise ConfigError(f"{path} must hold options by name")
-    check_names([*options], ("transport",))
+    check_names([*options], ("transport",), unused)
     if isinstance(options.get("image_policy"), dict):
         options["image_policy"] = read_policy(options["image_policy"], path)
     return options

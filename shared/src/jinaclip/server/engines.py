@@ -11,7 +11,6 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from jinaclip.backends.api.route import Endpoint
 from jinaclip.call.call import find_deadline
 from jinaclip.call.request import read_soon
 from jinaclip.call.results import Results
@@ -84,16 +83,16 @@ class Engine:
         """Loads the weights and embeds a text and an image; gives what is wrong with what came back.
 
         Raises:
-            AuthenticationError: the service behind a gateway wants a key, and there is none.
-            JinaClipError: the weights cannot be used.
+            JinaClipError: the weights cannot be used, or the service behind a gateway does not answer.
         """
         for clip in self.clips.values():
             clip.load()
-        if self.name == API:
-            Endpoint.of(next(iter(self.clips.values())).config)
-        else:
+        if self.name != API:
             self.name = device_name(self.name)
-        return list(next(iter(self.clips.values())).self_test().problems)
+        report = next(iter(self.clips.values())).self_test()
+        for error in report.errors:
+            raise error
+        return list(report.problems)
 
     def close(self) -> None:
         """Lets go of weights and connections."""

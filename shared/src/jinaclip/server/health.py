@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from jinaclip.errors import AuthenticationError, JinaClipError
+from jinaclip.errors import AuthenticationError, ConfigError, JinaClipError
 from jinaclip.process import run_in_thread
 from jinaclip.server.engines import Engines
 
@@ -34,7 +34,11 @@ class Health:
         """Why the server takes no work now; None if it does."""
         if self.is_draining:
             return "this server is stopping; ask another, or come back"
-        return None if self.is_warm else "this server is loading its model; come back in a moment"
+        return (
+            None
+            if self.is_warm
+            else "this server is not ready yet: its model is not loaded, or the service behind it does not answer"
+        )
 
     def drain(self) -> None:
         """Takes no more work from now on."""
@@ -43,7 +47,8 @@ class Health:
     async def warm_up(self, engines: Engines) -> None:
         """Makes the engines ready. A gateway tries until its service answers.
 
-        Weights that fail are not tried again, nor is a gateway without a key: its environment stays as it is.
+        Weights that fail are not tried again, nor is a gateway whose key is refused, or whose options are wrong: they
+        stay as they are.
         """
         pause = FIRST_PAUSE
         while not self.is_warm:
@@ -53,7 +58,7 @@ class Health:
                 logger.info("ready: %s", engines)
             except Exception as error:  # noqa: BLE001  whatever a library raises, the server must not wait for ever
                 logger.error("not ready: %s", error)  # noqa: TRY400  what is wrong, and not where
-                if engines.config.backend != "api" or isinstance(error, AuthenticationError):
+                if engines.config.backend != "api" or isinstance(error, AuthenticationError | ConfigError):
                     self.fail(error)
                     return
                 await asyncio.sleep(pause)

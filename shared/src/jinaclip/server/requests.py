@@ -6,6 +6,7 @@ image is base64, a `data:` URI, or an address where the server fetches.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ ALIASES = {
     "dimensions": ("output_dimension", "output_dimensionality"),
 }
 """Other names of fields that clients send; hosted services take them too."""
+FIELDS = ("model", "user", "normalized", *ALIASES, *(other for own in ALIASES.values() for other in own))
+"""What a request may hold. Other fields are ignored, as hosted services do, unless they look like one of these."""
+ALIKE = 0.8
+"""From how alike on, by `difflib`, a field is taken for one that was misspelt: "dimension", "normalize"."""
+LATE = ("late_chunking", "return_multivector")
+"""What other models of Jina's can do."""
 TEXT_FIELDS = ("text",)
 IMAGE_FIELDS = ("image", "url", "bytes", "image_url", "image_base64")
 KINDS = ("text", "input_text", "image", "input_image", "image_url")
@@ -151,6 +158,7 @@ def read_request(raw: bytes, defaults: Defaults) -> EmbeddingsRequest:
         Refused: it is not valid; 400, 413 or 422, naming the field and the index of the input.
     """
     fields = open_request(raw)
+    check_names(fields)
     model = read_model(fields, defaults)
     inputs = read_inputs(pick(fields, "input"), defaults)
     return EmbeddingsRequest(
@@ -174,6 +182,17 @@ def open_request(raw: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise Refused(400, INVALID, f"the body must be a JSON object, not {kind_of(fields)}")
     return fields
+
+
+def check_names(fields: Mapping[str, Any]) -> None:
+    """Refuses what would change the answer if it were understood: a misspelt field, or what jina-clip cannot do."""
+    for name in fields:
+        meant = [] if name in FIELDS else difflib.get_close_matches(name, FIELDS, 1, ALIKE)
+        if meant:
+            message = f"there is a field that looks like {meant[0]!r} and is none; write it so, or leave it out"
+            raise Refused(400, INVALID, message, place=(meant[0],))
+        if name in LATE and fields[name] is True:
+            refuse(f"jina-clip has no {name}: each input gets one vector of its own", name)
 
 
 def pick(fields: Mapping[str, Any], name: str) -> Any:
