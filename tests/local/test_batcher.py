@@ -166,6 +166,27 @@ def test_a_longer_text_may_be_a_quarter_longer_and_a_shorter_one_a_fifth_shorter
     assert [sorted(lengths_of(queue.take())) for _ in range(3)] == [[160, 200, 250], [159], [251]]
 
 
+def test_texts_share_a_batch_while_their_padding_costs_less_than_a_pass() -> None:
+    one = consumer_of()
+    queue = Queue(10_000, MAX_IMAGES, max_padding=18)
+    for length in (40, 40, 40, 39, 39, 44, 33, 31):
+        queue.add(text(one, length))
+    # those of 39 take 2 tokens of padding; 44 beside all five would take 22. Beside 44, 33 takes 11, and 31 another 13
+    assert [sorted(lengths_of(queue.take())) for _ in range(3)] == [[39, 39, 40, 40, 40], [33, 44], [31]]
+
+
+@given(st.lists(st.integers(2, 200), min_size=1, max_size=60), st.integers(0, 100))
+def test_no_batch_has_more_padding_than_a_pass_is_worth(lengths: list[int], most: int) -> None:
+    queue, count = Queue(MAX_TOKENS, MAX_IMAGES, most), 0
+    for length in lengths:
+        queue.add(text(consumer_of(64), length))
+    while queue:
+        found = lengths_of(queue.take())
+        count += len(found)
+        assert len(found) * max(found) - sum(found) <= most
+    assert count == len(lengths)
+
+
 def test_of_one_length_a_consumer_s_own_go_first_and_then_the_others_in_turn() -> None:
     one, two, three = consumer_of(3), consumer_of(3), consumer_of(3)
     queue = filled(*[text(consumer, 5) for consumer in (one, two, three) for _ in range(4)])

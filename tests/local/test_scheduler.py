@@ -26,7 +26,7 @@ class SumRunner:
     """A Runner whose vectors tell what it was given: the sum of the ids, or of the pixels, and the number of items."""
 
     dimensions, image_size, vocab_size, pad_id, logit_scale, device = 2, 2, 1000, 7, 0.0, "abacus"
-    max_batch_tokens, max_batch_images = 100, 3
+    max_batch_tokens, max_batch_images, pass_tokens = 100, 3, 1000
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []

@@ -6,6 +6,7 @@ one's are looked at, nearest first, until the batch is full.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -113,9 +114,11 @@ class Queue:
     Args:
         max_tokens: of a batch of texts, padding included; a single text may have more.
         max_images: of a batch of images.
+        max_padding: tokens of a batch that fill up short texts, for texts beside the oldest one's length.
     """
 
-    def __init__(self, max_tokens: int, max_images: int) -> None:
+    def __init__(self, max_tokens: int, max_images: int, max_padding: float = math.inf) -> None:
+        self._max_padding = max_padding
         self._text_room, self._image_room = Room(max_tokens), Room(max_images)
         self._lanes = {True: Lane(), False: Lane()}  # of urgent consumers, of others
         self._was_urgent = False  # the last batch
@@ -189,19 +192,29 @@ class Queue:
         return batch
 
     def _pick(self, first: Consumer, oldest: Item) -> list[Item]:
-        batch, longest = list[Item](), 0
+        batch, longest, tokens = list[Item](), 0, 0
         for urgent in (first.urgent, not first.urgent):
             buckets = self._lanes[urgent].buckets_of(oldest)
             taken = list[Item]()
             for length in buckets.near(oldest.length):
-                room = self._most(first, oldest, max(longest, length)) - len(batch) - len(taken)
-                if room <= 0:
+                count = len(batch) + len(taken)
+                room = self._most(first, oldest, max(longest, length)) - count
+                most = int(min(room, self._most_padded(length, count, longest, tokens)))
+                if most <= 0:
                     break
-                longest = max(longest, length)
-                taken += buckets.take(length, first, room)
+                new = buckets.take(length, first, most)
+                longest, tokens = max(longest, length), tokens + length * len(new)
+                taken += new
             buckets.forget_empty(taken)
             batch += taken
         return batch
+
+    def _most_padded(self, length: int, count: int, longest: int, tokens: int) -> float:
+        """How many texts of this length may join so many others, by the padding that this takes."""
+        spare = self._max_padding - (count * max(longest, length) - tokens)
+        if length >= longest or not count:
+            return math.inf if spare >= 0 else 0
+        return spare // (longest - length) if spare < math.inf else math.inf
 
     def _most(self, first: Consumer, oldest: Item, longest: int) -> int:
         """How many items a batch may hold whose longest text has so many tokens."""

@@ -44,6 +44,10 @@ class Runner(Protocol):
         """Most tokens in one batch of texts, padding included; a single text may have more."""
 
     @property
+    def pass_tokens(self) -> int:
+        """Tokens that take as long as what every pass takes beside them: so much padding is worth a pass less."""
+
+    @property
     def max_batch_images(self) -> int:
         """Most images in one batch."""
 

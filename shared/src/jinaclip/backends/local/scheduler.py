@@ -104,7 +104,7 @@ class Worker:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self._inbox: SimpleQueue[list[Item] | Consumer | None] = SimpleQueue()
-        self._queue = Queue(runner.max_batch_tokens, runner.max_batch_images)
+        self._queue = Queue(runner.max_batch_tokens, runner.max_batch_images, runner.pass_tokens)
         self._failures = {"text": 0, "image": 0}  # batches in a row
         self._open = True
         self._pid = os.getpid()
