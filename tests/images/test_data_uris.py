@@ -169,6 +169,7 @@ def test_every_way_to_write_one(data, scheme, mime, encoding, end):
     ("uri", "message"),
     [
         ("data:text/html,<p>", "'text/html' is no image"),
+        ("data:my/secret,<p>", "a data: URI of another type is no image"),
         ("data:image/png;base64,A", "base64"),
         ("data:image/png;base64,AA=A", "base64"),
         ("data:image/png;base64,AAAA!", "base64"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import os
+import mimetypes
 import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -124,7 +125,8 @@ def decode_data_uri(text: str, header: re.Match[str], max_bytes: int | None = No
     """
     mime, start = header["mime"].lower(), header.end()
     if mime and not mime.startswith("image/") and mime != "application/octet-stream":
-        raise InputError(f"a data: URI of type {mime[:64]!r} is no image")
+        is_known = mimetypes.guess_extension(mime) is not None  # another may be anything, a secret say
+        raise InputError(f"a data: URI of {f'type {mime!r}' if is_known else 'another type'} is no image")
     is_base64 = "base64" in [part.strip().lower() for part in header["parameters"].split(";")]
     check_bytes((len(text) - start) // (4 if is_base64 else 3), max_bytes)  # so many characters a byte are the most
     if not text.isascii():
