@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import binascii
-import os
 import mimetypes
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
