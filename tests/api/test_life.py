@@ -398,7 +398,7 @@ async def test_cancelling_anywhere_leaves_all_slots_free(clip, server):
 
 
 async def test_cancelling_who_waits_for_a_slot(clip, server):
-    server.configure(base_ms=300)
+    server.configure(base_ms=1500)
     one = clip(max_concurrency=1)
     first = asyncio.create_task(one.aembed_documents(["first"]))
     await auntil(lambda: received(server))

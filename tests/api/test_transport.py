@@ -632,7 +632,9 @@ async def test_timeouts_are_those_of_httpx(authority):
     context, _ = authority
     async with nothing_left(), serve(silent) as port, client(context) as transport:
         with pytest.raises(httpx.ReadTimeout):
-            await post(transport, port, seconds=0.01)
+            await post(
+                transport, port, timeout={"connect": PATIENCE, "read": 0.01, "write": PATIENCE, "pool": PATIENCE}
+            )
         with pytest.raises(httpx.ConnectTimeout):
             await post(transport, f"https://localhost:{port}/", seconds=0.05)
         assert connections(transport) == (0, 0)

@@ -134,7 +134,7 @@ def test_a_file_of_options_may_hold_a_key_and_a_policy(run, server, tmp_path, mo
 )
 def test_a_file_of_options_that_is_wrong_is_told_without_its_values(run, tmp_path, text, message):
     (tmp_path / "side.toml").write_text(text)
-    code, _, err = run("local", tmp_path / "side.toml")
+    code, _, err = run(tmp_path / "side.toml", "local")
     assert code == 2
     assert message in err
     assert "jina_secret" not in err

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from PIL import Image
 import jinaclip
 from examples.catalogue.table import write_lines, write_table
 from jinaclip import JinaClip
-from jinaclip.cli.main import main, make_parser
+from jinaclip.cli.main import log_to_stderr, main, make_parser
 from jinaclip.cli.options import LEFT_OUT, MEANINGS
 from jinaclip.config import EmbedderConfig
 from jinaclip.evaluation import evaluate
@@ -302,3 +303,11 @@ def test_off_is_off(shelf, server, monkeypatch, capsys):
         assert main(small_run(shelf, server, monkeypatch, "--out", shelf / "report", "--cache", "off")) == 0
     assert server.ledger()["tiles"] == 40
     assert not (shelf / "report" / "vectors.sqlite").exists()
+
+
+def test_lines_of_the_log_are_shown_whatever_was_logged_before(capsys):
+    logger = logging.getLogger("jinaclip")
+    logger.info("dropped, and remembered to be")
+    with log_to_stderr():
+        logger.info("a line")
+    assert capsys.readouterr().err == "a line\n"

@@ -11,6 +11,7 @@ import pytest
 from jinaclip.cli.main import main
 from jinaclip.server.engines import Engines
 from jinaclip.server.keys import digest
+from tests.needs import skip_without
 
 WITHOUT = """
 import sys
@@ -42,7 +43,6 @@ def test_a_key_is_made_and_shown_once_with_its_line_for_the_file(capsys: pytest.
         (["--port", "70000"], "port=70000 must be"),
         (["--host", "0.0.0.0"], "without keys"),
         (["--keys", "/there/is/no/such/file"], "/there/is/no/such/file"),
-        (["--backend", "local", "--model", "/there/is/no/model"], "/there/is/no/model"),
         (["--model", "jina-clip-v3"], "jina-clip-v3"),
         (["--make-key", "a name"], "no key for"),
     ],
@@ -55,6 +55,12 @@ def test_a_wrong_option_is_one_line_and_exit_code_1(
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
     assert words in shown
+
+
+def test_a_folder_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    skip_without("torch")
+    assert main(["serve", "--model", "/there/is/no/model"]) == 1
+    assert "/there/is/no/model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

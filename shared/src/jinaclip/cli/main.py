@@ -88,7 +88,8 @@ class Parser(argparse.ArgumentParser):
 def log_to_stderr() -> Iterator[None]:
     """Shows what the package logs on standard error."""
     logger, handler = logging.getLogger("jinaclip"), logging.StreamHandler()
-    level, logger.level = logger.level, logging.INFO
+    level = logger.level
+    logger.setLevel(logging.INFO)  # setting the attribute would leave what the logger remembers of its level
     logger.addHandler(handler)
     try:
         yield
