@@ -124,6 +124,7 @@ def test_what_is_announced_and_does_not_come_takes_nothing_from_others(clock):
             lorises.enter_context(door.enter(ANYBODY, 100))
         with door.enter(OTHER, 100) as admitted:
             admitted.read(100)
+            assert door.bytes == 100
 
 
 def test_memory_has_an_end_and_a_newcomer_finds_room(clock):
