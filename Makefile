@@ -4,7 +4,7 @@ PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packa
 	packages/llama_index_embeddings_jinaclip
 # Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others. A test that
 # hangs ends its process, which fails it.
-PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest --numprocesses 3 --dist worksteal \
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rsR --numprocesses 3 --dist worksteal \
 	-o faulthandler_exit_on_timeout=true
 # Tests start hundreds of processes, each of which would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -64,5 +64,5 @@ clean:
 .venv/installed: $(SOURCES)
 	@echo "installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements-dev.txt --editable "shared[local,rerank,evaluate,parquet,redis,sagemaker,serve,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	$(PIP) --requirement requirements-dev.txt --editable "shared[bulk,export,local,rerank,evaluate,redis,sagemaker,serve,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
 	touch $@

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "shared" / "pyproject.toml"
 CORE_TESTS = ROOT / "requirements-core-tests.txt"
-EXTRAS = "pdf,parquet,redis,rerank,evaluate,sagemaker,serve,testing"
+EXTRAS = "bulk,pdf,redis,rerank,evaluate,sagemaker,serve,testing"
 """Of the core: all that its tests need without PyTorch."""
 PARALLEL = ["--numprocesses", "3", "--dist", "worksteal"]
 END_ON_HANG = ["-o", "faulthandler_exit_on_timeout=true"]
@@ -76,8 +76,8 @@ def install(python: str, environment: Path, what: list[str], lists: Iterable[Pat
 
 
 def run_tests(environment: Path, arguments: Iterable[str]) -> None:
-    """Runs pytest in an environment; what is skipped is listed with the reason."""
-    command = [environment / "bin" / "python", "-m", "pytest", "-rs", *PARALLEL, *arguments]
+    """Runs pytest in an environment; what is skipped, or passed at the second try, is listed."""
+    command = [environment / "bin" / "python", "-m", "pytest", "-rsR", *PARALLEL, *arguments]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
