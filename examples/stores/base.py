@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -13,13 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip import InputError, JinaClip, fuse
+from jinaclip.retrieval import dequantize
 
 Kind = Literal["text", "image", "fused"]
 KINDS: tuple[Kind, ...] = ("text", "image", "fused")
 """What each product is found by: its title, its picture, and the two as one vector."""
 Vectors = NDArray[np.float32]
+Bits = NDArray[np.uint8]
+"""(n, d / 8), what `quantize(vectors, "ubinary")` gives."""
 BATCH = 64
 """Products embedded and sent at a time: with 1,024 dimensions about 1.4 MB of JSON, inside every store's limit."""
+CANDIDATES = 4
+"""Times the limit that a store of bits is asked for; equal Hamming distances are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +133,17 @@ def batches(products: Iterable[Product]) -> Iterator[list[Product]]:
     rest = iter(products)
     while batch := {product.id: product for product in islice(rest, BATCH)}:
         yield list(batch.values())
+
+
+def rescore(query: Vectors, found: Sequence[tuple[str, str]], bits: Bits, limit: int) -> list[Hit]:
+    """The best of what a store of bits found by Hamming distance, by the numbers of the query.
+
+    Args:
+        query: (d,), not quantised.
+        found: id and title of each candidate.
+        bits: theirs, (n, d / 8).
+        limit: how many to keep.
+    """
+    scores = dequantize(bits, "ubinary") @ query
+    best = np.argsort(-scores, kind="stable")[:limit]
+    return [Hit(*found[i], float(scores[i])) for i in best]

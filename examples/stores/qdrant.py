@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
+import numpy as np
 from qdrant_client import QdrantClient, models
 
 from examples.stores.base import KINDS, Hit, Kind, Product, Store, Vectors
 from jinaclip import JinaClip
+from jinaclip.retrieval import quantize
 
 Quantisation = Literal["none", "int8", "binary"]
 QUANTISED = {
@@ -54,7 +56,7 @@ class QdrantStore(Store):
         points = [
             models.PointStruct(
                 id=str(uuid5(NAMESPACE_URL, product.id)),  # Qdrant takes numbers and UUIDs; the same one each time
-                vector={kind: vectors[kind][i].tolist() for kind in KINDS},
+                vector={kind: self._values(vectors[kind][i]) for kind in KINDS},
                 payload={"id": product.id, "title": product.title, "category": product.category},
             )
             for i, product in enumerate(products)
@@ -64,14 +66,22 @@ class QdrantStore(Store):
     def nearest(self, query: Vectors, using: Kind, limit: int, category: str | None = None) -> list[Hit]:
         found = self.client.query_points(
             self.name,
-            query.tolist(),
+            self._values(query),
             using=using,
             limit=limit,
             query_filter=None if category is None else of_category(category),
             search_params=self.search_params(),
             with_payload=True,
         )
-        return [Hit(point.payload["id"], point.payload["title"], point.score) for point in found.points]
+        return [Hit(point.payload["id"], point.payload["title"], self._score(point.score)) for point in found.points]
+
+    def _values(self, vector: Vectors) -> list[float]:
+        """What is kept of a vector, and compared."""
+        return vector.tolist()
+
+    def _score(self, given: float) -> float:
+        """The cosine."""
+        return given
 
     def search_params(self) -> models.SearchParams | None:
         """Candidates from the quantised vectors, the order from the full ones."""
@@ -82,6 +92,40 @@ class QdrantStore(Store):
 
     def close(self) -> None:
         self.client.close()
+
+
+class QdrantByteStore(QdrantStore):
+    """Keeps a byte a number, on disk too: no full vectors, so nothing is rescored.
+
+    Qdrant compares the bytes themselves, so one range has to serve all dimensions, and the distance is Euclidean: then
+    the order is that of cosines.
+
+    Args:
+        clip: embeds; its vectors must have length 1, as they do by default.
+        client: as above.
+        largest: the largest number in any vector, `calibration_ranges(some, symmetric=True).max()`; what is larger is
+            clipped. The smaller, the finer the steps.
+    """
+
+    def __init__(self, clip: JinaClip, client: QdrantClient, largest: float) -> None:
+        self.ranges = np.full((2, clip.dimensions), float(largest)) * [[-1], [1]]
+        self.step = 2 * float(largest) / 255
+        super().__init__(clip, client)
+
+    @property
+    def name(self) -> str:
+        return f"{super().name}_bytes"
+
+    def _params(self) -> models.VectorParams:
+        return models.VectorParams(
+            size=self.clip.dimensions, distance=models.Distance.EUCLID, datatype=models.Datatype.UINT8
+        )
+
+    def _values(self, vector: Vectors) -> list[float]:
+        return quantize(vector, "uint8", self.ranges).tolist()
+
+    def _score(self, given: float) -> float:
+        return 1 - (given * self.step) ** 2 / 2  # of the distance between vectors of length 1
 
 
 def of_category(category: str) -> models.Filter:

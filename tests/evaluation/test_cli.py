@@ -42,8 +42,10 @@ def test_a_process_prints_the_tables_and_writes_the_files(model, catalogue_check
     assert done.stdout.strip() == evaluation.markdown().strip()
     texts = evaluation.items + evaluation.queries
     assert f"to embed: {texts} texts, {evaluation.items} images, about" in done.stderr
-    names = {"categories.csv", "diversity.csv", "evaluation.md", "matryoshka.csv", "matryoshka.png", "recall.csv"}
-    assert {path.name for path in out.iterdir()} == {*names, "vectors.sqlite"}
+    tables = {f"{name}.csv" for name in evaluation.tables}
+    assert {path.name for path in out.iterdir()} == {
+        *tables, "evaluation.md", "matryoshka.png", "quantization.png", "vectors.sqlite"
+    }  # fmt: skip
 
 
 @pytest.fixture

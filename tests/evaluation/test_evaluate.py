@@ -133,15 +133,18 @@ def test_intervals_hold_their_means(evaluation):
 def test_files_say_what_was_found(evaluation, tmp_path):
     written = {path.name: path for path in evaluation.write(tmp_path / "new" / "folder")}
     assert set(written) == {
-        "evaluation.md", "categories.csv", "recall.csv", "matryoshka.csv", "diversity.csv", "matryoshka.png"
+        "evaluation.md", "categories.csv", "recall.csv", "matryoshka.csv", "quantization.csv", "diversity.csv",
+        "matryoshka.png", "quantization.png",
     }  # fmt: skip
     page = written["evaluation.md"].read_text()
     assert str(evaluation.choice) in page
     assert evaluation.fingerprint in page
     assert str(evaluation.tables["categories"].rows["query-to-image"]["P@10 broad"]) in page
-    with Image.open(written["matryoshka.png"]) as curve:
-        assert curve.format == "PNG"
-        assert min(curve.size) > 500
+    for name in ("matryoshka.png", "quantization.png"):
+        assert f"]({name})" in page
+        with Image.open(written[name]) as curve:
+            assert curve.format == "PNG"
+            assert min(curve.size) > 500
 
 
 def test_csv_gives_every_score_with_its_interval(evaluation):

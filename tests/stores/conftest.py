@@ -9,7 +9,7 @@ from examples.catalogue.wording import title
 from examples.stores.base import KINDS, Product
 from jinaclip import JinaClip
 from tests.stores.clients import client
-from tests.stores.exact import ExactStore
+from tests.stores.exact import ExactStore, ids, recall
 from tests.stores.postgres import Postgres, find
 
 # Rightly: a server rescores, local mode has nothing to rescore. test_qdrant.py looks at what a server is asked.
@@ -19,17 +19,25 @@ LOCAL = (
 )
 STORES = (
     pytest.param("qdrant", marks=LOCAL),
+    pytest.param("qdrant_bytes", marks=LOCAL),
     "chroma",
     "lance",
+    "lance_bits",
     "pgvector",
     "pgvector_half",
+    "pgvector_bits",
     "faiss",
     "faiss_sq8",
+    "faiss_bits",
     "weaviate",
     "pinecone",
 )
 
 
+LARGEST = 0.6
+"""Number in the vectors of the catalogue, at 128 dimensions or a quarter of them; few are larger."""
+QUERIES = 60
+"""Pictures that recall is measured with."""
 MANY = 300
 """Products where an index or small vectors are to be put to use; an index of LanceDB wants 256."""
 
@@ -68,6 +76,14 @@ def exact(model, many, embedded):
     return store
 
 
+@pytest.fixture(scope="session")
+def recall_at_ten(embedded, exact):
+    """The share of the ten nearest fused vectors of each of some pictures that a search finds."""
+    queries = embedded["image"][:QUERIES]
+    right = [ids(exact.nearest(query, "fused", 10)) for query in queries]
+    return lambda search: recall([search(query) for query in queries], right)
+
+
 @pytest.fixture(params=STORES)
 def opened(request):
     """Opens a store for a JinaClip; the database is one for all that a test opens."""
@@ -80,6 +96,14 @@ def qdrant(tmp_path):
     from examples.stores.qdrant import QdrantStore
 
     return lambda clip: QdrantStore(clip, qdrant_client.QdrantClient(path=str(tmp_path)), "binary")
+
+
+@pytest.fixture
+def qdrant_bytes(tmp_path):
+    qdrant_client = client("qdrant_client")
+    from examples.stores.qdrant import QdrantByteStore
+
+    return lambda clip: QdrantByteStore(clip, qdrant_client.QdrantClient(path=str(tmp_path)), LARGEST)
 
 
 @pytest.fixture
@@ -97,6 +121,14 @@ def lance(tmp_path):
     from examples.stores.lance import LanceStore
 
     return lambda clip: LanceStore(clip, lancedb.connect(tmp_path))
+
+
+@pytest.fixture
+def lance_bits(tmp_path):
+    lancedb = client("lancedb")
+    from examples.stores.lance import LanceBitStore
+
+    return lambda clip: LanceBitStore(clip, lancedb.connect(tmp_path))
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +163,16 @@ def pgvector_of(postgres, column):
 
 
 @pytest.fixture
+def pgvector_bits(postgres):
+    import psycopg
+
+    from examples.stores.pgvector import PgvectorBitStore
+
+    url = postgres.database()
+    return lambda clip: PgvectorBitStore(clip, psycopg.connect(url, autocommit=True))
+
+
+@pytest.fixture
 def faiss(tmp_path):
     return faiss_of(tmp_path, "Flat")
 
@@ -143,6 +185,14 @@ def faiss_half(tmp_path):
 @pytest.fixture
 def faiss_sq8(tmp_path):
     return faiss_of(tmp_path, "SQ8")
+
+
+@pytest.fixture
+def faiss_bits(tmp_path):
+    client("faiss")
+    from examples.stores.faiss_files import FaissBitStore
+
+    return lambda clip: FaissBitStore(clip, tmp_path)
 
 
 def faiss_of(folder, factory):

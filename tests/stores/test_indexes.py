@@ -5,18 +5,8 @@ import pytest
 
 from examples.stores.base import BATCH
 from jinaclip import truncate
-from tests.stores.exact import ids, recall
+from tests.stores.exact import ids
 from tests.stores.page import assert_as_stated
-
-QUERIES = 60
-
-
-@pytest.fixture(scope="session")
-def recall_at_ten(embedded, exact):
-    """The share of the ten nearest fused vectors of each of some pictures that a search finds."""
-    queries = embedded["image"][:QUERIES]
-    right = [ids(exact.nearest(query, "fused", 10)) for query in queries]
-    return lambda search: recall([search(query) for query in queries], right)
 
 
 def nearest(store):

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, assert_type
+from typing import Any, BinaryIO, Literal, assert_type
 
 import httpx
 import numpy as np
@@ -33,7 +33,18 @@ from jinaclip import (
     truncate,
 )
 from jinaclip.errors import ClosedError, RateLimitError
-from jinaclip.retrieval import Classification, Diversifier, aclassify, classify, diversify
+from jinaclip.retrieval import (
+    Classification,
+    Diversifier,
+    Hits,
+    aclassify,
+    calibration_ranges,
+    classify,
+    dequantize,
+    diversify,
+    quantize,
+    semantic_search,
+)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -178,6 +189,24 @@ def vectors(a: Vectors, b: Vectors) -> None:
     assert_type(fuse(a, b, 0.3), Vectors)
     assert_type(fuse([1.0, 0.0], [0.0, 1.0]), Vectors)
     assert_type(truncate(a, 256), Vectors)
+
+
+def small_vectors(a: Vectors, precision: Literal["int8", "ubinary"]) -> None:
+    ranges = calibration_ranges(a)
+    assert_type(ranges, Vectors)
+    assert_type(calibration_ranges(a, symmetric=True), Vectors)
+    assert_type(quantize(a, "int8", ranges), npt.NDArray[np.int8])
+    assert_type(quantize(a, "uint8", calibration_embeddings=a), npt.NDArray[np.uint8])
+    assert_type(quantize([[0.5] * 8], "binary"), npt.NDArray[np.int8])
+    assert_type(quantize(a[0], "ubinary"), npt.NDArray[np.uint8])
+    assert_type(dequantize(quantize(a, precision, ranges), precision, ranges), Vectors)
+    assert_type(dequantize([[1.0, 2.0]], "binary"), Vectors)
+    assert_type(semantic_search(a[0], quantize(a, "ubinary"), "ubinary"), Hits)
+    found = semantic_search(a, quantize(a, "int8"), "int8", top_k=5, ranges=ranges, rescore_embeddings=a)
+    assert_type(found.indices, npt.NDArray[np.intp])
+    assert_type(found.scores, Vectors)
+    quantize(a, "int4")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    semantic_search(a, quantize(a, "binary"), "float")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def watch(seen: list[telemetry.Event]) -> None:

@@ -115,3 +115,41 @@ def fuse(text: ArrayLike, image: ArrayLike, weight: float = 0.5) -> Vectors:
         index = int(cancelled[0]) if mean.ndim > 1 else None
         raise InputError("text and image point in opposite directions and cancel out; use another weight", index=index)
     return normalize(mean)
+
+
+def pack_bits(embeddings: ArrayLike) -> NDArray[np.uint8]:
+    """A bit for each number, set where it is above zero, eight to a byte and the first one highest, as Jina's API does.
+
+    Args:
+        embeddings: shape (..., d).
+
+    Returns:
+        uint8, shape (..., d / 8). Where d is no multiple of 8, the last byte ends with bits that are not set.
+    """
+    return np.packbits(np.asarray(embeddings) > 0, axis=-1)
+
+
+def to_signed(octets: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """The same bytes less 128, as "int8" and "binary" vectors have them: 0 to 255 become -128 to 127."""
+    return (octets ^ np.uint8(128)).view(np.int8)  # in two's complement that is the subtraction
+
+
+def to_unsigned(octets: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """The inverse of `to_signed`: -128 to 127 become 0 to 255."""
+    return octets.view(np.uint8) ^ np.uint8(128)
+
+
+def largest(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
+    """Places of the `k` largest scores of each row, largest first, equal ones in the order given: (q, n) gives (q, k).
+
+    All places where there are fewer than `k`.
+    """
+    k = min(k, scores.shape[1])
+    if not k:
+        return np.empty((len(scores), 0), np.intp)
+    best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+    edge = np.take_along_axis(scores, best, 1).min(axis=1, keepdims=True)
+    for row in np.flatnonzero((scores >= edge).sum(axis=1) > k):  # equals on both sides of the k-th place
+        best[row] = np.sort(np.argsort(-scores[row], kind="stable")[:k])
+    order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, 1)

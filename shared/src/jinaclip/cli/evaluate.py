@@ -40,7 +40,7 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("items", metavar="ITEMS", help=".jsonl or .parquet: id, text, image, categories, attributes")
     add("queries", metavar="QUERIES", help=".jsonl or .parquet: text, categories")
-    add("--out", metavar="FOLDER", help="for evaluation.md, tables as CSV, matryoshka.png and the vectors")
+    add("--out", metavar="FOLDER", help="for evaluation.md, tables as CSV, two pictures of curves, and the vectors")
     add(
         "--weight",
         metavar="X",

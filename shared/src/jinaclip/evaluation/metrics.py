@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jinaclip.errors import MissingDependencyError
 from jinaclip.evaluation.tables import Score
-from jinaclip.vectors import Vectors
+from jinaclip.vectors import Vectors, largest
 
 QUERIES_AT_ONCE = 512
 """Queries compared with all documents at once."""
@@ -34,12 +34,7 @@ def nearest(queries: Vectors, documents: Vectors, k: int, *, skip_self: bool = F
         scores = queries[start : start + QUERIES_AT_ONCE] @ documents.T
         if skip_self:
             scores[np.arange(len(scores)), np.arange(len(scores)) + start] = -np.inf
-        best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
-        edge = np.take_along_axis(scores, best, 1).min(axis=1, keepdims=True)
-        for row in np.flatnonzero((scores >= edge).sum(axis=1) > k):  # equals on both sides of the k-th place
-            best[row] = np.sort(np.argsort(-scores[row], kind="stable")[:k])
-        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
-        found[start : start + QUERIES_AT_ONCE] = np.take_along_axis(best, order, 1)
+        found[start : start + QUERIES_AT_ONCE] = largest(scores, k)
     return found
 
 

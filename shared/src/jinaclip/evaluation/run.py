@@ -18,6 +18,7 @@ from jinaclip.evaluation import searches
 from jinaclip.evaluation.curves import draw_curves
 from jinaclip.evaluation.embedding import embed_corpus
 from jinaclip.evaluation.metrics import Bootstrap
+from jinaclip.evaluation.quantized import by_width, quantization_table
 from jinaclip.evaluation.records import Source
 from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Corpus
 from jinaclip.evaluation.tables import Score, Table
@@ -25,6 +26,11 @@ from jinaclip.numeric import is_whole
 from jinaclip.retrieval.diversity import diversify
 
 EXTRA = ("ir_measures", "matplotlib", "sklearn", "threadpoolctl")
+CURVES = {
+    "matryoshka": "share of the score at full width",
+    "quantization": "share of the exact results at full width",
+}
+"""Tables that are drawn too, and what their scores are."""
 MIN_SHARE = 0.95
 """Share of the score at full width that a width must keep, at the lower end of the interval, to be advised."""
 
@@ -68,7 +74,7 @@ class Evaluation:
     queries: int
     weight: float
     tables: Mapping[str, Table]
-    """`categories`, `recall`, `matryoshka` and `diversity`."""
+    """`categories`, `recall`, `matryoshka`, `quantization` and `diversity`."""
     choice: Choice
     dropped: int = 0
     """Queries that were left out and are not among `queries`, since no item is what they ask for."""
@@ -84,18 +90,20 @@ class Evaluation:
         return f"# Evaluation of {self.model}\n\n{facts}\n\n{self.choice}\n\n{tables}"
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Writes `evaluation.md`, a CSV of each table and `matryoshka.png`; returns where they are.
+        """Writes `evaluation.md`, a CSV of each table, `matryoshka.png` and `quantization.png`; returns where they are.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        page = self.markdown() + "\n![Score kept at each width](matryoshka.png)\n"
+        page = self.markdown() + "\n" + "\n".join(f"![{self.tables[name].title}]({name}.png)\n" for name in CURVES)
         texts = {"evaluation.md": page, **{f"{name}.csv": table.csv() for name, table in self.tables.items()}}
         for name, text in texts.items():
             (place / name).write_text(text, "utf-8")
-        return [*(place / name for name in texts), draw_curves(self.tables["matryoshka"], place / "matryoshka.png")]
+        drawn = {"matryoshka": self.tables["matryoshka"], "quantization": by_width(self.tables["quantization"])}
+        images = [draw_curves(table, place / f"{name}.png", CURVES[name]) for name, table in drawn.items()]
+        return [*(place / name for name in texts), *images]
 
 
 def evaluate(
@@ -152,6 +160,7 @@ def evaluate(
         "matryoshka": searches.width_table(data, steps, data.levels[-1], bootstrap),
     }
     choice = choose(data, tables["matryoshka"], bootstrap)
+    tables["quantization"] = quantization_table(data, choice.method, steps, bootstrap)
     tables["diversity"] = searches.diversity_table(
         data, choice.method, pool=pool, clusters=clusters, seed=seed, bootstrap=bootstrap
     )

@@ -39,12 +39,11 @@ from jinaclip.backends.api.wires.base import (
 from jinaclip.config import EmbedderConfig
 from jinaclip.secret import Secret
 from jinaclip.specs import SPECS, ModelSpec
+from jinaclip.vectors import pack_bits, to_signed
 
 Encoding = Literal["float", "base64", "binary", "ubinary"]
 """How the service writes a vector. The last two are a bit a number, eight to a byte, signed and unsigned."""
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
-OFFSET = 128
-"""Of signed bytes."""
 Place = Sequence[str | int]
 """Where in a request: ("input", 3) is its fourth input, ("dimensions",) a field, () the whole body."""
 traits = Traits(says_task=True, says_dimensions=True, says_normalized=True, says_truncate=True)
@@ -320,7 +319,8 @@ def write_vector(row: Row, encoding: Encoding = "base64") -> str | list[float]:
     if encoding == "base64":
         return pybase64.b64encode(row.astype("<f4").tobytes()).decode()
     if encoding in ("binary", "ubinary"):
-        row = np.packbits(row > 0).astype(np.float32) - (OFFSET if encoding == "binary" else 0)
+        octets = pack_bits(row)
+        row = (to_signed(octets) if encoding == "binary" else octets).astype(np.float32)
     numbers: list[float] = row.tolist()
     return numbers
 
