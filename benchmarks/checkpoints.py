@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.tiny import GOLDEN, make_checkpoint
 
-MADE = 1
+MADE, EXPORTED = 1, 1
 """Raised when what is made changes, so that no older one is taken for it."""
 SPREAD = 0.02
 """Standard deviation of weights, as such towers are initialised with."""
@@ -107,6 +107,17 @@ def checkpoint(version: str, *, tiny: bool = False) -> Path:
         else:
             make_full(partial, version)
         partial.rename(folder)
+    return folder
+
+
+def exported(version: str, *, int8: bool, tiny: bool = False) -> Path:
+    """The folder of a checkpoint's export, made where it is missing."""
+    source = checkpoint(version, tiny=tiny)
+    folder = source.with_name(f"{source.name}-{'int8' if int8 else 'onnx'}-{EXPORTED}")
+    if not folder.exists():
+        from jinaclip.backends.local.export.run import export
+
+        print(f"making {folder}\n{export(str(source), folder, int8=int8)}", file=sys.stderr)
     return folder
 
 

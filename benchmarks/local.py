@@ -4,6 +4,7 @@
     python benchmarks/local.py --device cuda         # the same on a GPU
     python benchmarks/local.py --quick               # a smoke test with tiny checkpoints; the figures mean nothing
     python benchmarks/local.py --only images,load --models v2
+    python benchmarks/local.py --only engines        # PyTorch, ONNX Runtime, int8; needs the extra `export`
 
 The checkpoints have the published sizes and random weights (`checkpoints.py`). Every part of every model is a fresh
 process; what is compared takes turns in it, and the best round of each counts, so that other work on the machine hits
@@ -23,6 +24,8 @@ from report import HEADER, Row, machine
 from towers import Job
 
 PARTS = ("images", "texts", "queries", "lora", "load")
+ENGINES = "engines"
+"""Measured on request: `--only engines` exports both models twice, which takes minutes and 10 GB of disk."""
 PACKAGES = ("jinaclip", "torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
@@ -46,7 +49,9 @@ def main() -> None:
     parser.add_argument("--models", default="v1,v2", help="models, with commas between")
     options = parser.parse_args()
     parts, models = options.only.split(","), options.models.split(",")
-    if unknown := [name for name in parts if name not in PARTS] + [name for name in models if name not in ("v1", "v2")]:
+    if unknown := [name for name in parts if name not in (*PARTS, ENGINES)] + [
+        name for name in models if name not in ("v1", "v2")
+    ]:
         parser.error(f"unknown: {', '.join(unknown)}")
     for version in models:
         checkpoint(version, tiny=options.quick)

@@ -447,7 +447,14 @@ class Watch(threading.Thread):
         self.join()
 
 
-PARTS = {part.__name__: part for part in (images, texts, queries, lora, load, load_once)}
+def engines(job: Job) -> Iterator[Row]:
+    """PyTorch and ONNX Runtime over the same weights."""
+    from engines import measure as measure_engines
+
+    yield from measure_engines(job.version, quick=job.quick, rounds=job.rounds)
+
+
+PARTS = {part.__name__: part for part in (images, texts, queries, lora, load, load_once, engines)}
 
 
 def main() -> None:

@@ -147,7 +147,7 @@ def test_any_option_can_be_given_for_one_side():
         "max_concurrency": 2, "max_retries": 1, "timeout": 2.5, "deadline": 9.0, "base_url": "http://h:1",
         "space": "mine", "requests_per_minute": 5, "tokens_per_minute": 6, "token_budget": 7, "device": "cpu",
         "dtype": "float32", "revision": "main", "image_resize": "pad", "image_quality": 80, "image_decode": "fast",
-        "url_mode": "forward",
+        "url_mode": "forward", "engine": "onnx", "threads": 3,
     }  # fmt: skip
     found = read_source(",".join(f"{name}={value}" for name, value in words.items()))
     assert found == words

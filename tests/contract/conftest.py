@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jinaclip import JinaClip
+from tests.exported import exported
 from tests.tiny import make_checkpoint
 from tests.wires.services import ENDPOINT, REGION, Service
 
@@ -25,6 +26,12 @@ KEY = "jina_test_contract"
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint of v1."""
     return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "v1", "v1")
+
+
+@pytest.fixture(scope="session")
+def exported_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for ONNX Runtime."""
+    return exported("v1", tmp_path_factory)
 
 
 def over_sagemaker(service: Service, aws: Callable[[Service], None]) -> Make:
@@ -46,6 +53,7 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest], Make]] = {
     "local-v1": lambda use: partial(
         JinaClip, str(use.getfixturevalue("random_checkpoint")), backend="local", device="cpu"
     ),
+    "onnx-v1": lambda use: partial(JinaClip, str(use.getfixturevalue("exported_checkpoint")), backend="local"),
     "local-v2": lambda use: partial(
         JinaClip, use.getfixturevalue("catalogue_checkpoint"), backend="local", device="cpu"
     ),

@@ -61,9 +61,11 @@ SAME: list[dict[str, Any]] = [
     {"requests_per_minute": 1},
     {"tokens_per_minute": 1},
     {"token_budget": 1},
+    {"engine": "onnx"},  # of weights on this machine; nothing over the API
     {"device": "cpu"},
     {"dtype": "float16"},
-    {"revision": "0" * 40},  # of weights on this machine; nothing over the API
+    {"revision": "0" * 40},  # the same
+    {"threads": 2},
     {"show_progress": True},
     {"base_url": "api.jina.ai"},
     {"base_url": "https://API.jina.ai:443/v1/"},

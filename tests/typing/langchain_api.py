@@ -36,7 +36,9 @@ embeddings: Embeddings = JinaClipEmbeddings()
 JinaClipEmbeddings(model="jina-clip-v2")
 JinaClipEmbeddings(api_key="jina_...")
 JinaClipEmbeddings(api_key=SecretStr("jina_..."))
-JinaClipEmbeddings(api_key=None, backend="local", device="cuda", dtype="float16", revision="main")
+JinaClipEmbeddings(
+    api_key=None, backend="local", device="cuda", dtype="float16", revision="main", engine="torch", threads=2
+)
 JinaClipEmbeddings(
     model="jina-clip-v1",
     backend="api",

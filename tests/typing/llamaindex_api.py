@@ -56,6 +56,8 @@ JinaClipEmbedding(
     device="cuda",
     dtype="float16",
     revision="main",
+    engine="torch",
+    threads=2,
     image_policy=ImagePolicy(allowed_roots=("/data",)),
     image_resize="pad",
     image_quality=80,

@@ -587,7 +587,8 @@ def open_backend(config: EmbedderConfig, *, whole: bool = False) -> Backend:
         from jinaclip.backends.local.backend import LocalBackend
     except ModuleNotFoundError as missing:
         raise MissingDependencyError(
-            f"backend='local' needs {missing.name}, which is not installed: pip install 'jinaclip[local]'"
+            f"backend='local' needs {missing.name}, which is not installed: pip install 'jinaclip[local]', or "
+            "'jinaclip[onnx]' for a folder made by `jinaclip export`"
         ) from None
     return LocalBackend(config.replace(dimensions=None) if whole else config)
 

@@ -36,12 +36,15 @@ OFF, ON = ("0", "off", "false", "no"), ("1", "on", "true", "yes")
 """What the variable JINACLIP_CACHE may say beside a path, in any case."""
 MAX_BATCH = 512
 """Most items per request, as the service was seen to enforce."""
+MAX_THREADS = 1024
+"""More threads than this for one engine are a mistake."""
 
 Backend = Literal["api", "local"]
 ImageResize = Literal["model", "pad", "squash", "none"]
 ImageDecode = Literal["exact", "fast"]
 UrlMode = Literal["fetch", "forward"]
 WireName = Literal["jina", "openai", "sagemaker"]
+EngineName = Literal["auto", "torch", "onnx"]
 
 
 class VectorCache(Protocol):
@@ -196,7 +199,7 @@ class EmbedderConfig:
     """`jina-clip-v1`, `jina-clip-v2`, or for the local backend also a folder or a hub id."""
     _: KW_ONLY
     backend: Backend = "api"
-    """"api" is the hosted API, "local" the weights on this machine (needs the extra `local`)."""
+    """"api" is the hosted API, "local" the weights on this machine (needs the extra `local`, or `onnx`)."""
     dimensions: int | None = None
     """Width of the vectors: 1 to 1024 on v2, None for the model's own."""
     normalized: bool = True
@@ -242,6 +245,9 @@ class EmbedderConfig:
     cache: CacheOption = None
     """Keeps vectors, so that nothing is embedded, or paid for, twice: a path or a `jinaclip.Cache`; True is the user's
     own file, False none; None goes by the variable JINACLIP_CACHE. See docs/cache.md."""
+    engine: EngineName = "auto"
+    """Of the local backend, what computes: "torch" runs checkpoints, "onnx" runs folders made by `jinaclip export` with
+    ONNX Runtime, without PyTorch. "auto" goes by what `model` is. See docs/engines.md."""
     device: str = "auto"
     """Of the local backend: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best there is."""
     dtype: str | None = None
@@ -249,6 +255,9 @@ class EmbedderConfig:
     revision: str | None = None
     """Of the local backend: a commit, tag or branch of the model's repository at the hub; None is the one that was
     tested."""
+    threads: int | None = None
+    """Of the local backend, on a CPU: threads that the model computes with. None is as many as the engine takes by
+    itself, which is all that the process may use."""
     image_policy: ImagePolicy = field(default_factory=ImagePolicy)
     """Which images are accepted, and which files and addresses a str may lead to."""
     image_resize: ImageResize = "model"
@@ -624,9 +633,11 @@ _CHECKS: dict[str, Check] = {
         or (isinstance(value, str) and value.strip())
         else "True, False, None, a path or a jinaclip.Cache"
     ),
+    "engine": _choice(*get_args(EngineName)),
     "device": instance_of(str),
     "dtype": instance_of(str, optional=True),
     "revision": instance_of(str, optional=True),
+    "threads": whole_number(1, MAX_THREADS, optional=True),
     "image_policy": lambda value: (
         None if isinstance(value, ImagePolicy) else "an ImagePolicy, such as ImagePolicy(max_pixels=10_000_000)"
     ),

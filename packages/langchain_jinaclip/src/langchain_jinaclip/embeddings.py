@@ -26,6 +26,7 @@ from jinaclip.hosts import (
     Closing,
     Drawable,
     EmbedderConfig,
+    EngineName,
     Headers,
     ImageDecode,
     ImageResize,
@@ -146,9 +147,11 @@ class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
     cache: Annotated[CacheOption, KEEP_CACHE, SAVE_CACHE, CACHE_SCHEMA] = EmbedderConfig.cache
+    engine: EngineName = EmbedderConfig.engine
     device: str = EmbedderConfig.device
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
+    threads: int | None = EmbedderConfig.threads
     image_policy: ImagePolicy = Field(default_factory=ImagePolicy)
     image_resize: ImageResize = EmbedderConfig.image_resize
     image_quality: int | None = EmbedderConfig.image_quality

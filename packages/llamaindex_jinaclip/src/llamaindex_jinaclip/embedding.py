@@ -17,6 +17,7 @@ from jinaclip.hosts import (
     Backend,
     CacheOption,
     EmbedderConfig,
+    EngineName,
     Headers,
     ImageDecode,
     ImageLike,
@@ -109,9 +110,11 @@ class JinaClipEmbedding(ClipHolder):
     cache: Annotated[CacheOption, SAVE_CACHE, CACHE_SCHEMA] = EmbedderConfig.cache
     """Keeps vectors of texts, queries, images and pairs, for all hosts. A dump holds the path of a `jinaclip.Cache`;
     None if it has a store of its own. A pickle holds it, and cannot be made if the store cannot be pickled."""
+    engine: EngineName = EmbedderConfig.engine
     device: str = EmbedderConfig.device
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
+    threads: int | None = EmbedderConfig.threads
     image_policy: ImagePolicy = Field(default_factory=ImagePolicy)
     image_resize: ImageResize = EmbedderConfig.image_resize
     image_quality: int | None = EmbedderConfig.image_quality

@@ -16,7 +16,7 @@ WORDS = """\
 A and B, each one of:
   api                                the hosted API
   local                              the published weights on this machine
-  models/mine                        a folder of weights
+  models/mine                        a folder of weights, or of jinaclip export
   http://host:8000                   a server
   local,device=cpu,dtype=bfloat16    options of JinaClip behind such a word
   model=org/name,backend=local       or options alone

@@ -88,7 +88,7 @@ class Engine:
         for clip in self.clips.values():
             clip.load()
         if self.name != API:
-            self.name = device_name(self.name)
+            self.name = device_name(self.clips)
         report = next(iter(self.clips.values())).self_test()
         for error in report.errors:
             raise error
@@ -189,11 +189,13 @@ class Engines:
             engine.close()
 
 
-def device_name(device: str) -> str:
-    """Which device that is: "auto" is the best there is."""
-    from jinaclip.backends.local.towers.loader import resolve_device
+def device_name(clips: Mapping[Any, JinaClip]) -> str:
+    """Which device these compute on, as they were made with one: "auto" is the best there is."""
+    from jinaclip.backends.local.engines import choose_engine
+    from jinaclip.backends.local.source import Source
 
-    return str(resolve_device(device))
+    config = next(iter(clips.values())).config
+    return choose_engine(Source(config.model, config.revision), config).device_name
 
 
 def shorten(name: str, most: int) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from jinaclip import images
 from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_preprocessing, read_spec
+from jinaclip.backends.local.engines import check_installed, choose_engine, name_engine
 from jinaclip.backends.local.model import Model, shared_model
 from jinaclip.backends.local.preprocess import MODES, PreprocessConfig, resize, to_floats
 from jinaclip.backends.local.scheduler import NO_VECTOR, kind_of
@@ -48,11 +49,18 @@ INLINE_CHARACTERS = 4096
 
 
 class LocalBackend:
-    """Embeds with weights on this machine."""
+    """Embeds with weights on this machine.
+
+    Raises:
+        ConfigError: the engine does not run this model.
+        CheckpointError: the folder has no sound config.json.
+        MissingDependencyError: the engine's library is not installed.
+    """
 
     def __init__(self, config: EmbedderConfig) -> None:
         self._config = config
         self._source = Source(config.model, config.revision)
+        check_installed(name_engine(self._source, config))  # now, and not when the first item waits
         self._model: Model | None = None
         self.spec = replace(
             run_apart(read_spec, self._source), tokens_per_tile=0
@@ -68,10 +76,7 @@ class LocalBackend:
     @property
     def rounding(self) -> dict[str, Any]:
         """Engine and type of numbers."""
-        from jinaclip.backends.local.towers.loader import resolve_device, resolve_dtype
-
-        dtype = resolve_dtype(self._config.dtype, resolve_device(self._config.device))
-        return {"engine": "torch", "dtype": str(dtype).removeprefix("torch.")}
+        return choose_engine(self._source, self._config).rounding
 
     @property
     def image_settings(self) -> bytes:

@@ -1,37 +1,31 @@
 """A loaded model, shared by everybody in the process who asks for the same one.
 
-PyTorch is imported when a model is loaded, and not with this module.
+The engine's library is imported when a model is loaded, and not with this module.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from jinaclip.backends.local.checkpoint_config import read_preprocessing
+from jinaclip.backends.local.engines import Engine, choose_engine
+from jinaclip.backends.local.onnx_folder import read_manifest
 from jinaclip.backends.local.runner import Runner, find_text_fault
 from jinaclip.backends.local.scheduler import Scheduler
-from jinaclip.backends.local.source import FileState, Source
+from jinaclip.backends.local.source import MANIFEST, FileState, Source
 from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import CheckpointError, InputError
 from jinaclip.process import run_apart
 from jinaclip.specs import SPECS, ModelSpec
 
-if TYPE_CHECKING:
-    import torch
-
 T = TypeVar("T")
-
-if importlib.util.find_spec("torch") is None:
-    raise ModuleNotFoundError("PyTorch is not installed", name="torch")  # now, and not when the first item waits
 
 logger = logging.getLogger("jinaclip")
 
@@ -42,39 +36,29 @@ class Model:
     Args:
         source: where the files are.
         files: their state.
-        device, dtype: where and in what to compute.
+        engine: what computes.
         spec: facts of the model.
 
     Raises:
         CheckpointError: a file is missing, damaged, not what it claims to be, or changed while it was loaded.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        files: tuple[FileState, ...],
-        device: torch.device,
-        dtype: torch.dtype,
-        spec: ModelSpec,
-    ) -> None:
-        from jinaclip.backends.local.towers.loader import load_towers
-        from jinaclip.backends.local.towers.runner import TorchRunner, self_test
-
+    def __init__(self, source: Source, files: tuple[FileState, ...], engine: Engine, spec: ModelSpec) -> None:
         folder = files[0].path.parent
         self.pid = os.getpid()
         self.files = files
         self.spec = spec
         self.preprocessing = read_preprocessing(source, spec)
-        self.runner = TorchRunner(load_towers(folder, device=device, dtype=dtype))
+        self.runner = engine.load(files)
         self.tokenizer = Tokenizer(folder, vocab_size=self.runner.vocab_size, max_tokens=spec.max_tokens)
         if (spec.image_size, spec.dimensions) != (self.runner.image_size, self.runner.dimensions):
             raise CheckpointError(f"config.json of {folder} is not that of {spec.name}; fetch the checkpoint again")
-        self_test(self.runner.towers, self_test_ids(self.tokenizer, self.runner), folder / "model.safetensors")
+        engine.test(self.runner, self_test_ids(self.tokenizer, self.runner), folder)
         if any(file.is_past for file in files):
             raise CheckpointError(f"files of {folder} were changed while they were loaded; load them again")
         self.scheduler = Scheduler(self.runner)
         self._turn = threading.Lock()
-        published = next((s for s in SPECS.values() if s.weights_bytes == weights_bytes(folder)), None)
+        published = find_published(files)
         if published is not None and not published.commercial:
             warn_about_licence(published)
 
@@ -103,9 +87,13 @@ def self_test_ids(tokenizer: Tokenizer, runner: Runner) -> list[list[int]]:
     return found
 
 
-def weights_bytes(folder: Path) -> int:
-    """Size of the weights, by which the published files are known wherever they lie."""
-    return (folder / "model.safetensors").stat().st_size
+def find_published(files: tuple[FileState, ...]) -> ModelSpec | None:
+    """The published model whose weights these files hold, by their size, or by what an export was made from."""
+    if files[0].path.name == MANIFEST:
+        sha256 = read_manifest(files[0].path.parent).source.facts.get("weights")
+        return next((spec for spec in SPECS.values() if spec.sha256 == sha256), None)
+    size = files[-1].path.stat().st_size
+    return next((spec for spec in SPECS.values() if spec.weights_bytes == size), None)
 
 
 @functools.cache
@@ -121,25 +109,23 @@ _load_lock = threading.Lock()
 
 
 def shared_model(source: Source, config: EmbedderConfig, spec: ModelSpec) -> Model:
-    """The model of this process for these weights, device and dtype; loaded once, freed when nobody holds it.
+    """The model of this process for these weights and this engine; loaded once, freed when nobody holds it.
 
     Raises:
-        ConfigError: no such device or dtype.
+        ConfigError: no such device or dtype, or the engine does not run this model.
         CheckpointError: a file is missing, damaged, or not what it claims to be.
+        MissingDependencyError: the engine's library is not installed.
     """
-    from jinaclip.backends.local.towers.loader import resolve_device, resolve_dtype
-
-    device = resolve_device(config.device)
-    dtype = resolve_dtype(config.dtype, device)
+    engine = choose_engine(source, config)
     files = source.files()
     states = tuple(file.facts for file in files)  # a link leads to the same files
-    key = (os.getpid(), states, str(device), dtype)
+    key = (os.getpid(), states, engine.key)
     with _load_lock:  # one load at a time: two at once would only compete for the disk
         model = _models.get(key)
         if model is None:
             # apart: OpenMP keeps a team of threads for each thread that computed, and a forked child that inherits the
             # one of the forking thread would wait for its members for ever
-            model = _models[key] = run_apart(Model, source, files, device, dtype, spec)
+            model = _models[key] = run_apart(Model, source, files, engine, spec)
         return model
 
 

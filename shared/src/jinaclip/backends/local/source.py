@@ -13,7 +13,13 @@ from jinaclip.errors import CheckpointError
 from jinaclip.specs import SPECS
 
 FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
-"""All that is ever read; no code, no pickles."""
+"""All that is ever read of a checkpoint; no code, no pickles."""
+MANIFEST = "jinaclip_export.json"
+"""What tells a folder made by `jinaclip export` from a checkpoint."""
+COPIED = FILES[:3]
+"""Files that an export takes over from its checkpoint as they are."""
+EXPORT_FILES = (MANIFEST, *COPIED, "text.onnx", "text.onnx.data", "vision.onnx", "vision.onnx.data")
+"""All that is ever read of an exported folder."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SETTLED_NS = 100_000_000
 """A file that was changed a shorter time ago may change again without another time: file systems count in steps."""
@@ -35,6 +41,17 @@ class Source:
             return path if path.is_dir() else None
         except (OSError, RuntimeError, ValueError):  # a home that is not there, a name too long, a NUL
             return None
+
+    @property
+    def is_export(self) -> bool:
+        """Whether the name is that of a folder made by `jinaclip export`."""
+        folder = self.folder
+        return folder is not None and (folder / MANIFEST).is_file()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files that are read."""
+        return EXPORT_FILES if self.is_export else FILES
 
     def file(self, name: str) -> Path:
         """One of the files, downloaded if need be.
@@ -65,13 +82,13 @@ class Source:
         return paths[0].parent
 
     def files(self) -> tuple[FileState, ...]:
-        """The files as they are now, in the order of `FILES`; fetched if need be.
+        """The files as they are now, in the order of `names`; fetched if need be.
 
         Raises:
             CheckpointError: one cannot be had, or is not the published one.
         """
         folder = self.fetch()
-        return tuple(FileState.now(folder / name) for name in FILES)
+        return tuple(FileState.now(folder / name) for name in self.names)
 
     @property
     def name(self) -> str:

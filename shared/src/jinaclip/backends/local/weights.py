@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jinaclip.backends.local.checkpoint_config import read_json, read_spec
+from jinaclip.backends.local.onnx_folder import check_files, read_manifest
 from jinaclip.backends.local.preprocess import PreprocessConfig
-from jinaclip.backends.local.source import COMMIT, FILES, FileState, Source
+from jinaclip.backends.local.source import COMMIT, FILES, MANIFEST, FileState, Source
 from jinaclip.errors import CheckpointError
 from jinaclip.space import Weights, published_weights
 from jinaclip.specs import SPECS, ModelSpec
@@ -25,6 +26,10 @@ def find_weights(source: Source, loaded: tuple[FileState, ...] = ()) -> Weights:
         commit = loaded[0].path.parent.name if loaded else source.commit
         return _of_commit(source, commit)
     files = loaded or source.files()
+    if files[0].path.name == MANIFEST:
+        manifest = read_manifest(files[0].path.parent)
+        check_files(files, manifest)
+        return manifest.weights
     digests = {name: file.digest() for name, file in zip(FILES, files, strict=True)}
     published = next((spec for spec in SPECS.values() if spec.sha256 == digests["model.safetensors"]), None)
     if published is not None and _is_used_as_published(source, published):

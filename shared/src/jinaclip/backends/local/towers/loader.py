@@ -72,6 +72,7 @@ def load_towers(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     lora_task: str | None = DEFAULT_TASK,
+    pack: bool = True,
 ) -> Towers:
     """Loads the towers of a checkpoint folder.
 
@@ -80,6 +81,8 @@ def load_towers(
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
         dtype: of weights and arithmetic; None is float32, on CUDA bfloat16.
         lora_task: the text adapter to merge: "default" is the checkpoint's own choice, None the bare weights.
+        pack: whether a CPU's matrix units may have the weights in an order of their own, which is faster. Without it
+            they stay as they are, for those who export or change them.
 
     Raises:
         ConfigError: no such device, dtype or adapter.
@@ -96,7 +99,7 @@ def load_towers(
     file.check(assembly.required_shapes(), assembly.optional_shapes())
     with torch.no_grad(), file.open() as weights:
         reader = TensorReader(weights, place, task)
-        _fill(assembly, reader, kind)
+        _fill(assembly, reader, kind, pack=pack)
         _check_rope(assembly, file, weights)
         unsound = reader.unsound_names()
         assembly.to(place)  # the buffers; the parameters are there
@@ -148,12 +151,13 @@ class TensorReader:
         return self.spare[: shape.numel()].view(shape)
 
 
-def _fill(assembly: Assembly, reader: TensorReader, dtype: torch.dtype) -> None:
+def _fill(assembly: Assembly, reader: TensorReader, dtype: torch.dtype, *, pack: bool) -> None:
     """Gives every parameter its tensor, one layer at a time, so that little is held twice."""
     wide, place = _at_least_float32(dtype), reader.device
     for name, module, key, tensor in list(assembly.file_parameters()):
         kind = wide if type(module) in (nn.Linear, Assembly) else dtype
-        packs = isinstance(module, Linear) and key == "weight" and can_pack(torch.empty(0, dtype=kind, device=place))
+        matrix = pack and isinstance(module, Linear) and key == "weight"
+        packs = matrix and can_pack(torch.empty(0, dtype=kind, device=place))
         if assembly.has_adapter(name, module, key):
             table = isinstance(module, nn.Embedding)
             parts = assembly.lora.parts(name.removesuffix(".weight"), tuple(tensor.shape), table=table)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jinaclip.backends.local.towers.loader import Towers
-from jinaclip.errors import CheckpointError
+from jinaclip.errors import CheckpointError, MissingDependencyError
 
 BATCH_TOKENS = {"cpu": 2048}
 """Padded tokens in one batch: on a CPU enough to keep the matrix units busy, elsewhere far more."""
@@ -38,16 +40,27 @@ SELF_TEST_TOKENS = 17
 class TorchRunner:
     """A `Runner` over loaded towers.
 
+    Args:
+        towers: what computes.
+        threads: of a CPU to compute with; None for as many as PyTorch takes by itself.
+
     Attributes:
         towers: what computes.
         dimensions, image_size, vocab_size, pad_id, logit_scale: facts of the model.
         device: name of the device.
         max_batch_tokens, max_batch_images: what one pass on this device should hold at most.
         pass_tokens: tokens that take as long there as a pass beside its tokens.
+        limit: makes the context of a pass, in which the thread that runs it has so many threads.
+
+    Raises:
+        MissingDependencyError: threads are given, and threadpoolctl is not installed.
     """
 
-    def __init__(self, towers: Towers) -> None:
+    limit: Callable[[], AbstractContextManager[Any]]
+
+    def __init__(self, towers: Towers, threads: int | None = None) -> None:
         self.towers = towers
+        self.limit = nullcontext if threads is None else limit_threads(threads)
         self.dimensions, self.image_size = towers.dimensions, towers.image_size
         self.vocab_size, self.pad_id, self.logit_scale = towers.vocab_size, towers.pad_id, towers.logit_scale
         self.device = str(towers.device)
@@ -62,7 +75,8 @@ class TorchRunner:
             MemoryError: the device has no room for the batch.
         """
         device = self.towers.device
-        return run(lambda: self.towers.text(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)))
+        with self.limit():
+            return run(lambda: self.towers.text(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)))
 
     def images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(B, 3, S, S) pixels -> (B, d).
@@ -71,7 +85,25 @@ class TorchRunner:
             MemoryError: the device has no room for the batch.
         """
         device = self.towers.device
-        return run(lambda: self.towers.vision(torch.from_numpy(pixels).to(device, non_blocking=True)))
+        with self.limit():
+            return run(lambda: self.towers.vision(torch.from_numpy(pixels).to(device, non_blocking=True)))
+
+
+def limit_threads(threads: int) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes contexts in which what this thread computes has so many threads, and other threads as many as before.
+
+    `torch.set_num_threads` would change the number for the whole process. OpenMP, which computes for PyTorch, keeps one
+    for each thread.
+
+    Raises:
+        MissingDependencyError: threadpoolctl is not installed.
+    """
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        raise MissingDependencyError("threads=... needs threadpoolctl: pip install 'jinaclip[local]'") from None
+    libraries = ThreadpoolController()
+    return lambda: libraries.limit(limits=threads, user_api="openmp")
 
 
 def run(forward: Callable[[], Tensor]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from jinaclip.hosts import (
     Backend,
     CacheOption,
     EmbedderConfig,
+    EngineName,
     Headers,
     ImageDecode,
     ImageResize,
@@ -90,9 +91,11 @@ class ClipOptions:
     tokens_per_minute: int | None = EmbedderConfig.tokens_per_minute
     token_budget: int | None = EmbedderConfig.token_budget
     cache: CacheOption = EmbedderConfig.cache
+    engine: EngineName = EmbedderConfig.engine
     device: ComponentDevice | str | None = None
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
+    threads: int | None = EmbedderConfig.threads
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, Secret):

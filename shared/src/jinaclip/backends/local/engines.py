@@ -1,0 +1,193 @@
+"""What computes: PyTorch for checkpoints, ONNX Runtime for exported folders. Neither is imported early."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jinaclip.backends.local.onnx_folder import Manifest, check_files, read_manifest
+from jinaclip.backends.local.runner import Runner
+from jinaclip.backends.local.source import MANIFEST, FileState, Source
+from jinaclip.config import EmbedderConfig, EngineName
+from jinaclip.errors import ConfigError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import torch
+
+    from jinaclip.backends.local.onnx_runner import OnnxRunner
+    from jinaclip.backends.local.towers.runner import TorchRunner
+
+LIBRARIES = {"torch": ("torch", "local"), "onnx": ("onnxruntime", "onnx")}
+"""What each engine imports, and the extra that brings it."""
+
+
+class Engine(Protocol):
+    """Loads models of one kind, with the settings that a user chose."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for engines that would load the same."""
+
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """What the last bits of vectors depend on, as JSON values."""
+
+    @property
+    def device_name(self) -> str:
+        """Where it computes: "cpu", "cuda:0"."""
+
+    def load(self, files: Sequence[FileState]) -> Runner:
+        """The model of a folder.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or not what it claims to be.
+        """
+
+    def test(self, runner: Any, texts: Sequence[Sequence[int]], folder: Path) -> None:
+        """Whether it gives sound vectors, on token ids of two different texts and on two pictures.
+
+        Raises:
+            CheckpointError: it does not.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TorchEngine:
+    """The towers, in PyTorch."""
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int | None
+
+    @property
+    def key(self) -> Hashable:
+        """Where and in what it computes."""
+        return ("torch", str(self.device), self.dtype, self.threads)
+
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """Engine and type of numbers."""
+        return {"engine": "torch", "dtype": str(self.dtype).removeprefix("torch.")}
+
+    @property
+    def device_name(self) -> str:
+        """Of the device."""
+        return str(self.device)
+
+    def load(self, files: Sequence[FileState]) -> TorchRunner:
+        """The towers of a checkpoint."""
+        from jinaclip.backends.local.towers.loader import load_towers
+        from jinaclip.backends.local.towers.runner import TorchRunner
+
+        folder = files[0].path.parent
+        return TorchRunner(load_towers(folder, device=self.device, dtype=self.dtype), self.threads)
+
+    def test(self, runner: TorchRunner, texts: Sequence[Sequence[int]], folder: Path) -> None:
+        """Two texts and two pictures must give different vectors."""
+        from jinaclip.backends.local.towers.runner import self_test
+
+        self_test(runner.towers, texts, folder / "model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxEngine:
+    """The graphs of an exported folder, in ONNX Runtime."""
+
+    manifest: Manifest
+    threads: int | None
+
+    @property
+    def key(self) -> Hashable:
+        """Beside the files only the threads."""
+        return ("onnx", self.threads)
+
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """The graphs too: another exporter orders sums in another way."""
+        return {"engine": "onnx", "dtype": self.manifest.precision, "graphs": self.manifest.graphs}
+
+    @property
+    def device_name(self) -> str:
+        """Always the CPU."""
+        return "cpu"
+
+    def load(self, files: Sequence[FileState]) -> OnnxRunner:
+        """The graphs, once all files are those that were exported."""
+        from jinaclip.backends.local.onnx_runner import OnnxRunner
+
+        check_files(files, self.manifest)
+        return OnnxRunner(files[0].path.parent, self.manifest, self.threads)
+
+    def test(self, runner: OnnxRunner, _: Sequence[Sequence[int]], folder: Path) -> None:
+        """The texts and pictures of the manifest must give its vectors."""
+        from jinaclip.backends.local.onnx_runner import self_test
+
+        self_test(runner, self.manifest, folder)
+
+
+def choose_engine(source: Source, config: EmbedderConfig) -> Engine:
+    """The engine for a model.
+
+    Raises:
+        ConfigError: it does not run this model, or has no such device or dtype.
+        CheckpointError: the manifest of an exported folder is damaged.
+        MissingDependencyError: its library is not installed.
+    """
+    name = name_engine(source, config)
+    check_installed(name)
+    if name == "onnx":
+        check_onnx_options(config)
+        return OnnxEngine(read_manifest(source.fetch()), config.threads)
+    from jinaclip.backends.local.towers.loader import resolve_device, resolve_dtype
+
+    device = resolve_device(config.device)
+    return TorchEngine(device, resolve_dtype(config.dtype, device), config.threads)
+
+
+def name_engine(source: Source, config: EmbedderConfig) -> EngineName:
+    """The engine that runs a model: "onnx" for an exported folder, "torch" for every other.
+
+    Raises:
+        ConfigError: the option `engine` asks for the other one.
+    """
+    if source.is_export:
+        if config.engine == "torch":
+            raise ConfigError(
+                f"engine='torch' runs checkpoints, and {source.model} is an export for ONNX Runtime; name the "
+                "checkpoint that it was made from, or leave engine out"
+            )
+        return "onnx"
+    if config.engine == "onnx":
+        raise ConfigError(
+            f"engine='onnx' runs a folder made by `jinaclip export`, and {source.model!r} is none (no "
+            f"{MANIFEST}); make one with `jinaclip export {source.model} --out DIR` and name it as the model. ONNX "
+            "files of the hub are not loaded: some of those published give poor vectors, or one for every picture"
+        )
+    return "torch"
+
+
+def check_onnx_options(config: EmbedderConfig) -> None:
+    """Raises ConfigError for options that only the other engine has."""
+    if config.device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"device={config.device!r} is not for an exported folder, which runs on the CPU; for a GPU name the "
+            "checkpoint"
+        )
+    if config.dtype not in (None, "float32"):
+        raise ConfigError(
+            f"dtype={config.dtype!r} is not for an exported folder, whose type was chosen when it was made; leave it "
+            "out"
+        )
+
+
+def check_installed(engine: EngineName) -> None:
+    """Raises MissingDependencyError where the library of an engine is not installed."""
+    library, extra = LIBRARIES[engine]
+    if importlib.util.find_spec(library) is None:
+        runs = "a folder made by `jinaclip export`" if engine == "onnx" else "a checkpoint"
+        raise MissingDependencyError(
+            f"backend='local' needs {library} to run {runs}, which is not installed: pip install 'jinaclip[{extra}]'"
+        )
