@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from jinaclip.compare.built_in import TEXTS, draw_images
 from jinaclip.errors import ConfigError, InputError
-from jinaclip.evaluation.records import BOM, Row, read_image, read_rows, read_text
+from jinaclip.evaluation.records import Row, read_image, read_rows, read_text
 from jinaclip.numeric import is_whole
+from jinaclip.sources.image_files import IMAGES
+from jinaclip.sources.lines import read_texts
+from jinaclip.sources.places import LocalFolder
+from jinaclip.sources.streams import read_lines as stream_lines
 
 LIMIT = 100
 """Texts, and images, unless others are asked for. An image costs 4,000 tokens at the hosted API on v2."""
 MOST = 5000
 """Every item is compared with every other."""
 TABLES = (".jsonl", ".ndjson", ".parquet")
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp")
-"""Names of image files; what is in them decides whether they are."""
 FilePath = str | os.PathLike[str]
 
 
@@ -117,7 +119,7 @@ def read_folder(folder: Path) -> Iterator[tuple[None, Path, str]]:
     Raises:
         InputError: there are none.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+    paths = [folder / path for path in LocalFolder(str(folder)).list() if path.lower().endswith(IMAGES)]
     if not paths:
         raise InputError(f"no file under {folder} ends in one of {', '.join(IMAGES)}")
     for path in paths:
@@ -150,12 +152,9 @@ def read_lines(path: Path) -> Iterator[tuple[str, None, str]]:
     Raises:
         InputError: a line is no text in UTF-8.
     """
-    with path.open("rb") as lines:  # bytes, since a text may hold other characters that end lines
-        for number, line in enumerate(lines, 1):
-            try:
-                text = line.removeprefix(BOM).decode().strip()
-            except UnicodeDecodeError:
+    with path.open("rb") as lines:
+        for number, text in read_texts(stream_lines(lines)):
+            if isinstance(text, InputError):
                 kinds = f"images end in {', '.join(IMAGES)}, tables in {', '.join(TABLES)}"
-                raise InputError(f"line {number} of {path} is no text in UTF-8; {kinds}") from None
-            if text:
-                yield text, None, f"line {number} of {path.name}"
+                raise InputError(f"line {number} of {path} {text}; {kinds}")
+            yield text, None, f"line {number} of {path.name}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError, MissingDependencyError
+from jinaclip.errors import InputError
 from jinaclip.images import outside_of
 from jinaclip.inputs import Image, as_text
+from jinaclip.sources.jsonl import read_values
+from jinaclip.sources.parquet import open_parquet
+from jinaclip.sources.places import LocalFolder
+from jinaclip.sources.references import ADDRESS, unwrap
+from jinaclip.sources.streams import read_lines
 
 LEVELS = ("broad", "fine")
 """Names of categories that are given as a list."""
-BOM = "\ufeff".encode()
-ADDRESS = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]+://|data:|file:)", re.IGNORECASE)
-"""How addresses begin; `sku:1.png` is a name."""
 Row = Mapping[str, Any]
 Source = str | os.PathLike[str] | Iterable[Row]
 """A `.jsonl` or `.parquet` file, or rows."""
@@ -111,13 +111,12 @@ def read_rows(source: Source) -> list[Row]:
 
 def read_jsonl(path: Path) -> list[Row]:
     """An object on each line; blank lines are skipped."""
-    rows = []
-    with path.open("rb") as lines:  # bytes, since a text may hold other characters that end lines
-        for number, line in enumerate(lines, 1):
-            try:
-                rows += [json.loads(line.removeprefix(BOM))] if line.strip() else []
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"line {number} of {path} is no JSON in UTF-8: {error}") from None
+    rows: list[Row] = []
+    with path.open("rb") as lines:
+        for number, value in read_values(read_lines(lines)):
+            if isinstance(value, InputError):
+                raise InputError(f"line {number} of {path} {value}")
+            rows.append(value)
     return rows
 
 
@@ -128,17 +127,8 @@ def read_parquet(path: Path) -> list[Row]:
         InputError: it cannot be read.
         MissingDependencyError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as missing:
-        raise MissingDependencyError(
-            f"Parquet files need {missing.name}, which is not installed: pip install 'jinaclip[evaluate]'"
-        ) from None
-    try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}") from None
+    with open_parquet(LocalFolder(str(path.parent)), path.name, extra="evaluate") as file:
+        rows: list[Row] = file.read().to_pylist()
     return rows
 
 
@@ -196,8 +186,7 @@ def read_label(word: Any, where: str, index: int) -> str:
 
 def read_image(value: Any, folder: Path | None) -> Any:
     """The image of a row. File names count from the folder of the table."""
-    if isinstance(value, Mapping):  # as data sets with images inside are written: {"bytes": ..., "path": ...}
-        value = value.get("bytes") or value.get("path")
+    value = unwrap(value)
     if not isinstance(value, str) or folder is None or ADDRESS.match(value):
         return value
     path = folder / value
