@@ -1,0 +1,166 @@
+"""What is embedded in one call: rows from the source in chunks, and blocks of the items that have no vector yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from threading import Condition
+from typing import Any
+
+from jinaclip.bulk.items import Item
+from jinaclip.bulk.options import BulkOptions
+from jinaclip.errors import ConfigError
+from jinaclip.hosts import Latch
+from jinaclip.inputs import Image, Pair, Text
+from jinaclip.sources import Source, SourceRow
+
+BLOCK_ITEMS, BLOCK_BYTES = 256, 16 * 2**20
+"""Of one call: what is worth a call of its own, and no more memory than a few photos take."""
+MOST_BYTES = 256 * 2**20
+"""Of all blocks in flight together; reading waits while there are more."""
+CHUNK_ROWS, CHUNK_BYTES = 512, 4 * 2**20
+"""Of rows that are looked up together."""
+WAITING_ROWS, WAITING_BYTES = 4 * CHUNK_ROWS, 4 * CHUNK_BYTES
+"""Of rows that were read and wait."""
+ROW_BYTES = 4096
+"""What a vector takes until it is written."""
+FILE_BYTES = 2**20
+"""A file that is not read yet counts as so many bytes."""
+TILE_BYTES = 400_000
+"""A photo as it is sent takes about so many, until it is answered."""
+LINGER_SECONDS = 0.05
+"""A block waits so long for more rows before it goes as it is: those of a slow source are embedded as they come."""
+NO_PAIR = (
+    "{} has a text and an image in a row. Say which vectors you want: --pair fuse makes one of both (--weight is the "
+    "share of the text), --pair both makes two, whose kinds are text and image; --image '' leaves the images out, "
+    "--text '' the texts. From Python: pair='fuse', and so on"
+)
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Items that are embedded together.
+
+    Attributes:
+        items: those without a vector.
+        size: bytes that they take, about.
+        stop: set to end the call.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    size: int = 0
+    stop: Latch = field(default_factory=Latch)
+
+    def add(self, items: list[Item]) -> None:
+        """Takes items in."""
+        self.items += items
+        self.size += sum(size_of(item) for item in items)
+
+    def contents(self) -> list[Any]:
+        """What is embedded, as `JinaClip.embed` takes it."""
+        return [item.content for item in self.items]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is to go as it is."""
+        return len(self.items) >= BLOCK_ITEMS or self.size >= BLOCK_BYTES
+
+
+def size_of(item: Item) -> int:
+    """Bytes that an item takes until it is written, about."""
+    content = item.content
+    parts = (content.text, content.image) if isinstance(content, Pair) else (content,)
+    return ROW_BYTES + sum(size_of_part(part) for part in parts)
+
+
+def size_of_part(part: object) -> int:
+    """Bytes of a text or an image; the text as Python keeps it."""
+    if isinstance(part, Text):
+        part = part.value
+    if isinstance(part, str):
+        return len(part)
+    held = len(part.source) if isinstance(part, Image) and part.kind == "bytes" else 0
+    return TILE_BYTES + held
+
+
+def size_of_row(row: SourceRow) -> int:
+    """Bytes of a row as it was read, and of the file that it names."""
+    image = row.image.source if isinstance(row.image, Image) else row.image
+    held = 0 if image is None else len(image) if isinstance(image, bytes | str) else FILE_BYTES
+    return held + (len(row.text) if isinstance(row.text, str) else 0)  # a table may hold anything there
+
+
+def check_kinds(source: Source, options: BulkOptions) -> None:
+    """Refuses a source whose rows have texts and images, if nothing says what is to become of the two.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    if options.pair is None and source.kinds is not None and len(source.kinds) > 1:
+        raise ConfigError(NO_PAIR.format(source.name), option="pair")
+
+
+def check_row(row: SourceRow, options: BulkOptions) -> None:
+    """The same for a row, where only reading tells. Raises as `check_kinds`."""
+    if options.pair is None and row.text is not None and row.image is not None:
+        raise ConfigError(NO_PAIR.format(row.where), option="pair")
+
+
+class RowBuffer:
+    """Rows between the thread that reads the source and those that embed: as many as wait, and no more."""
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[SourceRow, int]] = deque()
+        self._size = 0
+        self._changed = Condition()
+        self._has_ended = self._is_closed = False
+
+    def put(self, row: SourceRow) -> bool:
+        """Takes a row in, once there is room; gives whether anybody still wants rows."""
+        size = size_of_row(row)
+        with self._changed:
+            while self._is_full and not self._is_closed:
+                self._changed.wait()
+            if self._is_closed:
+                return False
+            self._rows.append((row, size))
+            self._size += size
+            if len(self._rows) == 1:
+                self._changed.notify_all()
+            return True
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._rows) >= WAITING_ROWS or (self._size >= WAITING_BYTES and bool(self._rows))
+
+    def take(self, seconds: float) -> list[SourceRow] | None:
+        """What waits, a chunk of it at most; not one row if none came for so many seconds; None after the last."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._rows or self._has_ended or self._is_closed, seconds)
+            if self._is_closed or (self._has_ended and not self._rows):
+                return None
+            was_full = self._is_full
+            chunk, size = list[SourceRow](), 0
+            while self._rows and len(chunk) < CHUNK_ROWS and size < CHUNK_BYTES:
+                row, bytes_of_row = self._rows.popleft()
+                chunk.append(row)
+                size += bytes_of_row
+            self._size -= size
+            if was_full:
+                self._changed.notify_all()
+            return chunk
+
+    def end(self) -> None:
+        """Notes that the last row was put."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    def close(self) -> list[SourceRow]:
+        """Wants no more rows; gives those that still waited."""
+        with self._changed:
+            self._is_closed = True
+            left = [row for row, _ in self._rows]
+            self._rows.clear()
+            self._changed.notify_all()
+        return left

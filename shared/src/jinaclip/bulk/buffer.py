@@ -1,0 +1,77 @@
+"""Rows of the part that is being filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jinaclip.bulk.items import Item
+from jinaclip.bulk.parts import schema_of, vectors_table
+from jinaclip.bulk.precision import DTYPES, Precision, stored_width
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Buffer:
+    """Room for the rows of one part, in memory as they will be stored.
+
+    Args:
+        size: most rows.
+        precision: of the vectors.
+        dimensions: of the vectors.
+        space: that they lie in.
+    """
+
+    def __init__(self, size: int, precision: Precision, dimensions: int, space: str) -> None:
+        self._size, self._precision, self._space = size, precision, space
+        self._schema = schema_of(precision, dimensions)
+        self._vectors = np.zeros((size, stored_width(precision, dimensions)), DTYPES[precision])
+        self._scales = np.zeros(size, np.float32)
+        self.clear()
+
+    def clear(self) -> None:
+        """Empties it."""
+        self._items: list[tuple[str, str, str, int, str | None]] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def room(self) -> int:
+        """Rows that still fit."""
+        return self._size - len(self)
+
+    def add(
+        self,
+        items: Sequence[Item],
+        vectors: NDArray[Any],
+        scales: NDArray[np.float32] | None,
+        errors: Sequence[str | None],
+        tokens: Sequence[int],
+    ) -> None:
+        """Takes in rows, at most `room`, with vectors as `encode` gives them."""
+        rows = slice(len(self), len(self) + len(items))
+        self._vectors[rows] = vectors
+        if scales is not None:
+            self._scales[rows] = scales
+        facts = zip(items, tokens, errors, strict=True)
+        self._items += [(item.id, item.kind, item.digest.hex(), int(count), error) for item, count, error in facts]
+
+    def take(self, rows: NDArray[Any]) -> pa.Table:
+        """Some of its rows, as a part would have them."""
+        import pyarrow as pa
+
+        return self.table().take(pa.array(rows))
+
+    def table(self) -> pa.Table:
+        """The rows as a part has them."""
+        ids, kinds, digests, tokens, errors = zip(*self._items, strict=True)
+        columns: dict[str, Sequence[Any]] = {"id": ids, "kind": kinds, "digest": digests, "error": errors}
+        columns |= {"tokens": tokens, "space": [self._space] * len(self)}
+        if "scale" in self._schema.names:
+            columns["scale"] = self._scales[: len(self)].tolist()
+        return vectors_table(columns, self._vectors[: len(self)], self._schema)

@@ -1,0 +1,209 @@
+"""The output's folder: local, on s3:// or gs://, or wherever fsspec reaches. A file is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinaclip.errors import ConfigError
+from jinaclip.sources.places import SCHEME
+from jinaclip.sources.remote import file_system, find_remote
+from jinaclip.sources.requirements import need
+from jinaclip.uris import path_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.fs
+
+TEMPORARY = "_tmp-"
+"""How the name of a file begins that is being written. Readers of folders skip what begins with "_" ..."""
+HIDDEN = ".hidden"
+"""... and those of `*.parquet` what ends otherwise."""
+
+
+def check_extra() -> None:
+    """Refuses to start without what reads and writes Parquet.
+
+    Raises:
+        MissingDependencyError: the extra `bulk` is not installed.
+    """
+    for module in ("filelock", "pyarrow.parquet"):
+        need(module, "a bulk run")
+
+
+def check_apart(source: object, out: str | os.PathLike[str]) -> None:
+    """Refuses an output within a folder of tables, of which the next run would read it as one.
+
+    Args:
+        source: as the user named it.
+        out: the folder of the output.
+
+    Raises:
+        ConfigError: it lies there.
+    """
+    if not isinstance(source, str | os.PathLike) or SCHEME.match(os.fspath(out)) or not Path(source).is_dir():
+        return
+    if Path(out).resolve().is_relative_to(Path(source).resolve()):
+        raise ConfigError(
+            f"{os.fspath(out)!r} lies in the source {os.fspath(source)!r}, whose tables the next run would read with "
+            "those of the output: choose another --out",
+            option="out",
+        )
+
+
+class Folder:
+    """A folder, and the files directly in it.
+
+    Args:
+        place: a path, or an address such as s3://bucket/folder. It is made when the first file is written.
+
+    Raises:
+        ConfigError: the address cannot be used.
+        MissingDependencyError: the extra `bulk` is not installed.
+    """
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        check_extra()
+        self.filesystem, self.path, self.name = find_place(os.fspath(place))
+        self.local = Path(self.path) if self.filesystem.type_name == "local" else None
+        """The folder as a path; None where it is on no disk of this machine."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def enter(self, name: str) -> Folder:
+        """The folder of this name under it, which need not be there."""
+        below = copy(self)
+        below.path, below.name = self.address(name), f"{self.name.rstrip('/')}/{name}"
+        below.local = None if self.local is None else self.local / name
+        return below
+
+    def remove(self) -> None:
+        """Removes it with all that is in it, if it is there."""
+        from pyarrow.fs import FileType
+
+        if self.filesystem.get_file_info(self.path).type == FileType.Directory:
+            self.filesystem.delete_dir(self.path)
+
+    def names(self) -> list[str]:
+        """Names of the files in it, sorted; not one if there is no such folder."""
+        from pyarrow.fs import FileSelector, FileType
+
+        found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == FileType.File)
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file for reading."""
+        return self.filesystem.open_input_file(self.address(name))
+
+    def read(self, name: str) -> bytes:
+        """What a file holds."""
+        with self.open(name) as file:
+            return bytes(file.read())
+
+    def write(self, name: str, data: Any) -> None:
+        """Writes a file, or replaces it, so that at any moment it is there whole or not at all.
+
+        Args:
+            name: of the file.
+            data: bytes, a buffer of pyarrow, or a function that writes into the file that it is given.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self.local is not None:
+            return self._write_locally(self.local, name, data)
+        content = _in_memory(data)
+        try:
+            with self.filesystem.open_output_stream(self.address(name)) as file:
+                file.write(content)
+        except BaseException:
+            self._discard(name)  # closing the stream may have completed half an upload
+            raise
+
+    def _write_locally(self, folder: Path, name: str, data: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{TEMPORARY}{name}{HIDDEN}"
+        try:
+            with unfinished.open("wb") as file:
+                _fill(file, data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(folder / name)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        self.sync()
+
+    def _discard(self, name: str) -> None:
+        with suppress(OSError):  # the error that led here says more
+            self.delete(name)
+
+    def move(self, name: str, other: str) -> None:
+        """Gives a file another name."""
+        self.filesystem.move(self.address(name), self.address(other))
+
+    def set_aside(self, name: str) -> None:
+        """Renames a damaged file, so that readers skip it."""
+        self.move(name, f"_damaged-{name}{HIDDEN}")
+
+    def delete(self, name: str) -> None:
+        """Deletes a file."""
+        self.filesystem.delete_file(self.address(name))
+
+    def sync(self) -> None:
+        """Waits until the disk knows which files there are."""
+        if self.local is None or os.name == "nt":
+            return
+        handle = os.open(self.local, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def address(self, name: str) -> str:
+        """The path of a file, within `filesystem`."""
+        return f"{self.path.rstrip('/')}/{name}"
+
+
+def _fill(file: Any, data: Any) -> None:
+    if callable(data):
+        data(file)
+    else:
+        file.write(data)
+
+
+def _in_memory(data: Any) -> Any:
+    """All of it, so that no upload is begun that cannot be ended."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    _fill(sink, data)
+    return sink.getvalue()
+
+
+def find_place(place: str) -> tuple[pyarrow.fs.FileSystem, str, str]:
+    """The file system of a path or an address, the path within it, and how messages call it, without keys.
+
+    Raises:
+        ConfigError: nothing here reaches it.
+        MissingDependencyError: a library for it is not installed.
+    """
+    from pyarrow.fs import LocalFileSystem
+
+    scheme = SCHEME.match(place)
+    if scheme is None or scheme[0].lower() == "file://":
+        path = Path(place) if scheme is None else path_of(place)
+        return LocalFileSystem(), str(path.absolute()), place
+    found, path_there = find_remote(place)
+    return file_system(found.base), posixpath.join(found.root, path_there), f"{found.name}/{path_there}"
+
+
+def random_name() -> str:
+    """Twelve hexadecimal digits, so that no two parts get the same name, whoever writes them."""
+    return secrets.token_hex(6)

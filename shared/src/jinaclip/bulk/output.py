@@ -1,0 +1,320 @@
+"""The output of a bulk run: a folder of Parquet parts, to which runs add until each item of the source is there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jinaclip.bulk.buffer import Buffer
+from jinaclip.bulk.files import Folder
+from jinaclip.bulk.index import ERROR, NOWHERE, VECTOR, Digests, Index
+from jinaclip.bulk.items import Item, key_of
+from jinaclip.bulk.lock import Lock, NoLock, take_lock
+from jinaclip.bulk.manifest import Manifest, Shape, check_resume, check_shards, manifest_name, now, read_manifest
+from jinaclip.bulk.part_list import PartList
+from jinaclip.bulk.parts import PART_ROWS, DamagedPartError, Ledger, Shard, stored_vectors
+from jinaclip.bulk.precision import encode
+from jinaclip.bulk.tidy import FinishReport, Tidying
+from jinaclip.errors import ClosedError
+from jinaclip.vectors import Vectors
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PART_SECONDS = 60.0
+AT_ONCE = 32
+"""Parts whose rows are taken into the index together."""
+NO_VECTOR = "no vector came back"
+"""The error of a row of NaN for which no other was given."""
+NO_ERRORS: Mapping[int, str] = MappingProxyType({})
+
+
+class Output:
+    """A folder of finished rows. For one thread; use it in a `with`, which writes what is buffered when it ends.
+
+    Args:
+        place: the folder, a path or an address such as s3://bucket/folder.
+        shape: of the vectors.
+        shard: which of how many, from 1; each writes parts of its own and leaves those of the others alone.
+        part_rows: rows of a part.
+        read_only: nothing is written, cleaned or locked, and the folder need not be there; for `look_up` alone.
+        part_seconds: a part is written at the latest when its first row is so old, and something is asked or added.
+        clock: seconds, for tests.
+
+    Raises:
+        ConfigError: another run writes there; it holds another space, precision, width, settings or number of shards;
+            or it holds Parquet files that are no parts. Nothing was changed.
+        MissingDependencyError: the extra `bulk` is not installed.
+        OSError: the folder cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        place: str | os.PathLike[str] | Folder,
+        shape: Shape,
+        *,
+        shard: Shard | None = None,
+        read_only: bool = False,
+        part_rows: int = PART_ROWS,
+        part_seconds: float = PART_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder = place if isinstance(place, Folder) else Folder(place)
+        self.shape, self.shard = shape, shard
+        self._part_rows, self._part_seconds, self._clock = part_rows, part_seconds, clock
+        self._buffer = Buffer(part_rows, shape.precision, shape.dimensions, shape.space)
+        self._first_at, self._missing = 0.0, 0
+        self._parts, self._index = PartList(self.folder, shape, shard, read_only=read_only), Index()
+        self._read_only, self._over = read_only, False
+        self._lock: Lock = NoLock() if read_only else take_lock(self.folder, shard)
+        try:
+            self._manifest = self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        finally:
+            self._lock.release()
+
+    def __len__(self) -> int:
+        """Rows in parts and in the buffer, those included that are stale."""
+        return sum(part.rows for part in self._parts) + len(self._buffer)
+
+    def _open(self) -> Manifest:
+        names = self.folder.names()
+        check_shards(self.folder, names, self.shard)
+        manifest = Manifest.of(self.shape, self.shard)
+        found = read_manifest(self.folder, manifest_name(self.shard))
+        begun = found is not None and any(map(self._parts.is_ours, names))
+        if found is not None and begun:
+            check_resume(self.folder, found, manifest)
+            manifest.counts, manifest.finished_at = found.get("counts", {}), found.get("finished_at")
+        self._take_in(self._parts.read_new(names))
+        if not self._read_only:
+            self._parts.remove_unfinished(names)
+        if not begun and not self._read_only:
+            manifest.save(self.folder, self.shard)
+        return manifest
+
+    def _take_in(self, found: Iterator[tuple[int, Ledger]]) -> None:
+        while some := list(islice(found, AT_ONCE)):
+            self._take_in_some(some)
+
+    def _take_in_some(self, found: list[tuple[int, Ledger]]) -> None:
+        ledgers = [ledger for _, ledger in found]
+        self._index.add(
+            np.concatenate([ledger.keys for ledger in ledgers]),
+            np.concatenate([ledger.digests for ledger in ledgers]),
+            np.concatenate([np.full(ledger.part.rows, number, np.int32) for number, ledger in found]),
+            np.concatenate([np.arange(ledger.part.rows, dtype=np.int32) for ledger in ledgers]),
+            np.concatenate([ledger.flags for ledger in ledgers]),
+        )
+
+    def refresh(self) -> None:
+        """Reads the parts that others wrote since."""
+        self.flush()
+        self._take_in(self._parts.read_new(self.folder.names()))
+        self._index.settle()
+
+    def look_up(self, items: Sequence[Item]) -> NDArray[np.uint8]:
+        """What is known of items, which count as seen by this run: `ABSENT`, `DONE`, `FAILED`, `COPY` or `REPEATED`.
+
+        Args:
+            items: some, in the order of the source.
+
+        Returns:
+            uint8 (n,). For `COPY` call `copy`; `ABSENT` items, and `FAILED` ones that are tried again, go to `add`.
+        """
+        self._flush_old()
+        return self.adopt_seen(_keys(items), digests_of(items))
+
+    def adopt_seen(self, keys: Digests, digests: Digests) -> NDArray[np.uint8]:
+        """Marks what others saw, who wrote parts into the folder, so that `finish` keeps that alone; see `refresh`.
+
+        Args:
+            keys: uint8 (n, 16), `key_of` id and kind.
+            digests: uint8 (n, 16), of the contents.
+
+        Returns:
+            As `look_up`; uint8 (n,).
+        """
+        self._check_use()
+        return self._index.mark(keys, digests)
+
+    def _check_use(self) -> None:
+        if self._over:
+            raise ClosedError("finish() was called, after which the output must be opened anew")
+
+    def known(self, *, failed: bool) -> tuple[Digests, Digests]:
+        """What needs no embedding: keys and digests of the rows that have a vector, uint8 (n, 16) each.
+
+        Args:
+            failed: also of those that have an error.
+        """
+        return self._index.known(VECTOR | ERROR if failed else VECTOR)
+
+    def missing(self) -> Digests:
+        """Keys of the items that were seen and have no row, neither vector nor error; uint8 (n, 16)."""
+        return self._index.missing()
+
+    def copy(self, items: Sequence[Item]) -> list[Item]:
+        """Writes rows for items of whose content another id has the vector, which is taken as it is stored.
+
+        Returns:
+            The items of which the vector cannot be had any more; embed them.
+        """
+        parts, rows = self._index.locate(digests_of(items))
+        left: list[Item] = []
+        found: list[tuple[list[Item], pa.Table]] = []  # all are read before one is added, which may empty the buffer
+        for part in np.unique(parts).tolist():
+            places = np.flatnonzero(parts == part).tolist()
+            some, table = [items[i] for i in places], self._take(part, rows[places])
+            if table is None:
+                left += some
+            else:
+                found.append((some, table))
+        for some, table in found:
+            self._append(some, *stored_vectors(table), [None] * len(some), table["tokens"].to_pylist())
+        return left
+
+    def _take(self, part: int, rows: NDArray[np.int32]) -> pa.Table | None:
+        """Rows of a part, or of the buffer; None if they cannot be read."""
+        if part == NOWHERE:
+            return None
+        if part == len(self._parts):
+            return self._buffer.take(rows)
+        try:
+            return self._parts.take(part, rows)
+        except DamagedPartError as error:
+            self._parts.set_aside(part, error, "its rows are lost; the next run embeds them again")
+            self._index.forget(part)
+            return None
+
+    def add(
+        self,
+        items: Sequence[Item],
+        vectors: Vectors,
+        errors: Mapping[int, str] = NO_ERRORS,
+        tokens: Sequence[int] | None = None,
+    ) -> None:
+        """Takes in rows, which are written when a part is full or a minute old.
+
+        Args:
+            items: that `look_up` was asked about.
+            vectors: float32 (n, d), NaN where an item failed.
+            errors: why items failed, by their places.
+            tokens: billed for each; 0 if not given.
+
+        Raises:
+            OSError: a part could not be written. Its rows stay in the buffer, for `flush`.
+        """
+        failed = np.logical_not(np.isfinite(vectors).all(axis=1, keepdims=True))
+        failed[list(errors)] = True
+        rows, scales = encode(np.where(failed, np.float32(0), vectors), self.shape.precision)
+        messages = [errors.get(i, NO_VECTOR) if failed[i, 0] else None for i in range(len(items))]
+        self._append(items, rows, scales, messages, [0] * len(items) if tokens is None else tokens)
+
+    def _append(
+        self,
+        items: Sequence[Item],
+        rows: NDArray[Any],
+        scales: NDArray[np.float32] | None,
+        errors: Sequence[str | None],
+        tokens: Sequence[int],
+    ) -> None:
+        start = 0
+        while start < len(items):
+            if not self._buffer.room:
+                self.flush()
+            some = slice(start, start + self._buffer.room)
+            cut = None if scales is None else scales[some]
+            self._place(items[some], errors[some])
+            self._buffer.add(items[some], rows[some], cut, errors[some], tokens[some])
+            start = some.stop
+        if not self._buffer.room:
+            self.flush()
+        self._flush_old()
+
+    def _place(self, items: Sequence[Item], errors: Sequence[str | None]) -> None:
+        before = len(self._buffer)
+        if not before:
+            self._first_at = self._clock()
+        flags = np.array([VECTOR if error is None else ERROR for error in errors], np.uint8)
+        rows = np.arange(before, before + len(items), dtype=np.int32)
+        self._index.place(_keys(items), digests_of(items), len(self._parts), rows, flags)
+
+    def _flush_old(self) -> None:
+        if len(self._buffer) and self._clock() - self._first_at >= self._part_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is buffered as a part.
+
+        Raises:
+            OSError: it could not be written, and stays in the buffer.
+        """
+        if len(self._buffer):
+            self._unfinish()
+            self._parts.write(self._buffer.table())
+            self._buffer.clear()
+
+    def _unfinish(self) -> None:
+        """Before anything changes, the manifest ceases to say that all is done."""
+        if self._manifest.finished_at is not None:
+            self._manifest.finished_at = None
+            self._manifest.save(self.folder, self.shard)
+
+    def finish(self) -> FinishReport:
+        """Removes rows of items that the run did not see, or saw with another content, and merges small parts.
+
+        Call it after the whole source was read, as the last of a run. Rows are written anew before they are removed
+        elsewhere, so a crash loses none; what was left twice goes at the next `finish`.
+
+        Raises:
+            OSError: a part could not be read, written or removed; the next run goes on from there.
+        """
+        self._check_use()
+        self.flush()
+        self._index.settle()
+        self._unfinish()
+        self._over = True  # the index does not follow rows to other parts
+        report = Tidying(self._parts, self._part_rows).run(*self._index.current())
+        report.missing += len(self._index.missing())
+        self._missing = report.missing
+        self.save_manifest(self._manifest.counts, finished=True)
+        return report
+
+    def save_manifest(self, counts: Mapping[str, int], *, finished: bool) -> None:
+        """Writes the manifest.
+
+        Args:
+            counts: of the run so far.
+            finished: whether the output is as the source is; of no effect while `finish` found items missing.
+        """
+        self._manifest.counts = dict(counts)
+        self._manifest.finished_at = now() if finished and not self._missing else None
+        self._manifest.save(self.folder, self.shard)
+
+
+def _keys(items: Sequence[Item]) -> Digests:
+    return np.frombuffer(b"".join([key_of(item.id, item.kind) for item in items]), np.uint8).reshape(-1, 16)
+
+
+def digests_of(items: Sequence[Item]) -> Digests:
+    """Of contents, uint8 (n, 16)."""
+    return np.frombuffer(b"".join([item.digest for item in items]), np.uint8).reshape(-1, 16)

@@ -1,0 +1,77 @@
+"""What a run cannot have, it says: odd cells fail alone, and rows that were lost on the way are no success."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+from PIL import Image
+
+from jinaclip.bulk.output import Output
+from tests.bulk.processes import manifest, numbered, read, write_texts
+from tests.bulk.rows import SHAPE, add, items
+
+
+def test_a_cell_that_is_no_text_fails_alone(command, tmp_path) -> None:
+    """Numbers, lists and objects where a text should be end no run."""
+    odd = [5, ["x"], {"x": 1}, True, 1.5]
+    lines = [json.dumps({"id": str(number), "text": cell}) for number, cell in enumerate([*odd, "a text"])]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    code, printed, _ = command(tmp_path / "t.jsonl", tmp_path / "out")
+    assert code == 3, printed
+    assert [name for (name, _), row in read(tmp_path / "out").items() if row["error"] is None] == [str(len(odd))]
+
+
+def test_a_part_that_turns_out_damaged_at_the_end_is_no_success(command, tmp_path) -> None:
+    """Its rows are told as lost, the run does not end with 0, and the same command embeds them anew."""
+    texts = numbered(1_500)
+    source, out = write_texts(tmp_path / "t.jsonl", texts), tmp_path / "out"
+    assert command(source, out)[0] == 0
+    [part] = out.glob("part-*.parquet")
+    group = pq.ParquetFile(part).metadata.row_group(1)
+    vectors = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema[:3] == "vec")
+    data = bytearray(part.read_bytes())
+    data[vectors.data_page_offset + 5_000] ^= 0xFF
+    part.write_bytes(data)
+    write_texts(source, texts | {"item-5": "edited"})
+    code, printed, _ = command(source, out)
+    assert code == 3, printed
+    assert f"rows lost {len(texts) - len(read(out)):,}" in printed
+    assert not manifest(out)["finished_at"]
+    assert command(source, out)[0] == 0
+    assert len(read(out)) == len(texts)
+
+
+def test_a_part_that_somebody_removed_during_the_run_is_missing(tmp_path) -> None:
+    """Though nothing had to read it."""
+    some = items({f"id-{number}": f"text {number}" for number in range(10)})
+    with Output(tmp_path, SHAPE, part_rows=5) as output:
+        output.look_up(some)
+        add(output, some)
+        sorted(tmp_path.glob("part-*.parquet"))[0].unlink()
+        report = output.finish()
+    assert (report.rows, report.missing) == (5, 5)
+    assert not manifest(tmp_path)["finished_at"]
+
+
+def test_an_output_in_a_folder_of_tables_is_refused_before_anything_is_paid(command, server, tmp_path) -> None:
+    """The next run would read it as one of the tables. Beside pictures it may lie."""
+    write_texts(tmp_path / "t.jsonl", numbered(3))
+    code, _, logged = command(tmp_path, tmp_path / "out")
+    assert code == 2
+    assert "choose another --out" in logged
+    assert server.ledger()["requests"] == 0
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (8, 8)).save(pictures / "a.png")
+    assert [command(pictures, pictures / "out")[0] for _ in range(2)] == [0, 0]
+
+
+def test_a_dry_run_counts_a_content_once(command, server, tmp_path) -> None:
+    """However many ids have it: the others get its vector."""
+    source = write_texts(tmp_path / "t.jsonl", {str(number): f"text {number % 3}" for number in range(300)})
+    code, printed, _ = command(source, tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "same content 297" in printed
+    assert command(source, tmp_path / "out")[0] == 0
+    assert f"to embed: 3 texts, 0 images (0 tiles), about {server.ledger()['tokens']} tokens" in printed

@@ -1,0 +1,111 @@
+"""Sources that come slowly, or without end: stdin, slow items, and memory that stays the same."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from jinaclip.bulk import embed
+from tests.bulk.processes import Embed, at, read
+from tests.needs import long
+
+
+def lines(first: int, last: int) -> bytes:
+    return "".join(f"text number {number}\n" for number in range(first, last)).encode()
+
+
+def test_rows_of_stdin_are_embedded_as_they_come(server, tmp_path) -> None:
+    """Nobody waits for a block to be full, nor for the end; Ctrl-C ends it though stdin stays open."""
+    embed = Embed("-", tmp_path / "out", *at(server))
+    assert embed.process.stdin is not None
+    for count in (3, 6):
+        embed.process.stdin.write(lines(count - 3, count))
+        embed.process.stdin.flush()
+        embed.wait_until(lambda count=count: server.ledger()["answered_items"] == count)
+    embed.signal()
+    assert embed.process.wait(30) == 130
+    assert embed.process.stderr is not None
+    assert b"Fatal" not in embed.process.stderr.read()
+    embed.wait()
+    assert len(read(tmp_path / "out")) == 6
+    again = Embed("-", tmp_path / "out", *at(server), stdin=lines(0, 9))
+    code, printed, logged = again.wait()
+    assert (code, printed[:36]) == (0, "done 3, failed 0, skipped 6 (done be"), logged
+    assert server.ledger()["answered"] == {"1": 9}
+
+
+def test_an_interrupt_in_python_comes_with_the_report(server, tmp_path, jinaclip_api_key) -> None:
+    """Without a signal handler of ours: what is in flight is written first, and the same call goes on."""
+    rows = [{"id": number, "text": f"text {number}"} for number in range(2_000)]
+
+    def interrupted():
+        yield from rows[:1_000]
+        _thread.interrupt_main()
+        yield from rows[1_000:]
+
+    options = {"api_key": jinaclip_api_key, "base_url": server.url, "batch_size": 32, "max_concurrency": 2}
+    server.configure(base_ms=100)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        embed(interrupted(), tmp_path / "out", **options)
+    server.configure(base_ms=0)
+    done = caught.value.partial.done
+    assert len(read(tmp_path / "out")) == done == server.ledger()["answered_items"] < 2_000
+    assert embed(rows, tmp_path / "out", **options).complete
+    assert server.ledger()["answered"] == {"1": 2_000}
+
+
+def test_a_slow_item_holds_up_nothing_else(server, tmp_path, jinaclip_api_key) -> None:
+    """One answer hangs while thousands come that are behind it; asked again, it is there."""
+    server.configure(poison={"the slow one": "slow_headers"}, drip_s=1)
+    rows = [{"id": "slow", "text": "the slow one"}, *({"id": i, "text": f"text {i}"} for i in range(6_000))]
+    seen = []
+    others = threading.Event()
+
+    def watched():
+        yield from rows
+        while server.ledger()["answered_items"] < 4_000:
+            others.wait(0.02)
+        seen.append(server.history("text", "the slow one")["answered"])
+        server.configure(poison={})
+
+    options = {"batch_size": 64, "max_concurrency": 4, "cache": False, "timeout": 5}
+    report = embed(watched(), tmp_path / "out", api_key=jinaclip_api_key, base_url=server.url, **options)
+    assert seen == [0]
+    assert report.done == 6_001
+
+
+MEASURE = """
+import resource, sys
+from jinaclip.bulk import embed
+
+def rows(count):
+    for number in range(count):
+        yield {"id": number, "text": f"text number {number} of many"}
+
+peaks = []
+for count in map(int, sys.argv[3:]):
+    report = embed(rows(count), f"{sys.argv[1]}/{count}", api_key="jina_test_1", base_url=sys.argv[2], dimensions=64)
+    assert report.complete, report
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(*peaks)
+"""
+INDEX_BYTES = 64
+"""Of each row of the output, which is held to look it up."""
+SLACK_KIB = 128 * 1024
+"""What allocators keep, and the caches of what is opened on the way; the vectors of 50,000 rows take more."""
+
+
+@pytest.mark.parametrize("count", [50_000, long(1_000_000)])
+def test_memory_does_not_grow_with_the_source(server, tmp_path, count) -> None:
+    """A run of many rows takes as much as one of 20,000, but for the index."""
+    command = [sys.executable, "-c", MEASURE, str(tmp_path), server.url, "20000", str(count)]
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # else each thread keeps memory of its own
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800, env=environment)
+    peaks = ran.stdout.split()
+    first, second = map(int, peaks[-2:])
+    assert second - first < SLACK_KIB + 2 * count * INDEX_BYTES / 1024, (first, second)
