@@ -1,0 +1,111 @@
+"""What a run on Ray keeps in the output while it lasts: rows that Ray wrote, its checkpoints, what was seen."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jinaclip import errors
+from jinaclip.bulk.files import Folder
+from jinaclip.bulk.parts import Shard, suffix_of
+from jinaclip.errors import JinaClipError
+
+ROWS, CHECKPOINTS, SEEN = "_ray", "_checkpoints", "_seen"
+PENDING = ".pending.parquet"
+"""How the checkpoint of a write ends that is not complete."""
+STOP = "stop-"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The three folders; it can be pickled.
+
+    Attributes:
+        output: the folder of the output.
+        suffix: "" or that of a shard, so that shards do not meet.
+        run: begins the names of what a run leaves, as tasks of a run that was killed may outlive it for a while.
+    """
+
+    output: Folder
+    suffix: str
+    run: str
+
+    @classmethod
+    def of(cls, output: Folder, shard: Shard | None) -> RunFolder:
+        """Those of a new run."""
+        return cls(output, suffix_of(shard), secrets.token_hex(6))
+
+    def _folder(self, name: str) -> Folder:
+        return self.output.enter(f"{name}{self.suffix}")
+
+    @property
+    def rows(self) -> Folder:
+        """What Ray's write tasks wrote; a file may be cut short there."""
+        return self._folder(ROWS)
+
+    @property
+    def checkpoints(self) -> Folder:
+        """Ray's, of the keys of rows that are written."""
+        return self._folder(CHECKPOINTS)
+
+    @property
+    def seen(self) -> Folder:
+        """What read tasks saw, and why an actor stopped."""
+        return self._folder(SEEN)
+
+    def note_stop(self, error: JinaClipError) -> None:
+        """Leaves why the run is to end, for the driver: of exceptions in tasks, Ray makes long texts."""
+        note = {"error": type(error).__name__, "text": str(error)}
+        self.seen.write(f"{self.run}-{STOP}{secrets.token_hex(6)}.json", json.dumps(note).encode())
+
+    def read_stop(self) -> JinaClipError | None:
+        """Why the run is to end; of several reasons the first by the order of names, None if there is none."""
+        names = [name for name in self.seen.names() if name.startswith(f"{self.run}-{STOP}")]
+        if not names:
+            return None
+        note = json.loads(self.seen.read(names[0]))
+        kind = getattr(errors, note["error"], JinaClipError) if note["error"] in errors.__all__ else JinaClipError
+        error: JinaClipError = kind(note["text"])
+        return error
+
+    def note_seen(self, number: int, identities: NDArray[np.uint8]) -> None:
+        """Leaves the keys and digests that a read task saw, uint8 (n, 32)."""
+        file = BytesIO()
+        np.save(file, identities, allow_pickle=False)
+        self.seen.write(f"{self.run}-{number:06d}.npy", file.getvalue())
+
+    def read_seen(self, count: int) -> Iterator[NDArray[np.uint8]]:
+        """What so many read tasks saw, in the order of the source, uint8 (n, 32) each.
+
+        Raises:
+            JinaClipError: not all of them left it where this process looks.
+        """
+        names = [name for name in self.seen.names() if name.startswith(self.run) and name.endswith(".npy")]
+        if len(names) != count:
+            raise JinaClipError(
+                f"{len(names)} of {count} tasks left in {self.seen} what they read: is it on a file system that all "
+                "machines of the Ray share? Rows are kept; run again with such an --out"
+            )
+        for name in names:
+            yield np.load(BytesIO(self.seen.read(name)), allow_pickle=False)
+
+    def committed(self) -> set[str]:
+        """Of the files that write tasks wrote to the end, how their names begin."""
+        names = self.checkpoints.names()
+        ends = ".parquet"
+        return {name.removesuffix(ends) for name in names if name.endswith(ends) and not name.endswith(PENDING)}
+
+    def remove(self) -> None:
+        """Removes the three."""
+        for folder in self.folders():
+            folder.remove()
+
+    def folders(self) -> Iterator[Folder]:
+        """The three."""
+        yield from (self.checkpoints, self.rows, self.seen)

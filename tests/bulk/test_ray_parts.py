@@ -1,0 +1,263 @@
+"""What needs no Ray: keys, shares of limits, caches, what a crash leaves behind, fitted images."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jinaclip import JinaClip, errors
+from jinaclip.bulk import embed
+from jinaclip.bulk.files import Folder
+from jinaclip.bulk.items import digest_of, key_of
+from jinaclip.bulk.manifest import Shape
+from jinaclip.bulk.options import BulkOptions
+from jinaclip.bulk.parts import schema_of
+from jinaclip.bulk.ray_cluster import Machines, check_room
+from jinaclip.bulk.ray_collect import Collector, take_over
+from jinaclip.bulk.ray_folders import RunFolder
+from jinaclip.bulk.ray_limits import BoundedCache, choose_cache, divide_limits
+from jinaclip.bulk.ray_prepare import Fitting
+from jinaclip.bulk.ray_read import Salt, group_splits
+from jinaclip.cache import Cache
+from jinaclip.config import EmbedderConfig
+from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError
+from jinaclip.inputs import Image, Pair
+
+SHAPE = Shape(8, "float32", "space_of_tests")
+
+
+def identities(count: int) -> np.ndarray:
+    return np.frombuffer(b"".join(key_of(str(i), "text") for i in range(count)), np.uint8).reshape(-1, 16)
+
+
+def test_keys_are_the_same_for_the_same_item_and_others_for_another_run():
+    keys, digests = identities(5000), identities(5000)[::-1].copy()
+    salt = Salt.draw()
+    drawn = salt.keys(keys, digests)
+    assert drawn.dtype == np.int64 and len(set(drawn.tolist())) == 5000
+    np.testing.assert_array_equal(salt.keys(keys[7:9], digests[7:9]), drawn[7:9])
+    assert not np.isin(Salt.draw().keys(keys, digests), drawn).any()
+    assert not np.isin(salt.keys(keys, np.roll(digests, 1, axis=0)), drawn).any(), "another content is another item"
+
+
+@given(st.lists(st.integers(), max_size=50), st.integers(1, 20))
+def test_groups_hold_every_split_once_and_in_order(splits, most):
+    groups = group_splits(splits, most)
+    assert [one for group in groups for one in group] == splits
+    assert len(groups) == min(most, len(splits)) and all(groups)
+
+
+def test_limits_are_divided_and_what_does_not_divide_is_said(caplog):
+    options = {"max_concurrency": 8, "requests_per_minute": 10, "tokens_per_minute": 2, "token_budget": None, "x": 5}
+    with caplog.at_level(logging.WARNING):
+        divided = divide_limits(options, 4)
+    assert divided == {
+        "max_concurrency": 2,
+        "requests_per_minute": 2,
+        "tokens_per_minute": 1,
+        "token_budget": None,
+        "x": 5,
+    }
+    assert [record.getMessage() for record in caplog.records] == [
+        "requests_per_minute=10 does not divide by 4 actors: each has 2, all together 8",
+        "tokens_per_minute=2 does not divide by 4 actors: each has 1, all together 4",
+    ]
+    assert divide_limits(options, 1) == options
+
+
+def test_the_cache_is_the_users_or_a_file_that_all_actors_reach(tmp_path, monkeypatch):
+    monkeypatch.delenv("JINACLIP_CACHE", raising=False)
+    here = Folder(tmp_path)
+    assert choose_cache(None, here, "_cache.sqlite", 1).path == tmp_path / "_cache.sqlite"
+    assert choose_cache(None, here, "_cache.sqlite", 2).path is None
+    assert choose_cache(False, here, "_cache.sqlite", 1) is False
+    monkeypatch.setenv("JINACLIP_CACHE", "off")
+    assert choose_cache(None, here, "_cache.sqlite", 1) is False
+    monkeypatch.setenv("JINACLIP_CACHE", str(tmp_path / "mine"))
+    assert choose_cache(None, here, "_cache.sqlite", 1) == str(tmp_path / "mine")
+    cache = pickle.loads(pickle.dumps(BoundedCache(tmp_path / "a.sqlite"))).open()
+    assert isinstance(cache, Cache) and cache.path == tmp_path / "a.sqlite"
+
+
+def test_a_redis_url_is_a_cache_of_all_machines():
+    pytest.importorskip("redis")
+    cache = choose_cache("redis://cache.internal/0", Folder("/tmp"), "_cache.sqlite", 9)
+    assert repr(cache) == "Cache('redis://cache.internal/0')"
+
+
+def test_too_few_cpus_or_gpus_are_refused_instead_of_waited_for():
+    check_room(Machines(1, 4, 1), 2, 0.5)
+    with pytest.raises(ConfigError, match=r"actors=3 need 5 CPUs of Ray.* has 4"):
+        check_room(Machines(1, 4, 0), 3, 0)
+    with pytest.raises(ConfigError, match=r"need 1.5 GPUs of Ray, and it has 1"):
+        check_room(Machines(1, 8, 1), 3, 0.5)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "a.txt").write_text("text\n")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'jinaclip\[ray\]'"):
+        embed(tmp_path / "a.txt", tmp_path / "out", executor="ray")
+
+
+@pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"JinaClipError"}))
+def test_why_an_actor_stopped_comes_back_as_it_was(tmp_path, name):
+    folder = RunFolder.of(Folder(tmp_path), None)
+    assert folder.read_stop() is None
+    pickle.loads(pickle.dumps(folder)).note_stop(getattr(errors, name)("the sentence"))
+    found = folder.read_stop()
+    assert type(found).__name__ == name and str(found) == "the sentence"
+    assert RunFolder.of(Folder(tmp_path), None).read_stop() is None, "of an earlier run"
+
+
+def test_what_read_tasks_saw_must_be_there_of_each(tmp_path):
+    folder = RunFolder.of(Folder(tmp_path), (2, 3))
+    RunFolder.of(Folder(tmp_path), (2, 3)).note_seen(0, np.zeros((9, 32), np.uint8))  # of an earlier run
+    folder.note_seen(1, np.full((2, 32), 7, np.uint8))
+    with pytest.raises(JinaClipError, match="1 of 2 tasks"):
+        list(folder.read_seen(2))
+    folder.note_seen(0, np.full((1, 32), 5, np.uint8))
+    assert [seen[:, 0].tolist() for seen in folder.read_seen(2)] == [[5], [7, 7]]
+
+
+def ray_rows(names: list[str], billed: int = 0) -> pa.Table:
+    """Rows as an actor gives them; those called "bad" have an error."""
+    count = len(names)
+    failed = [name == "bad" for name in names]
+    vectors = [None if bad else [float(i)] * 8 for i, bad in enumerate(failed)]
+    columns = {
+        "id": names, "kind": ["text"] * count, "vector": vectors, "digest": ["ab" * 16] * count,
+        "space": ["space_of_tests"] * count, "tokens": [2] * count,
+        "error": ["InputError: blank" if bad else None for bad in failed],
+    }  # fmt: skip
+    table = pa.table(columns, schema=schema_of("float32", 8))
+    extra = {"key": range(count), "where": [f"row of {name}" for name in names], "billed": [billed] + [0] * (count - 1)}
+    for name, values in (extra | {"hits": [0] * count}).items():
+        table = table.append_column(name, pa.array(list(values)))
+    return table
+
+
+def collector_of(tmp_path: Path) -> tuple[Collector, RunFolder]:
+    folder = RunFolder.of(Folder(tmp_path), None)
+    folder.rows.local.mkdir(parents=True, exist_ok=True)
+    folder.checkpoints.local.mkdir(exist_ok=True)
+    return Collector(folder, Folder(tmp_path), SHAPE, None), folder
+
+
+def put(folder: RunFolder, name: str, table: pa.Table, *, committed: bool = True) -> None:
+    pq.write_table(table, folder.rows.local / f"{name}-0.parquet")
+    (folder.checkpoints.local / f"{name}{'' if committed else '.pending'}.parquet").write_bytes(b"")
+
+
+def test_only_what_was_written_to_the_end_becomes_parts(tmp_path):
+    collector, folder = collector_of(tmp_path)
+    put(folder, "w_000", ray_rows(["a", "bad"], billed=5))
+    put(folder, "w_001", ray_rows(["b"]), committed=False)
+    put(folder, "w_002", ray_rows(["c"]), committed=False)
+    cut = folder.rows.local / "w_002-0.parquet"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    collector.collect()
+    assert len(folder.rows.names()) == 3, "nothing is removed before its rows are in a part"
+    collector.finish()
+    assert pq.read_table(tmp_path)["id"].to_pylist() == ["a", "bad"]
+    assert folder.rows.names() == ["w_001-0.parquet", "w_002-0.parquet"], "a task may be writing them"
+    collector.recover()
+    assert folder.rows.names() == []
+    found = pq.read_table(tmp_path)
+    assert found.schema.names == schema_of("float32", 8).names and sorted(found["id"].to_pylist()) == ["a", "b", "bad"]
+    report = collector.report
+    assert (report.done, report.failed, report.tokens, report.failures) == (2, 1, 5, ["row of bad: blank"])
+    folder.remove()
+    assert {path.name[:5] for path in tmp_path.iterdir()} == {"part-"}
+
+
+def test_rows_of_another_space_are_removed(tmp_path, caplog):
+    _, folder = collector_of(tmp_path)
+    put(folder, "w_000", ray_rows(["a"]))
+    for shape in (Shape(8, "float32", "other_space"), Shape(16, "float32", "space_of_tests")):
+        put(folder, "w_000", ray_rows(["a"]))
+        take_over(Folder(tmp_path), shape, None)
+        assert list(tmp_path.iterdir()) == [] and "other options" in caplog.text
+        folder.rows.local.mkdir()
+        folder.checkpoints.local.mkdir()
+    put(folder, "w_000", ray_rows(["a"]))
+    take_over(Folder(tmp_path), SHAPE, None)
+    assert [path.name[:5] for path in tmp_path.iterdir()] == ["part-"]
+
+
+def test_full_parts_are_written_while_ray_works(tmp_path, monkeypatch):
+    monkeypatch.setattr("jinaclip.bulk.ray_collect.PART_ROWS", 10)
+    collector, folder = collector_of(tmp_path)
+    for number in range(5):
+        put(folder, f"w_{number}", ray_rows([f"{number} {i}" for i in range(4)]))
+    collector.collect()
+    assert len(folder.rows.names()) == 2
+    collector.finish()
+    assert sorted(pq.read_table(tmp_path)["id"].to_pylist()) == sorted(f"{n} {i}" for n in range(5) for i in range(4))
+
+
+@pytest.mark.parametrize("options", [{}, {"image_resize": "pad"}, {"image_resize": "squash"}, {"image_resize": "none"},
+                                     {"image_decode": "fast"}, {"image_quality": 90}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_fitted_image_gives_the_vector_of_its_file(clip, tmp_path, options, suffix):
+    """The service answers with a digest of what it gets, so what is sent is the same to the last byte."""
+    import PIL.Image
+
+    pixels = np.random.default_rng(3).integers(0, 256, (700, 900, 3), np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    PIL.Image.fromarray(pixels).save(path)
+    one: JinaClip = clip(**options)
+    fitting = pickle.loads(pickle.dumps(Fitting.of(one.config, one.spec.image_size)))
+    image = Image.from_bytes(path.read_bytes())
+    fitted = pickle.loads(pickle.dumps(fitting.apply(image)))
+    np.testing.assert_array_equal(one.embed_image(fitted), one.embed_image(image))
+    pair = fitting.apply(Pair("a text", image))
+    np.testing.assert_array_equal(one.embed_pairs([pair]), one.embed_pairs([("a text", image)]))
+    assert fitting.apply("a text") == "a text"
+
+
+def test_an_image_that_cannot_be_opened_is_an_error_of_its_row():
+    fitting = Fitting.of(EmbedderConfig(), 512)
+    with pytest.raises(InputError):
+        fitting.apply(Image.from_bytes(b"no image"))
+    contents = [pickle.dumps(content) for content in (Image.from_bytes(b"no image"), "text", None)]
+    table = pa.table(
+        {"error": pa.array([None, None, "InputError: gone"]), "content": pa.array(contents, pa.large_binary())}
+    )
+    prepared = fitting(table).to_pylist()
+    assert prepared[0]["error"].startswith("InputError: ") and pickle.loads(prepared[0]["content"]) is None
+    assert prepared[1]["error"] is None and pickle.loads(prepared[1]["content"]) == "text"
+    assert prepared[2]["error"] == "InputError: gone"
+
+
+def test_what_a_killed_run_on_ray_wrote_is_not_embedded_again_without_ray(clip, tmp_path):
+    one: JinaClip = clip()
+    digest = digest_of(b"text", (b"hello",)).hex()
+    shape = Shape(one.dimensions, "float32", one.space, BulkOptions().settings)
+    folder = RunFolder.of(Folder(tmp_path), None)
+    folder.rows.local.mkdir()
+    schema = schema_of("float32", one.dimensions)
+    row = {
+        "id": "a",
+        "kind": "text",
+        "vector": [0.5] * one.dimensions,
+        "digest": digest,
+        "space": shape.space,
+        "tokens": 1,
+    }
+    table = pa.Table.from_pylist([row], schema=schema)
+    for name, values in {"key": [1], "where": ["row 0"], "billed": [1], "hits": [0]}.items():
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, folder.rows.local / "w_000-0.parquet")
+    report = embed([{"id": "a", "text": "hello"}], tmp_path, clip=one)
+    assert (report.skipped, report.done, report.complete) == (1, 0, True)
+    assert not folder.rows.local.exists()
