@@ -23,7 +23,7 @@ from jinaclip.config import CacheOption, EmbedderConfig, configured
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
 from jinaclip.frames import await_without_arguments, without_arguments
 from jinaclip.inputs import Drawable, Image, ImageLike, Pair, Text, is_held, iterate
-from jinaclip.process import check_not_ending, mark_coroutine_function, run_apart, run_in_thread
+from jinaclip.process import Latch, check_not_ending, mark_coroutine_function, run_apart, run_in_thread
 from jinaclip.self_test import SelfTestReport, self_test
 from jinaclip.space import name_fingerprint, name_space, name_weights
 from jinaclip.specs import ModelSpec, find_spec
@@ -150,7 +150,14 @@ class JinaClip:
         """`embed` without blocking the event loop. Items are taken at the call, before anything is awaited."""
         return await_without_arguments(self._aembed, self._draft_items(items, task), strict=False)
 
-    def run(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
+    def run(
+        self,
+        request: Request,
+        *,
+        strict: bool = False,
+        show_progress: bool | None = None,
+        stop: Latch | None = None,
+    ) -> Results:
         """Embeds what a request asks for; see `jinaclip.hosts`, for authors of adapters.
 
         Args:
@@ -158,10 +165,14 @@ class JinaClip:
             strict: send nothing if an item is known to be unusable before, so that nothing is paid for a call whose
                 results are to be unwrapped.
             show_progress: whether to draw a bar; None goes by the option.
+            stop: ends the call once it is set, from any thread: nothing more is sent, and what is in flight is waited
+                for. The results then have `stopped`, a NotSentError.
         """
         if strict and request.failures():
             return self._refusal(request)
         call = self._call(request, show_progress)
+        if stop is not None:
+            stop.add_callback(lambda: call.stop(NotSentError("the call was stopped by its caller")))
         if request.total != 0:
             with call.ending():  # so that Ctrl-C, too, comes with what was embedded until then
                 self._answer(call)
@@ -452,6 +463,15 @@ class JinaClip:
             raise failures[0].error()
         count, tokens = sum(map(len, parts)), sum(costs)
         return Estimate(self._backend.requests_for(count, tokens), tokens, count)
+
+    def count_tokens(self, items: Iterable[str | ImageLike | Pair]) -> list[int]:
+        """About how many tokens each item is billed, counted as for `estimate`, whatever the cache has.
+
+        0 for one that cannot be embedded. Raises InputError if `items` is one item and not several.
+        """
+        held = [*iterate(items, "items", "[item]")]
+        request = run_apart(lambda: Draft(Held(held), self.reader(early=False).item, "item").request())
+        return run_apart(self._costs, request.items, request.names)[0]
 
     def _find_absent(self, request: Request) -> list[tuple[Text | Image, ...]]:
         """The inputs of each item, without those that the cache has."""

@@ -315,8 +315,8 @@ class EmbedderConfig:
         key = self._find_key()
         if not key and self.is_hosted:
             raise AuthenticationError(
-                f"no API key: pass api_key, or set {KEY_VARIABLES[0]} in each process (a pickle holds no key of the "
-                "environment); backend='local' needs none"
+                f"no API key: pass api_key, or set {KEY_VARIABLES[0]} in the environment of each process (a pickled "
+                "object leaves that key behind); backend='local' needs none"
             )
         if key and not re.fullmatch(r"[\x21-\x7e]+", key.reveal()):
             raise AuthenticationError("the API key holds blanks or characters outside ASCII; it cannot be a key")

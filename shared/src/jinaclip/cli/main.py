@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import jinaclip
-from jinaclip.cli import cache, check, compare, evaluate, export, serve
+from jinaclip.cli import cache, check, compare, embed, evaluate, export, serve
 from jinaclip.errors import JinaClipError
 
-COMMANDS = (evaluate, check, compare, serve, cache, export)
+COMMANDS = (embed, evaluate, check, compare, serve, cache, export)
 OK = 0
 FAILED = 1
 INTERRUPTED = 130

@@ -22,7 +22,7 @@ MEANINGS = {
     "max_concurrency": "most requests in flight; learnt if not given",
     "max_retries": "for each request",
     "timeout": "seconds for each attempt",
-    "deadline": "seconds for each call as a whole",
+    "deadline": "seconds for each call as a whole; of embed, for the whole run",
     "base_url": "host, prefix or full endpoint",
     "wire": "what the server at base_url speaks; as base_url says if not given",
     "space": "name of the vector space, for an endpoint whose weights you know",

@@ -32,7 +32,7 @@ from jinaclip.hosts.embedding import Convert, Kind, aembed, aembed_query, embed,
 from jinaclip.hosts.steps import Steps, arun_steps, run_steps, wait_for, wait_for_thread
 from jinaclip.inputs import Drawable, ImageLike, is_image_like
 from jinaclip.numeric import is_whole, plain
-from jinaclip.process import is_wanted, run_in_thread, start_thread
+from jinaclip.process import Latch, is_wanted, run_in_thread, start_thread
 from jinaclip.secret import Headers, Secret
 from jinaclip.specs import SPECS, ModelSpec, check_model
 from jinaclip.uris import is_data_uri, remove_images
@@ -55,6 +55,7 @@ __all__ = [
     "ImagePolicy",
     "ImageResize",
     "Kind",
+    "Latch",
     "ModelSpec",
     "Name",
     "Secret",

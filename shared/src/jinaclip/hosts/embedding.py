@@ -11,7 +11,7 @@ from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
 from jinaclip.errors import InputError
 from jinaclip.inputs import is_held
-from jinaclip.process import mark_coroutine_function
+from jinaclip.process import Latch, mark_coroutine_function
 
 Convert = Callable[[Any], Any]
 """Gives what `JinaClip.embed` takes for an item of the host's, or raises an InputError that says why there is none."""
@@ -47,6 +47,7 @@ def embed(
     strict: bool = False,
     urgent: bool = False,
     show_progress: bool | None = None,
+    stop: Latch | None = None,
 ) -> Results:
     """Embeds a host's items; rows and errors stand at the items' own indices.
 
@@ -62,6 +63,7 @@ def embed(
         strict: send nothing if an item is known to be unusable before, for results that are to be unwrapped.
         urgent: somebody waits, as for one query: see `deadline`.
         show_progress: whether to draw a bar; None goes by the clip's option.
+        stop: ends the call once it is set, from any thread: nothing more is sent, and what is in flight is waited for.
 
     Returns:
         Results, whose `unwrap()` gives the vectors or raises.
@@ -72,7 +74,7 @@ def embed(
         Exception: whatever the caller's own iterator raises.
     """
     draft = _draft(clip, items, convert, task, kind, name, urgent)
-    return clip.run(read_now(draft), strict=strict, show_progress=show_progress)
+    return clip.run(read_now(draft), strict=strict, show_progress=show_progress, stop=stop)
 
 
 @mark_coroutine_function
