@@ -10,7 +10,7 @@ PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rsR --numprocesses 
 unexport PYTHONDONTWRITEBYTECODE
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench build clean
+.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench gpu build clean
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -49,6 +49,9 @@ check: .venv/installed  ## style, types, import fence
 	.venv/bin/mypy
 	.venv/bin/pyright
 	.venv/bin/python -m pytest tests/test_architecture.py
+
+gpu:  ## tests and figures that need a CUDA device, in ten minutes, into gpu-report.md; by the interpreter PYTHON_GPU=
+	$(or $(PYTHON_GPU),.venv/bin/python) scripts/gpu.py
 
 bench: .venv/installed  ## speed, as ratios within one run
 	.venv/bin/python benchmarks/imports.py

@@ -24,6 +24,8 @@ from report import HEADER, Row, machine
 from towers import Job
 
 PARTS = ("images", "texts", "queries", "lora", "load")
+CARD_PARTS = ("precisions", "feeding")
+"""Beside those, where a GPU computes."""
 ENGINES = "engines"
 """Measured on request: `--only engines` exports both models twice, which takes minutes and 10 GB of disk."""
 PACKAGES = ("jinaclip", "torch", "numpy", "pillow", "tokenizers", "safetensors")
@@ -45,18 +47,18 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--rounds", type=int, help="default 3, or 1 with --quick")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
+    parser.add_argument("--only", help=f"of {', '.join((*PARTS, *CARD_PARTS))}, with commas between; all that fit")
     parser.add_argument("--models", default="v1,v2", help="models, with commas between")
     options = parser.parse_args()
-    parts, models = options.only.split(","), options.models.split(",")
-    if unknown := [name for name in parts if name not in (*PARTS, ENGINES)] + [
-        name for name in models if name not in ("v1", "v2")
-    ]:
+    usual = (*PARTS, *CARD_PARTS) if options.device == "cuda" else PARTS
+    parts, models = list(usual) if options.only is None else options.only.split(","), options.models.split(",")
+    known = (*PARTS, *CARD_PARTS, ENGINES, "v1", "v2")
+    if unknown := [name for name in (*parts, *models) if name not in known]:
         parser.error(f"unknown: {', '.join(unknown)}")
     for version in models:
         checkpoint(version, tiny=options.quick)
-    if "images" in parts:
-        make_photos(300 if options.device == "cuda" and not options.quick else 40)
+    if {"images", "feeding"} & {*parts}:
+        make_photos(8 if options.quick else 300 if options.device == "cuda" else 40)
     print(
         f"`python benchmarks/local.py {' '.join(sys.argv[1:])}`\n\n{machine(*PACKAGES)} {accelerator(options.device)}\n"
     )

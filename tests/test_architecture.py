@@ -190,6 +190,7 @@ TORCH_FREE = [
     "backend",
     "batcher",
     "checkpoint_config",
+    "device",
     "engines",
     "files",
     "model",

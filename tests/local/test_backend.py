@@ -24,7 +24,7 @@ from jinaclip import BudgetError, ConfigError, InputError, JinaClip, JinaClipErr
 from jinaclip.backends.local import scheduler
 from jinaclip.backends.local.backend import CHARACTERS_AT_ONCE
 from jinaclip.backends.local.batcher import Item
-from jinaclip.backends.local.scheduler import Worker
+from jinaclip.backends.local.device import Device
 from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.backends.local.towers.loader import Towers
 from jinaclip.backends.local.towers.runner import BATCH_TOKENS
@@ -41,13 +41,13 @@ def texts_of(lengths: list[int], seed: int = 0) -> list[str]:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The lengths in every batch that the scheduler runs, images as 0."""
     seen: list[list[int]] = []
-    run = Worker.run_batch
+    run = Device.run_batch
 
-    def recorded(self: Worker, batch: list[Item]) -> None:
+    def recorded(self: Device, batch: list[Item]) -> None:
         seen.append([item.length for item in batch])
         run(self, batch)
 
-    monkeypatch.setattr(Worker, "run_batch", recorded)
+    monkeypatch.setattr(Device, "run_batch", recorded)
     return seen
 
 
@@ -64,29 +64,29 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 def test_what_somebody_waits_for_is_urgent(
     local: Callable[..., JinaClip], monkeypatch: pytest.MonkeyPatch, call: Callable[[JinaClip], object], urgent: bool
 ) -> None:
-    seen, run = list[bool](), Worker.run_batch
+    seen, run = list[bool](), Device.run_batch
 
-    def note(worker: Worker, batch: list[Item]) -> None:
+    def note(worker: Device, batch: list[Item]) -> None:
         seen.extend(item.consumer.urgent for item in batch)
         run(worker, batch)
 
     clip = local()
     clip.load()
-    monkeypatch.setattr(Worker, "run_batch", note)
+    monkeypatch.setattr(Device, "run_batch", note)
     call(clip)
     assert set(seen) == {urgent}
 
 
 def fail_on(monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[Item]], Exception | None]) -> None:
     """Lets a batch fail where `fault` gives an error for its items."""
-    embed = Worker.embed
+    embed = Device.embed
 
-    def failing(self: Worker, batch: list[Item]) -> np.ndarray:
+    def failing(self: Device, batch: list[Item]) -> np.ndarray:
         if (error := fault(batch)) is not None:
             raise error
         return embed(self, batch)
 
-    monkeypatch.setattr(Worker, "embed", failing)
+    monkeypatch.setattr(Device, "embed", failing)
 
 
 # -- vectors
@@ -356,14 +356,14 @@ def test_a_text_that_the_tokenizer_fails_on_is_named_and_the_others_come(
 
 
 def test_a_vector_that_is_not_finite_is_an_error_of_its_item(local, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed = Worker.embed
+    embed = Device.embed
 
-    def spoiled(self: Worker, batch: list[Item]) -> np.ndarray:
+    def spoiled(self: Device, batch: list[Item]) -> np.ndarray:
         rows = embed(self, batch)
         rows[[i for i, item in enumerate(batch) if item.index == 2]] = np.nan
         return rows
 
-    monkeypatch.setattr(Worker, "embed", spoiled)
+    monkeypatch.setattr(Device, "embed", spoiled)
     with pytest.raises(InputError, match=r"text 2.*finite") as caught:
         local().embed_documents(["a", "b", "c", "d"])
     assert caught.value.partial.successes()[0].tolist() == [0, 1, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from jinaclip.backends.local.batcher import (
     Item,
     Queue,
     Room,
+    Rooms,
     can_share_batch,
     divide,
     size_of,
@@ -55,8 +57,12 @@ def lengths_of(batch: list[Item]) -> list[int]:
     return [item.length for item in batch]
 
 
+def rooms(tokens: int = MAX_TOKENS, padding: float = math.inf) -> Rooms:
+    return Rooms(Room(tokens), Room(MAX_IMAGES), padding)
+
+
 def filled(*items: Item) -> Queue:
-    queue = Queue(MAX_TOKENS, MAX_IMAGES)
+    queue = Queue()
     for item in items:
         queue.add(item)
     return queue
@@ -76,7 +82,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_nothing_is_lost_or_doubled_and_each_batch_keeps_the_rules(steps: list[tuple[str, int, int]]) -> None:
     consumers = [consumer_of(batch_size) for batch_size in (1, 2, 5, 16, 64)]
-    queue, waiting = Queue(MAX_TOKENS, MAX_IMAGES), list[Item]()
+    queue, waiting = Queue(), list[Item]()
     for what, number, length in [*steps, *[("take", 0, 0)] * len(steps)]:
         if what == "withdraw":
             queue.remove(consumers[number])
@@ -85,7 +91,7 @@ def test_nothing_is_lost_or_doubled_and_each_batch_keeps_the_rules(steps: list[t
             assert bool(queue) == bool(waiting)
             if waiting:
                 first = queue.consumers()[0]
-                check_batch(queue.take(), first, waiting)
+                check_batch(queue.take(rooms()), first, waiting)
         else:
             item = text(consumers[number], length) if what == "text" else image(consumers[number])
             queue.add(item)
@@ -97,7 +103,7 @@ def test_nothing_is_lost_or_doubled_and_each_batch_keeps_the_rules(steps: list[t
 @given(STEPS)
 def test_nothing_is_lost_or_doubled_where_some_are_urgent(steps: list[tuple[str, int, int]]) -> None:
     consumers = [consumer_of(size, urgent=urgent) for size, urgent in ((2, True), (5, False), (16, True), (64, False))]
-    queue, waiting, before = Queue(MAX_TOKENS, MAX_IMAGES), list[Item](), False
+    queue, waiting, before = Queue(), list[Item](), False
     for what, number, length in [*steps, *[("take", 0, 0)] * len(steps)]:
         consumer = consumers[number % len(consumers)]
         if what == "withdraw":
@@ -107,7 +113,7 @@ def test_nothing_is_lost_or_doubled_where_some_are_urgent(steps: list[tuple[str,
             assert bool(queue) == bool(waiting)
             if waiting:
                 kinds = {item.consumer.urgent for item in waiting}
-                batch = queue.take()
+                batch = queue.take(rooms())
                 assert batch[0].consumer.urgent == (not before if len(kinds) == 2 else kinds.pop())
                 before = batch[0].consumer.urgent
                 check_size(batch)
@@ -160,28 +166,33 @@ def overflows(item: Item, batch: list[Item]) -> bool:
 
 def test_a_longer_text_may_be_a_quarter_longer_and_a_shorter_one_a_fifth_shorter() -> None:
     one = consumer_of()
-    queue = Queue(10_000, MAX_IMAGES)
+    queue = Queue()
     for length in (200, 159, 160, 250, 251):
         queue.add(text(one, length))
-    assert [sorted(lengths_of(queue.take())) for _ in range(3)] == [[160, 200, 250], [159], [251]]
+    assert [sorted(lengths_of(queue.take(rooms(10_000)))) for _ in range(3)] == [[160, 200, 250], [159], [251]]
 
 
 def test_texts_share_a_batch_while_their_padding_costs_less_than_a_pass() -> None:
     one = consumer_of()
-    queue = Queue(10_000, MAX_IMAGES, max_padding=18)
+    queue = Queue()
     for length in (40, 40, 40, 39, 39, 44, 33, 31):
         queue.add(text(one, length))
     # those of 39 take 2 tokens of padding; 44 beside all five would take 22. Beside 44, 33 takes 11, and 31 another 13
-    assert [sorted(lengths_of(queue.take())) for _ in range(3)] == [[39, 39, 40, 40, 40], [33, 44], [31]]
+    own = rooms(10_000, 18)
+    assert [sorted(lengths_of(queue.take(own))) for _ in range(3)] == [
+        [39, 39, 40, 40, 40],
+        [33, 44],
+        [31],
+    ]
 
 
 @given(st.lists(st.integers(2, 200), min_size=1, max_size=60), st.integers(0, 100))
 def test_no_batch_has_more_padding_than_a_pass_is_worth(lengths: list[int], most: int) -> None:
-    queue, count = Queue(MAX_TOKENS, MAX_IMAGES, most), 0
+    queue, count = Queue(), 0
     for length in lengths:
         queue.add(text(consumer_of(64), length))
     while queue:
-        found = lengths_of(queue.take())
+        found = lengths_of(queue.take(rooms(padding=most)))
         count += len(found)
         assert len(found) * max(found) - sum(found) <= most
     assert count == len(lengths)
@@ -191,7 +202,7 @@ def test_of_one_length_a_consumer_s_own_go_first_and_then_the_others_in_turn() -
     one, two, three = consumer_of(3), consumer_of(3), consumer_of(3)
     queue = filled(*[text(consumer, 5) for consumer in (one, two, three) for _ in range(4)])
     names = {one: "a", two: "b", three: "c"}
-    batches = ["".join(names[item.consumer] for item in queue.take()) for _ in range(4)]
+    batches = ["".join(names[item.consumer] for item in queue.take(rooms())) for _ in range(4)]
     assert batches == ["aaa", "bbb", "ccc", "abc"]
 
 
@@ -200,23 +211,23 @@ def test_of_one_length_a_consumer_s_own_go_first_and_then_the_others_in_turn() -
 
 def test_batches_become_half_as_large_as_what_found_no_memory() -> None:
     one = consumer_of(64)
-    queue = filled(*[text(one, 10) for _ in range(60)])
+    queue, own, other = filled(*[text(one, 10) for _ in range(100)]), rooms(), rooms()
     for most in (20, 10, 5, 2, 1, 1):
-        batch = queue.take()
+        batch = queue.take(own)
         assert len(batch) == most
-        queue.room_of(batch).shrink(size_of(batch))
-    image_batch = [image(one)]
-    assert queue.room_of(image_batch).now == MAX_IMAGES, "images have a room of their own"
+        own.of(batch).shrink(size_of(batch))
+    assert own.of([image(one)]).now == MAX_IMAGES, "images have a room of their own"
+    assert len(queue.take(other)) == 20, "so has each device"
 
 
 def test_what_is_left_of_a_failed_batch_is_cut_to_the_room_there_is() -> None:
     one = consumer_of(64)
-    queue = filled(*[text(one, 10) for _ in range(20)])
-    batch = queue.take()
+    queue, own = filled(*[text(one, 10) for _ in range(20)]), rooms()
+    batch = queue.take(own)
     for half in divide(batch):
         queue.put_back(half)
-    queue.room_of(batch).shrink(80)
-    assert [len(queue.take()) for _ in range(6)] == [4, 4, 2, 4, 4, 2]
+    own.of(batch).shrink(80)
+    assert [len(queue.take(own)) for _ in range(6)] == [4, 4, 2, 4, 4, 2]
     assert not queue
 
 
@@ -276,7 +287,7 @@ def test_picking_costs_about_the_batch_whatever_waits(fill: Callable[[int, int],
     queue = fill(20_000, consumers)
     for _ in range(5):
         before = Ids.looks
-        steps, batch = steps_of(queue.take)
+        steps, batch = steps_of(queue.take, rooms())
         assert batch
         assert Ids.looks - before <= 4 * len(batch)
         assert steps <= 200 + 60 * len(batch)

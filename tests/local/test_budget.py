@@ -17,7 +17,7 @@ import pytest
 
 from jinaclip import BudgetError, JinaClip, JinaClipError
 from jinaclip.backends.local.batcher import Item
-from jinaclip.backends.local.scheduler import Worker
+from jinaclip.backends.local.device import Device
 from jinaclip.backends.local.tokenizer import Tokenizer
 from tests.watching import auntil, budget_left, until
 
@@ -122,7 +122,7 @@ def test_a_generator_that_raises_gives_back_what_was_not_used(local, error: type
 
 def test_a_pass_that_fails_spends_nothing(local, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = local(token_budget=BUDGET)
-    monkeypatch.setattr(Worker, "embed", lambda self, batch: (_ for _ in ()).throw(RuntimeError("bad kernel")))
+    monkeypatch.setattr(Device, "embed", lambda self, batch: (_ for _ in ()).throw(RuntimeError("bad kernel")))
     for _ in range(5):
         with pytest.raises(JinaClipError, match="bad kernel"):
             clip.embed_documents(TEXTS[:20])
@@ -134,13 +134,13 @@ def test_a_pass_that_fails_spends_nothing(local, monkeypatch: pytest.MonkeyPatch
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Passes of the model do not begin until this is set."""
     release = threading.Event()
-    embed = Worker.embed
+    embed = Device.embed
 
-    def wait(self: Worker, batch: list[Item]) -> object:
+    def wait(self: Device, batch: list[Item]) -> object:
         assert release.wait(LONG)
         return embed(self, batch)
 
-    monkeypatch.setattr(Worker, "embed", wait)
+    monkeypatch.setattr(Device, "embed", wait)
     yield release
     release.set()
 

@@ -283,7 +283,7 @@ def test_a_server_of_an_export_computes_on_the_cpu(folders):
 
     engines = Engines({"model": str(folders["v2"]), "backend": "local"})
     engines.warm()
-    assert [engine.name for engine in engines.all] == ["cpu"]
+    assert engines.engine.devices == ["cpu"]
     engines.close()
 
 

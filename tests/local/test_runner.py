@@ -11,7 +11,7 @@ import torch
 
 from jinaclip.backends.local.runner import Runner
 from jinaclip.backends.local.towers.loader import Towers
-from jinaclip.backends.local.towers.runner import BATCH_TOKENS, OTHER_BATCH_IMAGES, OTHER_BATCH_TOKENS, TorchRunner
+from jinaclip.backends.local.towers.runner import BATCH_TOKENS, OTHER_BATCH_TOKENS, TorchRunner
 from jinaclip.errors import InputError
 
 from .goldens import MODELS, RAW, error, expected, inputs, towers
@@ -57,7 +57,7 @@ def test_facts() -> None:
     assert runner.max_batch_tokens == BATCH_TOKENS["cpu"]
     elsewhere = TorchRunner(Towers(loaded.assembly, {}, torch.device("cuda", 1), torch.bfloat16))
     assert elsewhere.device == "cuda:1"
-    assert (elsewhere.max_batch_tokens, elsewhere.max_batch_images) == (OTHER_BATCH_TOKENS, OTHER_BATCH_IMAGES)
+    assert (elsewhere.max_batch_tokens, elsewhere.max_batch_images) == (OTHER_BATCH_TOKENS, OTHER_BATCH_TOKENS // 17)
 
 
 def end_memory_of_the_cpu() -> None:

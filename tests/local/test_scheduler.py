@@ -14,92 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jinaclip import ConfigError, JinaClipError
-from jinaclip.backends.local.batcher import Consumer, Item
+from jinaclip import ConfigError
+from jinaclip.backends.local.batcher import Item
 from jinaclip.backends.local.scheduler import MAX_WAITING_IMAGES, Scheduler, Worker
 from tests.steps import breaking_at
 
-WAIT_S = 20
+from .abacus import WAIT_S, Asker, SumRunner
 
 
-class SumRunner:
-    """A Runner whose vectors tell what it was given: the sum of the ids, or of the pixels, and the number of items."""
-
-    dimensions, image_size, vocab_size, pad_id, logit_scale, device = 2, 2, 1000, 7, 0.0, "abacus"
-    max_batch_tokens, max_batch_images, pass_tokens = 100, 3, 1000
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, ...]] = []
-        self.room = 1000
-        self.error: Exception | None = None
-        self.free = threading.Event()
-        self.free.set()
-        self.busy = threading.Event()
-
-    def text(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        assert ids.dtype == mask.dtype == np.int64
-        assert ids.shape == mask.shape
-        assert (ids[mask == 0] == self.pad_id).all()
-        return self.answer(ids, (ids * mask).sum(1))
-
-    def images(self, pixels: np.ndarray) -> np.ndarray:
-        assert pixels.dtype == np.float32
-        assert pixels.shape[1:] == (3, 2, 2)
-        return self.answer(pixels, pixels.sum((1, 2, 3)))
-
-    def answer(self, given: np.ndarray, sums: np.ndarray) -> np.ndarray:
-        self.busy.set()
-        assert self.free.wait(WAIT_S)
-        self.batches.append(given.shape[:2])
-        if self.error is not None and len(given) > 1:
-            raise self.error
-        if len(given) > self.room:
-            raise MemoryError(f"{len(given)} items")
-        return np.stack([sums, np.full(len(sums), len(sums))], axis=1).astype(np.float32)
-
-
-class Asker:
-    """A consumer that remembers what it was given."""
-
-    def __init__(self, batch_size: int = 64, *, urgent: bool = False) -> None:
-        self.rows: dict[int, np.ndarray] = {}
-        self.errors: list[Exception] = []
-        self.refused: dict[int, JinaClipError] = {}
-        self.heard = threading.Condition()
-        self.consumer = Consumer(self.deliver, self.refuse, self.fail, batch_size, urgent)
-
-    def deliver(self, items: list[Item], rows: np.ndarray) -> None:
-        with self.heard:
-            for item, row in zip(items, rows, strict=True):
-                assert item.consumer is self.consumer
-                assert item.index not in self.rows, "nothing is delivered twice"
-                self.rows[item.index] = row
-            self.heard.notify_all()
-
-    def refuse(self, item: Item, error: JinaClipError) -> None:
-        with self.heard:
-            assert item.consumer is self.consumer
-            assert item.index not in {*self.rows, *self.refused}, "an item has one outcome"
-            self.refused[item.index] = error
-            self.heard.notify_all()
-
-    def fail(self, error: Exception) -> None:
-        with self.heard:
-            self.errors.append(error)
-            self.heard.notify_all()
-
-    def texts(self, *lengths: int, first: int = 0) -> list[Item]:
-        return [Item(self.consumer, first + i, ids=[1] * length) for i, length in enumerate(lengths)]
-
-    def images(self, count: int) -> list[Item]:
-        return [Item(self.consumer, i, pixels=np.full((3, 2, 2), i, np.float32)) for i in range(count)]
-
-    def wait(self, *, rows: int = 0, errors: int = 0, refused: int = 0) -> None:
-        def heard() -> bool:
-            return len(self.rows) >= rows and len(self.errors) >= errors and len(self.refused) >= refused
-
-        with self.heard:
-            assert self.heard.wait_for(heard, WAIT_S)
+def next_batch(worker: Worker) -> list[Item] | None:
+    """What its first device would run next."""
+    return worker.take(worker.devices[0], wait=True)
 
 
 @pytest.fixture
@@ -111,7 +36,7 @@ def runner() -> Iterator[SumRunner]:
 
 @pytest.fixture
 def scheduler(runner: SumRunner) -> Scheduler:
-    return Scheduler(runner)
+    return Scheduler([runner])
 
 
 @pytest.fixture
@@ -186,27 +111,27 @@ def test_a_consumer_bounds_the_batches_that_begin_with_its_items(held: SumRunner
 
 
 def test_a_query_does_not_wait_for_a_bulk_job() -> None:
-    worker = Worker(SumRunner())
+    worker = Worker([SumRunner()])
     bulk, query = Asker(), Asker()
     worker.submit(bulk.texts(*[50] * 1000), block=False)
     worker.submit(query.texts(9), block=False)
-    batches = [worker.next_batch() for _ in range(2)]
+    batches = [next_batch(worker) for _ in range(2)]
     assert any(item.consumer is query.consumer for batch in batches for item in batch or [])
 
 
 def test_consumers_take_turns() -> None:
-    worker = Worker(SumRunner())
+    worker = Worker([SumRunner()])
     askers = [Asker(batch_size=1) for _ in range(3)]
     for asker, length in zip(askers, (10, 40, 90), strict=True):
         worker.submit(asker.texts(*[length] * 3), block=False)
-    turns = [batch[0].consumer for batch in (worker.next_batch() for _ in range(9)) if batch]
+    turns = [batch[0].consumer for batch in (next_batch(worker) for _ in range(9)) if batch]
     assert turns == [asker.consumer for asker in askers] * 3
 
 
 def passes_until(worker: Worker, asker: Asker, count: int) -> int:
     """Batches that are run until so many items of a consumer were in one."""
     for number in itertools.count(1):
-        batch = worker.next_batch() or []
+        batch = next_batch(worker) or []
         count -= sum(item.consumer is asker.consumer for item in batch)
         if count <= 0:
             return number
@@ -217,52 +142,52 @@ def passes_until(worker: Worker, asker: Asker, count: int) -> int:
 @pytest.mark.parametrize("callers", [1, 32])
 def test_a_query_waits_for_two_passes_at_most_however_many_jobs_there_are(callers: int, length: int) -> None:
     """The one under way when it comes, and one more."""
-    worker, query = Worker(SumRunner()), Asker(urgent=True)
+    worker, query = Worker([SumRunner()]), Asker(urgent=True)
     for _ in range(callers):
         worker.submit(Asker().texts(*[50] * 100), block=False)
     for comes_after in range(4):
         for _ in range(comes_after):
-            worker.next_batch()
+            next_batch(worker)
         worker.submit(query.texts(length), block=False)
         assert passes_until(worker, query, 1) <= 2
 
 
 def test_queries_of_many_callers_go_together_and_leave_no_room_to_jobs_of_like_length() -> None:
-    worker = Worker(SumRunner())
+    worker = Worker([SumRunner()])
     worker.submit(Asker().texts(*[9] * 1000), block=False)
-    worker.next_batch()
+    next_batch(worker)
     queries = [Asker(urgent=True) for _ in range(8)]
     for length, query in enumerate(queries, 5):
         worker.submit(query.texts(length), block=False)
-    batch = worker.next_batch() or []
+    batch = next_batch(worker) or []
     assert {item.consumer for item in batch} == {query.consumer for query in queries}
 
 
 def test_jobs_have_every_other_pass_however_many_queries_come() -> None:
-    worker, job = Worker(SumRunner()), Asker()
+    worker, job = Worker([SumRunner()]), Asker()
     worker.submit(job.texts(*[50] * 20), block=False)
     passes = []
     for number in range(20):
         worker.submit(Asker(urgent=True).texts(*[5] * 40, first=number), block=False)
-        passes.append((worker.next_batch() or [])[0].consumer)
+        passes.append((next_batch(worker) or [])[0].consumer)
     assert passes.count(job.consumer) == 10
 
 
 def test_a_query_of_a_pass_that_failed_is_run_again_before_jobs() -> None:
     runner, job, query = SumRunner(), Asker(), Asker(urgent=True)
-    worker = Worker(runner)
+    worker = Worker([runner])
     worker.submit(job.texts(*[50] * 100), block=False)
     worker.submit(query.texts(9, 9), block=False)
     runner.error = ValueError("too much at once")
-    worker.run_batch(worker.next_batch() or [])
+    worker.devices[0].run_batch(next_batch(worker) or [])
     assert passes_until(worker, query, 1) <= 2
 
 
 def test_a_job_rides_along_where_a_query_leaves_room() -> None:
-    worker, job, query = Worker(SumRunner()), Asker(), Asker(urgent=True)
+    worker, job, query = Worker([SumRunner()]), Asker(), Asker(urgent=True)
     worker.submit(job.texts(*[9] * 50), block=False)
     worker.submit(query.texts(9), block=False)
-    batch = worker.next_batch() or []
+    batch = next_batch(worker) or []
     assert [item.consumer for item in batch] == [query.consumer] + [job.consumer] * 10
 
 
@@ -401,7 +326,7 @@ def test_of_a_batch_that_fails_only_the_items_at_fault_are_refused(
 ) -> None:
     runner, asker, count = FaultyRunner(fault), Asker(), 1000
     at_fault = set(random.Random(culprits).sample(range(count), culprits))
-    scheduler = Scheduler(runner)
+    scheduler = Scheduler([runner])
     scheduler.submit([text_of(asker, n, 5, BAD if n in at_fault else 6) for n in range(count)])
     asker.wait(rows=count - culprits, refused=culprits)
     assert set(asker.refused) == at_fault
@@ -411,7 +336,7 @@ def test_of_a_batch_that_fails_only_the_items_at_fault_are_refused(
 
 def test_many_items_at_fault_side_by_side_are_no_broken_engine() -> None:
     runner, asker = FaultyRunner(raise_error), Asker()
-    scheduler = Scheduler(runner)
+    scheduler = Scheduler([runner])
     for first in range(0, 1000, 250):  # as they are fed: the first are all at fault
         scheduler.submit([text_of(asker, n, 5, BAD if n < 250 else 6) for n in range(first, first + 250)])
     asker.wait(rows=750, refused=250)
@@ -421,7 +346,7 @@ def test_many_items_at_fault_side_by_side_are_no_broken_engine() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_consumer_s_items_at_fault_cost_the_others_nothing(fault: Callable[[np.ndarray], np.ndarray]) -> None:
     runner, bad, others = FaultyRunner(fault), Asker(), [Asker() for _ in range(20)]
-    scheduler = Scheduler(runner)
+    scheduler = Scheduler([runner])
     for number in range(25):
         scheduler.submit([text_of(bad, number, 5, BAD)])
         for other in others:
@@ -442,7 +367,7 @@ def test_items_that_fail_only_together_all_come_back() -> None:
             return super().text(ids, mask)
 
     asker = Asker()
-    scheduler = Scheduler(Quarrelsome())
+    scheduler = Scheduler([Quarrelsome()])
     scheduler.submit([text_of(asker, n, 11 if n == 3 else 12 if n == 4 else 5) for n in range(20)])
     asker.wait(rows=20)
     assert not asker.refused
@@ -461,7 +386,7 @@ def test_a_broken_engine_ends_each_call_after_a_handful_of_passes(
         return fault(given)
 
     runner.text = runner.images = broken  # type: ignore[method-assign]
-    scheduler = Scheduler(runner)
+    scheduler = Scheduler([runner])
     for asker in askers:
         scheduler.submit(asker.texts(*[4] * 1000) if kind == "text" else asker.images(1000), block=False)
         asker.wait(errors=1)
@@ -474,7 +399,7 @@ def test_a_broken_engine_that_recovers_serves_those_who_come_later() -> None:
     runner.vocab_size = 10**6
     sound = runner.text
     runner.text = lambda ids, mask: raise_error(ids)  # type: ignore[method-assign]
-    scheduler = Scheduler(runner)
+    scheduler = Scheduler([runner])
     scheduler.submit(asker.texts(*[4] * 100))
     asker.wait(errors=1)
     runner.text = sound  # type: ignore[method-assign]
@@ -483,25 +408,25 @@ def test_a_broken_engine_that_recovers_serves_those_who_come_later() -> None:
 
 
 def test_a_query_beside_a_batch_that_is_taken_apart_waits_for_its_turn_only() -> None:
-    worker, bulk, query = Worker(FaultyRunner(raise_error)), Asker(), Asker()
+    worker, bulk, query = Worker([FaultyRunner(raise_error)]), Asker(), Asker()
     worker.submit([text_of(bulk, n, 5, BAD) for n in range(64)], block=False)
-    batch = worker.next_batch()
+    batch = next_batch(worker)
     assert batch is not None
-    worker.run_batch(batch)
+    worker.devices[0].run_batch(batch)
     worker.submit(query.texts(2), block=False)
-    batches = [worker.next_batch() for _ in range(2)]
+    batches = [next_batch(worker) for _ in range(2)]
     assert any(item.consumer is query.consumer for batch in batches for item in batch or [])
 
 
 def test_what_a_withdrawn_consumer_has_left_of_a_failed_batch_is_not_run_again() -> None:
-    worker, gone = Worker(FaultyRunner(raise_error)), Asker()
+    worker, gone = Worker([FaultyRunner(raise_error)]), Asker()
     worker.submit([text_of(gone, n, 5, BAD) for n in range(64)], block=False)
-    batch = worker.next_batch()
+    batch = next_batch(worker)
     assert batch is not None
-    worker.run_batch(batch)
+    worker.devices[0].run_batch(batch)
     worker.withdraw(gone.consumer)
     worker.close()
-    assert worker.next_batch() is None
+    assert next_batch(worker) is None
     assert (gone.refused, gone.errors) == ({}, [])
 
 
@@ -581,7 +506,7 @@ def test_withdrawing_frees_a_thread_that_waits_to_submit(held: SumRunner, schedu
 def test_the_thread_ends_and_the_runner_goes_with_the_scheduler() -> None:
     before = {*threading.enumerate()}
     runner = SumRunner()
-    scheduler, asker = Scheduler(runner), Asker()
+    scheduler, asker = Scheduler([runner]), Asker()
     scheduler.submit(asker.texts(4))
     asker.wait(rows=1)
     (thread,) = {*threading.enumerate()} - before
@@ -596,14 +521,14 @@ def test_the_thread_ends_and_the_runner_goes_with_the_scheduler() -> None:
 
 
 def test_what_waits_or_comes_when_the_worker_closes_hears_why() -> None:
-    worker, waiting, late = Worker(SumRunner()), Asker(), Asker()
+    worker, waiting, late = Worker([SumRunner()]), Asker(), Asker()
     worker.submit(waiting.texts(4), block=True)
     worker.close()
     worker.submit(late.texts(4), block=True)
-    worker.run()
+    worker.run(worker.devices[0])
     for asker in (waiting, late):
         assert ["process is ending" in str(error) for error in asker.errors] == [True]
-    assert worker.next_batch() is None
+    assert next_batch(worker) is None
 
 
 # -- signals
@@ -637,7 +562,7 @@ def test_a_signal_handler_s_exception_at_any_instruction_harms_nobody(
     begin: Callable[[Worker], tuple[Asker, Callable[[], object]]],
 ) -> None:
     """It may strike a caller's thread anywhere: then the worker goes on, and its other consumers are served."""
-    worker = Worker(SumRunner())
+    worker = Worker([SumRunner()])
     worker.start()
     try:
         for number in itertools.count(1):

@@ -64,28 +64,24 @@ def pictures() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-async def test_the_engine_with_the_fewest_items_under_way_works_next(catalogue_checkpoint: str) -> None:
+async def test_several_devices_are_one_engine_with_turns_for_each(catalogue_checkpoint: str) -> None:
     engines = Engines(options_of(catalogue_checkpoint, device="cpu, cpu"))
-    one, two = engines.all
-    with one.busy(5):
-        assert engines.least_busy() is two
-        with two.busy(6):
-            assert engines.least_busy() is one
-        await engines.embed(request_of(engines, "a"))
-    assert (one.items, two.items) == (0, 0)
-
-
-async def test_items_are_given_back_whatever_becomes_of_them(catalogue_checkpoint: str) -> None:
-    engines = Engines(options_of(catalogue_checkpoint))
-    results = await engines.embed(request_of(engines, "a", " "))
-    with pytest.raises(InputError):
-        results.unwrap()
-    assert engines.all[0].items == 0
+    engines.warm()
+    assert engines.engine.devices == ["cpu", "cpu#2"]
+    one = Engines(options_of(catalogue_checkpoint))
+    found = [(await each.embed(request_of(each, "a"))).unwrap() for each in (engines, one)]
+    assert (found[0] == found[1]).all()
+    for _ in range(2 * FEW_AT_ONCE):
+        assert not engines.engine.turns[True].locked()
+        await engines.engine.turns[True].acquire()
+    assert engines.engine.turns[True].locked()
+    engines.close()
+    one.close()
 
 
 async def test_images_wait_for_their_turn_and_texts_for_none(catalogue_checkpoint: str) -> None:
     engines = Engines(options_of(catalogue_checkpoint))
-    engine, image = engines.all[0], {"image": base64.b64encode(picture()).decode()}
+    engine, image = engines.engine, {"image": base64.b64encode(picture()).decode()}
     taken = [await engine.turns[True].acquire() for _ in range(FEW_AT_ONCE)]
     waiting = asyncio.create_task(engines.embed(request_of(engines, image)))
     assert (await engines.embed(request_of(engines, "a"))).unwrap().shape == (1, 128)
@@ -98,13 +94,12 @@ async def test_images_wait_for_their_turn_and_texts_for_none(catalogue_checkpoin
 
 async def test_a_request_with_images_waits_for_its_turn_no_longer_than_its_deadline(catalogue_checkpoint: str) -> None:
     engines = Engines(options_of(catalogue_checkpoint, deadline=0.05))
-    engine, image = engines.all[0], {"image": base64.b64encode(picture()).decode()}
+    engine, image = engines.engine, {"image": base64.b64encode(picture()).decode()}
     taken = [await engine.turns[True].acquire() for _ in range(FEW_AT_ONCE)]
     with pytest.raises(DeadlineError, match="turn"):
         await engines.embed(request_of(engines, image))
     for _ in taken:
         engine.turns[True].release()
-    assert engine.items == 0
     assert not engine.turns[True].locked()
 
 
@@ -134,7 +129,7 @@ async def test_an_address_of_this_machine_is_not_fetched_by_default(
 
 def test_one_meter_counts_what_all_settings_of_requests_use(catalogue_checkpoint: str) -> None:
     engines = Engines(options_of(catalogue_checkpoint))
-    clips = [*engines.all[0].clips.values()]
+    clips = [*engines.engine.clips.values()]
     clips[0].embed_documents(["a"])
     assert clips[3].usage.items == clips[0].usage.items == 1
 

@@ -248,8 +248,9 @@ class EmbedderConfig:
     engine: EngineName = "auto"
     """Of the local backend, what computes: "torch" runs checkpoints, "onnx" runs folders made by `jinaclip export` with
     ONNX Runtime, without PyTorch. "auto" goes by what `model` is. See docs/engines.md."""
-    device: str = "auto"
-    """Of the local backend: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best there is."""
+    device: str | Sequence[str] = "auto"
+    """Of the local backend: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best there is. Several share the work:
+    "cuda:0,cuda:1", a list of such names, or "cuda:all" for every card."""
     dtype: str | None = None
     """Of the local backend: "float32", "bfloat16" or "float16"; None is what suits the device."""
     revision: str | None = None
@@ -278,6 +279,8 @@ class EmbedderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_key", Secret.wrap(self.api_key))
         object.__setattr__(self, "headers", Headers.wrap(self.headers))
+        if isinstance(self.device, list | tuple) and self.device and all(isinstance(name, str) for name in self.device):
+            object.__setattr__(self, "device", ",".join(self.device))
         check_options(self, _CHECKS)
         if (self.image_decode, self.image_resize) == ("fast", "none"):
             problem = "'exact' with image_resize='none', which leaves images as they are"
@@ -289,6 +292,12 @@ class EmbedderConfig:
         """Names the options that are set so far: a traceback may show an object that is not complete."""
         values = ((item.name, vars(self).get(item.name)) for item in fields(self) if item.repr)
         return f"EmbedderConfig({', '.join(f'{name}={value!r}' for name, value in values)})"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names in `device`, at least one."""
+        names = self.device if isinstance(self.device, str) else ",".join(self.device)
+        return tuple(name.strip() for name in names.split(","))
 
     @property
     def wire_name(self) -> WireName:
@@ -634,7 +643,7 @@ _CHECKS: dict[str, Check] = {
         else "True, False, None, a path or a jinaclip.Cache"
     ),
     "engine": _choice(*get_args(EngineName)),
-    "device": instance_of(str),
+    "device": lambda value: None if isinstance(value, str) else "a str, or a list of str",
     "dtype": instance_of(str, optional=True),
     "revision": instance_of(str, optional=True),
     "threads": whole_number(1, MAX_THREADS, optional=True),

@@ -31,7 +31,7 @@ MEANINGS = {
     "token_budget": "tokens that may be spent; what would exceed them is not sent",
     "cache": "a file that keeps vectors; 'on' is your own, 'off' none; as JINACLIP_CACHE says if not given",
     "engine": "what computes: torch, or ONNX Runtime for a folder made by jinaclip export",
-    "device": "cpu, cuda or mps",
+    "device": "cpu, cuda or mps; several as cuda:0,cuda:1, every card as cuda:all",
     "dtype": "float32, bfloat16 or float16",
     "revision": "of the model at the hub",
     "threads": "of the model on a CPU; as many as there are if not given",

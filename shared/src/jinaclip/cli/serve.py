@@ -16,8 +16,8 @@ EPILOG = """\
 Without keys only programs of this machine are answered. A key is made by --make-key NAME, which prints it, and the line
 that goes into the file of --keys; behind the name that line may have slots=N and requests_per_minute=N.
 A request takes --deadline seconds at most: 300, or of a gateway 30, unless it has more than 8 inputs, where it is not
-given; one with images may wait as long again for its turn. --device may name several, such as cuda:0,cuda:1: there is a
-copy of the model on each."""
+given; one with images may wait as long again for its turn. --device may name several, such as cuda:0,cuda:1, or every
+card as cuda:all: there is a copy of the model on each, and they share the work."""
 LOCAL: dict[str, Any] = {"backend": "local"}
 """What JinaClip takes from the hosted service unless told otherwise is here on this machine."""
 DEADLINE = 300.0

@@ -1,11 +1,11 @@
-"""What embeds: a model on each device, or the way to a hosted one; a request goes to the one with the least to do."""
+"""What embeds: a model, on one device or on several that share its work, or the way to a hosted one."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import product
@@ -22,7 +22,7 @@ from jinaclip.server.requests import INVALID, EmbeddingsRequest
 from jinaclip.specs import ModelSpec
 
 API = "api"
-"""Name of the engine of a gateway."""
+"""What the engine of a gateway is called, in place of a device."""
 FEW_AT_ONCE, MANY_AT_ONCE = 16, 8
 """Requests with few and with many images that are prepared and embedded at a time on one device. An image as the model
 takes it has 3 MB on v2, and a request some 40 of them; the others wait as they were sent, which is counted."""
@@ -32,31 +32,21 @@ DIGITS = 8
 
 @dataclass(eq=False)
 class Engine:
-    """One device.
+    """The model of a server.
 
     Attributes:
-        name: of the device, or `API`.
+        devices: where it computes, or `API`.
         clips: a JinaClip of full width for what a request may choose, by `normalized` and `truncate`. They share
             weights, connections and budget. So the items of all requests meet, whatever width they ask for.
-        items: under way.
         turns: of requests with images, those with few of them (True) and the others.
     """
 
-    name: str
+    devices: Sequence[str]
     clips: Mapping[tuple[bool, bool], JinaClip]
-    items: int = 0
-    turns: Mapping[bool, asyncio.Semaphore] = field(
-        default_factory=lambda: {True: asyncio.Semaphore(FEW_AT_ONCE), False: asyncio.Semaphore(MANY_AT_ONCE)}
-    )
+    turns: Mapping[bool, asyncio.Semaphore] = field(init=False)
 
-    @contextmanager
-    def busy(self, items: int) -> Iterator[None]:
-        """Counts items as under way."""
-        self.items += items
-        try:
-            yield
-        finally:
-            self.items -= items
+    def __post_init__(self) -> None:
+        self.turns = make_turns(len(self.devices))
 
     @asynccontextmanager
     async def turn(self, request: EmbeddingsRequest, seconds: float) -> AsyncIterator[None]:
@@ -87,8 +77,9 @@ class Engine:
         """
         for clip in self.clips.values():
             clip.load()
-        if self.name != API:
-            self.name = device_name(self.clips)
+        if self.devices != [API]:
+            self.devices = device_names(self.clips)
+            self.turns = make_turns(len(self.devices))
         report = next(iter(self.clips.values())).self_test()
         for error in report.errors:
             raise error
@@ -101,11 +92,10 @@ class Engine:
 
 
 class Engines:
-    """All devices.
+    """The engine of a server and what requests get of it.
 
     Args:
-        options: of JinaClip. `dimensions`, `normalized` and `truncate` are what requests get that do not say; `device`
-            may name several, with commas between them.
+        options: of JinaClip. `dimensions`, `normalized` and `truncate` are what requests get that do not say.
 
     Raises:
         ConfigError: an option is wrong, or does not fit the model.
@@ -114,27 +104,12 @@ class Engines:
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        devices = str(options.get("device", "auto")).split(",")
-        first = JinaClip(**{**options, "device": devices[0].strip()})
+        first = JinaClip(**options)
         self.config: EmbedderConfig = first.config
         self.spec: ModelSpec = first.spec
         self.dimensions = first.dimensions
-        names = [API] if self.config.backend == "api" else [device.strip() for device in devices]
-        self.all: Sequence[Engine] = [self._engine(first, name) for name in names]
+        self.engine = make_engine(first)
         self._spaces: dict[tuple[int, bool], str] = {}
-
-    def _engine(self, first: JinaClip, name: str) -> Engine:
-        device = {} if name == API else {"device": name}
-        clips = dict[tuple[bool, bool], JinaClip]()
-        for normalized, truncate in product((True, False), (False, True)):
-            choice: dict[str, Any] = {"normalized": normalized, "truncate": truncate, **device}
-            with suppress(ConfigError):  # what a service behind a gateway cannot give
-                clips[normalized, truncate] = first.with_options(dimensions=None, space=None, **choice)
-        return Engine(name, clips)
-
-    def least_busy(self) -> Engine:
-        """The one with the fewest items under way."""
-        return min(self.all, key=lambda engine: engine.items)
 
     async def embed(self, request: EmbeddingsRequest) -> Results:
         """The vectors of a request, at the full width of the model.
@@ -143,14 +118,12 @@ class Engines:
             Refused: they cannot be had.
             JinaClipError: the budget would be exceeded, or its turn did not come in time; nothing was sent.
         """
-        engine = self.least_busy()
-        clip = engine.clips.get((request.normalized, request.truncate))
+        clip = self.engine.clips.get((request.normalized, request.truncate))
         if clip is None:
             message = f"the service behind this server cannot give vectors with normalized={request.normalized}"
             raise Refused(422, INVALID, message, place=("normalized",))
-        with engine.busy(len(request.inputs)):
-            async with engine.turn(request, find_deadline(self.config.deadline, urgent=request.is_urgent)):
-                return await clip.arun(await read_soon(request.draft()), strict=True)
+        async with self.engine.turn(request, find_deadline(self.config.deadline, urgent=request.is_urgent)):
+            return await clip.arun(await read_soon(request.draft()), strict=True)
 
     def space(self, dimensions: int, *, normalized: bool) -> str:
         """The name of the space of vectors of this width."""
@@ -162,40 +135,54 @@ class Engines:
     def _name_space(self, dimensions: int, *, normalized: bool) -> str:
         name = self.config.space
         if name is None:
-            return self.all[0].clips[normalized, False].space_at(dimensions)
+            return self.engine.clips[normalized, False].space_at(dimensions)
         if (dimensions, normalized) == (self.dimensions, self.config.normalized):
             return name
         return shorten(f"{name}_{dimensions}{'' if normalized else '_raw'}", SPACE_LENGTH)
 
     def warm(self) -> None:
-        """Makes every engine ready.
+        """Makes the engine ready.
 
         Raises:
-            JinaClipError: one of them cannot embed.
+            JinaClipError: it cannot embed.
         """
-        for engine in self.all:
-            problems = engine.warm()
-            if problems:
-                raise JinaClipError(f"{engine.name}: {'; '.join(problems)}")
+        problems = self.engine.warm()
+        if problems:
+            raise JinaClipError(f"{', '.join(self.engine.devices)}: {'; '.join(problems)}")
         self.space(self.dimensions, normalized=self.config.normalized)
 
     def __str__(self) -> str:
         space = self.space(self.dimensions, normalized=self.config.normalized)
-        return f"{self.spec.name} on {', '.join(engine.name for engine in self.all)}, space {space}"
+        return f"{self.spec.name} on {', '.join(self.engine.devices)}, space {space}"
 
     def close(self) -> None:
         """Lets go of everything."""
-        for engine in self.all:
-            engine.close()
+        self.engine.close()
 
 
-def device_name(clips: Mapping[Any, JinaClip]) -> str:
-    """Which device these compute on, as they were made with one: "auto" is the best there is."""
+def make_engine(first: JinaClip) -> Engine:
+    """The engine with the options of a JinaClip."""
+    clips = dict[tuple[bool, bool], JinaClip]()
+    for normalized, truncate in product((True, False), (False, True)):
+        with suppress(ConfigError):  # what a service behind a gateway cannot give
+            clips[normalized, truncate] = first.with_options(
+                dimensions=None, space=None, normalized=normalized, truncate=truncate
+            )
+    return Engine([API] if first.config.backend == "api" else list(first.config.devices), clips)
+
+
+def make_turns(devices: int) -> dict[bool, asyncio.Semaphore]:
+    """How many requests with few (True) and with many images are prepared and embedded at a time on so many devices."""
+    return {True: asyncio.Semaphore(FEW_AT_ONCE * devices), False: asyncio.Semaphore(MANY_AT_ONCE * devices)}
+
+
+def device_names(clips: Mapping[Any, JinaClip]) -> list[str]:
+    """Which devices these compute on: "auto" is the best there is, "cuda:all" every card."""
     from jinaclip.backends.local.engines import choose_engine
     from jinaclip.backends.local.source import Source
 
     config = next(iter(clips.values())).config
-    return choose_engine(Source(config.model, config.revision), config).device_name
+    return choose_engine(Source(config.model, config.revision), config).device_names
 
 
 def shorten(name: str, most: int) -> str:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from jinaclip import images
 from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_preprocessing, read_spec
+from jinaclip.backends.local.device import NO_VECTOR, kind_of
 from jinaclip.backends.local.engines import check_installed, choose_engine, name_engine
 from jinaclip.backends.local.model import Model, shared_model
-from jinaclip.backends.local.preprocess import MODES, PreprocessConfig, resize, to_floats
-from jinaclip.backends.local.scheduler import NO_VECTOR, kind_of
+from jinaclip.backends.local.preprocess import MODES, PreprocessConfig, resize
 from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.weights import find_weights
 from jinaclip.call.call import Call
@@ -38,8 +38,6 @@ from jinaclip.vectors import Vectors
 if TYPE_CHECKING:
     import PIL.Image
 
-BATCH_SIZE = 64
-"""Most items in one pass, unless `batch_size` says otherwise."""
 TEXTS_AT_ONCE = 256
 """Handed to the tokenizer together; it spreads them over the cores."""
 CHARACTERS_AT_ONCE = 2**18
@@ -107,7 +105,7 @@ class LocalBackend:
     def _prepare(self, call: Call, inputs: Iterable[tuple[int, Text | Image]]) -> Iterator[tuple[int, Any]]:
         yield from prepare_inputs(call, inputs, self._recipe())
 
-    def _recipe(self) -> Recipe[NDArray[np.float32]]:
+    def _recipe(self) -> Recipe[NDArray[np.uint8]]:
         """How images become pixels: resized as the options say, then as the checkpoint does."""
         config, settings = self._config, self._preprocessing()
         policy, mode, side = config.image_policy, config.image_resize, self.spec.image_size
@@ -127,7 +125,7 @@ class LocalBackend:
             side=side,
             mode=own,
             fit_page=fit_page,
-            finish=partial(floats_of, settings),
+            finish=bytes_of,
             target=partial(images.scaled_size, mode=own, side=side) if config.image_decode == "fast" else None,
             preprocessing=repr(settings),
         )
@@ -191,7 +189,7 @@ class Session:
         self._call, self._model, self._config = call, model, config
         self._deadline_at = time.monotonic() + call.deadline
         self._consumer = Consumer(
-            self._deliver, self._refuse, self._fail, config.batch_size or BATCH_SIZE, urgent=call.request.urgent
+            self._deliver, self._refuse, self._fail, config.batch_size or model.batch_size, urgent=call.request.urgent
         )
         self._lock = threading.Lock()
         self._pending = 1  # one for the feeding itself
@@ -252,7 +250,8 @@ class Session:
         return items
 
     def _images(self, inputs: list[tuple[int, Any]]) -> list[Item]:
-        return [Item(self._consumer, index, pixels=pixels) for index, pixels in inputs]
+        fit = self._model.pixels
+        return [Item(self._consumer, index, pixels=fit(pixels)) for index, pixels in inputs]
 
     def _deliver(self, items: list[Item], rows: Vectors) -> None:
         """Cuts and normalises what the scheduler gives, and looks at it."""
@@ -294,11 +293,11 @@ def take_texts(inputs: Iterator[tuple[int, Any]]) -> list[tuple[int, Any]]:
     return taken
 
 
-def floats_of(settings: PreprocessConfig, _number: int, image: Prepared) -> NDArray[np.float32]:
-    """What the towers take of a prepared image, which on this backend is pixels always."""
+def bytes_of(_number: int, image: Prepared) -> NDArray[np.uint8]:
+    """(S, S, 3) bytes of a prepared image, which on this backend is pixels always."""
     if image.tile is None or isinstance(image.tile, str) or isinstance(image.tile.content, bytes):
         raise TypeError("the local backend needs pixels")
-    return to_floats(image.tile.content, settings)
+    return np.asarray(image.tile.content)
 
 
 def is_small(call: Call) -> bool:

@@ -31,16 +31,16 @@ class Consumer:
     """Who is asking.
 
     Attributes:
-        deliver: takes items of this consumer and their vectors (n, d). Runs in the scheduler's thread.
-        refuse: takes an item that gets no vector, and the error why; the others go on. Runs in the scheduler's thread,
-            or in the one that submits.
-        fail: takes the error that ends the consumer's call. Runs in the scheduler's thread, or in the one that submits.
+        deliver: takes items of this consumer and their vectors (n, d). Runs in a device's thread, one at a time.
+        refuse: takes an item that gets no vector, and the error why; the others go on. Runs in a device's thread, or in
+            the one that submits.
+        fail: takes the error that ends the consumer's call. Runs in a device's thread, or in the one that submits.
         batch_size: most items in a batch that begins with one of this consumer's.
         urgent: whether somebody waits for it: while others wait too, every other batch begins with an urgent item.
-        waiting: its items in the queue, the oldest first. Of the scheduler's thread alone.
-        parts: what is left of its batches that failed; each is run by itself. Of the scheduler's thread alone.
+        waiting: its items in the queue, the oldest first. Of the queue alone.
+        parts: what is left of its batches that failed; each is run by itself. Of the queue alone.
         submitted: items that it has handed in. Written by the thread that submits.
-        taken: those of them that do not wait any more. Written by the scheduler's thread.
+        taken: those of them that do not wait any more. Written by the devices' threads, in turn.
         room: set once it may hand in more, where its thread waits for that.
         withdrawn: whether it wants nothing any more.
     """
@@ -66,8 +66,8 @@ class Item:
     index: int
     """The consumer's own number of it."""
     ids: Sequence[int] = ()
-    pixels: NDArray[np.float32] | None = None
-    """(3, S, S); None for a text."""
+    pixels: NDArray[np.float32 | np.uint8] | None = None
+    """(3, S, S) float32, or (S, S, 3) bytes for a runner that takes those; None for a text."""
 
     @property
     def length(self) -> int:
@@ -104,22 +104,34 @@ class Room:
             self.now, self._batches, self._grew = min(self._most, 2 * self.now), 0, True
 
 
+@dataclass(slots=True)
+class Rooms:
+    """What one batch may hold on a device.
+
+    Attributes:
+        texts: tokens of a batch of texts, padding included; a single text may have more.
+        images: images of a batch of those.
+        padding: tokens of a batch that fill up short texts, for texts beside the oldest one's length.
+    """
+
+    texts: Room
+    images: Room
+    padding: float = math.inf
+
+    def of(self, batch: list[Item]) -> Room:
+        """The one for batches of this kind."""
+        return self.texts if batch[0].pixels is None else self.images
+
+
 class Queue:
-    """What all consumers wait for. Lives in one thread.
+    """What all consumers wait for, on however many devices. Used by one thread at a time.
 
     Consumers take turns, the urgent ones among themselves and the others among themselves. While both kinds wait, every
     other batch begins with an urgent item: so one that fits into a single batch waits for one batch of others at most
     beside the one under way, however many they are, and half of the batches are theirs.
-
-    Args:
-        max_tokens: of a batch of texts, padding included; a single text may have more.
-        max_images: of a batch of images.
-        max_padding: tokens of a batch that fill up short texts, for texts beside the oldest one's length.
     """
 
-    def __init__(self, max_tokens: int, max_images: int, max_padding: float = math.inf) -> None:
-        self._max_padding = max_padding
-        self._text_room, self._image_room = Room(max_tokens), Room(max_images)
+    def __init__(self) -> None:
         self._lanes = {True: Lane(), False: Lane()}  # of urgent consumers, of others
         self._was_urgent = False  # the last batch
 
@@ -152,20 +164,19 @@ class Queue:
         self._lanes[consumer.urgent].turns.setdefault(consumer)
         consumer.parts.append(batch)
 
-    def room_of(self, batch: list[Item]) -> Room:
-        """What bounds the size of batches of this kind."""
-        return self._text_room if batch[0].pixels is None else self._image_room
-
-    def take(self) -> list[Item]:
+    def take(self, rooms: Rooms) -> list[Item]:
         """A batch: the oldest item of the consumer whose turn it is, and from all consumers what fits beside it.
 
         Those of its own kind come first, urgent or not; then nearest in length, of one length the consumer's own, then
         the others' in turn. A consumer with parts of batches that failed gets the first of them run instead, or as much
         of it as one batch may hold.
+
+        Args:
+            rooms: of the device that is to run it.
         """
         lane = self._next_lane()
         first = next(iter(lane.turns))
-        batch = self._take_part(first) if first.parts else self._take_waiting(first)
+        batch = self._take_part(first, rooms) if first.parts else self._take_waiting(first, rooms)
         lane.turns.move_to_end(first)
         for consumer in consumers_of(batch):
             if not consumer.waiting and not consumer.parts:
@@ -178,28 +189,28 @@ class Queue:
         self._was_urgent = urgent
         return self._lanes[urgent]
 
-    def _take_part(self, consumer: Consumer) -> list[Item]:
+    def _take_part(self, consumer: Consumer, rooms: Rooms) -> list[Item]:
         part = consumer.parts.popleft()
-        most = self._most(consumer, part[0], max(item.length for item in part))
+        most = most_items(consumer, part[0], max(item.length for item in part), rooms)
         if len(part) > most:
             consumer.parts.appendleft(part[most:])
         return part[:most]
 
-    def _take_waiting(self, first: Consumer) -> list[Item]:
-        batch = self._pick(first, next(iter(first.waiting)))
+    def _take_waiting(self, first: Consumer, rooms: Rooms) -> list[Item]:
+        batch = self._pick(first, next(iter(first.waiting)), rooms)
         for item in batch:
             del item.consumer.waiting[item]
         return batch
 
-    def _pick(self, first: Consumer, oldest: Item) -> list[Item]:
+    def _pick(self, first: Consumer, oldest: Item, rooms: Rooms) -> list[Item]:
         batch, longest, tokens = list[Item](), 0, 0
         for urgent in (first.urgent, not first.urgent):
             buckets = self._lanes[urgent].buckets_of(oldest)
             taken = list[Item]()
             for length in buckets.near(oldest.length):
                 count = len(batch) + len(taken)
-                room = self._most(first, oldest, max(longest, length)) - count
-                most = int(min(room, self._most_padded(length, count, longest, tokens)))
+                room = most_items(first, oldest, max(longest, length), rooms) - count
+                most = int(min(room, most_padded(rooms.padding, length, count, longest, tokens)))
                 if most <= 0:
                     break
                 new = buckets.take(length, first, most)
@@ -208,19 +219,6 @@ class Queue:
             buckets.forget_empty(taken)
             batch += taken
         return batch
-
-    def _most_padded(self, length: int, count: int, longest: int, tokens: int) -> float:
-        """How many texts of this length may join so many others, by the padding that this takes."""
-        spare = self._max_padding - (count * max(longest, length) - tokens)
-        if length >= longest or not count:
-            return math.inf if spare >= 0 else 0
-        return spare // (longest - length) if spare < math.inf else math.inf
-
-    def _most(self, first: Consumer, oldest: Item, longest: int) -> int:
-        """How many items a batch may hold whose longest text has so many tokens."""
-        if oldest.pixels is not None:
-            return min(first.batch_size, self._image_room.now)
-        return max(1, min(first.batch_size, self._text_room.now // max(1, longest)))
 
 
 class Lane:
@@ -305,6 +303,29 @@ class Buckets:
         if not self._buckets[length]:
             del self._buckets[length]
             del self._lengths[bisect_left(self._lengths, length)]
+
+
+def most_items(first: Consumer, oldest: Item, longest: int, rooms: Rooms) -> int:
+    """How many items a batch may hold whose longest text has so many tokens."""
+    if oldest.pixels is not None:
+        return min(first.batch_size, rooms.images.now)
+    return max(1, min(first.batch_size, rooms.texts.now // max(1, longest)))
+
+
+def most_padded(padding: float, length: int, count: int, longest: int, tokens: int) -> float:
+    """How many texts of a length may join a batch, by the padding that this takes.
+
+    Args:
+        padding: tokens that may be filled up in a batch.
+        length: of the texts that would join.
+        count: of the texts in the batch.
+        longest: tokens of the longest of those.
+        tokens: of all of those, padding left out.
+    """
+    spare = padding - (count * max(longest, length) - tokens)
+    if length >= longest or not count:
+        return math.inf if spare >= 0 else 0
+    return spare // (longest - length) if spare < math.inf else math.inf
 
 
 def can_share_batch(length: int, other: int) -> bool:

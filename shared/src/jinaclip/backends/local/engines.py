@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jinaclip.backends.local.onnx_folder import Manifest, check_files, read_manifest
 from jinaclip.backends.local.runner import Runner
 from jinaclip.backends.local.source import MANIFEST, FileState, Source
@@ -36,11 +39,15 @@ class Engine(Protocol):
         """What the last bits of vectors depend on, as JSON values."""
 
     @property
-    def device_name(self) -> str:
-        """Where it computes: "cpu", "cuda:0"."""
+    def device_names(self) -> list[str]:
+        """Where it computes, on all of them: "cpu", "cuda:0"."""
 
-    def load(self, files: Sequence[FileState]) -> Runner:
-        """The model of a folder.
+    def load(self, files: Sequence[FileState], values: NDArray[np.float32]) -> list[Runner]:
+        """The model of a folder on each device.
+
+        Args:
+            files: of the folder.
+            values: (3, 256), what each byte of each channel of an image becomes.
 
         Raises:
             CheckpointError: a file is missing, damaged, or not what it claims to be.
@@ -58,14 +65,14 @@ class Engine(Protocol):
 class TorchEngine:
     """The towers, in PyTorch."""
 
-    device: torch.device
+    devices: tuple[torch.device, ...]
     dtype: torch.dtype
     threads: int | None
 
     @property
     def key(self) -> Hashable:
         """Where and in what it computes."""
-        return ("torch", str(self.device), self.dtype, self.threads)
+        return ("torch", tuple(map(str, self.devices)), self.dtype, self.threads)
 
     @property
     def rounding(self) -> dict[str, Any]:
@@ -73,17 +80,23 @@ class TorchEngine:
         return {"engine": "torch", "dtype": str(self.dtype).removeprefix("torch.")}
 
     @property
-    def device_name(self) -> str:
-        """Of the device."""
-        return str(self.device)
+    def device_names(self) -> list[str]:
+        """Of the devices; one that is there twice, which only a CPU may be, has a number."""
+        names = [str(device) for device in self.devices]
+        return [
+            name if name not in names[:n] else f"{name}#{names[:n].count(name) + 1}" for n, name in enumerate(names)
+        ]
 
-    def load(self, files: Sequence[FileState]) -> TorchRunner:
-        """The towers of a checkpoint."""
+    def load(self, files: Sequence[FileState], values: NDArray[np.float32]) -> list[Runner]:
+        """The towers of a checkpoint, a copy on each device."""
+        from jinaclip.backends.local.towers.cuda_runner import make_runner
         from jinaclip.backends.local.towers.loader import load_towers
-        from jinaclip.backends.local.towers.runner import TorchRunner
 
         folder = files[0].path.parent
-        return TorchRunner(load_towers(folder, device=self.device, dtype=self.dtype), self.threads)
+        return [
+            make_runner(load_towers(folder, device=device, dtype=self.dtype), values, self.threads, name)
+            for device, name in zip(self.devices, self.device_names, strict=True)
+        ]
 
     def test(self, runner: TorchRunner, texts: Sequence[Sequence[int]], folder: Path) -> None:
         """Two texts and two pictures must give different vectors."""
@@ -110,16 +123,16 @@ class OnnxEngine:
         return {"engine": "onnx", "dtype": self.manifest.precision, "graphs": self.manifest.graphs}
 
     @property
-    def device_name(self) -> str:
+    def device_names(self) -> list[str]:
         """Always the CPU."""
-        return "cpu"
+        return ["cpu"]
 
-    def load(self, files: Sequence[FileState]) -> OnnxRunner:
+    def load(self, files: Sequence[FileState], _: NDArray[np.float32]) -> list[Runner]:
         """The graphs, once all files are those that were exported."""
         from jinaclip.backends.local.onnx_runner import OnnxRunner
 
         check_files(files, self.manifest)
-        return OnnxRunner(files[0].path.parent, self.manifest, self.threads)
+        return [OnnxRunner(files[0].path.parent, self.manifest, self.threads)]
 
     def test(self, runner: OnnxRunner, _: Sequence[Sequence[int]], folder: Path) -> None:
         """The texts and pictures of the manifest must give its vectors."""
@@ -141,10 +154,10 @@ def choose_engine(source: Source, config: EmbedderConfig) -> Engine:
     if name == "onnx":
         check_onnx_options(config)
         return OnnxEngine(read_manifest(source.fetch()), config.threads)
-    from jinaclip.backends.local.towers.loader import resolve_device, resolve_dtype
+    from jinaclip.backends.local.towers.loader import resolve_devices, resolve_dtype
 
-    device = resolve_device(config.device)
-    return TorchEngine(device, resolve_dtype(config.dtype, device), config.threads)
+    devices = resolve_devices(config.devices)
+    return TorchEngine(tuple(devices), resolve_dtype(config.dtype, devices[0]), config.threads)
 
 
 def name_engine(source: Source, config: EmbedderConfig) -> EngineName:

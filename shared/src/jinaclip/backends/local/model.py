@@ -13,11 +13,15 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jinaclip.backends.local.checkpoint_config import read_preprocessing
 from jinaclip.backends.local.engines import Engine, choose_engine
 from jinaclip.backends.local.onnx_folder import read_manifest
-from jinaclip.backends.local.runner import Runner, find_text_fault
-from jinaclip.backends.local.scheduler import Scheduler
+from jinaclip.backends.local.preprocess import byte_values, to_floats
+from jinaclip.backends.local.runner import Runner, find_text_fault, pixels_of
+from jinaclip.backends.local.scheduler import TEXT_TOKENS, Scheduler
 from jinaclip.backends.local.source import MANIFEST, FileState, Source
 from jinaclip.backends.local.tokenizer import Tokenizer
 from jinaclip.config import EmbedderConfig
@@ -26,6 +30,8 @@ from jinaclip.process import run_apart
 from jinaclip.specs import SPECS, ModelSpec
 
 T = TypeVar("T")
+BATCH_SIZE = 64
+"""Items that one pass may hold at least."""
 
 logger = logging.getLogger("jinaclip")
 
@@ -49,18 +55,30 @@ class Model:
         self.files = files
         self.spec = spec
         self.preprocessing = read_preprocessing(source, spec)
-        self.runner = engine.load(files)
+        self.runners = engine.load(files, byte_values(self.preprocessing))
+        self.runner = self.runners[0]
         self.tokenizer = Tokenizer(folder, vocab_size=self.runner.vocab_size, max_tokens=spec.max_tokens)
         if (spec.image_size, spec.dimensions) != (self.runner.image_size, self.runner.dimensions):
             raise CheckpointError(f"config.json of {folder} is not that of {spec.name}; fetch the checkpoint again")
-        engine.test(self.runner, self_test_ids(self.tokenizer, self.runner), folder)
+        for runner in self.runners:
+            engine.test(runner, self_test_ids(self.tokenizer, self.runner), folder)
         if any(file.is_past for file in files):
             raise CheckpointError(f"files of {folder} were changed while they were loaded; load them again")
-        self.scheduler = Scheduler(self.runner)
+        self.scheduler = Scheduler(self.runners)
+        self._takes_bytes = pixels_of(self.runner)[1] is np.uint8
         self._turn = threading.Lock()
         published = find_published(files)
         if published is not None and not published.commercial:
             warn_about_licence(published)
+
+    @property
+    def batch_size(self) -> int:
+        """Most items in one pass, unless an option says otherwise: of short texts a GPU takes many."""
+        return max(BATCH_SIZE, self.runner.max_batch_tokens // TEXT_TOKENS)
+
+    def pixels(self, square: NDArray[np.uint8]) -> NDArray[np.float32 | np.uint8]:
+        """(S, S, 3) bytes of an image as the runners take them: (3, S, S) float32, or as they are."""
+        return square if self._takes_bytes else to_floats(square, self.preprocessing)
 
     def take_turns(self, encode: Callable[[], T]) -> T:
         """What the function gives, while no other of them runs.

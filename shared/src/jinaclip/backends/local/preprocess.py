@@ -128,11 +128,16 @@ def preprocess(
     return to_floats(resize(to_rgb(image), settings), settings)
 
 
-def to_floats(square: PIL.Image.Image, settings: PreprocessConfig) -> NDArray[np.float32]:
+def to_floats(square: PIL.Image.Image | NDArray[np.uint8], settings: PreprocessConfig) -> NDArray[np.float32]:
     """(3, S, S) float32 of S x S RGB pixels, normalised with the mean and spread of the checkpoint."""
     pixels = np.asarray(square).transpose(2, 0, 1)  # (3, S, S) uint8
-    table = _table(settings.mean, settings.std)
+    table = byte_values(settings)
     return np.stack([np.take(table[channel], pixels[channel]) for channel in range(3)])
+
+
+def byte_values(settings: PreprocessConfig) -> NDArray[np.float32]:
+    """(3, 256) float32: what each byte of each channel becomes; not to be changed."""
+    return _table(settings.mean, settings.std)
 
 
 @functools.lru_cache(maxsize=8)

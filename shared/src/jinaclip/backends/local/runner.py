@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+Rows: TypeAlias = NDArray[np.float32]
+"""(B, d) vectors."""
+PixelForm: TypeAlias = "tuple[tuple[int, int, int], type[np.float32 | np.uint8]]"
+"""Shape and type of the pixels of an image."""
 
 
 class Runner(Protocol):
@@ -79,6 +84,39 @@ class Runner(Protocol):
         """
 
 
+@runtime_checkable
+class AsyncRunner(Runner, Protocol):
+    """A runner on a device with memory and a queue of its own, such as a GPU.
+
+    A pass is queued there, and the caller goes on and waits for the vectors later. Passes end in the order in which
+    they began. Images go there as bytes, a quarter of what float32 takes.
+    """
+
+    def begin_text(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Callable[[], Rows]:
+        """Queues the pass of `text`.
+
+        Returns:
+            A function that waits for the vectors and gives them. It may raise what `text` raises, and may run in
+            another thread while the next pass is begun.
+
+        Raises:
+            MemoryError: the device has no room for the batch; a smaller one may fit.
+        """
+
+    def begin_images(self, pixels: NDArray[np.uint8]) -> Callable[[], Rows]:
+        """Queues a pass over images.
+
+        Args:
+            pixels: (B, S, S, 3) bytes, RGB, resized as the checkpoint says. They are normalised on the device.
+
+        Returns:
+            A function that waits for the vectors and gives them. It may raise what `images` raises.
+
+        Raises:
+            MemoryError: the device has no room for the batch; a smaller one may fit.
+        """
+
+
 def find_text_fault(ids: Sequence[int], runner: Runner) -> str | None:
     """Why no runner can embed these token ids; None if it can."""
     if not ids:
@@ -90,11 +128,17 @@ def find_text_fault(ids: Sequence[int], runner: Runner) -> str | None:
     return None
 
 
-def find_image_fault(pixels: NDArray[np.float32], runner: Runner) -> str | None:
+def find_image_fault(pixels: NDArray[np.float32 | np.uint8], wanted: PixelForm) -> str | None:
     """Why no runner can embed these pixels; None if it can."""
-    side = runner.image_size
-    if pixels.shape != (3, side, side) or pixels.dtype != np.float32:
-        return f"its pixels are {pixels.dtype} {pixels.shape}, and the model takes float32 (3, {side}, {side})"
-    if not np.isfinite(pixels).all():
+    shape, dtype = wanted
+    if pixels.shape != shape or pixels.dtype != dtype:
+        return f"its pixels are {pixels.dtype} {pixels.shape}, and the model takes {dtype.__name__} {shape}"
+    if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
         return "its pixels are not all finite numbers"
     return None
+
+
+def pixels_of(runner: Runner) -> PixelForm:
+    """Shape and type in which an image goes to a runner: (S, S, 3) bytes, or (3, S, S) float32."""
+    side = runner.image_size
+    return ((side, side, 3), np.uint8) if isinstance(runner, AsyncRunner) else ((3, side, side), np.float32)

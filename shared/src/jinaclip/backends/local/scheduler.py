@@ -1,13 +1,9 @@
-"""Who runs next: one thread for a loaded model, which merges what all its consumers wait for.
+"""Who runs next: a thread for each device of a loaded model, and one queue that merges what all consumers wait for.
 
-Consumers hand in single texts and images. The thread puts what waits into batches of like length, whoever asked: many
-small calls at once cost about one batch, no text pads another far beyond its length, and consumers take turns, so that
-one does not wait for another's whole job. Urgent ones have every other turn, so that a query does not wait for a turn
-of each bulk job either.
-
-A batch that fails, whatever the reason, is run again apart: by consumer, then by halves, until the items at fault stand
-alone and are refused by name. Each part waits for its consumer's turn. When nothing succeeds any more, one input that
-every model can embed tells a broken engine, which ends the calls, from many items at fault.
+Consumers hand in single texts and images. What waits is put into batches of like length, whoever asked: many small
+calls at once cost about one batch, no text pads another far beyond its length, and consumers take turns, so that one
+does not wait for another's whole job. Urgent ones have every other turn, so that a query does not wait for a turn of
+each bulk job either. The next batch goes to the device that is free first.
 """
 
 from __future__ import annotations
@@ -16,38 +12,37 @@ import atexit
 import functools
 import os
 import threading
-import time
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from jinaclip import telemetry
-from jinaclip.backends.local.batcher import Consumer, Item, Queue, by_consumer, consumers_of, divide, size_of
-from jinaclip.backends.local.runner import Runner, find_image_fault, find_text_fault
-from jinaclip.errors import ConfigError, InputError, JinaClipError
+from jinaclip.backends.local.batcher import Consumer, Item, Queue, consumers_of
+from jinaclip.backends.local.device import Device
+from jinaclip.backends.local.runner import Rows, Runner, find_image_fault, find_text_fault, pixels_of
+from jinaclip.errors import InputError, JinaClipError
 from jinaclip.process import Latch
 
 MAX_WAITING_TEXTS, MAX_WAITING_IMAGES = 4096, 32
-"""Items that one consumer may have waiting, so that memory does not grow with its input."""
-MAX_FAILURES = 8
-"""Batches of one kind that may fail in a row before the engine is doubted."""
-NO_VECTOR = "the model gave no finite vector for it; float16 may be too narrow, use bfloat16 or float32"
+"""Items that one consumer may have waiting at least, so that memory does not grow with its input; and two batches for
+each device."""
+TEXT_TOKENS = 64
+"""Tokens of a text, about, where batches are counted."""
 EXIT_TIMEOUT_S = 10.0
 """How long the end of the process waits for the batch under way."""
 
 
 class Scheduler:
-    """Runs a model for all consumers in a thread of its own.
+    """Runs a model for all consumers, in a thread of its own for each device.
 
-    The thread ends, and lets go of the model, when nobody holds the scheduler any more.
+    The threads end, and let go of the model, when nobody holds the scheduler any more.
+
+    Args:
+        runners: the model on each device, at least one.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._worker = Worker(runner)
+    def __init__(self, runners: Sequence[Runner]) -> None:
+        self._worker = Worker(runners)
         self._worker.start()
         weakref.finalize(self, self._worker.close)
 
@@ -94,28 +89,56 @@ if hasattr(os, "register_at_fork"):
 
 
 class Worker:
-    """The queue of a scheduler and the thread that empties it.
+    """The queue of a scheduler and the devices that empty it.
 
-    The thread holds the worker, and the worker does not know the scheduler, so that the scheduler can be collected.
+    The threads hold the worker, and the worker does not know the scheduler, so that the scheduler can be collected.
     Consumers and finalizers touch nothing but the inbox, whose `put` is one step in C: an exception of a signal handler
-    that strikes a caller's thread anywhere leaves no lock taken and nothing half done.
+    that strikes a caller's thread anywhere leaves no lock taken and nothing half done. The locks are of the
+    devices' threads alone.
+
+    Args:
+        runners: the model on each device, at least one.
+
+    Attributes:
+        devices: those.
+        is_open: whether it takes more items.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
+    def __init__(self, runners: Sequence[Runner]) -> None:
+        self.devices = [Device(runner, self) for runner in runners]
+        self.is_open = True
+        self._pixel_form = pixels_of(runners[0])
         self._inbox: SimpleQueue[list[Item] | Consumer | None] = SimpleQueue()
-        self._queue = Queue(runner.max_batch_tokens, runner.max_batch_images, runner.pass_tokens)
-        self._failures = {"text": 0, "image": 0}  # batches in a row
-        self._open = True
+        self._queue = Queue()
+        self._lock = threading.Lock()  # of the queue
+        self._delivery = threading.Lock()  # consumers hear of one batch at a time
+        self._closed = Latch()
+        self._max_texts = max(MAX_WAITING_TEXTS, 2 * sum(runner.max_batch_tokens for runner in runners) // TEXT_TOKENS)
+        self._max_images = max(MAX_WAITING_IMAGES, 2 * sum(runner.max_batch_images for runner in runners))
         self._pid = os.getpid()
 
     def start(self) -> None:
-        """Starts the thread."""
-        thread = threading.Thread(target=self.run, name="jinaclip-scheduler", daemon=True)
+        """Starts the threads."""
         _close_at_exit()
         _workers.add(self)
-        _threads.add(thread)
-        thread.start()
+        for device in self.devices:
+            thread = threading.Thread(target=self.run, args=(device,), name="jinaclip-scheduler", daemon=True)
+            _threads.add(thread)
+            thread.start()
+
+    def run(self, device: Device) -> None:
+        """Runs batches on a device until closed."""
+        try:
+            device.run()
+        finally:
+            self.is_open = False
+            with self._lock:
+                waiting = self._queue.consumers()
+            under_way = [consumer for batch in device.unfinished for consumer in consumers_of(batch)]
+            tell_closed([*under_way, *waiting, *self._late()])
+            self._inbox.put(None)  # the next thread that waits ends, too
+
+    # -- for consumers
 
     def submit(self, items: list[Item], *, block: bool) -> None:
         """Hands in items of one consumer."""
@@ -123,7 +146,7 @@ class Worker:
         items = self._refuse_impossible(items)
         if not items:
             return
-        limit = MAX_WAITING_TEXTS if items[0].pixels is None else MAX_WAITING_IMAGES
+        limit = self._max_texts if items[0].pixels is None else self._max_images
         while block and self._must_wait(consumer, limit):
             room = consumer.room = Latch()
             if self._must_wait(consumer, limit):  # it may have got room before the latch could be seen
@@ -132,22 +155,28 @@ class Worker:
             return
         consumer.submitted += len(items)
         self._inbox.put(items)
-        if not self._open:  # the thread may have looked for the last time
+        if not self.is_open:  # the threads may have looked for the last time
             tell_closed(self._late())
 
     def _refuse_impossible(self, items: list[Item]) -> list[Item]:
         """Refuses the items that no model can embed, and gives the others."""
         possible = []
         for item in items:
-            fault = find_fault(item, self.runner)
+            fault = self._find_fault(item)
             if fault is None:
                 possible.append(item)
             else:
                 item.consumer.refuse(item, InputError(fault))
         return possible
 
+    def _find_fault(self, item: Item) -> str | None:
+        """Why no model can embed an item; None if it can."""
+        if item.pixels is not None:
+            return find_image_fault(item.pixels, self._pixel_form)
+        return find_text_fault(item.ids, self.devices[0].runner)
+
     def _must_wait(self, consumer: Consumer, limit: int) -> bool:
-        return self._open and not consumer.withdrawn and consumer.submitted - consumer.taken >= limit
+        return self.is_open and not consumer.withdrawn and consumer.submitted - consumer.taken >= limit
 
     def withdraw(self, consumer: Consumer) -> None:
         """Forgets what a consumer has waiting."""
@@ -156,50 +185,12 @@ class Worker:
         make_room(consumer)
 
     def close(self) -> None:
-        """Lets the thread end after its batch; it then fails the consumers that still wait."""
+        """Lets the threads end after their batches; the consumers that still wait then fail."""
         if self._pid != os.getpid():
-            return  # a forked child, where the thread is not
-        self._open = False
+            return  # a forked child, where the threads are not
+        self.is_open = False
+        self._closed.set()
         self._inbox.put(None)
-
-    def run(self) -> None:
-        """Runs batches until closed."""
-        batch: list[Item] | None = None
-        try:
-            while (batch := self.next_batch()) is not None:
-                self.run_batch(batch)
-                batch = None  # not to hold pixels while waiting for the next
-        finally:
-            self._open = False
-            tell_closed([*consumers_of(batch or []), *self._queue.consumers(), *self._late()])
-
-    def next_batch(self) -> list[Item] | None:
-        """Waits for items and takes a batch of them off the queue; None when closed."""
-        while self._open:
-            self._empty_inbox(wait=not self._queue)
-            if self._open and self._queue:
-                return self._take_batch()
-        return None
-
-    def _empty_inbox(self, *, wait: bool) -> None:
-        """Does what consumers ask for, and before that waits for the first of them, if so wanted."""
-        with suppress(Empty):
-            while True:
-                message = self._inbox.get(block=wait)
-                wait = False
-                if isinstance(message, Consumer):
-                    self._queue.remove(message)
-                elif message is not None and not message[0].consumer.withdrawn:
-                    for item in message:
-                        self._queue.add(item)
-
-    def _take_batch(self) -> list[Item]:
-        batch = self._queue.take()
-        for item in batch:
-            item.consumer.taken += 1
-        for consumer in consumers_of(batch):
-            make_room(consumer)
-        return batch
 
     def _late(self) -> list[Consumer]:
         """The consumers of what is in the inbox once it is closed; each is found by one thread alone."""
@@ -211,146 +202,93 @@ class Worker:
                     found.append(message[0].consumer)
         return found
 
-    def run_batch(self, batch: list[Item]) -> None:
-        """Delivers the vectors of a batch. Items that get none are run again apart; one that fails alone is refused."""
-        begun = time.perf_counter()
-        try:
-            rows = check_rows(self.embed(batch), len(batch), self.runner.dimensions)
-        except MemoryError:
-            error: JinaClipError = self._memory_error(batch)
-        except BaseException as raised:  # noqa: BLE001  whatever the library raises must not end this thread
-            error = JinaClipError(f"the model failed: {type(raised).__name__}: {str(raised)[:300]}")
-        else:
-            self._tell_pass(batch, time.perf_counter() - begun)
-            self._queue.room_of(batch).note(size_of(batch))
-            self._keep(batch, rows)
-            return
-        self._run_apart(batch, divide(batch), error)  # out here the traceback holds no tensors any more
+    # -- for devices
 
-    def _keep(self, batch: list[Item], rows: NDArray[np.float32]) -> None:
-        """Delivers the finite rows of (B, d); the items of the others are run again without these."""
-        sound = np.asarray(np.isfinite(rows).all(axis=1))
-        good = [item for item, ok in zip(batch, sound, strict=True) if ok]
-        bad = [item for item, ok in zip(batch, sound, strict=True) if not ok]
-        if good:
-            self._failures[kind_of(batch)] = 0
-            deliver(good, rows[sound] if bad else rows)
-        if bad:
-            self._run_apart(bad, by_consumer(bad) if good else divide(bad), InputError(NO_VECTOR))
+    def take(self, device: Device, *, wait: bool) -> list[Item] | None:
+        """A batch for a device; None when closed, or when there is none and nobody is to wait for one."""
+        while self.is_open:
+            with self._lock:
+                self._empty_inbox()
+                if self.is_open and self._queue:
+                    return self._take_batch(device)
+            if not wait:
+                return None
+            self._hear()
+        return None
 
-    def _memory_error(self, batch: list[Item]) -> ConfigError:
-        if len(batch) > 1:
-            self._queue.room_of(batch).shrink(size_of(batch))
-        return ConfigError(f"out of memory on {self.runner.device} with a single item; use a smaller dtype")
+    def _hear(self) -> None:
+        """Waits for a message, and holds none while it waits: another device may have taken its items, and be done."""
+        message = self._inbox.get()
+        with self._lock:
+            self._read(message)
 
-    def _run_apart(self, batch: list[Item], parts: list[list[Item]], error: JinaClipError) -> None:
-        """Puts the parts of a failed batch back; refuses its one item; ends its calls if the engine is broken."""
-        kind = kind_of(batch)
-        self._failures[kind] += 1
-        if self._failures[kind] >= MAX_FAILURES and not self._is_engine_sound(kind):
-            for consumer in consumers_of(batch):
-                self._end(consumer, JinaClipError(f"the engine embeds nothing any more; {error}"))
-        elif not parts:
-            refuse(batch[0], error)
-        for part in parts:
-            self._put_back(part)
+    def _empty_inbox(self) -> None:
+        """Does what consumers ask for."""
+        with suppress(Empty):
+            while True:
+                self._read(self._inbox.get(block=False))
 
-    def _put_back(self, part: list[Item]) -> None:
-        consumer = part[0].consumer
-        if not consumer.withdrawn:
-            consumer.taken -= len(part)
-            self._queue.put_back(part)
+    def _read(self, message: list[Item] | Consumer | None) -> None:
+        if isinstance(message, Consumer):
+            self._queue.remove(message)
+        elif message is not None and not message[0].consumer.withdrawn:
+            for item in message:
+                self._queue.add(item)
 
-    def _end(self, consumer: Consumer, error: JinaClipError) -> None:
-        """Ends the call of a consumer, and forgets what it has waiting."""
-        consumer.withdrawn = True
-        self._queue.remove(consumer)
-        consumer.fail(error)
+    def _take_batch(self, device: Device) -> list[Item]:
+        batch = self._queue.take(device.rooms)
+        for item in batch:
+            item.consumer.taken += 1
+        for consumer in consumers_of(batch):
+            make_room(consumer)
+        self._wake_another()
+        return batch
+
+    def _wake_another(self) -> None:
+        """Lets another device look for work, if there is some: it may wait for a message."""
+        if len(self.devices) > 1 and self._queue:
+            self._inbox.put(None)
+
+    def put_back(self, parts: list[list[Item]]) -> None:
+        """Lets parts of a batch that failed wait for batches of their own."""
+        with self._lock:
+            for part in parts:
+                consumer = part[0].consumer
+                if not consumer.withdrawn:
+                    consumer.taken -= len(part)
+                    self._queue.put_back(part)
+            self._wake_another()
+
+    def remove(self, consumer: Consumer) -> None:
+        """Forgets what a consumer has waiting; what it submits from now on is ignored."""
+        with self._lock:
+            consumer.withdrawn = True
+            self._queue.remove(consumer)
         make_room(consumer)
 
-    def _is_engine_sound(self, kind: str) -> bool:
-        """Whether the runner still embeds what every model can: a text of one token, or a black image."""
-        try:
-            rows = check_rows(self.embed([probe_of(kind, self.runner)]), 1, self.runner.dimensions)
-        except BaseException:  # noqa: BLE001  the error of the batch is the one to tell
-            return False
-        sound = bool(np.isfinite(rows).all())
-        if sound:
-            self._failures[kind] = 0
-        return sound
+    def deliver(self, batch: list[Item], rows: Rows) -> None:
+        """Gives each consumer its rows of a batch's vectors (B, d)."""
+        places: dict[Consumer, list[int]] = {}
+        for place, item in enumerate(batch):
+            places.setdefault(item.consumer, []).append(place)
+        with self._delivery:
+            for consumer, own in places.items():
+                try:
+                    consumer.deliver([batch[place] for place in own], rows[own])
+                except Exception as error:  # noqa: BLE001  a progress bar, say: its trouble must not end the thread
+                    consumer.fail(error)
 
-    def _tell_pass(self, batch: list[Item], seconds: float) -> None:
-        if telemetry.wants(telemetry.EnginePass):
-            event = telemetry.EnginePass(
-                kind=kind_of(batch),
-                rows=len(batch),
-                longest=max(item.length for item in batch),
-                callers=len(consumers_of(batch)),
-                device=self.runner.device,
-                seconds=seconds,
-            )
-            telemetry.emit(event)
+    def refuse(self, item: Item, error: JinaClipError) -> None:
+        """Gives an item the error that it alone failed with."""
+        with self._delivery:
+            try:
+                item.consumer.refuse(item, error)
+            except Exception as raised:  # noqa: BLE001  one consumer's trouble must not end the thread
+                item.consumer.fail(raised)
 
-    def embed(self, batch: list[Item]) -> NDArray[np.float32]:
-        """(B, d) vectors of a batch of texts, or of one of images."""
-        if batch[0].pixels is not None:
-            return self.runner.images(np.stack([item.pixels for item in batch if item.pixels is not None]))
-        ids = np.full((len(batch), max(item.length for item in batch)), self.runner.pad_id, np.int64)
-        mask = np.zeros_like(ids)
-        for row, item in enumerate(batch):
-            ids[row, : item.length], mask[row, : item.length] = item.ids, 1
-        return self.runner.text(ids, mask)
-
-
-def deliver(batch: list[Item], rows: NDArray[np.float32]) -> None:
-    """Gives each consumer its rows of a batch's vectors (B, d)."""
-    places: dict[Consumer, list[int]] = {}
-    for place, item in enumerate(batch):
-        places.setdefault(item.consumer, []).append(place)
-    for consumer, own in places.items():
-        try:
-            consumer.deliver([batch[place] for place in own], rows[own])
-        except Exception as error:  # noqa: BLE001  a progress bar, say: one consumer's trouble must not end the thread
-            consumer.fail(error)
-
-
-def refuse(item: Item, error: JinaClipError) -> None:
-    """Gives an item the error that it alone failed with."""
-    try:
-        item.consumer.refuse(item, error)
-    except Exception as raised:  # noqa: BLE001  one consumer's trouble must not end the thread
-        item.consumer.fail(raised)
-
-
-def kind_of(batch: list[Item]) -> Literal["text", "image"]:
-    """What a batch holds."""
-    return "text" if batch[0].pixels is None else "image"
-
-
-def find_fault(item: Item, runner: Runner) -> str | None:
-    """Why no model can embed an item; None if it can."""
-    if item.pixels is not None:
-        return find_image_fault(item.pixels, runner)
-    return find_text_fault(item.ids, runner)
-
-
-def check_rows(rows: NDArray[np.float32], items: int, width: int) -> NDArray[np.float32]:
-    """The vectors (B, d) that a runner gives for so many items.
-
-    Raises:
-        ValueError: they are of another shape.
-    """
-    if np.shape(rows) != (items, width):
-        raise ValueError(f"it gave vectors of the shape {np.shape(rows)} for {items} items of width {width}")
-    return np.asarray(rows, np.float32)
-
-
-def probe_of(kind: str, runner: Runner) -> Item:
-    """An item that every model can embed."""
-    nobody = Consumer(lambda items, rows: None, lambda item, error: None, lambda error: None, 1)
-    if kind == "text":
-        return Item(nobody, 0, ids=[int(runner.pad_id == 0)])
-    return Item(nobody, 0, pixels=np.zeros((3, runner.image_size, runner.image_size), np.float32))
+    def rest(self, seconds: float) -> None:
+        """Waits so long, or until it is closed."""
+        self._closed.wait(seconds)
 
 
 def tell_closed(consumers: list[Consumer]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -126,6 +126,13 @@ class ValidTokens:
     holes: tuple[bool, ...]
     """For each row: whether a masked token stands before a valid one."""
 
+    def move(self, place: torch.device) -> ValidTokens:
+        """The same with the mask on another device, which is not waited for."""
+        if self.mask.device == place:
+            return self
+        mask = self.mask.pin_memory() if place.type == "cuda" and self.mask.is_cpu else self.mask
+        return replace(self, mask=mask.to(place, non_blocking=True))
+
     @property
     def full(self) -> bool:
         """Whether every token counts."""
@@ -133,7 +140,7 @@ class ValidTokens:
 
 
 def find_valid_tokens(input_ids: Tensor, attention_mask: Tensor | None, pad_id: int, vocab_size: int) -> ValidTokens:
-    """The tokens that are neither padding by their id nor masked by the caller. Waits for the device once.
+    """The tokens that are neither padding by their id nor masked by the caller. Waits for the device of the ids once.
 
     Args:
         input_ids: (B, T) integers.

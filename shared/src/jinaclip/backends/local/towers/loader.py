@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from jinaclip.backends.local.checkpoint_config import read_json
 from jinaclip.backends.local.towers.assembly import DEFAULT_TASK, ROPE_TABLES, Assembly
 from jinaclip.backends.local.towers.layers import Linear, can_pack
+from jinaclip.backends.local.towers.text_rope import TextRopeTower
 from jinaclip.backends.local.towers.vision import rotary_angles
 from jinaclip.backends.local.weight_file import WeightFile, first_names
 from jinaclip.errors import CheckpointError, ConfigError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+ALL_CARDS = "cuda:all"
 
 
 class Towers:
@@ -37,18 +39,30 @@ class Towers:
         self.vocab_size, self.pad_id = assembly.text.config.vocab_size, assembly.text.config.pad_token_id
         self.logit_scale = float(assembly.logit_scale)
 
+    def compile(self) -> None:
+        """Lets torch compile the blocks of the towers on first use, which takes a minute; not those of v1's texts.
+
+        Vectors then differ from plain ones as those of another engine do, in the last bits.
+        """
+        vision, text = self.assembly.vision, self.assembly.text
+        vision.turns = torch.view_as_real(vision.turns) if vision.turns.is_complex() else vision.turns
+        blocks = [*vision.blocks[:-1], *(text.encoder.layers if isinstance(text, TextRopeTower) else [])]
+        for block in blocks:  # of one class, and so compiled once
+            block.compile(dynamic=True)
+
     @torch.inference_mode()
     def text(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """(B, T) ids -> (B, d).
 
         Args:
-            input_ids: integers; pad ids are masked wherever they stand.
+            input_ids: integers; pad ids are masked wherever they stand. On the CPU they are looked at there, and the
+                device is not waited for.
             attention_mask: (B, T), zero where a token is to be masked too; None goes by the ids alone.
 
         Raises:
             InputError: wrong shapes, an id outside the vocabulary, or a row of nothing but padding.
         """
-        features = self.assembly.text(input_ids.to(self.device), attention_mask)
+        features = self.assembly.text(input_ids, attention_mask)
         return self.assembly.text_projection(self.assembly.text_proj(features))
 
     @torch.inference_mode()
@@ -198,6 +212,26 @@ def resolve_device(device: str | torch.device) -> torch.device:
         found = ", ".join(kind for kind, available in there.items() if available)
         raise ConfigError(f"device={str(device)!r} is not there; this machine has {found}")
     return place
+
+
+def resolve_devices(names: Sequence[str]) -> list[torch.device]:
+    """The devices of names, as `resolve_device` has them; "cuda:all" is every card.
+
+    Raises:
+        ConfigError: one of them is not there, is named twice, or is of another kind than the first, so that it would
+            round otherwise. A CPU may be named twice, which helps tests alone.
+    """
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cuda"]
+    several = [name for given in names for name in (cards if given == ALL_CARDS else [given])]
+    found = [resolve_device(name) for name in several]
+    if len(found) > 1:
+        found = [torch.device("cuda", place.index or 0) if place.type == "cuda" else place for place in found]
+    shown = ",".join(names)
+    if len({place.type for place in found}) > 1:
+        raise ConfigError(f"device={shown!r} names devices of several kinds; one object works on one kind")
+    if found[0].type != "cpu" and len(set(found)) < len(found):
+        raise ConfigError(f"device={shown!r} names a device twice")
+    return found
 
 
 def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

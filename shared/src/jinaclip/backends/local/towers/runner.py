@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jinaclip.backends.local.runner import Rows
 from jinaclip.backends.local.towers.loader import Towers
 from jinaclip.errors import CheckpointError, MissingDependencyError
 
+T = TypeVar("T")
 BATCH_TOKENS = {"cpu": 2048}
 """Padded tokens in one batch: on a CPU enough to keep the matrix units busy, elsewhere far more."""
 OTHER_BATCH_TOKENS = 65_536
@@ -23,8 +25,8 @@ PASS_TOKENS = {"cpu": 18}
 tokens cost next to nothing while there are few."""
 OTHER_PASS_TOKENS = 2048
 BATCH_IMAGES = {"cpu": 4}
-"""Images in one batch."""
-OTHER_BATCH_IMAGES = 64
+"""Images in one batch on a CPU; elsewhere as many as have the tokens of a batch of texts, and some at least."""
+LEAST_BATCH_IMAGES = 32
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
     "bad_alloc",
@@ -43,6 +45,7 @@ class TorchRunner:
     Args:
         towers: what computes.
         threads: of a CPU to compute with; None for as many as PyTorch takes by itself.
+        name: of the device, for messages; None is its own.
 
     Attributes:
         towers: what computes.
@@ -58,35 +61,34 @@ class TorchRunner:
 
     limit: Callable[[], AbstractContextManager[Any]]
 
-    def __init__(self, towers: Towers, threads: int | None = None) -> None:
+    def __init__(self, towers: Towers, threads: int | None = None, name: str | None = None) -> None:
         self.towers = towers
         self.limit = nullcontext if threads is None else limit_threads(threads)
         self.dimensions, self.image_size = towers.dimensions, towers.image_size
         self.vocab_size, self.pad_id, self.logit_scale = towers.vocab_size, towers.pad_id, towers.logit_scale
-        self.device = str(towers.device)
+        self.device = name or str(towers.device)
         self.max_batch_tokens = BATCH_TOKENS.get(towers.device.type, OTHER_BATCH_TOKENS)
         self.pass_tokens = PASS_TOKENS.get(towers.device.type, OTHER_PASS_TOKENS)
-        self.max_batch_images = BATCH_IMAGES.get(towers.device.type, OTHER_BATCH_IMAGES)
+        images = max(LEAST_BATCH_IMAGES, OTHER_BATCH_TOKENS // towers.assembly.vision.config.tokens)
+        self.max_batch_images = BATCH_IMAGES.get(towers.device.type, images)
 
-    def text(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def text(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Rows:
         """(B, T) ids and mask -> (B, d).
 
         Raises:
             MemoryError: the device has no room for the batch.
         """
-        device = self.towers.device
         with self.limit():
-            return run(lambda: self.towers.text(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)))
+            return run(lambda: rows_of(self.towers.text(torch.from_numpy(ids), torch.from_numpy(mask))))
 
-    def images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def images(self, pixels: NDArray[np.float32]) -> Rows:
         """(B, 3, S, S) pixels -> (B, d).
 
         Raises:
             MemoryError: the device has no room for the batch.
         """
-        device = self.towers.device
         with self.limit():
-            return run(lambda: self.towers.vision(torch.from_numpy(pixels).to(device, non_blocking=True)))
+            return run(lambda: rows_of(self.towers.vision(torch.from_numpy(pixels))))
 
 
 def limit_threads(threads: int) -> Callable[[], AbstractContextManager[Any]]:
@@ -106,15 +108,20 @@ def limit_threads(threads: int) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: libraries.limit(limits=threads, user_api="openmp")
 
 
-def run(forward: Callable[[], Tensor]) -> NDArray[np.float32]:
-    """The vectors that a pass computes, as a float32 array.
+def rows_of(vectors: Tensor) -> Rows:
+    """(B, d) vectors of a pass as a float32 array; waits for them."""
+    return vectors.float().cpu().numpy()
+
+
+def run(compute: Callable[[], T]) -> T:
+    """What a pass computes.
 
     Raises:
         MemoryError: the device has no room. It does not refer to torch's own error, whose traceback would keep the
             tensors of the failed pass alive while a smaller one is tried.
     """
     try:
-        return forward().float().cpu().numpy()
+        return compute()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -28,6 +28,8 @@ from jinaclip.errors import CheckpointError
 
 MAX_BIAS = 2**24
 """Numbers in a bias table, at most (64 MiB): longer texts are attended to in blocks of queries."""
+CUDA_MAX_BIAS = 2**28
+"""The same on CUDA (512 MiB in bfloat16), where many texts of 64 tokens would be attended to one by one otherwise."""
 _FIXED = {
     "hidden_act": "gelu",
     "mlp_type": "glu",
@@ -99,12 +101,13 @@ class Bias:
         rows, length = valid.mask.shape
         heads = len(slopes)
         dtype = torch.promote_types(dtype, torch.float32) if slopes.device.type == "cpu" else dtype
-        step = length if heads * length**2 <= MAX_BIAS else max(1, MAX_BIAS // (2 * heads * length))
+        most = CUDA_MAX_BIAS if slopes.is_cuda else MAX_BIAS
+        step = length if heads * length**2 <= most else max(1, MAX_BIAS // (2 * heads * length))
         shift = (length - 1) // step * step
         queries = torch.arange(shift, shift + step, device=slopes.device)  # r + shift
         keys = torch.arange(shift + length, device=slopes.device)
         table = (-slopes.to(dtype)[:, None, None] * (queries[:, None] - keys).abs()).to(dtype)
-        small = not shift and (valid.full or rows * heads * length**2 <= MAX_BIAS)
+        small = not shift and (valid.full or rows * heads * length**2 <= most)
         return cls(slopes, valid, table, shift, mask_bias(table[None], valid) if small else None)
 
     def block(self, start: int, length: int) -> Tensor:
@@ -283,14 +286,16 @@ class TextAlibiTower(nn.Module):
         """(B, T) ids -> (B, W) means over valid tokens, float32 or better, not normalised.
 
         Args:
-            input_ids: integers; pad ids are masked wherever they stand.
+            input_ids: integers, on any device; pad ids are masked wherever they stand.
             attention_mask: (B, T), zero where a token is to be masked too; None goes by the ids alone.
 
         Raises:
             InputError: wrong shapes, an id outside the vocabulary, or a row of nothing but padding.
         """
         valid = find_valid_tokens(input_ids, attention_mask, self.config.pad_token_id, self.config.vocab_size)
-        return mean_pool(self.encode(input_ids, valid), valid)
+        place = self.emb_ln.weight.device
+        valid = valid.move(place)
+        return mean_pool(self.encode(input_ids.to(place, non_blocking=True), valid), valid)
 
     def encode(self, input_ids: Tensor, valid: ValidTokens) -> Tensor:
         """(B, T) -> (B, T, W): the last hidden states."""

@@ -152,14 +152,16 @@ class TextRopeTower(nn.Module):
         """(B, T) ids -> (B, W) means over valid tokens, float32 or better, not normalised.
 
         Args:
-            input_ids: integers; pad ids are masked wherever they stand.
+            input_ids: integers, on any device; pad ids are masked wherever they stand.
             attention_mask: (B, T), zero where a token is to be masked too; None goes by the ids alone.
 
         Raises:
             InputError: wrong shapes, an id outside the vocabulary, or a row of nothing but padding.
         """
         valid = find_valid_tokens(input_ids, attention_mask, self.config.pad_token_id, self.config.vocab_size)
-        return mean_pool(self.encode(input_ids, valid), valid)
+        place = self.emb_ln.weight.device
+        valid = valid.move(place)
+        return mean_pool(self.encode(input_ids.to(place, non_blocking=True), valid), valid)
 
     def encode(self, input_ids: Tensor, valid: ValidTokens) -> Tensor:
         """(B, T) -> (B, T, W): the last hidden states."""

@@ -120,8 +120,13 @@ def rotary_turns(config: VisionConfig) -> Tensor:
 def rotate_pairs(x: Tensor, turns: Tensor) -> Tensor:
     """(B, N, H, d) -> same: turns neighbouring numbers (2i, 2i + 1) as one complex number, in float32 or better.
 
-    Works in place where x already has that precision.
+    Works in place where x already has that precision. `turns` may be real, (N, 1, d / 2, 2): compilers fuse that, and
+    do not know complex numbers.
     """
+    if not turns.is_complex():
+        a, b = x.view(*x.shape[:-1], -1, 2).unbind(-1)
+        cos, sin = turns.unbind(-1)
+        return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     pairs = torch.view_as_complex(wide.view(*wide.shape[:-1], -1, 2))  # (B, N, H, d/2)
     return torch.view_as_real(pairs.mul_(turns)).flatten(-2).to(x.dtype)
@@ -205,7 +210,15 @@ class PatchEmbed(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, g * g, W), row by row."""
-        return self.proj(pixels).flatten(2).transpose(1, 2)
+        return self.proj(pixels).flatten(2).transpose(1, 2) if pixels.is_cpu else self.multiply(pixels)
+
+    def multiply(self, pixels: Tensor) -> Tensor:
+        """The same as one matrix product: cuDNN would compute it in TF32, unless a flag of the process forbids it."""
+        side = self.proj.kernel_size[0]
+        grid = pixels.shape[-1] // side
+        cut = pixels[..., : grid * side, : grid * side].reshape(-1, 3, grid, side, grid, side)
+        patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, g * g, 3 * P * P)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class VisionTower(nn.Module):
