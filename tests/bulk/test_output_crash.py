@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,7 @@ def die_at(folder: Path, count: int, line: int) -> list[str]:
     command = [sys.executable, "-c", CHILD, str(folder), str(count)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        printed = [text for text, _ in zip(child.stdout, range(line), strict=False)]
+        printed = [*islice(child.stdout, line)]
         child.send_signal(signal.SIGKILL)
         printed += child.stdout
     return [text.strip() for text in printed]

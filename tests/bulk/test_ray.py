@@ -31,9 +31,16 @@ S3_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_E
 
 
 @pytest.fixture(scope="module")
-def ray():
-    """A Ray with four CPUs, however many there are; tests use it as the caller's own."""
+def ray(tmp_path_factory):
+    """A Ray with four CPUs, however many there are; tests use it as the caller's own. One at a time in all workers."""
     skip_without("ray")
+    from filelock import FileLock
+
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        yield from start_ray()
+
+
+def start_ray():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 

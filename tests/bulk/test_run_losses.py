@@ -75,3 +75,19 @@ def test_a_dry_run_counts_a_content_once(command, server, tmp_path) -> None:
     assert "same content 297" in printed
     assert command(source, tmp_path / "out")[0] == 0
     assert f"to embed: 3 texts, 0 images (0 tiles), about {server.ledger()['tokens']} tokens" in printed
+
+
+def test_a_damaged_line_drops_nothing(command, tmp_path) -> None:
+    """Nobody knows whose line it was. Once it is mended, nothing is paid again, and what is gone is dropped."""
+    texts = numbered(60)
+    source, out = write_texts(tmp_path / "t.jsonl", texts), tmp_path / "out"
+    assert command(source, out)[0] == 0
+    whole = source.read_text()
+    source.write_text(whole.replace('{"id"', '{"id', 1))
+    code, printed, _ = command(source, out)
+    assert (code, "rows kept 1 " in printed) == (3, True), printed
+    assert len(read(out)) == len(texts) + 1  # and why the line could not be read
+    source.write_text(whole)
+    code, printed, _ = command(source, out)
+    assert (code, "rows dropped 1 " in printed, "tokens 0" in printed) == (0, True, True), printed
+    assert read(out).keys() == {(name, "text") for name in texts}

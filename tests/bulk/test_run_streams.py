@@ -45,6 +45,8 @@ def test_an_interrupt_in_python_comes_with_the_report(server, tmp_path, jinaclip
 
     def interrupted():
         yield from rows[:1_000]
+        while not server.ledger()["answered_items"]:
+            threading.Event().wait(0.01)
         _thread.interrupt_main()
         yield from rows[1_000:]
 

@@ -428,7 +428,7 @@ def test_a_key_of_the_environment_stays_there_and_is_read_there(road, monkeypatc
     monkeypatch.setenv("JINA_API_KEY", "jina_of_the_other_process")
     assert there.config.key.reveal() == "jina_of_the_other_process"
     monkeypatch.delenv("JINA_API_KEY")
-    with pytest.raises(AuthenticationError, match="in each process"):
+    with pytest.raises(AuthenticationError, match="of each process"):
         _ = there.config.key
 
 

@@ -311,7 +311,7 @@ def test_a_key_of_the_environment_is_read_where_the_pickle_is_opened(
     assert one.clip.config.key.reveal() == copy.deepcopy(one).clip.config.key.reveal() == KEY
     monkeypatch.delenv("JINA_API_KEY")
     opened = COPIES[road](one)
-    with pytest.raises(AuthenticationError, match="JINA_API_KEY in each process"):
+    with pytest.raises(AuthenticationError, match="JINA_API_KEY in the environment of each process"):
         opened.embed_query("a")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import threading
 import weakref
 from collections.abc import Callable
@@ -328,9 +329,10 @@ def test_a_device_that_is_not_there_is_named(names: str, folder: Path) -> None:
         JinaClip(str(folder), backend="local", device=names).load()
 
 
-def test_closing_frees_the_weights_of_all_devices(folder: Path) -> None:
+def test_closing_frees_the_weights_of_all_devices(folder: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(folder, tmp_path / "own")  # which nobody else has loaded
     others = {*threading.enumerate()}
-    clip = JinaClip(str(folder), backend="local", device="cpu,cpu")
+    clip = JinaClip(str(own), backend="local", device="cpu,cpu")
     clip.embed_query("load")
     towers = [weakref.ref(runner.towers) for runner in clip._backend._model.runners]
     assert len({id(ref()) for ref in towers}) == 2

@@ -163,7 +163,7 @@ def test_an_address_of_no_storage_is_told(address):
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
-    remote._file_system.cache_clear()
+    remote.file_system.cache_clear()
     for name in ("pyarrow", "pyarrow.fs", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
     for source in ("s3://bucket/a", "a.parquet", "a.txt.gz"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Self, overload
 
@@ -148,7 +148,7 @@ class JinaClipEmbeddings(Closing, BaseModel, Embeddings):
     token_budget: int | None = EmbedderConfig.token_budget
     cache: Annotated[CacheOption, KEEP_CACHE, SAVE_CACHE, CACHE_SCHEMA] = EmbedderConfig.cache
     engine: EngineName = EmbedderConfig.engine
-    device: str = EmbedderConfig.device
+    device: str | Sequence[str] = EmbedderConfig.device
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
     threads: int | None = EmbedderConfig.threads

@@ -111,7 +111,7 @@ class JinaClipEmbedding(ClipHolder):
     """Keeps vectors of texts, queries, images and pairs, for all hosts. A dump holds the path of a `jinaclip.Cache`;
     None if it has a store of its own. A pickle holds it, and cannot be made if the store cannot be pickled."""
     engine: EngineName = EmbedderConfig.engine
-    device: str = EmbedderConfig.device
+    device: str | Sequence[str] = EmbedderConfig.device
     dtype: str | None = EmbedderConfig.dtype
     revision: str | None = EmbedderConfig.revision
     threads: int | None = EmbedderConfig.threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,15 @@ def _equal(
         yield questions[right], places[right]
         first[questions] += 1
         questions = questions[first[questions] < last[questions]]
+
+
+_EMPTY = {
+    "key": np.zeros(0, np.uint64),
+    "key_rest": np.zeros(0, np.uint64),
+    "part": np.zeros(0, np.int32),
+    "row": np.zeros(0, np.int32),
+    "flags": np.zeros(0, np.uint8),
+}
 
 
 def merge(one: Table, other: Table) -> Table:
@@ -190,12 +200,25 @@ class Index:
 
     def current(self) -> tuple[Numbers, Numbers]:
         """Parts and rows of all items that the run saw, sorted."""
-        masks = [(table.flags & CURRENT > 0) & (table.part != NOWHERE) for table in self._tables]
-        empty = [np.zeros(0, np.int32)]
-        parts = np.concatenate([t.part[m] for t, m in zip(self._tables, masks, strict=True)] + empty)
-        rows = np.concatenate([t.row[m] for t, m in zip(self._tables, masks, strict=True)] + empty)
-        order = np.lexsort((rows, parts))
-        return parts[order], rows[order]
+        part, row, flags = self._columns("part", "row", "flags")
+        seen = (flags & CURRENT > 0) & (part != NOWHERE)
+        return sort_places(part[seen], row[seen])
+
+    def unseen(self) -> tuple[Numbers, Numbers]:
+        """Parts and rows, sorted, of items that the run did not see with any content; one row of each."""
+        key, rest, part, row, flags = self._columns("key", "key_rest", "part", "row", "flags")
+        order = np.lexsort((row, part, flags & VECTOR, flags & CURRENT, rest, key))
+        last = np.ones(len(order), bool)  # of each key: the one that was seen, else one with a vector, else the latest
+        last[:-1] = (key[order[1:]] != key[order[:-1]]) | (rest[order[1:]] != rest[order[:-1]])
+        chosen = np.zeros(len(order), bool)
+        chosen[order[last]] = True
+        chosen &= (flags & CURRENT == 0) & (part != NOWHERE)
+        return sort_places(part[chosen], row[chosen])
+
+    def _columns(self, *names: str) -> Iterator[NDArray[Any]]:
+        """Columns of all tables, one behind the other."""
+        for name in names:
+            yield np.concatenate([_EMPTY[name], *(getattr(table, name) for table in self._tables)])
 
     def known(self, flags: int) -> tuple[Digests, Digests]:
         """Keys and digests of the rows that have one of these flags, uint8 (n, 16) each."""
@@ -208,6 +231,12 @@ class Index:
         lost = [np.flatnonzero((table.flags & CURRENT > 0) & (table.part == NOWHERE)) for table in self._tables]
         rows = [table.rows_at(places) for table, places in zip(self._tables, lost, strict=True)]
         return np.concatenate([np.zeros((0, 4), np.uint64), *rows])[:, :2].copy().view(np.uint8)
+
+
+def sort_places(part: Numbers, row: Numbers) -> tuple[Numbers, Numbers]:
+    """Parts and rows, by part, then by row."""
+    order = np.lexsort((row, part))
+    return part[order], row[order]
 
 
 def _halves(digests: Digests) -> tuple[Halves, Halves]:

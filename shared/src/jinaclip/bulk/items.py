@@ -20,6 +20,8 @@ PairMode = Literal["fuse", "both"]
 DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)
 """Of an item without content."""
+UNNAMED = b"\xff" * DIGEST_BYTES
+"""Of an item without content whose row is called by its place, as its id could not be read."""
 LENGTH_BYTES = 8
 SMALL = 2**14
 """Bytes of a field that is copied, as that takes less time than another call."""
@@ -33,7 +35,7 @@ class Item:
         id: of its row. Id and kind together are unique in an output.
         kind: "text", "image" or "pair".
         content: what `JinaClip.embed` takes; None if there is an error.
-        digest: 16 bytes, equal for equal content; see `digest_of`. Zeros if there is an error.
+        digest: 16 bytes, equal for equal content; see `digest_of`. `NO_DIGEST` or `UNNAMED` if there is an error.
         where: the place of its row, for messages.
         error: why it cannot be embedded; None if it can be tried.
     """
@@ -101,7 +103,7 @@ def digest_of(kind: bytes, fields: Iterable[bytes]) -> bytes:
 
 
 def _failed(row: SourceRow, kind: Kind, error: JinaClipError) -> Item:
-    return Item(row.id, kind, None, NO_DIGEST, row.where, error)
+    return Item(row.id, kind, None, NO_DIGEST if row.is_named else UNNAMED, row.where, error)
 
 
 def _text_item(row: SourceRow) -> Item:

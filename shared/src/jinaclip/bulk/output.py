@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from jinaclip.bulk.buffer import Buffer
 from jinaclip.bulk.files import Folder
-from jinaclip.bulk.index import ERROR, NOWHERE, VECTOR, Digests, Index
-from jinaclip.bulk.items import Item, key_of
+from jinaclip.bulk.index import ERROR, NOWHERE, VECTOR, Digests, Index, sort_places
+from jinaclip.bulk.items import UNNAMED, Item, key_of
 from jinaclip.bulk.lock import Lock, NoLock, take_lock
 from jinaclip.bulk.manifest import Manifest, Shape, check_resume, check_shards, manifest_name, now, read_manifest
 from jinaclip.bulk.part_list import PartList
@@ -72,7 +72,7 @@ class Output:
         self._buffer = Buffer(part_rows, shape.precision, shape.dimensions, shape.space)
         self._first_at, self._missing = 0.0, 0
         self._parts, self._index = PartList(self.folder, shape, shard, read_only=read_only), Index()
-        self._read_only, self._over = read_only, False
+        self._read_only, self._over, self._saw_unnamed = read_only, False, False
         self._lock: Lock = NoLock() if read_only else take_lock(self.folder, shard)
         try:
             self._manifest = self._open()
@@ -154,6 +154,7 @@ class Output:
             As `look_up`; uint8 (n,).
         """
         self._check_use()
+        self._saw_unnamed |= bool((digests == np.frombuffer(UNNAMED, np.uint8)).all(axis=1).any())
         return self._index.mark(keys, digests)
 
     def _check_use(self) -> None:
@@ -283,7 +284,8 @@ class Output:
         """Removes rows of items that the run did not see, or saw with another content, and merges small parts.
 
         Call it after the whole source was read, as the last of a run. Rows are written anew before they are removed
-        elsewhere, so a crash loses none; what was left twice goes at the next `finish`.
+        elsewhere, so a crash loses none; what was left twice goes at the next `finish`. While the id of some row could
+        not be read, nobody knows whose it was, and rows of items that were not seen stay.
 
         Raises:
             OSError: a part could not be read, written or removed; the next run goes on from there.
@@ -293,7 +295,11 @@ class Output:
         self._index.settle()
         self._unfinish()
         self._over = True  # the index does not follow rows to other parts
-        report = Tidying(self._parts, self._part_rows).run(*self._index.current())
+        kept, unseen = self._index.current(), self._index.unseen()
+        if self._saw_unnamed:
+            kept = sort_places(*(np.concatenate(both) for both in zip(kept, unseen, strict=True)))
+        report = Tidying(self._parts, self._part_rows).run(*kept)
+        report.unseen = len(unseen[0]) if self._saw_unnamed else 0
         report.missing += len(self._index.missing())
         self._missing = report.missing
         self.save_manifest(self._manifest.counts, finished=True)

@@ -302,7 +302,7 @@ class Pipeline:
             is_whole = report.whole and report.stopped is None and self.error is None and not self._is_stopping
             if is_whole and self._options.limit is None:
                 found = self._output.finish()
-                report.dropped, report.lost = found.dropped, found.missing
+                report.dropped, report.lost, report.unseen = found.dropped, found.missing, found.unseen
                 self.finished = not found.missing
             else:
                 self._output.flush()

@@ -250,7 +250,7 @@ class Run:
         finished = is_over and not report.left
         if finished:
             found = output.finish()
-            report.dropped, report.lost = found.dropped, found.missing
+            report.dropped, report.lost, report.unseen = found.dropped, found.missing, found.unseen
             finished = not found.missing
         output.save_manifest(report.counts, finished=finished)
         if finished:

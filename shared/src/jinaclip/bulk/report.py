@@ -25,6 +25,7 @@ class Report:
         left: items that were read and have no row, as the run ended before, or a part was found damaged at its end.
         dropped: rows of the output that were dropped, as their item is not in the source any more.
         lost: items whose rows were found damaged or gone at the end of the run; the same command embeds them anew.
+        unseen: rows that stay though the run did not meet their items, as the id of some row could not be read.
         tokens: billed in this run.
         seconds: that it took.
         stopped: what ended the run early, or None.
@@ -42,6 +43,7 @@ class Report:
     left: int = 0
     dropped: int = 0
     lost: int = 0
+    unseen: int = 0
     tokens: int = 0
     seconds: float = 0.0
     stopped: JinaClipError | None = None
@@ -89,6 +91,8 @@ class Report:
         ]
         if self.dropped:
             lines.append(f"rows dropped {self.dropped:,} (gone from the source, edited, or tried again)")
+        if self.unseen:
+            lines.append(f"rows kept {self.unseen:,} that were not met, as the id of some row could not be read")
         if self.lost:
             lines.append(f"rows lost {self.lost:,}, whose files were damaged or gone; run again to embed them")
         lines += [f"failed: {text}" for text in self.failures]

@@ -25,12 +25,14 @@ class FinishReport:
         dropped: rows that are gone: of deleted items, of contents that were edited since, and twofold ones.
         rewritten: parts that were written anew or merged.
         missing: items that were seen and have no row.
+        unseen: rows that stay, as the id of some row of the source could not be read.
     """
 
     rows: int = 0
     dropped: int = 0
     rewritten: int = 0
     missing: int = 0
+    unseen: int = 0
 
 
 class Tidying:

@@ -124,7 +124,8 @@ class RowMaker:
 
 def failed_row(where: str, problem: str, name: str | None = None, image: Any = None) -> SourceRow:
     """A row that cannot be embedded, called by its place if it has no id."""
-    return SourceRow(name or where, None, image, where, InputError(f"{where} {problem}"))
+    error = InputError(f"{where} {problem}")
+    return SourceRow(name or where, None, image, where, error, is_named=name is not None)
 
 
 def _present(value: Any) -> Any:

@@ -24,6 +24,7 @@ class SourceRow:
         image: what `JinaClip.embed_images` takes, or a `StoredFile`; None if the row has no image.
         where: its place, for messages.
         error: why it cannot be embedded; None if nothing is known against it.
+        is_named: whether its id could be read.
     """
 
     id: str
@@ -31,6 +32,7 @@ class SourceRow:
     image: Any
     where: str
     error: JinaClipError | None = None
+    is_named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
