@@ -4,7 +4,9 @@ PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packa
 	packages/llama_index_embeddings_jinaclip
 # Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others. A test that
 # hangs ends its process, which fails it.
-PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rsR --numprocesses 3 --dist worksteal \
+# How often a failed test is run again.
+RERUNS ?= 0
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rfEsR --reruns $(RERUNS) --numprocesses 3 --dist worksteal \
 	-o faulthandler_exit_on_timeout=true
 # Tests start hundreds of processes, each of which would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE

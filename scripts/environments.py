@@ -77,7 +77,8 @@ def install(python: str, environment: Path, what: list[str], lists: Iterable[Pat
 
 def run_tests(environment: Path, arguments: Iterable[str]) -> None:
     """Runs pytest in an environment; what is skipped, or passed at the second try, is listed."""
-    command = [environment / "bin" / "python", "-m", "pytest", "-rsR", *PARALLEL, *arguments]
+    reruns = [f"--reruns={os.environ['RERUNS']}"] if "RERUNS" in os.environ else []
+    command = [environment / "bin" / "python", "-m", "pytest", "-rfEsR", *reruns, *PARALLEL, *arguments]
     subprocess.run(command, cwd=ROOT, check=True)
 
 

@@ -77,6 +77,7 @@ def test_each_of_two_devices_runs_a_batch_at_the_same_time() -> None:
     scheduler.submit(asker.texts(*[30] * 12))
     for runner in runners:
         assert runner.busy.wait(WAIT_S), "one message wakes both"
+    for runner in runners:
         runner.free.set()
     asker.wait(rows=12)
     assert [asker.rows[i][0] for i in range(12)] == [30] * 12
