@@ -23,7 +23,7 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/answers/llamaindex_answer.py
 	.venv/bin/python examples/answers/haystack_answer.py
 
-test: .venv/installed  ## the suite, in some ten minutes on two cores
+test: .venv/installed  ## the suite, in some twenty minutes on two cores
 	$(PYTEST)
 
 test-all: test  ## and the tests that take long
