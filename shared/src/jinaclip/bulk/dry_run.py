@@ -233,6 +233,8 @@ class Planning:
 
 def format_money(money: float) -> str:
     """An amount with two decimals; a small one with two digits, since 0.00 would say that it is free."""
+    if 0 < money < 0.0001:
+        return "less than 0.0001"
     return f"{money:,.2f}" if money >= 1 or not money else f"{money:.2g}"
 
 
