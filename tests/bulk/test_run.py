@@ -316,6 +316,17 @@ def test_a_dry_run_of_pictures_reads_none_while_nothing_is_done(server, tmp_path
     assert (found.images, found.tiles, found.tokens) == (5, 5, 20_000)
 
 
+def test_a_dry_run_over_weights_on_this_machine(tmp_path) -> None:
+    """Images cost no tokens there, and are no less usable."""
+    skip_without("torch")
+    from tests.tiny import make_checkpoint
+
+    records = [{"id": "t", "text": "a text"}, {"id": "p", "image": picture(1)}]
+    found = plan(records, tmp_path / "out", backend="local", model=str(make_checkpoint(tmp_path / "model", "v2")))
+    assert (found.texts, found.images, found.tiles, found.unusable) == (1, 1, 1, 0)
+    assert found.tokens > 0
+
+
 def test_a_text_that_is_no_text_costs_its_own_row(run, tmp_path) -> None:
     source = tmp_path / "t.jsonl"
     source.write_text(

@@ -220,11 +220,12 @@ class Planning:
         texts = [half for half in halves if isinstance(half, str)]
         images = [half for half in halves if not isinstance(half, str)]
         per_text, per_image = clip.count_tokens(texts), clip.count_tokens(images)
-        usable = [image for image, tokens in zip(images, per_image, strict=True) if tokens]
+        per_tile = clip.spec.tokens_per_tile  # 0 for weights on this machine, where an image has no price
+        usable = [image for image, tokens in zip(images, per_image, strict=True) if tokens or not per_tile]
         plan.unusable += len(images) - len(usable)
         plan.texts += len(texts)
         plan.images += len(usable)
-        plan.tiles += sum(per_image) // clip.spec.tokens_per_tile
+        plan.tiles += sum(per_image) // per_tile if per_tile else len(usable)
         if clip.cache is None:
             plan.tokens += sum(per_text) + sum(per_image)
         else:
