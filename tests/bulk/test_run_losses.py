@@ -57,6 +57,7 @@ def test_a_part_that_somebody_removed_during_the_run_is_missing(tmp_path) -> Non
 def test_an_output_in_a_folder_of_tables_is_refused_before_anything_is_paid(command, server, tmp_path) -> None:
     """The next run would read it as one of the tables. Beside pictures it may lie."""
     write_texts(tmp_path / "t.jsonl", numbered(3))
+    assert command(tmp_path, tmp_path / "out", "--dry-run")[0] == 2
     code, _, logged = command(tmp_path, tmp_path / "out")
     assert code == 2
     assert "choose another --out" in logged

@@ -422,7 +422,7 @@ async def test_pictures_of_a_generator_are_made_ready_a_few_ahead(server, clip, 
 
     with pytest.raises(JinaClipError):
         await run(clip(batch_size=4, max_concurrency=2), "embed_images", pictures())
-    assert len(taken) <= 2 * (4 * 4 + 2 + 8 * os.cpu_count())
+    assert len(taken) <= 4 * 4 + 2 + 8 * os.cpu_count()
 
 
 def counted(taken, most):

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from jinaclip.bulk.blocks import check_kinds, check_row
-from jinaclip.bulk.files import Folder, check_extra
+from jinaclip.bulk.blocks import check_row
+from jinaclip.bulk.files import Folder
 from jinaclip.bulk.index import ABSENT, COPY, DONE, FAILED, REPEATED, Index
 from jinaclip.bulk.items import Item, PairMode, items_of
 from jinaclip.bulk.options import BulkOptions, read_shard
 from jinaclip.bulk.output import Output, digests_of
 from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.precision import Precision
-from jinaclip.bulk.run import make_options, shape_of
+from jinaclip.bulk.run import make_options, open_checked, shape_of
 from jinaclip.call.request import Task
 from jinaclip.clip import JinaClip
 from jinaclip.errors import ConfigError
 from jinaclip.inputs import Image, Pair
 from jinaclip.numeric import is_number
-from jinaclip.sources import Columns, Source, SourceRow, close_documents, open_source
+from jinaclip.sources import Columns, Source, SourceRow, close_documents
 from jinaclip.sources.opening import SourceLike
 from jinaclip.sources.references import Stored
 
@@ -142,9 +142,7 @@ def plan(
         limit=limit,
         shard=read_shard(shard),
     )
-    check_extra()
-    opened = open_source(source, bulk.columns, policy=bulk.config.image_policy)
-    check_kinds(opened, bulk)
+    opened = open_checked(source, out, bulk)
     with ExitStack() as stack:
         stack.callback(close_documents)
         if clip is None:

@@ -113,13 +113,9 @@ def embed(
         actors=actors,
         gpus_per_actor=gpus_per_actor,
     )
-    check_extra()
     if bulk.executor == "ray":
         bulk = bulk.fix_roots()
-    opened = open_source(source, bulk.columns, policy=bulk.config.image_policy)
-    check_kinds(opened, bulk)
-    if not isinstance(opened, ImageFileSource):
-        check_apart(source, out)
+    opened = open_checked(source, out, bulk)
     if bulk.executor == "ray":
         from jinaclip.bulk.ray_run import run_on_ray
 
@@ -128,6 +124,16 @@ def embed(
         stack.callback(close_documents)
         place = make_place(clip, bulk, Folder(out), stack)
         return run(place, opened, bulk, show_progress_of(show_progress))
+
+
+def open_checked(source: SourceLike, out: str | os.PathLike[str], options: BulkOptions) -> Source:
+    """The source of a run, which fits its options and its output. Raises as `embed`."""
+    check_extra()
+    opened = open_source(source, options.columns, policy=options.config.image_policy)
+    check_kinds(opened, options)
+    if not isinstance(opened, ImageFileSource):
+        check_apart(source, out)
+    return opened
 
 
 def make_options(clip: JinaClip | None, options: Mapping[str, Any], **bulk: Any) -> BulkOptions:
