@@ -1,27 +1,27 @@
 """Every error jinaclip raises, as one tree.
 
-JinaClipError
-├── ConfigError             an option, an environment variable or the endpoint is wrong
-├── InputError              one of the caller's items is wrong; `.index` says which
-│   ├── TextTooLongError      a text has more tokens than the model takes
-│   ├── ImageTooLargeError    an image has more bytes or pixels than `image_policy` allows
-│   └── ConversionError       a page of a PDF file cannot be rendered (a RuntimeError too)
-├── MissingDependencyError  an extra is not installed; the message names it
-├── CheckpointError         local weights are missing, damaged or not what they claim
-├── BudgetError             `token_budget` would be exceeded; nothing was sent
-├── NotSentError            the call ended before this item was embedded
-├── ClosedError             the object was closed while the call was under way
-├── DeadlineError           the whole call took longer than `deadline` (a TimeoutError too)
-└── APIError                the hosted API, or the way to it; `.status`, `.request_id`, `.retryable`
-    ├── AuthenticationError   the key is missing, wrong or not allowed
-    ├── QuotaError            the balance of the key is used up
-    ├── RateLimitError        the service asks to wait longer than the call may; `.retry_after`
-    ├── RequestRejectedError  the service refuses the request as a whole
-    ├── ItemError             the service refuses, or cannot embed, one item (an InputError too)
-    ├── ServerError           5xx and other passing refusals, after all retries
-    ├── BadResponseError      an answer that does not hold: wrong count, index, dimension, JSON
-    └── APIConnectionError    no connection, or one that broke
-        └── APITimeoutError     an attempt or the whole call took too long (a DeadlineError too)
+    JinaClipError
+    ├── ConfigError             an option, an environment variable or the endpoint is wrong
+    ├── InputError              one of the caller's items is wrong; `.index` says which
+    │   ├── TextTooLongError      a text has more tokens than the model takes
+    │   ├── ImageTooLargeError    an image has more bytes or pixels than `image_policy` allows
+    │   └── ConversionError       a page of a PDF file cannot be rendered (a RuntimeError too)
+    ├── MissingDependencyError  an extra is not installed; the message names it
+    ├── CheckpointError         local weights are missing, damaged or not what they claim
+    ├── BudgetError             `token_budget` would be exceeded; nothing was sent
+    ├── NotSentError            the call ended before this item was embedded
+    ├── ClosedError             the object was closed while the call was under way
+    ├── DeadlineError           the whole call took longer than `deadline` (a TimeoutError too)
+    └── APIError                the hosted API, or the way to it; `.status`, `.request_id`, `.retryable`
+        ├── AuthenticationError   the key is missing, wrong or not allowed
+        ├── QuotaError            the balance of the key is used up
+        ├── RateLimitError        the service asks to wait longer than the call may; `.retry_after`
+        ├── RequestRejectedError  the service refuses the request as a whole
+        ├── ItemError             the service refuses, or cannot embed, one item (an InputError too)
+        ├── ServerError           5xx and other passing refusals, after all retries
+        ├── BadResponseError      an answer that does not hold: wrong count, index, dimension, JSON
+        └── APIConnectionError    no connection, or one that broke
+            └── APITimeoutError     an attempt or the whole call took too long (a DeadlineError too)
 
 Nothing that httpx, PIL or torch raises gets past the package, and no message holds a key, image bytes or vectors.
 """

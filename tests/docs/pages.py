@@ -1,0 +1,45 @@
+"""The pages of the documentation, as docs/README.md lists them, and the code they show."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.docs.nav import ROOT, all_pages, read_nav
+
+FENCE = re.compile(r"^( *)```([\w-]*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+PYTHON = ("python", "py")
+PAGES = {page.source.relative_to(ROOT).as_posix(): page.source for page in all_pages(read_nav())}
+"""By their paths in the repository."""
+
+
+def fences(page: Path) -> list[tuple[str, str]]:
+    """Language and content of each block of code."""
+    return [(language, content) for _, language, content in FENCE.findall(page.read_text("utf-8"))]
+
+
+def programs(page: Path) -> list[str]:
+    """The blocks of Python."""
+    return [content for language, content in fences(page) if language in PYTHON]
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The words of each line that a shell would take, of blocks that are no other language; comments are left out."""
+    for language, content in fences(page):
+        if language in ("", "sh", "bash", "console"):
+            for line in content.replace("\\\n", " ").splitlines():
+                words = split(line.removeprefix("$ "))
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    yield words
+
+
+def split(line: str) -> list[str]:
+    """The words of a line; none where it is no command, as of what a command prints."""
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return []
