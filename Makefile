@@ -12,7 +12,7 @@ PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rfEsR --reruns $(RE
 unexport PYTHONDONTWRITEBYTECODE
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench gpu build clean
+.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -41,9 +41,12 @@ soak: .venv/installed  ## calls of every kind under faults, for ten minutes or J
 fuzz: .venv/installed  ## inputs that were tampered with, for two minutes or JINACLIP_TEST_SECONDS=
 	.venv/bin/python -m tests.fuzz
 
-browser: .venv/installed  ## what Chromium shows of the crafted image files, stored anew; the page of the server; needs chromium
+browser: .venv/installed docs  ## what Chromium shows of the crafted image files, stored anew; the pages of server and site; needs chromium
 	.venv/bin/python -m tests.images.browser
-	.venv/bin/python -m pytest -m browser tests/server
+	.venv/bin/python -m pytest -m browser tests/server tests/docs
+
+docs: .venv/docs  ## the documentation as a site, in site/; a broken link or reference is an error
+	.venv/bin/python -m scripts.docs
 
 check: .venv/installed  ## style, types, import fence
 	.venv/bin/ruff check .
@@ -64,10 +67,14 @@ build: .venv/installed  ## sdist and wheel of all five distributions, in dist/
 	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
 
 clean:
-	rm -rf .venv .venv-3.* .venv-lowest-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf .venv .venv-3.* .venv-lowest-* dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 
 .venv/installed: $(SOURCES)
 	@echo "installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(PIP) --requirement requirements-dev.txt --editable "shared[bulk,export,local,rerank,evaluate,redis,sagemaker,serve,testing]" $(addprefix --editable ,$(filter-out shared,$(PACKAGES)))
+	touch $@
+
+.venv/docs: .venv/installed requirements-docs.txt
+	$(PIP) --requirement requirements-docs.txt
 	touch $@

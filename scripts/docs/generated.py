@@ -60,7 +60,9 @@ def draw_homes() -> str:
 
 def draw_api() -> str:
     """The list of the module pages."""
-    return "\n".join(["```{toctree}", ":maxdepth: 1", "", *(f"{module} </api/{module}>" for module in api_modules()), "```"])
+    return "\n".join(
+        ["```{toctree}", ":maxdepth: 1", "", *(f"{module} </api/{module}>" for module in api_modules()), "```"]
+    )
 
 
 PARTS = {"layers": draw_layers, "homes": draw_homes, "api": draw_api}

@@ -18,7 +18,7 @@ from tests.images.pdfs import pages, words
 from tests.needs import skip_without
 
 LOCAL = re.compile(r'JinaClip\("jina-clip-v2", backend="local"(, device="cuda")?')
-HOSTED = re.compile(r'(?<=JinaClip\("jina-clip-v2"|EmbeddingX\("jina-clip-v2")')
+HOSTED = re.compile(r'(JinaClip(?:Embedding)?\("jina-clip-v2")(?!, base_url)')
 ADDRESSES = {"http://127.0.0.1:8000": "{url}", "https://example.com/coat.png": "coat.png"}
 """What stands in pages, and what is asked instead."""
 
@@ -65,7 +65,7 @@ class Reader:
         if LOCAL.search(code):
             skip_without("torch")
         code = LOCAL.sub(f'JinaClip({str(CHECKPOINT)!r}, backend="local", device="cpu"', code)
-        code = re.sub(r'(JinaClip(?:Embedding)?\("jina-clip-v2")(?!, base_url)', rf'\1, base_url="{self.server.url}"', code)
+        code = HOSTED.sub(rf'\1, base_url="{self.server.url}"', code)
         code = code.replace('embed("products.csv", ', f'embed("products.csv", base_url="{self.server.url}", out=')
         for address, ours in ADDRESSES.items():
             code = code.replace(address, ours.format(url=self.server.url))
@@ -84,7 +84,8 @@ def test_the_first_five_minutes(reader: Reader, monkeypatch: pytest.MonkeyPatch,
     reader.run("docs/start.md", 0)
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) == 3
-    assert all("garment='dress', colour='red'" in line for line in shown)
+    assert all("garment='dress'" in line for line in shown)
+    assert "colour='red', pattern='striped', second_colour='white'" in shown[0]
     reader.run("docs/start.md", 1)
     assert capsys.readouterr().out.startswith("(2, 1024)\n")
 
@@ -109,7 +110,7 @@ def test_errors(reader: Reader, capsys: Any) -> None:
     (printed,) = re.findall(r"^```\n(image 2.*?)\n```$", (ROOT / "docs" / "errors.md").read_text(), re.M | re.S)
     first, second = capsys.readouterr().out.splitlines()
     assert first == printed
-    assert second.startswith("0 image 0 (damaged.jpg): ")
+    assert second.startswith("0 image 0: the JPEG file is cut short")
     assert names["places"].tolist() == [1]
 
 

@@ -1,9 +1,9 @@
 """Millions of items to vectors in Parquet, resumable: `jinaclip embed` from Python. See docs/bulk.md.
 
-    from jinaclip.bulk import embed
+from jinaclip.bulk import embed
 
-    report = embed("products.csv", "vectors", text="title")
-    print(report)
+report = embed("products.csv", "vectors", text="title")
+print(report)
 """
 
 from jinaclip.bulk.dry_run import Plan, plan
