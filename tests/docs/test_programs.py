@@ -19,6 +19,7 @@ from tests.needs import skip_without
 
 LOCAL = re.compile(r'JinaClip\("jina-clip-v2", backend="local"(, device="cuda")?')
 HOSTED = re.compile(r'(JinaClip(?:Embedding)?\("jina-clip-v2")(?!, base_url)')
+CHECKPOINT = ROOT / "examples" / "catalogue" / "checkpoint"
 ADDRESSES = {"http://127.0.0.1:8000": "{url}", "https://example.com/coat.png": "coat.png"}
 """What stands in pages, and what is asked instead."""
 
@@ -60,8 +61,6 @@ class Reader:
 
     def adapt(self, code: str) -> str:
         """The code with our addresses, and with the model of the catalogue for the published one."""
-        from examples.catalogue.scores import CHECKPOINT
-
         if LOCAL.search(code):
             skip_without("torch")
         code = LOCAL.sub(f'JinaClip({str(CHECKPOINT)!r}, backend="local", device="cpu"', code)
