@@ -9,4 +9,4 @@ import pytest
 
 def client(module: str) -> ModuleType:
     """The module; skips, and says where to get it, if it is not installed."""
-    return pytest.importorskip(module, reason=f"{module} is not installed")
+    return pytest.importorskip(module, reason=f"needs {module}, which is not installed")

