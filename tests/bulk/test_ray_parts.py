@@ -31,6 +31,7 @@ from jinaclip.cache import Cache
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError
 from jinaclip.inputs import Image, Pair
+from tests.needs import skip_without
 
 SHAPE = Shape(8, "float32", "space_of_tests")
 
@@ -89,7 +90,7 @@ def test_the_cache_is_the_users_or_a_file_that_all_actors_reach(tmp_path, monkey
 
 
 def test_a_redis_url_is_a_cache_of_all_machines():
-    pytest.importorskip("redis")
+    skip_without("redis")
     cache = choose_cache("redis://cache.internal/0", Folder("/tmp"), "_cache.sqlite", 9)
     assert repr(cache) == "Cache('redis://cache.internal/0')"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jinaclip.testing import Server
+from tests.needs import skip_without
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cache.md").read_text("utf-8")
 
@@ -30,7 +31,7 @@ def test_the_first_program_pays_once(
 
 def test_redis_is_named_as_it_is_made() -> None:
     """Nothing is dialled before there is something to look up."""
-    pytest.importorskip("redis")
+    skip_without("redis")
     names: dict[str, object] = {}
     exec(programs()[1].replace("cache.internal", "127.0.0.1:9"), names)
     assert "127.0.0.1:9" in repr(names["clip"].cache)  # type: ignore[attr-defined]
