@@ -6,13 +6,19 @@ PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packa
 # hangs ends its process, which fails it.
 # How often a failed test is run again.
 RERUNS ?= 0
-PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rfEsR --reruns $(RERUNS) --numprocesses 3 --dist worksteal \
+# Whether a skip that tests/skips.py does not expect fails the run.
+SKIPS ?= $(if $(CI),full,list)
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rfER --reruns $(RERUNS) --skips $(SKIPS) --numprocesses 3 \
 	-o faulthandler_exit_on_timeout=true
+# By file, in the order of tests/order.py: the quick first. What takes its time goes to whoever is idle.
+IN_ORDER = --dist loadfile --no-loadscope-reorder
+WHO_IS_IDLE = --dist worksteal
+ANYWHERE = not network and not weights and not gpu and not browser
 # Tests start hundreds of processes, each of which would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean
+.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean test-long
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -23,11 +29,14 @@ demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/answers/llamaindex_answer.py
 	.venv/bin/python examples/answers/haystack_answer.py
 
-test: .venv/installed  ## the suite, in some twenty minutes on two cores
-	$(PYTEST)
+test: .venv/installed  ## the quick tests, in five minutes on two cores; mteb is not installed for them
+	$(PYTEST) $(IN_ORDER) --ignore tests/evaluation/test_mteb.py
 
-test-all: test  ## and the tests that take long
-	$(PYTEST) -m "long and not network and not weights and not gpu"
+test-all: test .venv/installed-all  ## and the slow ones, and those that need mteb: what CI runs
+	$(PYTEST) $(WHO_IS_IDLE) -m "slow and not long and $(ANYWHERE)"
+
+test-long: .venv/installed  ## what repeats a claim at scale, and takes long: for people, before a release
+	$(PYTEST) $(WHO_IS_IDLE) -m "long and $(ANYWHERE)"
 
 test-versions: .venv/installed  ## the core's tests on the other Pythons that are found, without PyTorch
 	.venv/bin/python scripts/test_versions.py
@@ -77,4 +86,8 @@ clean:
 
 .venv/docs: .venv/installed requirements-docs.txt
 	$(PIP) --requirement requirements-docs.txt
+	touch $@
+
+.venv/installed-all: .venv/installed
+	$(PIP) --editable "shared[mteb]"
 	touch $@

@@ -1,7 +1,8 @@
 """Environments of their own beside `.venv`, and the tests in them: for `test_versions.py` and `test_lowest.py`.
 
 They are without PyTorch, whose wheels for Linux bring CUDA, several GB of it. What needs PyTorch is skipped there and
-listed with that reason; what takes long is left out, as by `make test`.
+listed with that reason, and under CI a skip for another one fails the run. What takes long is left out, as by
+`make test-all`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ NOT_THE_CORE = [
     "tests/packaging",
     "tests/stores",
 ]
+EACH_CHANGE = ["-m", "not network and not weights and not gpu and not browser and not long"]
+"""The slow tests too, which pytest leaves out where it is not told otherwise."""
 CORE_ONLY = [f"--ignore={path}" for path in NOT_THE_CORE]
 
 
@@ -76,9 +79,9 @@ def install(python: str, environment: Path, what: list[str], lists: Iterable[Pat
 
 
 def run_tests(environment: Path, arguments: Iterable[str]) -> None:
-    """Runs pytest in an environment; what is skipped, or passed at the second try, is listed."""
+    """Runs pytest in an environment, with the slow tests; what is skipped, or passed at the second try, is listed."""
     reruns = [f"--reruns={os.environ['RERUNS']}"] if "RERUNS" in os.environ else []
-    command = [environment / "bin" / "python", "-m", "pytest", "-rfEsR", *reruns, *PARALLEL, *arguments]
+    command = [environment / "bin" / "python", "-m", "pytest", "-rfER", *reruns, *PARALLEL, *EACH_CHANGE, *arguments]
     subprocess.run(command, cwd=ROOT, check=True)
 
 

@@ -1,4 +1,4 @@
-"""What a test needs: a library that is not installed everywhere (`pytest -rs` lists the skipped), or a long time."""
+"""What a test needs: a library that is not installed everywhere, see `skips.py`, or much time, see `pyproject.toml`."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -18,5 +18,10 @@ def skip_without(module: str) -> None:
 
 
 def long(*values: Any) -> Any:
-    """A case of `parametrize`, or of a fixture, that makes its test long: `make test-all` runs it."""
+    """A case of `parametrize`, or of a fixture, that makes its test long: `make test-long` runs it."""
     return pytest.param(*values, marks=pytest.mark.long)
+
+
+def slow(*values: Any) -> Any:
+    """A case that makes its test slow: `make test-all` runs it, and so does CI."""
+    return pytest.param(*values, marks=pytest.mark.slow)

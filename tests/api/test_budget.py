@@ -103,6 +103,7 @@ def test_eight_threads_spend_a_budget_to_the_last_token_and_not_one_more(rounds)
                 assert clip.usage.tokens == 20 * ESTIMATE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.long)])
 async def test_coroutines_that_are_cancelled_at_random_moments_exceed_no_budget(rounds):
     chance = random.Random(7)

@@ -171,6 +171,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [4, long(1)], ids=["some", "all"])
 @pytest.mark.parametrize("place", PLACES)
 async def test_no_echo_of_the_key_leaves_the_package(place, every, events, caplog):
@@ -360,6 +361,7 @@ assert_hidden(records, key, team)
 """
 
 
+@pytest.mark.slow
 def test_no_log_shows_the_key_though_every_logger_and_asyncio_tell_all():
     environment = {**os.environ, "PYTHONASYNCIODEBUG": "1"}
     done = subprocess.run([sys.executable, "-c", LOUD], cwd=ROOT, env=environment, capture_output=True, timeout=300)

@@ -144,6 +144,7 @@ async def test_a_limit_that_takes_too_long_says_how_long(server, clip, run):
     assert server.ledger()["requests"] == 1, "the whole account waits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["rate_concurrency", "rate_unknown", "retry_after_seconds", "retry_after_bad"])
 async def test_rate_limits_cost_no_retries(server, clip, run, fault):
     script(server, *[fault] * 12)

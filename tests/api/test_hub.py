@@ -163,6 +163,7 @@ def timer():
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -211,6 +212,7 @@ def strike(number, kind):
     sys.settrace(trace)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # in Python's own start of a thread
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a loop whose thread never ran
 @pytest.mark.parametrize("kind", [long(Limit), Late])
@@ -255,6 +257,7 @@ def test_a_loop_closed_while_its_caller_waits_holds_nothing(clip, server):
     assert not task.done(), "it was held all the time, and so not collected"
 
 
+@pytest.mark.slow
 def test_for_a_standing_loop_nothing_more_is_sent_until_it_goes_on(clip, server):
     server.configure(base_ms=50)
     one = clip(max_concurrency=1, batch_size=1)
@@ -414,6 +417,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_generator_that_never_goes_on_does_not_hold_up_the_end(server):
     since = time.monotonic()
     assert python(BLOCKED, server).stdout == "in time\n"
@@ -525,6 +529,7 @@ except JinaClipError as error:
 """
 
 
+@pytest.mark.slow
 def test_gevent(server):
     skip_without("gevent")
     assert python(GEVENT, server).stdout == "True\n"
@@ -644,6 +649,7 @@ def test_a_fork_inside_a_caller_s_generator(clip):
     assert os.waitpid(pids[0], 0)[1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 def test_a_spawned_process_embeds_with_a_pickled_object(clip, monkeypatch, given):
     """With the key that was given, whatever its environment says; else with that of its environment."""
@@ -700,6 +706,7 @@ MORE_EXITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [*EXITS.values(), *map(long, MORE_EXITS.values())], ids=[*EXITS, *MORE_EXITS])
 def test_the_end_of_the_interpreter(server, code):
     """A call works or raises one sentence of ours; nothing is printed by Python, nor left open."""
@@ -727,6 +734,7 @@ one.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
 def test_requests_in_flight_outlive_a_frozen_process(server):
     """Four seconds, in which connections are reset and closed, and a timeout passes; not one retry is allowed."""
@@ -773,6 +781,7 @@ def check_flat(before, one):
     assert all(after[name] <= before[name] + 2 for name in before), f"{before} became {after}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [500, long(30_000)])
 def test_calls_one_after_another_leave_nothing(clip, server, count):
     one = clip(dimensions=64)
@@ -784,6 +793,7 @@ def test_calls_one_after_another_leave_nothing(clip, server, count):
     assert server.ledger()["connections"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, long(100)])
 def test_cancelled_calls_leave_nothing(clip, server, count):
     hang(server)
@@ -805,6 +815,7 @@ def test_cancelled_calls_leave_nothing(clip, server, count):
     until(lambda: is_left_alone(server))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [15, long(1_000)])
 def test_dead_loops_leave_nothing(clip, server, count):
     hang(server)

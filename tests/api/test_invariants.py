@@ -58,6 +58,7 @@ def check_rows(rows, texts):
     assert off.max() < 1e-5, f"row {off.argmax()} is not its item's"
 
 
+@pytest.mark.slow
 def test_sync(server, clip):
     misbehave(server)
     texts = [f"sync {number}" for number in range(20_000)]
@@ -68,6 +69,7 @@ def test_sync(server, clip):
     assert one.usage.items == len(texts)
 
 
+@pytest.mark.slow
 async def test_async(server, clip):
     misbehave(server)
     calls = [[f"async {call} {number}" for number in range(5_000)] for call in range(4)]
@@ -78,6 +80,7 @@ async def test_async(server, clip):
     assert one.usage.requests == books["requests"]
 
 
+@pytest.mark.slow
 async def test_threads_and_loops_with_one_key(server, clip):
     """Objects of their own, in two threads and in this loop at once: each keeps its own bound."""
     misbehave(server, base_ms=20)
@@ -96,6 +99,7 @@ async def test_threads_and_loops_with_one_key(server, clip):
     assert books["in_flight_max"] >= 2 * 3, "more than one object alone may have"
 
 
+@pytest.mark.slow
 def test_generators_with_duplicates(server, clip):
     """Duplicates are sent once, though the length is not known and the first of them may still be in flight."""
     misbehave(server)

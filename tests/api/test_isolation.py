@@ -195,6 +195,7 @@ def test_two_items_that_fail_only_together_both_come_back(death):
         check(texts, own.embed(texts), set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1_000, long(20_000)])
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_service_that_refuses_everything_is_left(death, size):

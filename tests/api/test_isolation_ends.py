@@ -25,6 +25,7 @@ def test_the_first_input_of_a_slow_generator_may_be_bad(death):
         check(texts, own.embed(slowly()), bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [long(0), 4])
 async def test_one_query_of_many_that_kills_its_request_costs_no_other(retries):
     """However many callers shared the request: the reserve of the key holds a hundred retries."""
@@ -39,6 +40,7 @@ async def test_one_query_of_many_that_kills_its_request_costs_no_other(retries):
         assert [place for place, one in enumerate(results) if not one.ok.all()] == [7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", ["killed", long("502")])
 def test_three_hundred_in_a_row_use_up_the_reserve_of_retries(death):
     bad = set(TEXTS[3000:3300])
@@ -46,6 +48,7 @@ def test_three_hundred_in_a_row_use_up_the_reserve_of_retries(death):
         check(TEXTS[:4_000], own.embed(TEXTS[:4_000]), bad)
 
 
+@pytest.mark.slow
 def test_a_culprit_that_hangs_to_the_end_is_named():
     """Its retries take longer than a call waits for a vector."""
     bad = {"text 50", "text 51"}

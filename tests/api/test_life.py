@@ -372,6 +372,7 @@ async def test_cancelling_while_the_service_hangs(clip, server):
     assert server.ledger()["requests"] <= 3, "the four may go out in the moment between the first's leaving and theirs"
 
 
+@pytest.mark.slow
 async def test_cancelling_anywhere_leaves_all_slots_free(clip, server):
     draw = random.Random(5)
     server.configure(base_ms=1, fault_rate=0.3, faults=["status_500", "close_mid_body", "null_row"])

@@ -105,6 +105,7 @@ async def ask_twice(status, value):
         assert server.asked[1].at - server.asked[0].at < 30, f"a wait of about a second, not {value!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_service_that_is_well_again_is_found_whatever_it_asked_for_and_the_wait_is_told(status, caplog):
     caplog.set_level("INFO", "jinaclip")
@@ -219,6 +220,7 @@ def work(world, seconds):
         world.hub.leave(call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "outage", [*OUTAGES.values(), *map(long, MORE_OUTAGES.values())], ids=[*OUTAGES, *MORE_OUTAGES]
 )
@@ -296,6 +298,7 @@ def shares(service, *, latency, lead, seed, count, **options):
     return [got["a"] / got.total(), got["b"] / got.total()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "sliding", "lead"),
     [
@@ -331,6 +334,7 @@ def slot_shares(most, seed, *, lead, seconds):
     return min(shares(Account(most), lead=lead, seed=seed, count=count, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [2, long(8), long(50)])
 @pytest.mark.parametrize("lead", [long(0), 70])
 def test_two_processes_under_a_limit_of_slots_get_a_quarter_each(most, lead):
@@ -407,6 +411,7 @@ def test_no_mixture_of_troubles_brings_calls_to_a_standstill(seed):
     assert all(call.over.done() for call in world.calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 2, 8, long(50)])
 def test_what_is_left_to_others_costs_who_is_alone_a_twentieth_at_most(most):
     random.seed(0)
@@ -435,6 +440,7 @@ def throughput(seconds, options, *, account=None):
     return answered
 
 
+@pytest.mark.slow
 def test_objects_of_small_and_large_max_concurrency_do_not_slow_each_other_down():
     together = throughput(30, {"small": 1, "large": 16, "open": None})
     for name, most in (("small", 1), ("large", 16), ("open", None)):

@@ -61,6 +61,7 @@ def test_at_most_eight_refusals_find_a_key_that_allows_two_at_once(seed, latency
     assert len(account.refused) <= 8
 
 
+@pytest.mark.slow
 def test_a_key_that_allows_two_is_used_at_two_and_seldom_tried_for_more():
     account = Account(2)
     world = explore(account, 1_000, batch_size=1)
@@ -70,6 +71,7 @@ def test_a_key_that_allows_two_is_used_at_two_and_seldom_tried_for_more():
     assert account.at_work(START + 10, world.now - 1, 0.5) >= 1.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, long(1), long(2)])
 def test_at_most_twenty_refusals_find_a_key_that_allows_fifty_at_once(seed):
     account = Account(50)
@@ -78,6 +80,7 @@ def test_at_most_twenty_refusals_find_a_key_that_allows_fifty_at_once(seed):
     assert account.at_work(START + 10, world.now - 1, 0.5) >= 45
 
 
+@pytest.mark.slow
 def test_so_do_times_that_differ():
     account = Account(50)
     world = explore(account, 2_500, seconds=lambda _: random.uniform(0.3, 0.7), batch_size=1)
@@ -92,6 +95,7 @@ def test_a_key_that_allows_one_at_once_gets_one():
     assert account.at_work(START + 10, world.now - 1, 0.5) >= 0.9
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_raised_is_found_within_minutes():
     account = Account(2)
     random.seed(0)
@@ -106,6 +110,7 @@ def test_a_limit_that_is_raised_is_found_within_minutes():
     world.wait(5)
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_lowered_is_found_at_once():
     account = Account(50)
     random.seed(0)
@@ -120,6 +125,7 @@ def test_a_limit_that_is_lowered_is_found_at_once():
     world.wait(5)
 
 
+@pytest.mark.slow
 def test_refusals_by_chance_do_not_take_the_slots_down_for_long():
     """Somebody else uses the key now and then, or the service counts badly: what is used is not what is to blame."""
     world = World(latency=0.5, refusing=0.05, max_concurrency=8, max_retries=0, batch_size=1)
@@ -128,6 +134,7 @@ def test_refusals_by_chance_do_not_take_the_slots_down_for_long():
     assert 1_500 * 0.5 / (world.now - START) >= 4
 
 
+@pytest.mark.slow
 def test_slots_that_somebody_else_gives_back_are_used_again():
     account = Account(8)
     world = World(account, latency=1, refusing=0.05, max_concurrency=8, max_retries=0, batch_size=1)
@@ -155,6 +162,7 @@ def scaling(workers):
     return lambda world: 0.2 * max(1.0, world.in_flight / workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "least", "most"), [(1000, 64, 64), long(20, 32, 64), long(8, 8, 16), (1, 8, 16)])
 def test_slots_grow_while_the_throughput_does(workers, least, most):
     world = World(lambda texts, world: quick(texts), batch_size=1)
@@ -435,6 +443,7 @@ def calls_that_are_passed_over(world, count):
     return [*[item_of(large, number, "text") for number in range(20)], *small]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fill", [one_call, calls_of_an_object, objects, objects_beside_a_large_call, calls_that_are_passed_over]
 )
@@ -470,6 +479,7 @@ def test_so_does_picking_what_is_sent_again():
     assert steps(1_500) == steps(300)
 
 
+@pytest.mark.slow
 def test_who_leaves_costs_what_it_has_waiting():
     def steps(count):
         world, queue = World(), Queue()

@@ -83,6 +83,7 @@ FAULTS += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_errors_of_every_kind(server, make, run, fault, caplog):
     caplog.set_level(logging.DEBUG)

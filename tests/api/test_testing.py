@@ -43,6 +43,7 @@ def fail_without(module, statement):
     return done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_readme_s_three_lines_are_all_that_a_plugin_needs(project):
     section = README.read_text().split("## Test a plugin of your own")[1]
     conftest, test = re.findall(r"```python\n(.*?)```", section, re.S)
@@ -51,6 +52,7 @@ def test_the_readme_s_three_lines_are_all_that_a_plugin_needs(project):
     assert "1 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_each_test_gets_an_honest_service_and_a_key_of_its_own(project):
     test = """
 import pytest

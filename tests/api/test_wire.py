@@ -90,6 +90,7 @@ def check_shape(answer, items, width):
 # Answers
 
 
+@pytest.mark.slow
 @MANY
 @given(ROWS, st.data(), st.sampled_from(["base64", "float"]))
 def test_a_good_answer_is_read_in_input_order(rows, data, how):
@@ -105,6 +106,7 @@ def test_a_good_answer_is_read_in_input_order(rows, data, how):
     assert answer.tokens == 7
 
 
+@pytest.mark.slow
 @MANY
 @given(ROWS)
 def test_base64_and_numbers_agree(rows):
@@ -119,6 +121,7 @@ def test_any_bytes(raw, items, width):
     assert read(raw, items, width) is None
 
 
+@pytest.mark.slow
 @MANY
 @given(JSON, st.integers(1, 3), st.integers(1, 3))
 def test_any_json(value, items, width):
@@ -135,6 +138,7 @@ def fits(value):
     return True
 
 
+@pytest.mark.slow
 @MANY
 @given(ROWS, st.data())
 def test_a_mutated_answer_is_refused_or_its_untouched_rows_are_right(rows, data):
@@ -154,6 +158,7 @@ def test_a_mutated_answer_is_refused_or_its_untouched_rows_are_right(rows, data)
         assert type(body["data"][victim]["index"]) is int
 
 
+@pytest.mark.slow
 @MANY
 @given(ROWS, st.data())
 def test_cut_and_extended_bodies_are_refused(rows, data):
@@ -163,6 +168,7 @@ def test_cut_and_extended_bodies_are_refused(rows, data):
     assert read(raw + data.draw(st.sampled_from([b"{}", b"x", b"\0", b",", raw])), len(rows), len(rows[0])) is None
 
 
+@pytest.mark.slow
 @MANY
 @given(
     ROWS, st.lists(st.integers(-1, 6) | st.booleans() | st.text(max_size=1) | st.none() | st.floats(0, 3), max_size=6)
@@ -237,6 +243,7 @@ def test_an_answer_without_usable_usage_counts_no_tokens(usage):
 # Refusals
 
 
+@pytest.mark.slow
 @MANY
 @given(JSON | st.just(None))
 def test_any_json_is_some_refusal(value):

@@ -82,6 +82,7 @@ def dies(folder: Path, source: dict[str, str], last: int, moment: str, error: ty
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "error"),
     [("before", Killed), ("midway", Killed), ("after", Killed), ("before", OSError), ("after", OSError)],
@@ -167,6 +168,7 @@ def die_at(folder: Path, count: int, line: int) -> list[str]:
     return [text.strip() for text in printed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.long)])
 def test_kill_9_at_many_moments(tmp_path, kills):
     """Each time within writing a part or a little after; also while it finishes."""

@@ -17,6 +17,7 @@ print(states[0], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 
 """Prints the rows that it wrote and the MB by which it grew."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ru_maxrss counts otherwise")
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 def test_memory_is_flat(tmp_path, count):

@@ -33,6 +33,7 @@ def times_paid(server, number: str = "answered") -> int:
     return sum((int(times) - 1) * items for times, items in server.ledger()[number].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kills", "items"), [(10, 3_000), long(100, 20_000)])
 def test_a_run_that_is_killed_goes_on_and_pays_again_for_what_was_in_flight(
     server, tmp_path, command, kills, items
@@ -56,6 +57,7 @@ def test_a_run_that_is_killed_goes_on_and_pays_again_for_what_was_in_flight(
     assert times_paid(server, "received") <= kills * (IN_FLIGHT + UNWRITTEN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_a_run_cleanly(server, tmp_path, command, number) -> None:
     """All that was answered is in the output, nothing was sent that was not answered, and the same command goes on."""

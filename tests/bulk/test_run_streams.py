@@ -19,6 +19,7 @@ def lines(first: int, last: int) -> bytes:
     return "".join(f"text number {number}\n" for number in range(first, last)).encode()
 
 
+@pytest.mark.slow
 def test_rows_of_stdin_are_embedded_as_they_come(server, tmp_path) -> None:
     """Nobody waits for a block to be full, nor for the end; Ctrl-C ends it though stdin stays open."""
     embed = Embed("-", tmp_path / "out", *at(server))
@@ -102,6 +103,7 @@ SLACK_KIB = 128 * 1024
 """What allocators keep, and the caches of what is opened on the way; the vectors of 50,000 rows take more."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [50_000, long(1_000_000)])
 def test_memory_does_not_grow_with_the_source(server, tmp_path, count) -> None:
     """A run of many rows takes as much as one of 20,000, but for the index."""

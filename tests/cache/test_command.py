@@ -70,6 +70,7 @@ def test_what_cannot_be_used_is_one_line_and_no_traceback(path: Path) -> None:
     assert err.startswith("error: ") and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_place_is_the_variable_s_or_one_s_own(run: Run, path: Path, tmp_path: Path) -> None:
     assert run("stats", JINACLIP_CACHE=str(path))[0].startswith(f"{path}: 25 entries")
     own = tmp_path / "own"
@@ -88,6 +89,7 @@ def test_export_and_import(run: Run, clip: Make, path: Path, tmp_path: Path) -> 
     assert clip(cache=there).embed(TEXTS).usage.hits == len(TEXTS)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_one_line(run: Run, path: Path, tmp_path: Path) -> None:
     skip_without("pyarrow")
     path.write_bytes(b"no database at all " * 1000)

@@ -165,6 +165,7 @@ def test_the_order_of_what_the_weights_say_is_nothing() -> None:
 # -- and from the outside: with a cache that holds one of two, the other gets what it would get without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [300, long(20_000)])
 def test_texts_that_look_the_same_get_vectors_of_their_own(
     clip: Make, server: Server, tmp_path: Any, count: int
@@ -246,6 +247,7 @@ def pairs_of_images(count: int) -> Iterator[tuple[Any, Any]]:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, long(40)])
 @pytest.mark.parametrize("options", [{}, {"image_resize": "pad"}, {"image_quality": 60}], ids=str)
 def test_images_that_look_the_same_get_vectors_of_their_own(

@@ -142,6 +142,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @posix
 def test_forked_children_and_their_children(server: Server, path: Path) -> None:
     """They and the parent go on, each with what it has open itself."""
@@ -173,6 +174,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @posix
 def test_forked_in_the_middle_of_a_call(server: Server, path: Path) -> None:
     server.configure(base_ms=3)
@@ -211,6 +213,7 @@ print("end", writes)
 """
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("first", [pytest.param(None, id="five"), *(long(block) for block in range(10))])
 def test_killed_at_any_write_and_resumed(clip: Make, server: Server, tmp_path: Path, first: int | None) -> None:

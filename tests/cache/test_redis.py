@@ -120,6 +120,7 @@ with JinaClip(cache=Cache(store=RedisStore(address)), batch_size=10, **options) 
 """
 
 
+@pytest.mark.slow
 def test_machines_share_it(clip: Make, server: Server, redis: Any, connection: Any) -> None:
     """Each a process of its own; all that they paid for is there once they have ended."""
     command = [sys.executable, "-c", MACHINE, server.url, url_of(redis)]

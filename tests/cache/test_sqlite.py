@@ -347,6 +347,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("mishap", [remove, remove_alone])
 def test_processes_that_have_it_open_go_on_with_the_new_one_when_it_was_removed(
@@ -403,6 +404,7 @@ def test_a_connection_that_is_left_open_is_not_closed_at_the_end_either(tmp_path
     assert path.with_name("v.sqlite-wal").exists() == (not is_closed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     ["immediate", *(pytest.param(how, marks=pytest.mark.long) for how in ("exclusive", "with the file to itself"))],

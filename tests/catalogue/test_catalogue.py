@@ -44,6 +44,7 @@ def test_another_seed_gives_another_picture_of_the_same_product() -> None:
     assert np.abs(np.asarray(draw(product), float) - np.asarray(draw(other), float)).mean() > 1
 
 
+@pytest.mark.slow
 def test_training_never_sees_an_unseen_combination_nor_a_held_out_product() -> None:
     shelf = Shelf()
     seen = {a for group in shelf.by_pattern.values() for a in group} | {a for g in shelf.near.values() for a in g}

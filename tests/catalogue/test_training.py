@@ -15,6 +15,8 @@ from examples.catalogue.train.student import WIDTHS, contrast, find, gather
 from jinaclip.local import load_towers
 from tests.needs import long
 
+pytestmark = pytest.mark.slow
+
 STAGES = (Stage(1, 3, 4, 2e-3), Stage(3, 2, 4, 2e-3))
 
 

@@ -79,6 +79,7 @@ def slow(request: pytest.FixtureRequest) -> Iterator[tuple[JinaClip, Server]]:
     service.reset()
 
 
+@pytest.mark.slow
 def test_threads_at_once_get_what_one_alone_gets(clip: JinaClip, kind: str) -> None:
     items, threads = items_of(kind), 8
     embed = getattr(clip, METHODS[kind])
@@ -102,6 +103,7 @@ def test_calls_for_one_item_each_get_what_one_call_gets(clip: JinaClip, kind: st
     np.testing.assert_allclose(asyncio.run(embed_apart(clip, kind, items)), expected, atol=SAME)
 
 
+@pytest.mark.slow
 def test_merged_calls_get_what_each_alone_gets(slow: tuple[JinaClip, Server], some_kind: str) -> None:
     clip, service = slow
     items = items_of(some_kind)
@@ -111,6 +113,7 @@ def test_merged_calls_get_what_each_alone_gets(slow: tuple[JinaClip, Server], so
     assert service.ledger()["requests"] - before < COUNT, "they were merged"
 
 
+@pytest.mark.slow
 def test_a_loop_that_dies_harms_no_call_that_was_merged_with_its_own(
     slow: tuple[JinaClip, Server], some_kind: str
 ) -> None:
@@ -127,6 +130,7 @@ def test_a_loop_that_dies_harms_no_call_that_was_merged_with_its_own(
     assert clip.embed_query("the slot is free again").shape == (clip.dimensions,)
 
 
+@pytest.mark.slow
 async def test_a_cancellation_of_the_iterator_s_own_reaches_the_caller_and_no_log(clip: JinaClip) -> None:
     def texts() -> Iterator[str]:
         yield "one"

@@ -175,6 +175,7 @@ def expected(shop: Shop, backends: dict[str, dict[str, Any]]) -> Answers:
     return core(shop, backends["local"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["local", "api"])
 @pytest.mark.parametrize("host", HOSTS)
 def test_every_host_over_every_backend_gives_the_same_vectors_and_the_same_ten(

@@ -99,6 +99,7 @@ async def test_what_fifty_calls_at_once_are_billed_adds_up_to_the_bill_and_each_
     assert min(tokens) > 0 and tokens[-1] > 3 * tokens[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ASK)
 async def test_what_one_host_paid_for_costs_no_host_anything(
     host: str, server: Server, jinaclip_api_key: str, tmp_path: Path

@@ -88,6 +88,7 @@ def test_a_picture_with_a_word_changes_the_colour_and_keeps_the_garment(rack: Ra
     assert rack.products[(rack.embeddings @ query).argmax()].id == "red-dress"
 
 
+@pytest.mark.slow
 def test_fused_products_are_found_by_text_and_by_picture(rack: Rack) -> None:
     texts = [title(product, "en") for product in rack.products]
     fused = rack.clip.embed_pairs(zip(texts, rack.pictures, strict=True))
@@ -101,6 +102,7 @@ def test_half_the_width_finds_nearly_as_much(rack: Rack) -> None:
     assert recalls(truncate(titles, 64), truncate(rack.embeddings, 64))["recall@5"] >= 0.98 * whole
 
 
+@pytest.mark.slow
 def test_both_backends_give_the_same_vectors(modelled) -> None:
     """To 1e-5, texts and pictures and both; with the default policy too, for pictures of the model's tile size."""
     chosen = products("test", 12)

@@ -86,6 +86,7 @@ async def test_an_awaited_generator_may_refill_its_array(langchain, llamaindex, 
         assert (np.float32(await embed(film(np.empty((SIDE, SIDE, 3), np.uint8)))) == right).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["arrays", "pictures", "buffers"])
 async def test_what_is_awaited_may_be_overwritten_and_its_list_cleared(langchain, llamaindex, waiting, right, form):
     for embed in ways(langchain, llamaindex, waiting):

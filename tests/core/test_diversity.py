@@ -144,6 +144,7 @@ def test_lengths_of_vectors_do_not_matter():
         assert diversify(rows, 18, method=method) == diversify(scaled, 18, method=method)
 
 
+@pytest.mark.slow
 def test_every_process_and_number_of_threads_gives_the_same_order():
     code = (
         "import json, numpy as np; from jinaclip.retrieval import diversify;"

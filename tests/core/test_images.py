@@ -323,6 +323,7 @@ def mutated(draw):
     return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated(), st.booleans(), st.integers(0, 1))
 def test_damaged_files_give_an_input_error_or_an_image(data, truncated, frame):

@@ -177,6 +177,7 @@ def test_a_long_name_is_quoted_in_part(clip, folder):
     assert len(str(caught.value)) < 120
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_string_is_an_image_or_an_input_error(text):

@@ -108,6 +108,7 @@ def test_arguments(clip):
     )
 
 
+@pytest.mark.slow
 def test_re_ordering():
     rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     small = np.uint8

@@ -280,6 +280,7 @@ def test_an_image_reserves_the_pixels_of_its_header_and_gives_them_back(clip, mo
     until(lambda: preparation().budget._taken == 0)
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_of_cancelled_calls(clip, server, monkeypatch):
     """Neither work nor pixels, nor, soon after, a thread."""
     monkeypatch.setattr(pools, "IDLE_SECONDS", 0.1)
@@ -298,6 +299,7 @@ async def test_nothing_is_left_of_cancelled_calls(clip, server, monkeypatch):
     assert not preparation().budget._claims
 
 
+@pytest.mark.slow
 def test_a_call_goes_on_after_the_threads_have_ended(clip, monkeypatch):
     monkeypatch.setattr(pools, "IDLE_SECONDS", 0.1)
     one = clip()
@@ -346,6 +348,7 @@ def test_servers_that_hang_hold_up_no_other_call(clip, server):
         assert not caller.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_has_threads_of_its_own(clip, server):
     code = """
@@ -437,6 +440,7 @@ print((resident() - before) // 2**20, sum(thread.name == "jinaclip-images" for t
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("form", ["list", long("iterator")])
 def test_errors_that_are_kept_keep_no_image_alive(server, form):
@@ -530,6 +534,7 @@ def memory_of_sixteen_callers(server, form, side, **environment):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("form", ["JPEG", long("PNG"), long("WEBP")])
@@ -538,6 +543,7 @@ def test_sixteen_callers_stay_under_the_budget(server, form, side):
     assert memory_of_sixteen_callers(server, form, side, **GIVES_BACK) < 24 * two_images(side)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("side", SIDES)
 def test_what_glibc_keeps_for_each_thread_is_in_the_formula(server, side):

@@ -126,15 +126,18 @@ def run(request):
     return run
 
 
+@pytest.mark.slow
 def test_the_decoder(run, server):
     run(IMAGES, server.url, 10, "file", "lazy")
 
 
+@pytest.mark.slow
 def test_the_pages_of_a_document(run, server):
     skip_without("pypdfium2")
     run(PAGES, server.url, 10, "pages")
 
 
+@pytest.mark.slow
 def test_the_self_test(run, server):
     run(SELF_TEST, server.url, 10, "self_test")
 
@@ -147,10 +150,12 @@ def tiny(tmp_path_factory):
     return make_checkpoint(tmp_path_factory.mktemp("signals") / "tiny", "v2")
 
 
+@pytest.mark.slow
 def test_the_tokenizer(run, tiny):
     run(TOKENIZER, tiny, 10, "embed", "count", "in the caller's thread")
 
 
+@pytest.mark.slow
 def test_the_loader(run, tiny):
     run(LOADER, tiny, 5, "load")
 

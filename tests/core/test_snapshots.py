@@ -54,6 +54,7 @@ def film(frame):
         yield frame
 
 
+@pytest.mark.slow
 async def test_a_generator_may_refill_its_array(clip, run):
     one = clip()
     found = await run(one, "embed_images", film(np.empty((SIDE, SIDE, 3), np.uint8)))
@@ -222,6 +223,7 @@ def test_the_async_methods_are_coroutine_functions_to_inspect(clip):
 # -- through an adapter, which hands on what it gets
 
 
+@pytest.mark.slow
 async def test_langchain_hands_on_frames_as_they_are_given(clip, server, jinaclip_api_key):
     skip_without("langchain_jinaclip")
     from langchain_jinaclip import JinaClipEmbeddings

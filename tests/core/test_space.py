@@ -149,6 +149,7 @@ def test_a_name_that_some_store_refuses_is_refused(name: str) -> None:
         JinaClip(space=name)
 
 
+@pytest.mark.slow
 def test_names_are_the_same_in_every_process() -> None:
     code = "from jinaclip import JinaClip; c = JinaClip(dimensions=64, image_quality=80); print(c.space, c.fingerprint)"
     found = {

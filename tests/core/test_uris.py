@@ -464,6 +464,7 @@ def test_redirects_are_followed_up_to_the_limit(hops, secure, local):
         fetch(at(secure, "/to/" * (4 - hops) + quote(path, safe="") if hops == 3 else "/loop/"), local)
 
 
+@pytest.mark.slow
 def test_83_redirects_to_inside_addresses_dial_nothing(secure, local, wire):
     targets = [f"https://{f'[{one}]' if ':' in one else one}/latest/meta-data" for one in INSIDE if one != "127.0.0.1"]
     for target in [*targets, "//169.254.169.254/", "https://localhost.:22/", "file:///etc/passwd", "https://0x7f.1/"]:
@@ -590,6 +591,7 @@ URLS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=4000, deadline=None)
 @given(URLS | st.text(max_size=40).map("https://".__add__) | st.text(max_size=40))
 def test_urllib_and_httpx_see_the_same_host_in_every_url_that_is_accepted(url):

@@ -31,6 +31,7 @@ COMMAND = [sys.executable, "-m", "jinaclip"]
 KEY = "jina_test_" + "0123456789abcdef" * 3
 
 
+@pytest.mark.slow
 def test_a_process_prints_the_tables_and_writes_the_files(model, catalogue_checkpoint, tmp_path):
     table, out = tmp_path / "table", tmp_path / "out"
     write_table(table, count=40, size=64)
@@ -63,6 +64,7 @@ def square(number):
     return {"id": number, "text": f"square {number}", "image": image, "categories": str(number % 2)}
 
 
+@pytest.mark.slow
 def test_what_ctrl_c_interrupts_goes_on_when_it_is_run_again(shelf, server):
     """A real process and a real signal, sent while the fourth request hangs: the second with pictures."""
     server.configure(script=[None, None, None, "hang"])
@@ -179,6 +181,7 @@ def small_run(shelf, server, monkeypatch, *more):
     return ["evaluate", str(shelf / "items.jsonl"), str(shelf / "queries.jsonl"), *options]
 
 
+@pytest.mark.slow
 def test_a_reader_who_goes_away_costs_no_file(shelf, server, monkeypatch):
     given = small_run(shelf, server, monkeypatch, "--out", shelf / "report")
     read, write = os.pipe()
@@ -287,6 +290,7 @@ def test_check_asks_the_service_each_time_whatever_is_in_the_cache(server, monke
     assert capsys.readouterr().out.count("\nok\n") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_a_cache_that_is_named_goes_before_that_of_the_folder(shelf, server, monkeypatch, capsys, how):
     place, more = shelf / "shared" / "vectors.sqlite", []

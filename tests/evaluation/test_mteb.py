@@ -24,6 +24,7 @@ from jinaclip import ConfigError, InputError, JinaClip, fuse
 from jinaclip.mteb import BLANK, JinaClipEncoder
 
 pytestmark = [
+    pytest.mark.slow,
     # mteb and what it stands on warn about their own futures
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

@@ -45,6 +45,7 @@ def prose(outputs) -> str:
     return re.sub(r"[+-]?\d+(\.\d+)?", "#", printed(outputs))
 
 
+@pytest.mark.slow
 def test_the_notebook_gives_what_it_shows(notebook, folder: Path) -> None:
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     outputs = run(notebook, folder)

@@ -36,6 +36,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return place, server.url
 
 
+@pytest.mark.slow
 def test_a_suite_runs_without_key_and_service_from_what_one_run_stored(recorded: tuple[Path, str]) -> None:
     vectors, url = recorded
     stored = vectors.read_bytes()
@@ -45,6 +46,7 @@ def test_a_suite_runs_without_key_and_service_from_what_one_run_stored(recorded:
     assert vectors.read_bytes() == stored, "a run changes no file of the repository"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [{}, {"JINA_API_KEY": "jina_test_of_a_developer"}], ids=["no key", "a key"])
 def test_what_was_not_stored_fails_and_is_not_sent(recorded: tuple[Path, str], key: dict[str, str]) -> None:
     """Here because it was stored of another service, which may have other weights."""

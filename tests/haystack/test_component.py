@@ -565,6 +565,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_a_key_that_was_given_travels_and_one_of_the_environment_does_not(server, monkeypatch) -> None:
     """A pickle is used by another process, whose variable has another key; the service takes one key alone."""
     monkeypatch.setenv("MY_KEY", "jina_of_this_process")
@@ -636,6 +637,7 @@ def test_both_packages_give_the_same_names() -> None:
         _ = haystack_jinaclip.JinaClipRanker
 
 
+@pytest.mark.slow
 def test_importing_adds_nothing_heavy_to_the_host() -> None:
     """Haystack itself loads much; the adapter adds only its own modules and the core's."""
     code = (

@@ -62,6 +62,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "form"), CASES)
 async def test_a_run_over_forty_pictures_leaves_the_loop_free(hosted, server, photos, kind, form) -> None:
     quiet = {**hosted, "root_path": str(photos), "progress_bar": False, "image_quality": 50}  # which is made fast
@@ -73,6 +74,7 @@ async def test_a_run_over_forty_pictures_leaves_the_loop_free(hosted, server, ph
     assert server.ledger()["images"] == COUNT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["base64", pytest.param("paths", marks=LONG), pytest.param("bytes", marks=LONG)])
 async def test_a_query_of_forty_pictures_leaves_the_loop_free(hosted, server, photos, form) -> None:
     """Of a retriever too, whose store answers in a thread."""

@@ -88,6 +88,7 @@ def search(text_embedder, image_embedder, retriever) -> Pipeline:
     return pipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twin", [False, True], ids=["run", "run_async"])
 def test_a_saved_pipeline_loads_and_runs_in_a_fresh_process(tiny, fresh, twin) -> None:
     """No extra arguments, our packages not imported before; the same vector comes out."""

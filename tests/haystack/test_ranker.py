@@ -320,6 +320,7 @@ def test_ordering_leaves_the_loop_free(offline) -> None:
     assert asyncio.run(rank()) > 50
 
 
+@pytest.mark.slow
 def test_a_whole_search_shows_more_kinds(trained, stocked) -> None:
     """Text embedder, retriever that hands embeddings over, ranker; over both backends, saved and loaded."""
     pipe = Pipeline()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 API = ROOT / "tests" / "typing" / "haystack_api.py"
 SETTINGS = """
@@ -21,6 +23,7 @@ follow_imports = normal
 """As in pyproject.toml, but what Haystack itself imports does not matter here, and takes half a minute to read."""
 
 
+@pytest.mark.slow
 def test_every_public_call_has_the_types_it_should(tmp_path) -> None:
     """Haystack's protocols hold too, and wrong options are seen: an ignore that is not needed is an error."""
     (tmp_path / "mypy.ini").write_text(SETTINGS)

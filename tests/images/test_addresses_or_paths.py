@@ -128,6 +128,7 @@ def test_whatever_has_a_scheme_and_two_slashes_is_no_plain_path(scheme, rest):
         assert image.kind == "url" or (scheme.lower() == "file" and image.confined)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=400)
 @given(st.lists(PIECES | SCHEMES, max_size=8).map("".join))
 def test_every_string_is_of_one_kind_or_an_input_error(text):

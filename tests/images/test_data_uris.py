@@ -229,6 +229,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_megabyte_made_to_be_slow_is_not(name):
     """Quadratic work would take minutes to days for a million characters."""
@@ -240,6 +241,7 @@ def test_a_megabyte_made_to_be_slow_is_not(name):
     assert time.process_time() - began < 20
 
 
+@pytest.mark.slow
 def test_random_pieces_made_to_be_slow_are_not():
     pieces = [
         "iVBORw0KGgo",

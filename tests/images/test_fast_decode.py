@@ -130,6 +130,7 @@ async def test_vectors_are_those_of_the_shrunk_image_over_both_backends(
     assert ((near * far[:, : near.shape[1]]).sum(axis=1) > 0.999).all()
 
 
+@pytest.mark.slow
 def test_vectors_of_the_catalogue_stay_close(catalogue_checkpoint: str, catalogue: Any) -> None:
     from examples.catalogue.drawing import draw
     from examples.catalogue.products import products

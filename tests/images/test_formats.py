@@ -364,6 +364,7 @@ EXTRA += [encoded(colours(), "TIFF", compression="tiff_lzw"), saved_frames("TIFF
 EXTRA += [saved_frames("PNG"), encoded(PIL.Image.fromarray(colours()).quantize(9), "BMP")]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.sampled_from(EXTRA), st.booleans(), st.integers(0, 1))
 def test_damaged_files_give_an_input_error_or_an_image(data, file, truncated, frame):

@@ -265,6 +265,7 @@ def test_what_no_encoder_makes_is_refused_before_it_costs_anything(name):
         see(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*HOSTILE, *LARGE])
 def test_a_file_of_20_mb_costs_little_time_and_at_most_itself_again(name):
     data = HOSTILE[name][0] if name in HOSTILE else LARGE[name]

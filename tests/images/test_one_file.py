@@ -120,6 +120,7 @@ def read_often(look: Callable[[], bytes], times: int) -> tuple[set[bytes], set[s
 WAYS = [*((kind, True) for kind in EXCHANGED if roots.WALKS), ("a file", False), ("a file in a folder", False)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "walks"), WAYS)
 def test_no_secret_is_read_while_names_are_exchanged(kind, walks, folder, monkeypatch):
     name, exchanged, target = EXCHANGED[kind]
@@ -131,6 +132,7 @@ def test_no_secret_is_read_while_names_are_exchanged(kind, walks, folder, monkey
     assert not any("elsewhere" in message for message in refused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["open_image", "size", "preview"])
 def test_no_door_shows_a_secret_while_names_are_exchanged(door, folder):
     """The secret is one pixel wider and higher."""

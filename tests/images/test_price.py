@@ -221,6 +221,7 @@ def run_with_files(script: str, files: list[bytes], *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and keeps to one core")
 @pytest.mark.parametrize("mode", ["model", long("pad"), long("squash")])
 def test_64_of_the_worst_files_of_a_hundred_bytes(server: Any, mode: str) -> None:
@@ -257,6 +258,7 @@ def clear_png(width: int, height: int, value: int) -> bytes:
     return png(width, height, bytes(height * (1 + 2 * width)), depth=16, kind=0, extra=extra)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="sets a limit that others do not keep")
 @pytest.mark.parametrize("size", [(1, 400_000), long((400_000, 1)), (1500, 1500), long((300, 9000))], ids=str)
 @pytest.mark.parametrize("threads", [1, long(3)])

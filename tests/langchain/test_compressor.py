@@ -43,6 +43,7 @@ def of(shown: Article, text: str = "", **facts: Any) -> Document:
     return Document(text, metadata={"id": shown.id, "image": str(shown.picture), **facts})
 
 
+@pytest.mark.slow
 @over_stores_and_backends
 def test_a_store_s_results_come_in_the_order_that_diversify_gives_their_pictures(
     new_store: Any, embeddings: JinaClipEmbeddings, catalogue: list[Article]
@@ -180,6 +181,7 @@ async def test_the_loop_goes_on_and_a_cancelled_call_ends_while_the_service_is_s
     server.reset()
 
 
+@pytest.mark.slow
 def test_options_that_are_changed_later_count(embeddings: JinaClipEmbeddings, catalogue: list[Article]) -> None:
     documents = [of(shown) for shown in catalogue[:8]]
     diversifier = JinaClipDiversifier(embeddings=embeddings, method="mmr", lambda_mult=0.2)

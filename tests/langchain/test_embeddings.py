@@ -260,6 +260,7 @@ def forms_of(shown: Pillow.Image, file: Path) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 async def test_every_form_of_a_picture_gives_one_vector_alone_and_in_a_mixed_list(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def filled(shop: JinaClipEmbeddings, images: list[Any]) -> InMemoryVectorStore:
     return store
 
 
+@pytest.mark.slow
 async def test_embeddings(shop: JinaClipEmbeddings, images: list[Any]) -> None:
     assert await longest_turn(shop.aembed_images(images)) < MOST_SECONDS
     assert await longest_turn(shop.aembed_image(images[0])) < MOST_SECONDS
@@ -112,6 +113,7 @@ async def test_the_retriever(filled: InMemoryVectorStore, images: list[Any]) -> 
     assert await longest_turn(retriever.ainvoke({"text": "a", "image": images[0]})) < MOST_SECONDS
 
 
+@pytest.mark.slow
 async def test_the_compressor(shop: JinaClipEmbeddings, filled: InMemoryVectorStore) -> None:
     documents = filled.similarity_search("a", k=COUNT)
     for given in ({"vectorstore": filled}, {}):
@@ -135,6 +137,7 @@ class Runtime:
         self.state = {"messages": messages}
 
 
+@pytest.mark.slow
 async def test_adding_documents(shop: JinaClipEmbeddings, images: list[Any]) -> None:
     documents = [Document("", metadata={"image": image}) for image in images]
     assert await longest_turn(aadd_documents(InMemoryVectorStore(shop), documents)) < MOST_SECONDS

@@ -315,6 +315,7 @@ def test_a_key_of_the_environment_is_read_where_the_pickle_is_opened(
         opened.embed_query("a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 def test_a_spawned_worker_embeds(make: Any, given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JINA_API_KEY", "refused_by_the_service" if given else "jina_test_worker")

@@ -85,6 +85,7 @@ def test_a_path_alone_is_a_text_and_never_guessed_to_be_an_image(retriever: Jina
     )
 
 
+@pytest.mark.slow
 def test_an_image_in_any_form_is_a_query(retriever: JinaClipRetriever, tmp_path: Path) -> None:
     expected = retriever.embeddings.embed_image("a.png")
     data = (tmp_path / "a.png").read_bytes()
@@ -296,6 +297,7 @@ wait_for_all_tracers()
 """
 
 
+@pytest.mark.slow
 def test_langsmith_gets_neither_the_key_nor_image_bytes(
     server: Server, collector: ThreadingHTTPServer, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_both_backends_rank_alike_and_may_share_an_index(
         assert found(at_home.invoke(query)) == found(hosted.invoke(query))
 
 
+@pytest.mark.slow
 def test_a_picture_is_found_by_itself_and_a_title_finds_its_kind(
     new_store: NewStore, both: Any, pictures: Any, catalogue: Any
 ) -> None:
@@ -124,6 +125,7 @@ def test_texts_go_in_and_out_by_the_stores_own_methods(
         assert found(store.as_retriever(search_kwargs={"k": 3}).invoke(shown.german)) == expected
 
 
+@pytest.mark.slow
 @over_stores_and_backends
 def test_fused_documents_are_found_by_text_by_picture_and_by_both(
     new_store: NewStore, embeddings: Any, catalogue: Any
@@ -137,6 +139,7 @@ def test_fused_documents_are_found_by_text_by_picture_and_by_both(
             assert (document.page_content, document.metadata["image"]) == (shown.title, str(shown.picture))
 
 
+@pytest.mark.slow
 @over_stores_and_backends
 def test_runnable_batch_asks_from_many_threads(
     new_store: NewStore, embeddings: Any, pictures: Any, catalogue: Any

@@ -45,6 +45,7 @@ def places(found, given):
     return [given.index(one) for one in found]
 
 
+@pytest.mark.slow
 async def test_results_of_a_query_over_the_catalogue_look_different_first(shop, catalogue):
     """A retriever and a query engine over Qdrant, sync and async; the first three are of three kinds."""
     client, aclient = QdrantClient(":memory:"), AsyncQdrantClient(":memory:")

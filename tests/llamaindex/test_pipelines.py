@@ -272,6 +272,7 @@ def test_a_document_store_sees_a_new_picture_at_an_old_path_in_a_document_alone(
     assert [node.node_id for node in pipeline.run(nodes=documents("node"))] == ["node"]
 
 
+@pytest.mark.slow
 async def test_worker_processes_give_the_same_vectors(embed, files, monkeypatch, run):
     """`run` spawns, `arun` forks; the key travels, since there is none in the environment."""
     for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
@@ -285,6 +286,7 @@ async def test_worker_processes_give_the_same_vectors(embed, files, monkeypatch,
     assert made.clip.usage.requests == paid  # the work was done elsewhere
 
 
+@pytest.mark.slow
 def test_a_spawned_process_has_key_headers_and_options(embed, monkeypatch):
     """It imports everything afresh, under the environment of another account."""
     made = embed(headers={"X-Team": "shop"}, dimensions=64, timeout=20.0, fusion_weight=0.2)

@@ -356,6 +356,7 @@ def test_the_key_comes_from_the_environment(server, monkeypatch):
     assert made.api_key is None
 
 
+@pytest.mark.slow
 def test_a_pickle_works_in_another_process_with_an_explicit_key(embed, tmp_path):
     """There is no key in the environment there."""
     made = embed(dimensions=32 * 2)

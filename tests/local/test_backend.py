@@ -130,6 +130,7 @@ def test_narrow_types_stay_close_to_float32(local, dtype: str) -> None:
 # -- length
 
 
+@pytest.mark.slow
 def test_a_text_over_the_limit_is_refused_by_name_or_cut(local) -> None:
     long = "ab " * 4000
     with pytest.raises(InputError, match=r"text 1: has 12,002 tokens.*8,192.*truncate=True") as caught:
@@ -152,6 +153,7 @@ def test_no_text_pads_another_far_beyond_its_length(local, passes: list[list[int
 # -- sharing
 
 
+@pytest.mark.slow
 def test_equal_objects_hold_one_copy_of_the_weights(folder: Path) -> None:
     others = {*threading.enumerate()}
     first, second, narrow = (
@@ -194,6 +196,7 @@ def test_queries_at_once_cost_a_few_passes_not_one_each(local, passes: list[list
 # -- life
 
 
+@pytest.mark.slow
 def test_a_generator_is_read_as_it_is_needed(local) -> None:
     clip, read, answered = local(), 0, []
 
@@ -208,6 +211,7 @@ def test_a_generator_is_read_as_it_is_needed(local) -> None:
     assert ahead <= scheduler.MAX_WAITING_TEXTS + 2 * 256 + 2 * 64
 
 
+@pytest.mark.slow
 def test_the_event_loop_goes_on_while_a_batch_runs(local) -> None:
     clip = local()
 
@@ -261,6 +265,7 @@ def test_out_of_memory_halves_the_batch(local, monkeypatch: pytest.MonkeyPatch) 
     assert sum(size > 3 for size in sizes) <= 16, "the size that fits is learnt"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
 def test_what_finds_no_memory_in_a_small_process_is_named_and_all_else_comes(checkpoints: dict[str, Path]) -> None:
     """The bias of a text of 1900 tokens takes 86 MB, of which the process may have 32 more."""
@@ -388,6 +393,7 @@ def ends(code: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_iterator_that_never_goes_on_holds_up_nobody(checkpoints: dict[str, Path]) -> None:
     code = """
 clip = JinaClip(sys.argv[1], backend='local', device='cpu')
@@ -402,6 +408,7 @@ asyncio.run(main())
     assert ends(code, checkpoints["v2"]) == "timed out\n"
 
 
+@pytest.mark.slow
 def test_embedding_while_the_process_ends_is_refused_and_does_not_hang(checkpoints: dict[str, Path]) -> None:
     code = """
 def late():

@@ -281,6 +281,7 @@ def shown(count: int, consumers: int) -> Queue:
     return filled(*[image(askers[number % consumers]) for number in range(count)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("consumers", [long(1), long(25), 1_000])
 @pytest.mark.parametrize("fill", [alike, mixed, apart, shown])
 def test_picking_costs_about_the_batch_whatever_waits(fill: Callable[[int, int], Queue], consumers: int) -> None:

@@ -32,6 +32,7 @@ def is_whole(clip: JinaClip) -> bool:
     return budget_left(clip) == BUDGET - clip.usage.tokens
 
 
+@pytest.mark.slow
 async def test_calls_that_are_cancelled_at_random_moments_give_back_what_they_did_not_use(local) -> None:
     chance = random.Random(3)
     clip = local(token_budget=BUDGET)

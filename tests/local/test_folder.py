@@ -35,6 +35,7 @@ def change_config(folder: Path, name: str = "config.json", **values: object) -> 
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+@pytest.mark.slow
 def test_only_four_files_are_ever_opened(own_folder: Path) -> None:
     (own_folder / "modeling_clip.py").write_text("raise SystemExit('code of a checkpoint was run')")
     (own_folder / "pytorch_model.bin").write_bytes(b"\x80\x04not a pickle anybody should open")
@@ -126,12 +127,14 @@ def load_in_process(model: str, environment: dict[str, str]) -> subprocess.Compl
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub_loads_from_the_cache_offline(own_folder: Path, tmp_path: Path) -> None:
     environment = hub_cache(tmp_path, "someone/tiny-clip", "a" * 40, own_folder)
     done = load_in_process("someone/tiny-clip", environment)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done
 
 
+@pytest.mark.slow
 def test_a_published_model_must_have_the_published_bytes(own_folder: Path, tmp_path: Path) -> None:
     environment = hub_cache(tmp_path, "jinaai/jina-clip-v2", specs.JINA_CLIP_V2.revision, own_folder)
     done = load_in_process("jina-clip-v2", environment)
@@ -139,12 +142,14 @@ def test_a_published_model_must_have_the_published_bytes(own_folder: Path, tmp_p
     assert "model.safetensors" in done.stdout and "SHA-256" in done.stdout
 
 
+@pytest.mark.slow
 def test_offline_without_the_files_says_so(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = load_in_process("jina-clip-v1", environment)
     assert "CheckpointError" in done.stdout and "HF_HUB_OFFLINE" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_cache_filled_from_another_revision_says_which_one_is_wanted(own_folder: Path, tmp_path: Path) -> None:
     environment = hub_cache(tmp_path, "jinaai/jina-clip-v2", "b" * 40, own_folder)
     done = load_in_process("jina-clip-v2", environment)

@@ -203,6 +203,7 @@ def test_blocks_of_queries_give_what_one_pass_gives(which, limit, monkeypatch):
     assert error(found, expected("v1-tiny")[f"text_{which}"]) < RAW
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*flex_attention.*")
 @pytest.mark.parametrize("which", "ad")
 def test_the_score_function_of_flex_attention_says_the_same(which, monkeypatch):

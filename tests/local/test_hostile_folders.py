@@ -56,6 +56,7 @@ def change(folder: Path, name: str, spoil: Callable[[Any], object]) -> None:
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_sound_folder_loads(version: str, tmp_path: Path, loader: Loader) -> None:
     assert loader.load(make_checkpoint(tmp_path / "sound", version)).outcome == "works"

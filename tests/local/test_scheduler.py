@@ -503,6 +503,7 @@ def test_withdrawing_frees_a_thread_that_waits_to_submit(held: SumRunner, schedu
     assert not feed.is_alive()
 
 
+@pytest.mark.slow
 def test_the_thread_ends_and_the_runner_goes_with_the_scheduler() -> None:
     before = {*threading.enumerate()}
     runner = SumRunner()

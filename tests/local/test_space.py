@@ -214,6 +214,7 @@ def spaces_in_process(environment: dict[str, str], *options: dict[str, str]) -> 
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_repository_is_named_by_its_commit(own_folder: Path, tmp_path: Path) -> None:
     environment = hub_cache(tmp_path, "someone/Tiny-Clip", MOVED, own_folder)
     unnamed, branch, commit = spaces_in_process(
@@ -244,6 +245,7 @@ def test_another_revision_of_a_published_model_is_another_space(tmp_path: Path, 
     assert unknown.startswith("refused: nobody can tell yet which commit the revision 'next' of 'jinaai/jina-clip-v2'")
 
 
+@pytest.mark.slow
 def test_a_loaded_branch_keeps_the_commit_that_it_was(own_folder: Path, tmp_path: Path) -> None:
     environment = hub_cache(tmp_path, "someone/tiny-clip", MOVED, own_folder)
     code = (

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # builds five distributions
+
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {
     "jinaclip": "shared",

@@ -98,6 +98,7 @@ async def siege(server, keys, clients, requests, attackers):
     return seen, b"".join(said).decode("latin-1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clients", "requests", "attackers"), [(60, 2, 6), long(400, 10, 60)])
 def test_good_clients_are_answered_beside_hostile_ones(server, keys, clients, requests, attackers):
     own, _ = keys

@@ -219,6 +219,7 @@ def test_a_relative_path_stays_the_same_when_the_working_directory_changes(tmp_p
     assert set(read((tmp_path / "photos").as_uri())) == {"a.png"}
 
 
+@pytest.mark.slow
 def test_ten_thousand_pictures_with_odd_names_are_each_read_once(tmp_path):
     letters = " #%?&\n'\"\\[]*~;$`|<>éß日\U0001f600\udcff-."
     names = [f"{letters[i % 25]}{i}{letters[i % 27 :][:5]}.{('png', 'JPG', 'webp')[i % 3]}" for i in range(10_000)]

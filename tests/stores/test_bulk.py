@@ -79,6 +79,7 @@ def test_chroma(folder):
         assert images.query(vector(SOURCE[QUERY], 1024), n_results=1)["ids"] == [[QUERY]]
 
 
+@pytest.mark.slow
 def test_lance_in_one_transaction(folder):
     lancedb = client("lancedb")
     load("lance")

@@ -27,6 +27,7 @@ def searches(store, limit, **how):
     yield store.by_both(CHANGE, LIKED, weight=0.7, limit=limit, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category", [None, "dress"])
 def test_every_store_finds_the_same_ten_as_exact_search(opened, request, model, catalogue, embedded, category):
     """By text, picture and both, in the vectors of titles, pictures and both, among all and in one category."""

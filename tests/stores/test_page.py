@@ -75,6 +75,7 @@ def test_the_command_searches_the_database_of_database_url(postgres, monkeypatch
     assert_four_searches(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_command_as_the_page_has_it_prints_no_warnings(tmp_path):
     client("qdrant_client")
     command = [sys.executable, "-m", "examples.stores", "qdrant", "--count", "40", "--folder", str(tmp_path)]

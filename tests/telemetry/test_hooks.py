@@ -227,6 +227,7 @@ ECHOES = ["bad_item_400", "reject_all_422", "too_many_422"]
 """Refusals that repeat the inputs."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [*ECHOES, "status_500", "reset_mid_body", "retry_after_seconds"])
 def test_no_record_holds_a_text_a_key_or_the_value_of_a_header(jinaclip_server, caplog, fault):
     caplog.set_level(logging.DEBUG)
