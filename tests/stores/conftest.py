@@ -9,6 +9,7 @@ from examples.catalogue.wording import title
 from examples.stores.base import KINDS, Product
 from jinaclip import JinaClip
 from tests.needs import skip_without
+from tests.once import once
 from tests.stores.clients import client
 from tests.stores.exact import ExactStore, ids, recall
 from tests.stores.postgres import Postgres
@@ -63,11 +64,16 @@ def drawn(product):
 
 
 @pytest.fixture(scope="session")
-def embedded(model, many):
+def embedded(tmp_path_factory, model, many):
     """The vectors of `many`: (n, d) of each kind."""
-    store = ExactStore(model)
-    store.index(many)
-    return {kind: np.stack([store.rows[product.id, kind] for product in many]) for kind in KINDS}
+
+    def write(file):
+        store = ExactStore(model)
+        store.index(many)
+        np.savez(file, **{kind: np.stack([store.rows[product.id, kind] for product in many]) for kind in KINDS})
+
+    with np.load(once(tmp_path_factory, "stores.npz", write)) as arrays:
+        return dict(arrays)
 
 
 @pytest.fixture(scope="session")
