@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -80,25 +81,27 @@ def modules() -> list[Path]:
     return sorted(path for path in CORE.rglob("*.py") if path != CORE / "__init__.py")
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Dotted names that a file imports, wherever in it, also under `if TYPE_CHECKING`."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def annotations_only(path: Path) -> set[str]:
     """Dotted names that a file imports for type checkers alone."""
-    blocks = [
-        n
-        for n in ast.walk(ast.parse(path.read_text()))
-        if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
-    ]
+    blocks = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
     nodes = [node for block in blocks for node in ast.walk(block)]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return names | {f"{n.module}.{a.name}" for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names}
@@ -160,7 +163,7 @@ def test_no_thread_of_the_loop_s_executor_is_taken() -> None:
     """It is the application's: `run_in_thread` starts one of ours. The service for tests is an application itself."""
     sources = [path for path in modules() if "testing" not in path.parts] + [*PACKAGES.rglob("src/**/*.py")]
     for path in sources:
-        names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        names = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
         assert not names & {"to_thread", "run_in_executor"}, path
 
 
@@ -207,12 +210,25 @@ TORCH_FREE = [
 ]
 
 
-@pytest.mark.parametrize("module", TORCH_FREE)
-def test_only_the_towers_load_torch(module: str) -> None:
+@pytest.fixture(scope="module")
+def loaded_with() -> dict[str, list[str]]:
+    """What a process loads that imports the modules without torch one after another, up to each of them."""
     skip_without("torch")  # and with it the rest of the extra `local`, which some of these import
-    loaded = loaded_by(f"import jinaclip.backends.local.{module}")
-    assert "jinaclip" in loaded
-    assert not loaded & {"torch", "onnxruntime"}
+    code = (
+        "import importlib, json, sys; loaded = {}\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(f'jinaclip.backends.local.{name}')\n"
+        "    loaded[name] = [module.split('.')[0] for module in sys.modules]\n"
+        "print(json.dumps(loaded))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *TORCH_FREE], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_only_the_towers_load_torch(loaded_with: dict[str, list[str]], module: str) -> None:
+    assert "jinaclip" in loaded_with[module]
+    assert not {"torch", "onnxruntime"} & {*loaded_with[module]}
 
 
 def test_the_local_modules_without_torch_are_all_but_the_towers() -> None:

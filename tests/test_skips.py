@@ -22,9 +22,10 @@ def test_cuts(width): pytest.skip("this model cannot be cut")
 def run_with(folder, *options):
     (folder / "conftest.py").write_text("pytest_plugins = ['tests.skips']")
     (folder / "test_some.py").write_text(MODULE)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={folder}", *options, folder]
-    environment = {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "xdist", f"--rootdir={folder}", *options]
+    # Other plugins take seconds to import.
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run([*command, folder], capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.parametrize(
