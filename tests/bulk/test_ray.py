@@ -21,6 +21,7 @@ from tests.sources.conftest import Bucket, s3_server  # noqa: F401
 from tests.tiny import make_checkpoint
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:::ray"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves sockets and logs to the garbage collector
     pytest.mark.xdist_group("ray"),

@@ -27,6 +27,7 @@ def test_without_a_card_it_says_so_and_ends_with_2(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_rehearsal_makes_what_it_needs_runs_the_tests_and_reports(tmp_path: Path) -> None:
     done = run("--rehearse", "--parts", "prepare,tests", OUT=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
@@ -36,6 +37,7 @@ def test_a_rehearsal_makes_what_it_needs_runs_the_tests_and_reports(tmp_path: Pa
     assert report.rstrip().endswith("All parts went well.")
 
 
+@pytest.mark.slow
 def test_a_part_that_comes_to_its_limit_is_named_and_the_code_is_1(tmp_path: Path) -> None:
     report = tmp_path / "here.md"
     done = run("--rehearse", "--parts", "tests", "--seconds", "1.5", "--out", str(report))
