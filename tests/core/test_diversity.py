@@ -39,6 +39,7 @@ def mmr(rows, scores, k, share):
     return shown
 
 
+@pytest.mark.slow
 def test_the_first_results_are_the_best_of_each_cluster_the_most_relevant_in_front():
     rows, labels = kinds(20, 10, 10, 5, 5)
     found = diversify(rows, 50)

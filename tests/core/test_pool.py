@@ -259,6 +259,7 @@ def png(width, height=None, value=0):
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restored")
 async def test_a_tiny_budget_and_a_single_thread_give_the_same_vectors(clip, run):
     one, images = clip(), [png(20 + number, value=number) for number in range(30)]
@@ -325,6 +326,7 @@ async def test_what_draws_itself_does_so_when_its_turn_comes_in_the_pool(clip, r
     assert set(seen) == {"jinaclip-images"}
 
 
+@pytest.mark.slow
 def test_servers_that_hang_hold_up_no_other_call(clip, server):
     """There are two threads here or a few, and a hundred hosts that never answer."""
     import socket
@@ -451,6 +453,7 @@ def test_errors_that_are_kept_keep_no_image_alive(server, form):
     assert pool_threads <= available_cpus()
 
 
+@pytest.mark.slow
 async def test_errors_of_coroutines_hold_no_argument(clip):
     import gc
     import weakref

@@ -86,6 +86,7 @@ async def test_a_generator_may_draw_on_its_picture(clip, run):
     assert len(np.unique(found, axis=0)) == 20
 
 
+@pytest.mark.slow
 async def test_pairs_and_mixed_items_of_a_generator_are_taken_too(clip, run):
     one = clip()
     pairs = await run(one, "embed_pairs", (("text", frame) for frame in film(np.empty((SIDE, SIDE, 3), np.uint8))))

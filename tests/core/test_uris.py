@@ -332,6 +332,7 @@ def root(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", REFUSED)
 def test_a_string_is_refused_before_anything_is_read_or_dialled(number, root, wire):
     text, message = REFUSED[number]

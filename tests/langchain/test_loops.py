@@ -121,6 +121,7 @@ async def test_the_compressor(shop: JinaClipEmbeddings, filled: InMemoryVectorSt
         assert await longest_turn(diversifier.acompress_documents(documents, "a")) < MOST_SECONDS
 
 
+@pytest.mark.slow
 async def test_the_tool(filled: InMemoryVectorStore, images: list[Any]) -> None:
     """Forty large results, asked for by one of the images of a conversation."""
     tool = JinaClipRetriever(vectorstore=filled, k=COUNT).as_tool()

@@ -107,6 +107,7 @@ def stores():
     return {"simple": SimpleVectorStore(), "qdrant": QdrantVectorStore("all", client=QdrantClient(":memory:"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simple", "qdrant"])
 def test_vectors_are_taken_from_the_store(embed, server, files, name, caplog):
     """The order is that of the vectors by hand, nothing is sent, and nobody is warned."""

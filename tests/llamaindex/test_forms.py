@@ -122,6 +122,7 @@ def held(name):
     }
 
 
+@pytest.mark.slow
 async def test_what_holds_an_image_in_llamaindex_is_taken_wherever_an_image_is(embed, files):
     """One by one and in lists, beside other forms, sync and async."""
     made = embed()

@@ -83,6 +83,7 @@ def test_one_store_is_searched_by_text_by_picture_and_by_both(shop, catalogue, q
     assert [garments[one] for one in named(found)].count("coat") >= 3
 
 
+@pytest.mark.slow
 async def test_titles_fused_with_pictures_are_found_by_either(shop, catalogue):
     """Through the asynchronous client, over documents with both."""
     client = AsyncQdrantClient(":memory:")
@@ -182,6 +183,7 @@ async def test_builds_with_use_async_inside_a_running_loop(shop, catalogue):
     await forget_loops(shop)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(*LOOPS)
 async def test_multi_modal_builds_with_use_async_inside_a_running_loop(embed, files):
     """With pictures; the vectors are those of the server's digests."""

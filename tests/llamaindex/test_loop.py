@@ -71,6 +71,7 @@ def made(embed, large, monkeypatch, tmp_path):
     return one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [long("paths"), "bytes", "blocks", long("resources")])
 async def test_images(made, large, form):
     images = [FORMS[form](large) for _ in range(COUNT)]
@@ -79,6 +80,7 @@ async def test_images(made, large, form):
     assert turns.longest < MOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["paths", "base64", long("resources"), long("data: URIs")])
 async def test_nodes(made, large, form):
     nodes = label_images([NODES[form](large) for _ in range(COUNT)])
@@ -87,6 +89,7 @@ async def test_nodes(made, large, form):
     assert turns.longest < MOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [long("paths"), "base64", long("resources"), long("data: URIs")])
 async def test_results_of_a_search(made, large, form):
     """Which the postprocessor embeds again."""

@@ -485,6 +485,7 @@ def test_a_text_that_was_cut_is_no_answer_to_one_that_is_to_be_refused(embed):
         embed(embeddings_cache=store).get_text_embedding(long)
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_and_the_class_nothing_that_the_host_has_not():
     """`import llamaindex_jinaclip` is free; the class adds no torch, and no PIL or httpx beyond LlamaIndex's own."""
     code = (

@@ -35,6 +35,7 @@ def test_stdin_is_json_lines_if_it_begins_like_them():
     ]
 
 
+@pytest.mark.slow
 def test_stdin_is_lines_else():
     assert read_stdin("\n\nübel\n{b}\n".encode()) == [
         ("3", "übel", "line 3 of stdin", True),
@@ -105,6 +106,7 @@ def test_a_row_that_is_no_mapping_is_an_error_of_its_own():
     assert "text of row 3: must be a str, not int" in str(item.error)
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_rows_take_no_more_memory_than_a_few(tmp_path):
     """In a process of its own, which imports no more on the way."""
     code = """

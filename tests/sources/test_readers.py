@@ -127,6 +127,7 @@ def test_csv_is_what_dict_reader_gives(tmp_path_factory, rows, end, marked):
     assert [(row.id, row.text or "") for row in found] == [(row["sku"], row["a text"]) for row in expected]
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(st.lists(CELL, min_size=1, max_size=3), min_size=1, max_size=4))
 def test_a_record_that_is_too_long_for_csv_is_split_as_csv_splits(records):

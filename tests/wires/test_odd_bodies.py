@@ -21,6 +21,7 @@ REFUSAL = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WIRES))
 @SOME
 @given(value=ANSWER | JSON, items=st.integers(1, 3), width=st.integers(1, 3))
