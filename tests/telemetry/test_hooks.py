@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import threading
+from contextvars import ContextVar
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,10 @@ from PIL import Image
 from jinaclip import ConfigError, JinaClip, telemetry
 from jinaclip.telemetry import (
     BatchMerged,
+    CallEnded,
+    CallStarted,
     EnginePass,
+    EventFilter,
     HostRefused,
     ImagesPrepared,
     RequestAnswered,
@@ -21,7 +26,12 @@ from jinaclip.telemetry import (
 )
 from tests.tiny import make_checkpoint
 
+STARTED = CallStarted(1, "jina", "h", 443, "m", 8, "text", "query", 1)
 EVENTS = [
+    STARTED,
+    replace(STARTED, host=None, kind="image", items=None),
+    CallEnded(call=1, items=1, failed=0, tokens=5, hits=0, seconds=0.5, error=None),
+    CallEnded(call=1, items=3, failed=2, tokens=5, hits=0, seconds=0.5, error="APITimeoutError"),
     RequestSent(number=1, host="h", model="m", items=1, callers=1, tokens=5, attempt=1),
     RequestSent(number=1, host="h", model="m", items=2, callers=1, tokens=5, attempt=2),
     RequestAnswered(number=1, host="h", model="m", items=2, status=200, tokens=5, seconds=0.5, error=None),
@@ -114,6 +124,114 @@ def test_a_call_tells_of_each_image(jinaclip_client, events):
     assert all(event.pixels >= 640 * 480 and event.seconds > 0 for event in prepared)
 
 
+# -- calls as a whole
+
+CALLER = ContextVar("caller", default="nobody")
+
+
+def test_a_call_tells_that_it_begins_and_how_it_ended(jinaclip_client, jinaclip_server, events):
+    clip = jinaclip_client(dimensions=256)
+    results = clip.embed(["a", "b", ""])
+    (started,), (ended,) = of(CallStarted, events), of(CallEnded, events)
+    host = jinaclip_server.url.removeprefix("http://")
+    port = int(host.rpartition(":")[2])
+    assert started == CallStarted(started.call, "jina", host, port, "jina-clip-v2", 256, "item", "document", 3)
+    assert (ended.call, ended.items, ended.failed, ended.error) == (started.call, 3, 1, None)
+    assert ended.tokens == results.usage.tokens > 0
+    assert [type(event) for event in (events[0], events[-1])] == [CallStarted, CallEnded]
+
+
+def fail_as_an_item(clip):
+    clip.embed_documents(["a", ""])
+
+
+def fail_as_a_whole(clip):
+    clip.embed(["a"]).unwrap()
+
+
+def fail_in_the_iterator(clip):
+    clip.embed(str(1 // (2 - number)) for number in range(4))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "failed"),
+    [
+        (fail_as_an_item, "InputError", 2),
+        (fail_as_a_whole, "AuthenticationError", 1),
+        (fail_in_the_iterator, "ZeroDivisionError", None),
+    ],
+)
+def test_a_call_that_fails_tells_the_class_of_what_it_raises(jinaclip_server, events, call, error, failed):
+    with JinaClip(api_key="wrong", base_url=jinaclip_server.url) as clip, pytest.raises(Exception) as caught:
+        call(clip)
+    (ended,) = of(CallEnded, events)
+    assert ended.error == error == type(caught.value).__name__
+    assert failed is None or ended.failed == failed
+
+
+async def test_a_call_that_is_cancelled_has_ended(jinaclip_client, jinaclip_server, events):
+    jinaclip_server.configure(base_ms=60_000)
+    sent, loop = asyncio.Event(), asyncio.get_running_loop()
+    tell = EventFilter(lambda event: loop.call_soon_threadsafe(sent.set), RequestSent)
+    telemetry.set_hooks(*telemetry.get_hooks(), tell)
+    task = asyncio.create_task(jinaclip_client().aembed_query("a"))
+    await sent.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [event.error for event in of(CallEnded, events)] == ["CancelledError"]
+
+
+def test_calls_are_told_in_the_context_of_the_caller_and_in_no_thread_of_theirs(jinaclip_client):
+    seen = []
+
+    def note(event):
+        seen.append((CALLER.get(), threading.current_thread() is threading.main_thread()))
+
+    telemetry.set_hooks(EventFilter(note, CallStarted, CallEnded))
+    clip = jinaclip_client()
+    CALLER.set("this test")
+    clip.embed_query("a")
+    asyncio.run(clip.aembed_query("b"))
+    assert seen == [("this test", False)] * 4
+
+
+def test_each_retry_names_its_calls(jinaclip_client, jinaclip_server, events):
+    jinaclip_server.configure(script=["status_503"])
+    clip = jinaclip_client()
+    clip.embed_query("a")
+    (started,), (retried,) = of(CallStarted, events), of(RequestRetried, events)
+    assert retried.calls == (started.call,)
+
+
+def test_a_call_that_comes_to_wait_is_told_of_and_not_logged(jinaclip_client, jinaclip_server, events, caplog):
+    caplog.set_level(logging.INFO, "jinaclip")
+    telemetry.set_hooks(*telemetry.get_hooks(), telemetry.log_event)
+    jinaclip_server.configure(script=["retry_after_seconds"], retry_after=1.5)
+    clip = jinaclip_client()
+    first = threading.Thread(target=clip.embed_documents, args=(["a"],))
+    first.start()
+    while not of(Waiting, events):
+        assert first.is_alive()
+    clip.embed_documents(["b"])
+    first.join()
+    waits = [event for event in of(Waiting, events) if event.calls]
+    assert [event.is_joined for event in waits] == [False, True]
+    assert [event.calls for event in waits] == [(event.call,) for event in of(CallStarted, events)]
+    assert waits[1].seconds <= waits[0].seconds
+    assert len(lines(caplog)) == 1
+
+
+def test_a_filter_hands_on_what_it_names_and_nothing_else_is_made(jinaclip_client, monkeypatch):
+    seen, made = [], []
+    telemetry.set_hooks(EventFilter(seen.append, RequestAnswered))
+    emit = telemetry.emit
+    monkeypatch.setattr(telemetry, "emit", lambda event: (made.append(event), emit(event)))
+    jinaclip_client().embed_query("a")
+    assert seen == made
+    assert [type(event) for event in seen] == [RequestAnswered]
+
+
 # -- calls on this machine
 
 
@@ -127,6 +245,9 @@ def test_the_engine_tells_of_each_pass(tmp_path, events):
     assert all((event.longest > 0) == (event.kind == "text") for event in passes)
     assert all(event.callers == 1 and event.seconds > 0 for event in passes)
     assert [event.images for event in of(ImagesPrepared, events)] == [1]
+    (started,), (ended,) = of(CallStarted, events), of(CallEnded, events)
+    assert (started.provider, started.host, started.port) == ("jinaclip", None, None)
+    assert ended.tokens > 0
 
 
 # -- hooks
@@ -190,7 +311,7 @@ def test_while_nobody_listens_no_event_is_made(jinaclip_client, caplog, monkeypa
     assert made == []
     caplog.set_level(logging.DEBUG, "jinaclip")
     jinaclip_client().embed_query("b")
-    assert [type(event) for event in made] == [RequestSent, RequestAnswered]
+    assert [type(event) for event in made] == [CallStarted, RequestSent, RequestAnswered, CallEnded]
 
 
 # -- the log
@@ -204,6 +325,10 @@ def test_the_default_hook_writes_a_sentence_for_every_event(caplog):
         "INFO" if isinstance(event, Waiting) and event.seconds == 61 else "DEBUG" for event in EVENTS
     ]
     assert lines(caplog, logging.DEBUG) == [
+        "call 1: 1 text for m, h",
+        "call 1: items for m, on this machine",
+        "call 1: 1 item after 0.500 s, 5 tokens",
+        "call 1: 3 items after 0.500 s, 2 failed, 5 tokens, APITimeoutError",
         "request 1 to h: 1 item, about 5 tokens",
         "request 1 to h: 2 items, about 5 tokens, attempt 2",
         "request 1: HTTP 200 after 0.500 s, 5 tokens billed",

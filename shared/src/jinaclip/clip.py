@@ -19,6 +19,7 @@ from jinaclip.call.memo import Memo, Space
 from jinaclip.call.request import Draft, Held, Reader, Request, Task, draft_many, draft_one, read_now, read_soon
 from jinaclip.call.results import ItemFailure, Results
 from jinaclip.call.usage import CallMeter, Meter, Usage
+from jinaclip.call.watch import Watch
 from jinaclip.config import CacheOption, EmbedderConfig, configured
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
 from jinaclip.frames import await_without_arguments, without_arguments
@@ -168,15 +169,16 @@ class JinaClip:
             stop: ends the call once it is set, from any thread: nothing more is sent, and what is in flight is waited
                 for. The results then have `stopped`, a NotSentError.
         """
-        if strict and request.failures():
-            return self._refusal(request)
-        call = self._call(request, show_progress)
-        if stop is not None:
-            stop.add_callback(lambda: call.stop(NotSentError("the call was stopped by its caller")))
-        if request.total != 0:
-            with call.ending():  # so that Ctrl-C, too, comes with what was embedded until then
-                self._answer(call)
-        return call.conclude()
+        with self._watch(request, strict=strict) as watch:
+            if strict and request.failures():
+                return watch.note(self._refusal(request))
+            call = self._call(request, show_progress, watch.number)
+            if stop is not None:
+                stop.add_callback(lambda: call.stop(NotSentError("the call was stopped by its caller")))
+            if request.total != 0:
+                with call.ending():  # so that Ctrl-C, too, comes with what was embedded until then
+                    self._answer(call)
+            return watch.note(call.conclude())
 
     def _answer(self, call: Call) -> None:
         """Embeds what the cache does not have; what another call is embedding is looked up once that is done."""
@@ -189,16 +191,17 @@ class JinaClip:
 
     async def arun(self, request: Request, *, strict: bool = False, show_progress: bool | None = None) -> Results:
         """`run` without blocking the event loop."""
-        if strict and request.failures():
-            return self._refusal(request)
-        if request.quick and self.cache is None:
-            call = self._call(request, show_progress)
-        else:
-            call = await run_in_thread(self._call, request, show_progress)
-        if request.total != 0:
-            with call.ending():
-                await self._answer_async(call)
-        return call.conclude()
+        with self._watch(request, strict=strict) as watch:
+            if strict and request.failures():
+                return watch.note(self._refusal(request))
+            if request.quick and self.cache is None:
+                call = self._call(request, show_progress, watch.number)
+            else:
+                call = await run_in_thread(self._call, request, show_progress, watch.number)
+            if request.total != 0:
+                with call.ending():
+                    await self._answer_async(call)
+            return watch.note(call.conclude())
 
     async def _answer_async(self, call: Call) -> None:
         """As `_answer`."""
@@ -219,7 +222,10 @@ class JinaClip:
         """What reads items under this object's image policy; for authors of adapters. See `Reader` for `early`."""
         return Reader(self.config.image_policy, early=early)
 
-    def _call(self, request: Request, show_progress: bool | None) -> Call:
+    def _watch(self, request: Request, *, strict: bool) -> Watch:
+        return Watch(request, self._backend.service, self.spec.name, self.dimensions, strict=strict)
+
+    def _call(self, request: Request, show_progress: bool | None, number: int) -> Call:
         check_not_ending()
         if self.config.token_budget is not None and request.total is not None and self.cache is None:
             self.check_budget(sum(run_apart(self._costs, request.items, request.names)[0]))
@@ -231,6 +237,7 @@ class JinaClip:
             deadline=self.config.deadline,
             progress=progress,
             memo=None if self.cache is None else Memo(self.cache, self._vector_space(request.task)),
+            number=number,
         )
 
     def _vector_space(self, task: Task) -> Space:

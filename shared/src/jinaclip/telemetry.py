@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from jinaclip.errors import ConfigError
 
@@ -22,6 +22,59 @@ LONG_WAIT = 1.0
 """Seconds above which a wait is worth a line at level INFO."""
 
 WaitReason = Literal["rate limit of the service", "requests_per_minute", "tokens_per_minute", "retry", "slots"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A call begins: its inputs have been taken, and nothing of it was looked up or sent yet.
+
+    It is told in the context of the caller (`contextvars`), in a thread of the package that the caller waits for.
+
+    Attributes:
+        call: number of the call; all events of the call have the same.
+        provider: who embeds: "jina", "openai" for servers of that shape, "aws.sagemaker", "jinaclip" on this machine.
+        host: of the service, as in other events; None on this machine.
+        port: of the service, also where its address leaves it out; None on this machine.
+        model: its name.
+        dimensions: width of the vectors.
+        kind: what the items are; an "item" may be any of the others.
+        task: what texts are embedded as.
+        items: how many there are; None of an iterator, which nobody has counted.
+    """
+
+    call: int
+    provider: str
+    host: str | None
+    port: int | None
+    model: str
+    dimensions: int
+    kind: str
+    task: Literal["document", "query"]
+    items: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call has ended, however; it is told as its `CallStarted`.
+
+    Attributes:
+        call: number of the call.
+        items: that were asked for; 0 if nothing is known of them.
+        failed: those of them that have no vector.
+        tokens: as billed, or as counted on this machine: `Usage.tokens` of the call.
+        hits: vectors that the cache had.
+        seconds: since its `CallStarted`.
+        error: name of the class of what the call raised, or of what stopped it; else None, also where some items have
+            an error and the caller gets the others as `Results`.
+    """
+
+    call: int
+    items: int
+    failed: int
+    tokens: int
+    hits: int
+    seconds: float
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +131,21 @@ class RequestRetried:
         items: that are sent again.
         reason: what happened, in words of ours: "HTTP 503", "no answer in time".
         seconds: the pause before it.
+        calls: numbers of the calls that the items are of.
     """
 
     host: str
     items: int
     reason: str
     seconds: float
+    calls: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """Items wait before they may be sent. One event for each wait, however many calls and items share it.
+
+    Calls that come to wait while it lasts have an event of their own, which is not logged.
 
     Attributes:
         host: of the service.
@@ -96,12 +153,16 @@ class Waiting:
             requests are in flight as may be.
         seconds: how long; None for slots, as nobody knows.
         until: the moment of `time.monotonic` at which it ends; None for slots.
+        calls: numbers of the calls that wait; none for "slots", and for "retry", where `RequestRetried` has them.
+        is_joined: whether others have been waiting, who were told of; `seconds` are what is left then.
     """
 
     host: str
     reason: WaitReason
     seconds: float | None = None
     until: float | None = None
+    calls: tuple[int, ...] = ()
+    is_joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +225,39 @@ class HostRefused:
 
 
 Event = (
-    RequestSent | RequestAnswered | RequestRetried | Waiting | BatchMerged | EnginePass | ImagesPrepared | HostRefused
+    CallStarted
+    | CallEnded
+    | RequestSent
+    | RequestAnswered
+    | RequestRetried
+    | Waiting
+    | BatchMerged
+    | EnginePass
+    | ImagesPrepared
+    | HostRefused
 )
 Hook = Callable[[Event], object]
-"""Takes each event, in the thread where it happens, which waits meanwhile: it must be quick, and call nothing of
-this package. What it raises is logged, once, and hurts no call."""
+"""Takes each event, in a thread of the package, which waits meanwhile: it must be quick, and call nothing of this
+package. What it raises is logged, once, and hurts no call."""
+KINDS = frozenset[type[Event]](get_args(Event))
+
+
+class EventFilter:
+    """A hook that takes some events only, so that the others need not be made for it.
+
+    Those of calls cost most, a thread each for a moment: `CallStarted` and `CallEnded`.
+
+    Args:
+        hook: takes the events.
+        kinds: their classes.
+    """
+
+    def __init__(self, hook: Hook, *kinds: type[Event]) -> None:
+        self.hook, self.kinds = hook, frozenset(kinds)
+
+    def __call__(self, event: Event) -> object:
+        """Hands an event on, if it is one of these."""
+        return self.hook(event) if type(event) in self.kinds else None
 
 
 def set_hooks(*hooks: Hook | None) -> None:
@@ -180,14 +269,15 @@ def set_hooks(*hooks: Hook | None) -> None:
     Raises:
         ConfigError: one of them cannot be called.
     """
-    global _hooks, _others
+    global _hooks, _wanted
     chosen = (log_event,) if hooks == (None,) else hooks
     for place, hook in enumerate(chosen):
         if not callable(hook):
             raise ConfigError(f"hook {place} is of type {type(hook).__name__}; give functions that take an event")
     _faulty.clear()
     _hooks = tuple(hook for hook in chosen if hook is not None)
-    _others = any(hook is not log_event for hook in _hooks)
+    others = (hook for hook in _hooks if hook is not log_event)
+    _wanted = frozenset().union(*(hook.kinds if isinstance(hook, EventFilter) else KINDS for hook in others))
 
 
 def get_hooks() -> tuple[Hook, ...]:
@@ -198,11 +288,11 @@ def get_hooks() -> tuple[Hook, ...]:
 def wants(kind: type[Event]) -> bool:
     """Whether anybody listens to events of this class, so that they are worth making. It costs less than a microsecond.
 
-    While only the default hook is there, that is up to the level of the logger.
+    Where only the default hook would, that is up to the level of the logger.
     """
-    if _others:
+    if kind in _wanted:
         return True
-    return bool(_hooks) and logger.isEnabledFor(logging.INFO if kind is Waiting else logging.DEBUG)
+    return log_event in _hooks and logger.isEnabledFor(logging.INFO if kind is Waiting else logging.DEBUG)
 
 
 def emit(event: Event) -> None:
@@ -219,6 +309,8 @@ def emit(event: Event) -> None:
 
 def log_event(event: Event) -> None:
     """The default hook: a line of the logger `jinaclip`, at INFO for a wait of over a second, else at DEBUG."""
+    if isinstance(event, Waiting) and event.is_joined:
+        return  # one line for each wait
     level = logging.INFO if isinstance(event, Waiting) and (event.seconds or 0) > LONG_WAIT else logging.DEBUG
     if logger.isEnabledFor(level):
         logger.log(level, "%s", describe(event))
@@ -227,6 +319,13 @@ def log_event(event: Event) -> None:
 def describe(event: Event) -> str:
     """An event as a sentence."""
     match event:
+        case CallStarted():
+            items = "items" if event.items is None else number_of(event.items, event.kind)
+            return f"call {event.call}: {items} for {event.model}, {event.host or 'on this machine'}"
+        case CallEnded():
+            failed = f", {event.failed} failed" if event.failed else ""
+            end = f"{failed}, {event.tokens} tokens" + (f", {event.error}" if event.error else "")
+            return f"call {event.call}: {number_of(event.items, 'item')} after {event.seconds:.3f} s{end}"
         case RequestSent():
             again = f", attempt {event.attempt}" if event.attempt > 1 else ""
             items = number_of(event.items, "item")
@@ -263,10 +362,11 @@ def _note_fault(hook: Hook, error: BaseException) -> None:
     if any(hook is other for other in _faulty):
         return
     _faulty.append(hook)
-    name = getattr(hook, "__qualname__", type(hook).__qualname__)
+    function = hook.hook if isinstance(hook, EventFilter) else hook
+    name = getattr(function, "__qualname__", type(function).__qualname__)
     logger.warning("the telemetry hook %s failed with %s; it is not reported again", name, type(error).__name__)
 
 
 _hooks: tuple[Hook, ...] = (log_event,)
-_others = False  # whether there is a hook beside the default
+_wanted = frozenset[type[Event]]()  # classes of events that hooks beside the default take
 _faulty: list[Hook] = []  # whose failure was logged

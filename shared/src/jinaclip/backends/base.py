@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from jinaclip.call.call import Call
 from jinaclip.call.prepare import Inputs
+from jinaclip.call.watch import Service
 from jinaclip.inputs import Image, Text
 from jinaclip.space import Weights
 from jinaclip.specs import ModelSpec
@@ -22,6 +23,10 @@ class Backend(Protocol):
     @property
     def weights(self) -> Weights:
         """Which weights embed. Told without loading them, and without a network."""
+
+    @property
+    def service(self) -> Service:
+        """Who embeds, for those who watch. Told without a key, and without a network."""
 
     @property
     def rounding(self) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Call:
         deadline: seconds the whole call may take; None is 30 for urgent requests and no limit for others.
         progress: whether to draw a bar, unless there is a single item or none.
         memo: what it has to do with the cache; rows then come in full width.
+        number: of the call, for those who watch.
 
     Attributes:
         stopped: done once nothing more is to be sent.
@@ -73,8 +74,9 @@ class Call:
         deadline: float | None = None,
         progress: bool = False,
         memo: Memo | None = None,
+        number: int = 0,
     ) -> None:
-        self.request, self.meter, self.memo = request, meter, memo
+        self.request, self.meter, self.memo, self.number = request, meter, memo, number
         self.stopped = Latch()
         self.deadline = find_deadline(deadline, urgent=request.urgent)
         self.ends_at = time.monotonic() + self.deadline

@@ -120,13 +120,14 @@ class Results:
             JinaClipError: what stopped the call, or else the error of the first item that failed by itself; these
                 results are its `.partial`.
         """
-        error = self._first_error()
+        error = self.find_error()
         if error is not None:
             error.partial = self
             raise error
         return self.vectors
 
-    def _first_error(self) -> JinaClipError | None:
+    def find_error(self) -> JinaClipError | None:
+        """What `unwrap` would raise: an exception of its own each time; None if every item has a vector."""
         if self.stopped is not None:
             return clone(self.stopped)
         own = [i for i, one in self.errors.items() if not isinstance(one.reason, NotSentError)]

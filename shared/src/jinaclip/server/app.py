@@ -27,7 +27,7 @@ from jinaclip.server.page import page_routes
 from jinaclip.server.refusals import Refused, json_response, unavailable
 from jinaclip.server.requests import Defaults
 from jinaclip.server.settings import Settings
-from jinaclip.telemetry import get_hooks, set_hooks
+from jinaclip.telemetry import EnginePass, EventFilter, get_hooks, set_hooks
 
 
 def make_app(settings: Settings, engines: Engines, ring: Ring, admission: Admission) -> Starlette:
@@ -56,7 +56,7 @@ def make_app(settings: Settings, engines: Engines, ring: Ring, admission: Admiss
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         hooks = get_hooks()
-        set_hooks(*hooks, metrics.note_event)
+        set_hooks(*hooks, EventFilter(metrics.note_event, EnginePass))
         warming = asyncio.create_task(health.warm_up(engines))
         try:
             yield

@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 from jinaclip.backends.api import hub as hubs
 from jinaclip.backends.api.batcher import BATCH_TOKENS, Consumer, Feed, Item, recipe_of
 from jinaclip.backends.api.expectation import expect
 from jinaclip.backends.api.hub import Action, Hub, User
 from jinaclip.backends.api.limits import RateLimits, shared_limits
-from jinaclip.backends.api.route import Endpoint, Route, width_asked
+from jinaclip.backends.api.route import Endpoint, Route, host_of, width_asked
 from jinaclip.backends.api.wires import WIRES
 from jinaclip.call.call import Call
 from jinaclip.call.estimate import text_tokens
+from jinaclip.call.watch import Service
 from jinaclip.config import MAX_BATCH, EmbedderConfig
 from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.inputs import Image, Text
@@ -77,6 +79,7 @@ class ApiBackend:
         self.spec = spec
         self._config = config.replace(dimensions=None) if whole else config
         self._url = wire.url(config.base_url)
+        self.service = service_at(self._url, wire.traits.provider)
         self._expected = expect(config, spec, width_asked(wire, self._config, spec))
         self._destination: Destination | None = None
         self._users = [User()]  # the present one, for the finalizer too
@@ -348,6 +351,12 @@ class Session:
                 "gevent patch threads too (monkey.patch_all), under uWSGI set enable-threads, and let no extension "
                 "hold the interpreter"
             )
+
+
+def service_at(url: str, provider: str) -> Service:
+    """Who answers at an address, for those who watch; nothing of it is secret."""
+    parts = urlsplit(url)
+    return Service(provider, host_of(url), parts.port or (80 if parts.scheme == "http" else 443))
 
 
 def forget_last(users: list[User]) -> None:

@@ -217,6 +217,11 @@ def consumers_of(items: Sequence[Item]) -> list[Consumer]:
     return list({id(item.consumer): item.consumer for item in items}.values())
 
 
+def calls_of(items: Sequence[Item]) -> tuple[int, ...]:
+    """Numbers of the calls of these items, for those who watch."""
+    return tuple(consumer.call.number for consumer in consumers_of(items))
+
+
 def by_consumer(items: Sequence[Item]) -> list[list[Item]]:
     """The items of each consumer."""
     if is_of_one(items):
@@ -351,6 +356,10 @@ class Queue:
             lines[consumer.bounds].take(items)
             lines.move_to_end(consumer.bounds)
             self._note_taken(consumer, len(items))
+
+    def consumers(self) -> Iterator[Consumer]:
+        """Those who wait for some of it."""
+        return (one for line in chain(self._urgent.values(), self._others.values()) for one in line.consumers)
 
     def ready(self, room: Callable[[Bounds], float]) -> Iterator[Line]:
         """The lines whose object may send, urgent ones first. The others have requests in flight, so they are few."""

@@ -14,7 +14,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Literal
 
 from jinaclip import telemetry
@@ -402,18 +403,42 @@ class Waits:
 
     def __init__(self, host: str, clock: Callable[[], float]) -> None:
         self._host, self._clock = host, clock
-        self._told: dict[telemetry.WaitReason, tuple[float, float]] = {}  # until when, and what is still the same wait
+        self._noted: dict[telemetry.WaitReason, Pause] = {}
 
-    def note(self, reason: telemetry.WaitReason, seconds: float) -> None:
-        """Somebody waits from now on. A wait that becomes a little longer, as a shared pause does, stays the same."""
+    def note(self, reason: telemetry.WaitReason, seconds: float, calls: Callable[[], Iterable[int]] = tuple) -> None:
+        """Somebody waits from now on. A wait that becomes a little longer, as a shared pause does, stays the same.
+
+        Args:
+            reason: whose limit it is.
+            seconds: how long.
+            calls: gives the numbers of the calls that wait; asked only where somebody listens.
+        """
         now = self._clock()
-        until, same_until = self._told.get(reason, (-math.inf, -math.inf))
-        if now < until and now + seconds <= same_until:
-            self._told[reason] = max(until, now + seconds), same_until
-            return
-        self._told[reason] = now + seconds, now + LATEST * seconds
+        pause = self._noted.get(reason)
+        is_joined = pause is not None and now < pause.until and now + seconds <= pause.same_until
+        if pause is None or not is_joined:
+            pause = self._noted[reason] = Pause(now + seconds, now + LATEST * seconds)
+        pause.until = max(pause.until, now + seconds)
         if telemetry.wants(telemetry.Waiting):
-            telemetry.emit(telemetry.Waiting(self._host, reason, seconds, now + seconds))
+            new = tuple(dict.fromkeys(call for call in calls() if call not in pause.calls))
+            pause.calls.update(new)
+            if new or not is_joined:
+                telemetry.emit(telemetry.Waiting(self._host, reason, seconds, now + seconds, new, is_joined))
+
+
+@dataclass(slots=True)
+class Pause:
+    """A wait under way.
+
+    Attributes:
+        until: when it ends.
+        same_until: to what it may become longer and stay the same.
+        calls: those that were told of.
+    """
+
+    until: float
+    same_until: float
+    calls: set[int] = field(default_factory=set)
 
 
 class RateLimits:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jinaclip import telemetry
 from jinaclip.backends.api import verdicts
-from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, is_of_one
+from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, calls_of, consumers_of, is_of_one
 from jinaclip.backends.api.health import DOUBT, ENOUGH, PROBES
 from jinaclip.backends.api.sending import Sending, send
 from jinaclip.backends.api.steps import Branch, Flow, Hold, Outcome, Result, Sleep, Step
@@ -371,7 +371,8 @@ def attempt(
 def tell_retry(sending: Sending, batch: Sequence[Item], reason: str, seconds: float) -> None:
     """Tells those who watch that a request is sent again after a pause."""
     if telemetry.wants(telemetry.RequestRetried):
-        telemetry.emit(telemetry.RequestRetried(sending.route.endpoint.host, len(batch), reason, seconds))
+        calls = calls_of(batch)
+        telemetry.emit(telemetry.RequestRetried(sending.route.endpoint.host, len(batch), reason, seconds, calls))
 
 
 def reason_of(error: APIError) -> str:
@@ -385,9 +386,11 @@ def reason_of(error: APIError) -> str:
     return f"HTTP {error.status}"
 
 
-def pause(sending: Sending, reason: telemetry.WaitReason, seconds: float) -> Generator[Step, Result, None]:
-    """Waits, and tells those who watch."""
-    sending.limits.waits.note(reason, seconds)
+def pause(
+    sending: Sending, reason: telemetry.WaitReason, seconds: float, batch: Sequence[Item] = ()
+) -> Generator[Step, Result, None]:
+    """Waits, and tells those who watch; of whom it keeps waiting, unless a `RequestRetried` says so."""
+    sending.limits.waits.note(reason, seconds, lambda: calls_of(batch))
     yield Sleep(seconds)
 
 
@@ -404,7 +407,7 @@ def obey(
             own[0].consumer.fail_all(limit_error(verdict.error, max(seconds, own_pause, verdict.seconds or 0.0)))
     left = [item for item in batch if not item.consumer.ending]
     if left and own_pause:
-        yield from pause(sending, "rate limit of the service", own_pause)
+        yield from pause(sending, "rate limit of the service", own_pause, left)
     return left
 
 

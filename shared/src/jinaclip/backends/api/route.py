@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     import httpx
 
 
+def host_of(url: str) -> str:
+    """Name of the machine of an address, and the port if it has one, without who asks."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where requests go: what has the same endpoint shares connections."""
@@ -59,7 +64,7 @@ class Endpoint:
     @property
     def host(self) -> str:
         """Name of the service's machine, and the port if the address has one."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
+        return host_of(self.url)
 
     @classmethod
     def of(cls, config: EmbedderConfig, url: str | None = None) -> Endpoint:

@@ -7,6 +7,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from jinaclip import telemetry
 from jinaclip.backends.api.batcher import STALLED, Bounds, Consumer, Item, Queue, by_consumer, consumers_of, tokens_of
@@ -280,8 +281,14 @@ class Scheduler:
             closed_since = self.limits.closed_since
             waiting = [consumer for consumer in consumers_of(items) if may_wait(consumer, seconds, closed_since)]
             if waiting:
-                self.limits.waits.note(self.limits.reason(tokens, per_minute), seconds)
+                self.limits.waits.note(self.limits.reason(tokens, per_minute), seconds, self._calls)
         return seconds <= 0
+
+    def _calls(self) -> Iterator[int]:
+        """Numbers of the calls that have something waiting, for those who watch."""
+        queued = (consumer for route in self._turns for consumer in self._queues[route].consumers())
+        again = (item.consumer for departure in self._retries for item in departure.items)
+        return (consumer.call.number for consumer in chain(queued, again))
 
     def _requests_are_few(self) -> bool:
         return self.limits.requests_are_few(self._per_minute()[0])

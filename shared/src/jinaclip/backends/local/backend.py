@@ -28,6 +28,7 @@ from jinaclip.backends.local.source import Source
 from jinaclip.backends.local.weights import find_weights
 from jinaclip.call.call import Call
 from jinaclip.call.prepare import Inputs, Prepared, Recipe, prepare_inputs
+from jinaclip.call.watch import HERE, Service
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import DeadlineError, InputError, JinaClipError
 from jinaclip.inputs import Image, Text
@@ -70,6 +71,11 @@ class LocalBackend:
         model = self._model
         is_loaded = model is not None and model.pid == os.getpid()
         return run_apart(find_weights, self._source, model.files if model is not None and is_loaded else ())
+
+    @property
+    def service(self) -> Service:
+        """This machine."""
+        return HERE
 
     @property
     def rounding(self) -> dict[str, Any]:

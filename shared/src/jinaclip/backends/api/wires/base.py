@@ -101,6 +101,7 @@ class Traits:
     """What a wire can say, and how much of it at once.
 
     Attributes:
+        provider: what traces call the service: the name that OpenTelemetry has for it, or one in its manner.
         says_task: whether texts can be asked for as queries; else the model's instruction goes before them here.
         says_dimensions: whether a width can be asked for; else the whole vector is, and cut here.
         says_normalized: whether vectors as the model makes them can be had.
@@ -111,6 +112,7 @@ class Traits:
         key_hint: what to look at where the service refuses who asks.
     """
 
+    provider: str
     says_task: bool
     says_dimensions: bool
     says_normalized: bool

@@ -46,7 +46,7 @@ Encoding = Literal["float", "base64", "binary", "ubinary"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 Place = Sequence[str | int]
 """Where in a request: ("input", 3) is its fourth input, ("dimensions",) a field, () the whole body."""
-traits = Traits(says_task=True, says_dimensions=True, says_normalized=True, says_truncate=True)
+traits = Traits(provider="jina", says_task=True, says_dimensions=True, says_normalized=True, says_truncate=True)
 LONGEST_INDEX = 10
 """Digits."""
 MAX_INPUTS = 512

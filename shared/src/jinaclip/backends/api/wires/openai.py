@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 traits = Traits(
+    provider="openai",
     says_task=False,
     says_dimensions=False,
     says_normalized=False,

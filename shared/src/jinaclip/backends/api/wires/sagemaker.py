@@ -42,6 +42,7 @@ from jinaclip.specs import ModelSpec
 SERVICE = "sagemaker"
 """In what is signed; the API itself is "sagemaker-runtime"."""
 traits = Traits(
+    provider="aws.sagemaker",
     says_task=True,
     says_dimensions=True,
     says_normalized=True,
