@@ -23,7 +23,7 @@ PACKAGES = ROOT / "packages"
 LAYERS = [
     ["errors"],
     ["blank", "formats", "frames", "hints", "numeric", "secret", "specs", "telemetry", "uris"],
-    ["vectors"],
+    ["tracing", "vectors"],
     ["inputs", "config", "process"],
     ["space"],
     ["images"],
@@ -64,6 +64,7 @@ HOMES = {
     "matplotlib": {"evaluation/curves"},
     "pyarrow": {"bulk", "cache/tables", "sources"},
     "fsspec": {"sources"},
+    "opentelemetry": {"tracing"},
     "filelock": {"bulk"},
     "mteb": {"mteb"},
     "httpx": {"backends/api", "images", "testing"},
