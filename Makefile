@@ -18,7 +18,7 @@ ANYWHERE = not network and not weights and not gpu and not browser
 unexport PYTHONDONTWRITEBYTECODE
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean test-long
+.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean test-long coverage
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -43,6 +43,9 @@ test-versions: .venv/installed  ## the core's tests on the other Pythons that ar
 
 test-lowest: .venv/installed  ## the suites of core and adapters at the lowest versions they declare, without PyTorch
 	.venv/bin/python scripts/test_lowest.py
+
+coverage: .venv/installed  ## which branches the core's quick tests take, in subprocesses too; `coverage html` shows the lines
+	.venv/bin/python scripts/measure_coverage.py
 
 soak: .venv/installed  ## calls of every kind under faults, for ten minutes or JINACLIP_TEST_SECONDS=
 	.venv/bin/python -m tests.soak
