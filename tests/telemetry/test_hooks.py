@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import signal
+import sys
 import threading
 from contextvars import ContextVar
 from dataclasses import replace
@@ -194,6 +196,37 @@ def test_calls_are_told_in_the_context_of_the_caller_and_in_no_thread_of_theirs(
     clip.embed_query("a")
     asyncio.run(clip.aembed_query("b"))
     assert seen == [("this test", False)] * 4
+
+
+class TimeLimit(Exception):
+    """Of a host, raised by its signal handler."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill on this system")
+@pytest.mark.parametrize("kind", [CallStarted, CallEnded])
+def test_what_a_signal_handler_raises_while_a_hook_runs_is_the_host_s(jinaclip_client, caplog, kind):
+    """It is not taken for an error of the hook's, which runs to its end."""
+
+    def raise_limit(*_):
+        raise TimeLimit
+
+    def hook(event):
+        seen.append(event)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    seen, before = [], signal.signal(signal.SIGUSR1, raise_limit)
+    clip = jinaclip_client()
+    clip.embed_query("a")
+    telemetry.set_hooks(telemetry.log_event, EventFilter(hook, kind))
+    try:
+        with pytest.raises(TimeLimit):
+            clip.embed_query("b")
+    finally:
+        telemetry.set_hooks(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert [type(event) for event in seen] == [kind]
+    assert lines(caplog, logging.WARNING) == []
+    assert clip.embed_query("c").shape == (1024,)
 
 
 def test_each_retry_names_its_calls(jinaclip_client, jinaclip_server, events):
