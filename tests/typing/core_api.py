@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.datastructures import UploadFile
 
 from jinaclip import (
@@ -45,6 +46,7 @@ from jinaclip.retrieval import (
     quantize,
     semantic_search,
 )
+from jinaclip.tracing import instrument, uninstrument
 
 Vectors = npt.NDArray[np.float32]
 
@@ -218,6 +220,10 @@ def watch(seen: list[telemetry.Event]) -> None:
     telemetry.set_hooks()
     telemetry.set_hooks(None)
     telemetry.set_hooks(*telemetry.get_hooks(), count)
+    telemetry.set_hooks(telemetry.EventFilter(count, telemetry.CallStarted, telemetry.Waiting))
+    instrument()
+    instrument(TracerProvider())
+    uninstrument()
     assert_type(telemetry.describe(telemetry.BatchMerged(5, 2)), str)
 
 
