@@ -3,7 +3,7 @@
     python examples/serve_ray.py --model examples/catalogue/checkpoint --replicas 2
     curl localhost:8000/v1/embeddings --json '{"model": "jina-clip-v2", "input": "a red dress"}'
 
-On a cluster, with Ray's own command (`pip install 'jinaclip[local,serve]' 'ray[serve]>=2.60'` on each machine):
+On a cluster, with Ray's own command (`pip install './shared[local,serve]' 'ray[serve]>=2.60'` on each machine):
 
     serve run examples.serve_ray:make_application model=jina-clip-v2 device=cuda gpus=1 keys=/etc/jinaclip/keys
 

@@ -1,6 +1,6 @@
 """Chroma: a record has one vector, so each kind gets a collection.
 
-pip install jinaclip chromadb
+pip install ./shared chromadb
 """
 
 from __future__ import annotations

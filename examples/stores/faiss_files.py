@@ -1,6 +1,6 @@
 """FAISS: no database, three indexes in memory and four files in a folder.
 
-pip install jinaclip faiss-cpu
+pip install ./shared faiss-cpu
 """
 
 from __future__ import annotations

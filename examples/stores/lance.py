@@ -1,6 +1,6 @@
 """LanceDB: one row a product with three vector columns, in files on disk or in an object store.
 
-pip install jinaclip lancedb
+pip install ./shared lancedb
 """
 
 from __future__ import annotations

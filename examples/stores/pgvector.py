@@ -1,6 +1,6 @@
 """PostgreSQL with the extension pgvector, 0.8 or newer: one row a product, three vector columns, an index on each.
 
-pip install jinaclip "psycopg[binary]" pgvector
+pip install ./shared "psycopg[binary]" pgvector
 """
 
 from __future__ import annotations

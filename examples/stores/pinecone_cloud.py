@@ -1,6 +1,6 @@
 """Pinecone: a record has one vector, so each kind gets a namespace of one index.
 
-pip install jinaclip pinecone
+pip install ./shared pinecone
 """
 
 from __future__ import annotations

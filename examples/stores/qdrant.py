@@ -1,6 +1,6 @@
 """Qdrant: one point a product with three named vectors, quantised if you like.
 
-pip install jinaclip qdrant-client
+pip install ./shared qdrant-client
 """
 
 from __future__ import annotations

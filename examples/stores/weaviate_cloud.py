@@ -1,6 +1,6 @@
 """Weaviate: one object a product with three named vectors that we provide.
 
-pip install jinaclip weaviate-client
+pip install ./shared weaviate-client
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jinaclip.inputs import Image, Pair
     from jinaclip.vectors import fuse, truncate
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # of all five distributions: their pyproject.toml files read it here
 
 __all__ = [
     "APIError",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from haystack_integrations.components.retrievers.jinaclip import JinaClipRetriever
     from haystack_integrations.components.routers.jinaclip import JinaClipZeroShotRouter
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "JinaClipDiversityRanker",
@@ -40,6 +40,8 @@ _KINDS = {"Embedder": "embedders", "Ranker": "rankers", "Retriever": "retrievers
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("haystack-jinaclip")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     kind = next(folder for end, folder in _KINDS.items() if name.endswith(end))

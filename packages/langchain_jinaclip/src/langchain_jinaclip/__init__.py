@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from langchain_jinaclip.retriever import JinaClipRetriever
     from langchain_jinaclip.tool import JinaClipTool
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "JinaClipDiversifier",
@@ -37,6 +37,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("langchain-jinaclip")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"langchain_jinaclip.{_HOMES[name]}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llamaindex_jinaclip.retriever import JinaClipRetriever
     from llamaindex_jinaclip.skipping import SkippedNode
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = ["JinaClipDiversifier", "JinaClipEmbedding", "JinaClipRetriever", "SkippedNode", "label_images"]
 
@@ -29,6 +29,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("llamaindex-jinaclip")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
