@@ -30,11 +30,11 @@ NEEDS = {name: ("jinaclip",) for name in PATHS if name != "jinaclip"} | {
 PAGES = ["*.md", "docs/**/*.md", "shared/README.md", "packages/*/README.md", "examples/**/*.py", "examples/**/*.ipynb"]
 RECORDS = {"CHANGELOG.md", "decisions"}
 """Names of files and folders that say how things were."""
-TOKEN = r"""\\?"[^"\\\n]+\\?"|'[^'\n]+'|[\w./\[\],<>=~!-]+"""
-COMMAND = re.compile(rf"(?<=pip install)(?: +(?:{TOKEN}))+")
+ARGUMENT = r"""\\?"[^"\\\n]+\\?"|'[^'\n]+'|[\w./\[\],<>=~!-]+"""
+COMMAND = re.compile(rf"(?<=pip install)(?: +(?:{ARGUMENT}))+")
 NOTE = re.compile(r"(?<=<!-- installation -->\n).*?(?=<!-- /installation -->)", re.DOTALL)
 NOTES = {
-    False: f"Nothing is on a package index yet: run this in the root of a checkout of [the repository]({REPOSITORY}).\n",
+    False: f"Nothing is on a package index yet: run this in a checkout of [the repository]({REPOSITORY}).\n",
     True: "From PyPI:\n",
 }
 
@@ -55,7 +55,7 @@ def rewrite(text: str, *, published: bool) -> str:
 
 def rewrite_command(arguments: str, *, published: bool) -> str:
     """The arguments of `pip install` with our distributions by name, or by folder and with those that they need."""
-    tokens = re.findall(TOKEN, arguments)
+    tokens = re.findall(ARGUMENT, arguments)
     own = {name: token for token in tokens if (name := name_of(token))}
     needed = {need for name in own for need in NEEDS.get(name, ())}
     if published:
