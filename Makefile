@@ -18,7 +18,7 @@ ANYWHERE = not network and not weights and not gpu and not browser
 unexport PYTHONDONTWRITEBYTECODE
 SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt requirements-core-tests.txt $(addsuffix /pyproject.toml,$(PACKAGES)))
 
-.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean test-long coverage
+.PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean test-long coverage release-check
 
 demo: .venv/installed  ## a catalogue searched by text, by picture and by both
 	.venv/bin/python examples/demo.py
@@ -60,12 +60,13 @@ browser: .venv/installed docs  ## what Chromium shows of the crafted image files
 docs: .venv/docs  ## the documentation as a site, in site/; a broken link or reference is an error
 	.venv/bin/python -m scripts.docs
 
-check: .venv/installed  ## style, types, import fence
+check: .venv/installed  ## style, types, import fence, workflows
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pyright
 	.venv/bin/python -m pytest tests/test_architecture.py
+	.venv/bin/jactionlint
 
 gpu:  ## tests and figures that need a CUDA device, in ten minutes, into gpu-report.md; by the interpreter PYTHON_GPU=
 	$(or $(PYTHON_GPU),.venv/bin/python) scripts/gpu.py
@@ -76,7 +77,10 @@ bench: .venv/installed  ## speed, as ratios within one run
 	.venv/bin/python benchmarks/rerank.py
 
 build: .venv/installed  ## sdist and wheel of all five distributions, in dist/
-	for package in $(PACKAGES); do .venv/bin/python -m build --outdir dist $$package || exit 1; done
+	.venv/bin/python scripts/build.py dist
+
+release-check: .venv/installed  ## what would be published: built, judged, installed into an empty environment and used there
+	.venv/bin/python scripts/release_check.py
 
 clean:
 	rm -rf .venv .venv-3.* .venv-lowest-* dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz

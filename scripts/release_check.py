@@ -22,16 +22,11 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 import install_lines
+from build import build
 from install_lines import PATHS, REPOSITORY, ROOT
 
 EXTRAS = {"jinaclip": "[testing]", "haystack-jinaclip": "[pdf]"}
 """What the programs of the READMEs need: the test service, and pages of PDF files."""
-
-
-def build(dist: Path) -> None:
-    """Builds the sdist of each distribution, and from that its wheel."""
-    for path in PATHS.values():
-        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, ROOT / path)
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
@@ -142,7 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dist = (options.dist or Path(folder)).resolve()
         if options.dist is None:
-            build(dist)
+            build(dist, "--no-isolation")
         run(sys.executable, "-m", "twine", "check", "--strict", *sorted(dist.glob("*jinaclip-*")))
         version = inspect_files(dist)
         compare_with_release(version, options.tag, options.repository)
