@@ -107,12 +107,12 @@ def read_types(environment: Path) -> None:
 
 def compare_with_release(version: str, tag: str | None, repository: str | None) -> None:
     """Ends where pages, tag or address say something else than what would be published."""
-    if tag is not None and install_lines.main(["--check", "--published"]):
-        sys.exit("these pages do not install from an index: set PUBLISHED in scripts/install_lines.py and run it")
-    if tag is not None and tag != f"v{version}":
-        sys.exit(f"the tag {tag} is not v{version}, which shared/src/jinaclip/__init__.py says")
     if repository is not None and repository.lower() != REPOSITORY.lower():
         sys.exit(f"this is {repository}, but the metadata send people to {REPOSITORY}")
+    if tag is not None and tag != f"v{version}":
+        sys.exit(f"the tag {tag} is not v{version}, which shared/src/jinaclip/__init__.py says")
+    if tag is not None and install_lines.main(["--check", "--published"]):
+        sys.exit("these pages do not install from an index: set PUBLISHED in scripts/install_lines.py and run it")
 
 
 def try_out(dist: Path) -> None:
@@ -138,9 +138,9 @@ def main() -> None:
         dist = (options.dist or Path(folder)).resolve()
         if options.dist is None:
             build(dist, "--no-isolation")
-        run(sys.executable, "-m", "twine", "check", "--strict", *sorted(dist.glob("*jinaclip-*")))
         version = inspect_files(dist)
         compare_with_release(version, options.tag, options.repository)
+        run(sys.executable, "-m", "twine", "check", "--strict", *sorted(dist.glob("*jinaclip-*")))
         try_out(dist)
     print(f"\n{len(PATHS)} distributions of version {version} build, install and run")
 
