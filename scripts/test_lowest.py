@@ -29,6 +29,7 @@ from environments import (
 )
 from environments import run_tests as run
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 RUNNER = "pytest"
 """Declared for the fixtures of `jinaclip.testing`. Here it runs the tests, as new as their other libraries want it."""
@@ -73,13 +74,13 @@ def read_project(path: Path) -> dict:
 
 
 def lowest(requirements: Iterable[str]) -> list[str]:
-    """The lowest version of each requirement that names one, but for our own, which are tested as they are."""
-    pins = []
+    """The lowest version that all requirements of a name allow, but for our own, which are tested as they are."""
+    bounds: dict[str, Version] = {}
     for requirement in map(Requirement, requirements):
-        bounds = [one.version for one in requirement.specifier if one.operator == ">="]
-        if bounds and requirement.name not in (RUNNER, read_project(CORE)["name"]):
-            pins.append(f"{requirement.name}=={bounds[0]}")
-    return pins
+        for one in requirement.specifier:
+            if one.operator == ">=" and requirement.name not in (RUNNER, read_project(CORE)["name"]):
+                bounds[requirement.name] = max(Version(one.version), bounds.get(requirement.name, Version("0")))
+    return [f"{name}=={version}" for name, version in bounds.items()]
 
 
 if __name__ == "__main__":
