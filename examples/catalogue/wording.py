@@ -58,6 +58,7 @@ def _spoken(attributes: Attributes, words: Mapping[str, Any], mentioned: tuple[s
     values = {name: getattr(attributes, name) if name in mentioned else "" for name in NAMES}
     values["garment"] = attributes.garment
     said = {name: words[name].get(value, "") for name, value in values.items() if name != "second_colour"}
+    said["garment"] = said["garment"] or words["anything"]
     said["second"] = words["colour"].get(values["second_colour"], "")
     return {**said, "pattern": _filled(said["pattern"], said)}
 

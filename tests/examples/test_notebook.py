@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, with the toy model and, one line changed, with jina-clip-v2."""
+"""The notebooks run from top to bottom, with the toy model and, one line changed, with jina-clip-v2."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parents[2] / "examples" / "shop_the_look.ipynb"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SHOP, AGENT = "shop_the_look.ipynb", "an_agent_that_looks.ipynb"
+BOTH = pytest.mark.parametrize("name", [SHOP, AGENT])
+PICTURES = {SHOP: 7, AGENT: 5}
+"""At least as many are shown."""
 LINE = 'clip = JinaClip(str(CHECKPOINT), backend="local")  # <- the line to change'
 
 
 def run(notebook, folder: Path) -> list[str]:
     """What its cells print, executed in a folder beside which the repository's root is found as in examples/."""
     for cell in notebook.cells:
-        cell["source"] = cell["source"].replace("Path.cwd().parent", f"Path({str(NOTEBOOK.parents[1])!r})")
+        cell["source"] = cell["source"].replace("Path.cwd().parent", f"Path({str(EXAMPLES.parent)!r})")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-@pytest.fixture
-def notebook():
-    return nbformat.read(NOTEBOOK, as_version=4)
+def read(name: str):
+    return nbformat.read(EXAMPLES / name, as_version=4)
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +49,23 @@ def prose(outputs) -> str:
 
 
 @pytest.mark.slow
-def test_the_notebook_gives_what_it_shows(notebook, folder: Path) -> None:
+@BOTH
+def test_a_notebook_gives_what_it_shows(name, folder: Path) -> None:
+    notebook = read(name)
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     outputs = run(notebook, folder)
-    assert pictures(outputs) == pictures(shown) >= 7
+    assert pictures(outputs) == pictures(shown) >= PICTURES[name]
     assert prose(outputs) == prose(shown)
 
 
-def test_no_output_names_a_machine() -> None:
-    assert "site-packages" not in NOTEBOOK.read_text("utf-8")
+@BOTH
+def test_no_output_names_a_machine(name) -> None:
+    assert "site-packages" not in (EXAMPLES / name).read_text("utf-8")
 
 
 @pytest.mark.long
-def test_one_line_changes_the_model(notebook, folder: Path, modelled) -> None:
-    changed = 0
+def test_one_line_changes_the_model(folder: Path, modelled) -> None:
+    notebook, changed = read(SHOP), 0
     for cell in notebook.cells:
         changed += cell["source"].count(LINE)
         v2 = f'clip = JinaClip("jina-clip-v2", api_key="jina_test_notebook", base_url={modelled.url!r})'
