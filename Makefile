@@ -20,14 +20,9 @@ SOURCES = $(wildcard pyproject.toml constraints.txt requirements-dev.txt require
 
 .PHONY: demo test test-all test-versions test-lowest soak fuzz browser check bench docs gpu build clean test-long coverage release-check
 
-demo: .venv/installed  ## a catalogue searched by text, by picture and by both
+demo: .venv/installed  ## a catalogue searched by text, picture and both; one server for three frameworks, a cache, an answer
 	.venv/bin/python examples/demo.py
-	.venv/bin/python examples/langchain_catalogue.py
-	.venv/bin/python examples/llamaindex_catalogue.py
-	.venv/bin/python examples/haystack_catalogue.py
-	.venv/bin/python examples/answers/langchain_answer.py
-	.venv/bin/python examples/answers/llamaindex_answer.py
-	.venv/bin/python examples/answers/haystack_answer.py
+	.venv/bin/python examples/one_server.py
 
 test: .venv/installed  ## the quick tests, in five minutes on two cores; mteb is not installed for them
 	$(PYTEST) $(IN_ORDER) --ignore tests/evaluation/test_mteb.py

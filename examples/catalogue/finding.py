@@ -1,7 +1,7 @@
 """Does the average of text and image find more than either alone? `python -m examples.catalogue.finding FOLDER`.
 
-The catalogue's own descriptions name every attribute, which leaves a picture little to add. Here they have gaps, at rates
-from none to most; the model stays the one that was trained on descriptions without. Writes tables and a picture.
+The catalogue's own descriptions name every attribute, which leaves a picture little to add. Here they have gaps, at
+rates from none to most; the model stays the one that was trained on descriptions without. Writes tables and a picture.
 """
 
 from __future__ import annotations

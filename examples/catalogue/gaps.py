@@ -44,7 +44,7 @@ def mistake(attributes: Attributes, rng: random.Random) -> Attributes:
 
 
 def other_values(attributes: Attributes, name: str) -> list[str]:
-    """What somebody could write instead of the value of an attribute; nothing where the garment has no such attribute."""
+    """What somebody could write instead of an attribute's value; nothing where the garment has no such attribute."""
     cut = GARMENTS[attributes.garment]
     values = {
         "garment": tuple(GARMENTS),
@@ -61,7 +61,7 @@ def other_values(attributes: Attributes, name: str) -> list[str]:
 
 
 def count_gaps(products: list[Product], omitted: float, wrong: float) -> tuple[float, float]:
-    """What the rates came to: the share of attributes left out, and the share of descriptions that say what is not so."""
+    """What the rates came to: the shares of attributes left out, and of descriptions that say what is not so."""
     said = [(product.attributes, describe(product, omitted, wrong)) for product in products]
     pairs = [[(getattr(a, n), getattr(b, n)) for n in NAMES if getattr(a, n)] for a, b in said]
     left_out = [not stated for row in pairs for _, stated in row]

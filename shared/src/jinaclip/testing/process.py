@@ -22,6 +22,7 @@ class Server:
     """Starts the service, steers it and reads its ledger; it ends with this object or this process.
 
     Args:
+        port: to listen on; 0 takes a free one.
         settings: fields of `jinaclip.testing.Settings`.
 
     Attributes:
@@ -31,8 +32,9 @@ class Server:
         RuntimeError: it does not start; the reason is on standard error.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        command = [sys.executable, "-P", "-m", "jinaclip.testing", "--stop-at-eof", "--config", json.dumps(settings)]
+    def __init__(self, *, port: int = 0, **settings: Any) -> None:
+        command = [sys.executable, "-P", "-m", "jinaclip.testing", "--stop-at-eof", "--port", str(port)]
+        command += ["--config", json.dumps(settings)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)  # noqa: S603 - our own
         line = self._process.stdout.readline() if self._process.stdout else ""
