@@ -262,6 +262,16 @@ async def test_a_failure_of_the_whole_call_keeps_what_was_done(server, clip, run
     assert results.usage.items == done
 
 
+async def test_what_the_end_of_a_call_left_is_told_from_what_failed_by_itself(server, clip, run):
+    server.configure(script=[None, *["auth_401"] * 9])
+    own = await run(clip(batch_size=1, max_concurrency=1), "embed", ["a", " ", "b"])
+    assert {place: one.left for place, one in own.errors.items()} == {1: False, 2: True}
+    server.configure(script=[None, "auth_401"])
+    refused = await run(clip(batch_size=1, max_concurrency=1), "embed", ["a", "b", "c"])
+    assert all(one.left for one in refused.errors.values())
+    assert refused.at([2, 1, 0]).errors[0].left
+
+
 @pytest.mark.parametrize("done", [0, 5, 9])
 async def test_an_exception_of_the_caller_s_own_carries_the_results(clip, run, done):
     class OwnError(Exception):

@@ -402,7 +402,7 @@ class JinaClip:
         """Results of a call of which nothing was sent, because some of its items are unusable."""
         count, failures = request.total or 0, request.failures()
         not_sent = NotSentError("not sent: another item of the list is unusable")
-        others = {i: ItemFailure(not_sent, i, request.names.get(i, request.kind)) for i in range(count)}
+        others = {i: ItemFailure(not_sent, i, request.names.get(i, request.kind), left=True) for i in range(count)}
         rows = np.full((count, self.dimensions), np.nan, np.float32)
         return Results(rows, {**others, **failures})
 

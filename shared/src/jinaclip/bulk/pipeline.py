@@ -19,9 +19,9 @@ from jinaclip.bulk.items import Item, items_of
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.report import Report
-from jinaclip.call.results import ItemFailure, Results, clone
+from jinaclip.call.results import Results, clone
 from jinaclip.clip import JinaClip
-from jinaclip.errors import BudgetError, ConfigError, JinaClipError, NotSentError
+from jinaclip.errors import BudgetError, ConfigError, JinaClipError
 from jinaclip.hosts import Latch, embed, start_thread
 from jinaclip.sources import Source, SourceRow
 from jinaclip.vectors import Vectors
@@ -259,7 +259,7 @@ class Pipeline:
 
     def _record(self, block: Block, results: Results, tokens: Sequence[int]) -> None:
         """Writes what came of a block; what the end of its call left undone is no failure of an item."""
-        left = {place for place, one in results.errors.items() if was_left(one, results.stopped)}
+        left = {place for place, one in results.errors.items() if one.left}
         errors = {place: one.reason for place, one in results.errors.items() if place not in left}
         places = [place for place in range(len(results)) if place not in left and place not in errors]
         with self._lock:
@@ -312,14 +312,6 @@ class Pipeline:
         """Ends at once: nothing is waited for, and threads that still run touch the output no more."""
         self.stop()
         self._lock.acquire(timeout=seconds)  # never given back
-
-
-def was_left(failure: ItemFailure, stopped: JinaClipError | None) -> bool:
-    """Whether an item has no vector because its call ended, and for no reason of its own."""
-    if stopped is None:
-        return False
-    reason = failure.reason
-    return isinstance(reason, NotSentError) or (type(reason) is type(stopped) and str(reason) == str(stopped))
 
 
 def name_failure(item: Item, error: JinaClipError) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import OnError
-from jinaclip.bulk.pipeline import describe, was_left
+from jinaclip.bulk.pipeline import describe
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import BoundedCache
 from jinaclip.bulk.ray_rows import Outcome, encode_rows
@@ -135,7 +135,7 @@ class Embedder:
 
 
 def _is_left(results: Results, place: int) -> bool:
-    return place in results.errors and was_left(results.errors[place], results.stopped)
+    return place in results.errors and results.errors[place].left
 
 
 def _load(contents: Any) -> Iterator[Any]:

@@ -302,9 +302,8 @@ class Call:
             if index not in self._failures:
                 if self._cause is None and not self.stopped.done():
                     raise AssertionError("an item ended with neither a vector nor an error")
-                self._failures[index] = self._failure(
-                    index, self._reason_of_missing(sent=index in sent), self.request.kind
-                )
+                failure = self._failure(index, self._reason_of_missing(sent=index in sent), self.request.kind)
+                self._failures[index] = replace(failure, left=True)
 
     def _reason_of_missing(self, *, sent: bool) -> JinaClipError:
         """Why an item of a call that ended early has neither a vector nor an error of its own."""

@@ -26,11 +26,13 @@ class ItemFailure:
         reason: the error as it was where it happened; its text does not say which item.
         index: the caller's index of the item; None where there was only one.
         name: "text", "image" or "pair", or the caller's own name of the item, such as "document 17 (dress.jpg)".
+        left: whether the item has no vector because its call ended, and for no reason of its own.
     """
 
     reason: JinaClipError
     index: int | None
     name: str
+    left: bool = False
 
     def __post_init__(self) -> None:
         without_frames(self.reason)
