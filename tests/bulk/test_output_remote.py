@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import socketserver
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
 
@@ -75,6 +79,63 @@ def test_an_upload_that_fails_leaves_no_part(place):
     with pytest.raises(OSError, match="no space left"):
         folder.write("part-00000-aa.parquet", write)
     assert folder.names() == []
+
+
+class Gate(socketserver.ThreadingTCPServer):
+    """Stands before a server, and refuses what is to be written there while it is `shut`."""
+
+    daemon_threads = True
+
+    def __init__(self, server: str) -> None:
+        super().__init__(("127.0.0.1", 0), Gatekeeper)
+        host, _, port = server.rpartition(":")
+        self.server, self.shut = (host, int(port)), False
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Gatekeeper(socketserver.BaseRequestHandler):
+    """Hands bytes on; a client sends no request before the last one is answered."""
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.server) as there:
+            threading.Thread(target=hand_on, args=(there, self.request), daemon=True).start()
+            while data := self.request.recv(2**16):
+                if self.server.shut and data.startswith((b"PUT ", b"POST ")):
+                    self.request.sendall(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                    return
+                there.sendall(data)
+
+
+def hand_on(there: socket.socket, here: socket.socket) -> None:
+    with suppress(OSError):
+        while data := there.recv(2**16):
+            here.sendall(data)
+
+
+@pytest.fixture
+def gate(s3_server):  # noqa: F811
+    """A gate before the server, through which the folder is reached."""
+    gate = Gate(s3_server)
+    yield gate
+    gate.shutdown()
+    gate.server_close()
+
+
+def test_a_manifest_that_cannot_be_replaced_stays_as_it_was(gate):
+    """A storage that refuses to write for a while costs no record of how the output was made."""
+    place = Bucket("{}:{}".format(*gate.server_address), f"b{uuid4().hex}").at("out")
+    run(place, SOURCE)
+    folder = Folder(place)
+    before = folder.read("_manifest.json")
+    gate.shut = True
+    with pytest.raises(OSError, match=r"ACCESS_DENIED|AccessDenied"):
+        run(place, SOURCE | {"more": "text"})
+    with pytest.raises(OSError, match=r"ACCESS_DENIED|AccessDenied"):
+        folder.write("_manifest.json", b"{}")
+    gate.shut = False
+    assert folder.read("_manifest.json") == before
+    assert not [name for name in folder.names() if "_tmp" in name]
+    assert run(place, SOURCE | {"more": "text"}) == ["text"]
 
 
 def test_a_run_that_breaks_off_is_taken_up(place):

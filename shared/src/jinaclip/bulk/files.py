@@ -119,6 +119,23 @@ class Folder:
         if self.local is not None:
             return self._write_locally(self.local, name, data)
         content = _in_memory(data)
+        if not self._has(name):
+            return self._upload(name, content)
+        unfinished = f"{TEMPORARY}{name}{HIDDEN}"
+        self._upload(unfinished, content)
+        try:
+            return self.move(unfinished, name)  # an upload that fails half-way would leave neither the old nor the new
+        except BaseException:
+            self._discard(unfinished)
+            raise
+
+    def _has(self, name: str) -> bool:
+        from pyarrow.fs import FileType
+
+        return bool(self.filesystem.get_file_info(self.address(name)).type == FileType.File)
+
+    def _upload(self, name: str, content: Any) -> None:
+        """Writes a file that is not there yet."""
         try:
             with self.filesystem.open_output_stream(self.address(name)) as file:
                 file.write(content)
