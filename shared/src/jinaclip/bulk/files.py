@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import secrets
+import shutil
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
@@ -156,6 +158,22 @@ class Folder:
             unfinished.unlink(missing_ok=True)
             raise
         self.sync()
+
+    def check_room(self, size: int) -> None:
+        """Refuses to begin what could not be written afterwards. Elsewhere than on a disk there is always room.
+
+        Args:
+            size: bytes that will be written.
+
+        Raises:
+            OSError: the disk has not so much left.
+        """
+        if self.local is None:
+            return
+        free = shutil.disk_usage(self.local).free
+        if free < size:
+            need = f"{size / 2**20:,.0f} MiB are needed for what is embedded next"
+            raise OSError(errno.ENOSPC, f"{self} has {free / 2**20:,.0f} MiB left, and {need}; make room and run again")
 
     def _discard(self, name: str) -> None:
         with suppress(OSError):  # the error that led here says more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from jinaclip.bulk.lock import Lock, NoLock, take_lock
 from jinaclip.bulk.manifest import Manifest, Shape, check_resume, check_shards, manifest_name, now, read_manifest
 from jinaclip.bulk.part_list import PartList
 from jinaclip.bulk.parts import PART_ROWS, DamagedPartError, Ledger, Shard, stored_vectors
-from jinaclip.bulk.precision import encode
+from jinaclip.bulk.precision import encode, row_bytes
 from jinaclip.bulk.tidy import FinishReport, Tidying
 from jinaclip.errors import ClosedError
 from jinaclip.vectors import Vectors
@@ -28,9 +29,14 @@ from jinaclip.vectors import Vectors
 if TYPE_CHECKING:
     import pyarrow as pa
 
+logger = logging.getLogger("jinaclip.bulk")
 PART_SECONDS = 60.0
 AT_ONCE = 32
 """Parts whose rows are taken into the index together."""
+PARTS_AHEAD = 2
+"""That must fit on the disk: the one that is filled, and about as many rows in flight."""
+TEXT_BYTES = 256
+"""Of a row beside its vector, about."""
 NO_VECTOR = "no vector came back"
 """The error of a row of NaN for which no other was given."""
 NO_ERRORS: Mapping[int, str] = MappingProxyType({})
@@ -88,6 +94,10 @@ class Output:
     ) -> None:
         try:
             self.flush()
+        except OSError as second:
+            if error is None:
+                raise
+            logger.warning("what waited to be written to %s is lost: %s", self.folder, second)
         finally:
             self._lock.release()
 
@@ -262,6 +272,15 @@ class Output:
     def _flush_old(self) -> None:
         if len(self._buffer) and self._clock() - self._first_at >= self._part_seconds:
             self.flush()
+
+    def check_room(self) -> None:
+        """Refuses to go on where the next parts could not be written: nobody should pay for what they would hold.
+
+        Raises:
+            OSError: the disk is nearly full.
+        """
+        row = row_bytes(self.shape.precision, self.shape.dimensions) + TEXT_BYTES
+        self.folder.check_room(PARTS_AHEAD * self._part_rows * row)
 
     def flush(self) -> None:
         """Writes what is buffered as a part.

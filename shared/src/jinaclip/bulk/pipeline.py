@@ -246,7 +246,9 @@ class Pipeline:
         """What came of a block; None if nothing was sent for it."""
         contents = block.contents()
         spends = self._clip.config.token_budget is not None and self._clip.cache is None
-        try:  # a list is refused as a whole if the budget does not hold all of it
+        try:
+            self._output.check_room()
+            # a list is refused as a whole if the budget does not hold all of it
             passed = iter(contents) if spends else contents
             return embed(self._clip, passed, task=self._options.task, show_progress=False, stop=block.stop)
         except BaseException as error:

@@ -39,6 +39,11 @@ def stored_width(precision: Precision, dimensions: int) -> int:
     return dimensions // 8 if precision == "ubinary" else dimensions
 
 
+def row_bytes(precision: Precision, dimensions: int) -> int:
+    """Bytes of a stored vector."""
+    return stored_width(precision, dimensions) * np.dtype(DTYPES[precision]).itemsize
+
+
 def encode(vectors: Vectors, precision: Precision) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Vectors as they are stored.
 

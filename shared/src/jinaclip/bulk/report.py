@@ -111,7 +111,10 @@ class Report:
                 f"what was answered is written{left}; the same command goes on from there",
             ]
         if not self.whole:
-            return [f"not all of the source was looked at{left}; the same command, without --limit, goes on from there"]
+            return [
+                f"not all of the source was looked at{left}",
+                "the same command goes on from there, without --limit if it had one",
+            ]
         if self.left:
             return [f"{self.left:,} items that were read have no row; the same command embeds them"]
         return []

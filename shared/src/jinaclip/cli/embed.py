@@ -130,11 +130,12 @@ def embed(source: str, out: str, show_progress: bool, options: dict[str, Any]) -
     try:
         with sigterm_as_interrupt():
             report = bulk.embed(source, out, show_progress=show_progress, **options)
-    except KeyboardInterrupt as interrupt:
-        partial = getattr(interrupt, "partial", None)
-        if partial is not None:
-            print(partial, flush=True)
-        raise KeyboardInterrupt("the same command goes on from there") from None
+    except BaseException as error:
+        if isinstance(report := getattr(error, "partial", None), bulk.Report):
+            print(report, flush=True)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt("the same command goes on from there") from None
+        raise
     print(report, flush=True)
     return report.exit_code
 

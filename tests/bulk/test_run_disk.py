@@ -1,0 +1,57 @@
+"""A disk that is full, or takes no more: nothing is asked for that could not be written, and the run says what it did."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+
+import pytest
+
+from jinaclip.bulk.blocks import BLOCK_ITEMS, CHUNK_ROWS
+from jinaclip.bulk.output import Output
+from jinaclip.bulk.parts import PART_ROWS
+from jinaclip.bulk.pipeline import BLOCKS
+from tests.bulk.processes import Embed, at, numbered, read, write_texts
+from tests.bulk.rows import SHAPE, items, step
+
+MOST_BYTES = 1_000_000
+"""Of a file: less than a part of 8,192 vectors takes."""
+
+
+def test_a_disk_without_room_is_noticed_before_anything_is_paid(command, server, tmp_path, monkeypatch) -> None:
+    """The run says how much is left, and goes on once there is room."""
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(20)), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("jinaclip.bulk.output.PARTS_AHEAD", 10**12)
+        code, printed, logged = command(source, out)
+    assert (code, "MiB left" in logged, "make room" in logged) == (1, True, True), logged
+    assert "20 items that were read have no row" in printed
+    assert server.ledger()["requests"] == 0
+    assert command(source, out)[0] == 0
+    assert len(read(out)) == 20
+
+
+def test_after_a_write_that_failed_nothing_more_is_sent(command, server, tmp_path) -> None:
+    """What was in flight is all that is paid for beside the part that could not be written, and the report is told."""
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(40_000)), tmp_path / "out"
+    options = ("--cache", "off", "--dimensions", "64")
+    embed = Embed(source, out, *at(server), *options)
+    resource.prlimit(embed.process.pid, resource.RLIMIT_FSIZE, (MOST_BYTES, resource.RLIM_INFINITY))
+    code, printed, logged = embed.wait()
+    assert (code, "File too large" in logged) == (1, True), logged
+    assert printed.startswith("done ") and "goes on from there" in printed
+    assert 0 < server.ledger()["answered_items"] <= PART_ROWS + BLOCKS["api"] * (BLOCK_ITEMS + CHUNK_ROWS)
+
+
+def test_an_interrupt_keeps_its_report_though_the_output_cannot_be_written(tmp_path, caplog) -> None:
+    """The error of the disk is logged, and is not raised instead."""
+    out = tmp_path / "out"
+    interrupt = KeyboardInterrupt()
+    interrupt.partial = "the report"
+    with pytest.raises(KeyboardInterrupt) as caught, Output(out, SHAPE) as output:
+        step(output, items({"a": "text"}), [])
+        shutil.rmtree(out)
+        out.write_text("a file where the folder was")
+        raise interrupt
+    assert caught.value.partial == "the report"
+    assert "is lost" in caplog.text
