@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 from jinaclip.bulk.output import Output
+from jinaclip.testing import expected_vector
 from tests.bulk.processes import manifest, numbered, read, write_texts
 from tests.bulk.rows import SHAPE, add, items
 
@@ -92,3 +95,31 @@ def test_a_damaged_line_drops_nothing(command, tmp_path) -> None:
     code, printed, _ = command(source, out)
     assert (code, "rows dropped 1 " in printed, "tokens 0" in printed) == (0, True, True), printed
     assert read(out).keys() == {(name, "text") for name in texts}
+
+
+@pytest.mark.parametrize("options", [(), ("--cache", "off")], ids=["own-cache", "off"])
+def test_equal_contents_are_paid_for_once_however_close_they_come(command, server, tmp_path, options) -> None:
+    """In one block and in many that are in flight together; those of a text that is refused fail with it."""
+    server.configure(base_ms=50, poison={"refused": "bad_item_400"})
+    texts = {str(number): f"text {number % 7}" for number in range(2_000)} | {"x": "refused", "y": "refused"}
+    source, out = write_texts(tmp_path / "t.jsonl", texts), tmp_path / "out"
+    code, printed, _ = command(source, out, *options)
+    assert (code, printed[:18]) == (3, "done 7, failed 2, "), printed
+    assert server.ledger()["answered"] == {"1": 7}
+    rows = read(out)
+    assert rows.keys() == {(name, "text") for name in texts}
+    for name, text in texts.items():
+        if text != "refused":
+            np.testing.assert_allclose(rows[name, "text"]["vector"], expected_vector("text", text), atol=1e-6)
+    assert rows["x", "text"]["error"] == rows["y", "text"]["error"] is not None
+
+
+def test_what_waits_for_an_equal_content_is_left_with_it(command, server, tmp_path) -> None:
+    """A service that refuses everything leaves both, and the next run embeds them."""
+    server.configure(script=["status_500"] * 100)
+    source, out = write_texts(tmp_path / "t.jsonl", {str(n): f"text {n % 30}" for n in range(60)}), tmp_path / "out"
+    code, printed, _ = command(source, out, "--max-retries", "0")
+    assert (code, "60 items that were read are left" in printed) == (1, True), printed
+    server.configure()
+    assert command(source, out)[0] == 0
+    assert len(read(out)) == 60

@@ -19,6 +19,7 @@ from jinaclip.bulk.items import Item, items_of
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.report import Report
+from jinaclip.bulk.waiting import WaitingItems
 from jinaclip.call.results import Results, clone
 from jinaclip.clip import JinaClip
 from jinaclip.errors import BudgetError, ConfigError, JinaClipError
@@ -62,6 +63,7 @@ class Pipeline:
         self.vectors = 0
         self._clip, self._source, self._output, self._options = clip, source, output, options
         self._rows = RowBuffer()
+        self._waiting = WaitingItems()
         self._lock = threading.RLock()
         self._has_room = threading.Condition(self._lock)
         self._in_flight: set[Block] = set()
@@ -197,7 +199,7 @@ class Pipeline:
             missing = [items[place] for place in np.flatnonzero(wanted)]
             missing += self._copy([items[place] for place in np.flatnonzero(found == COPY)])
             self._fail_items([(item, item.error) for item in missing if item.error is not None])
-        return [item for item in missing if item.error is None]
+            return self._waiting.claim(item for item in missing if item.error is None)
 
     def _copy(self, items: list[Item]) -> list[Item]:
         """Gives items the vectors of others with the same content; gives those for which that was not to be had."""
@@ -228,7 +230,7 @@ class Pipeline:
     def _embed(self, block: Block) -> None:
         with self._lock:
             if self._is_stopping:
-                self.report.left += len(block.items)
+                self._leave(block)
                 return
             self._in_flight.add(block)
         try:
@@ -253,11 +255,15 @@ class Pipeline:
             return embed(self._clip, passed, task=self._options.task, show_progress=False, stop=block.stop)
         except BaseException as error:
             with self._lock:
-                self.report.left += len(block.items)
+                self._leave(block)
             if not isinstance(error, BudgetError):
                 raise
             self.stop(error)
             return None
+
+    def _leave(self, block: Block) -> None:
+        """Counts items as left, and those that waited for them."""
+        self.report.left += len(block.items) + len(self._waiting.release(block.items))
 
     def _record(self, block: Block, results: Results, tokens: Sequence[int]) -> None:
         """Writes what came of a block; what the end of its call left undone is no failure of an item."""
@@ -274,7 +280,11 @@ class Pipeline:
             if places:
                 items = [block.items[place] for place in places]
                 self._add(items, results.vectors[places], {}, [tokens[place] for place in places])
-            self._fail_items([(block.items[place], error) for place, error in errors.items()])
+            failed = {block.items[place].digest: error for place, error in errors.items()}
+            waited = self._waiting.release(block.items)
+            report.left += len(self._copy([item for item in waited if item.digest not in failed]))
+            both = [*(block.items[place] for place in errors), *(item for item in waited if item.digest in failed)]
+            self._fail_items([(item, failed[item.digest]) for item in both])
         if results.stopped is not None:
             self.stop(None if block.stop.done() else results.stopped)
 
