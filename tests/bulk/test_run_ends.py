@@ -142,6 +142,37 @@ def test_an_outage_ends_a_run_cleanly(server, tmp_path, command) -> None:
     assert server.ledger()["answered"] == {"1": len(texts)}
 
 
+@pytest.mark.parametrize("fault", ["poison_500", "reset_before_headers"])
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_items_that_the_service_cannot_embed_are_no_outage_though_nothing_else_is_left(
+    command, server, tmp_path, fault, count
+) -> None:
+    """They have failed by themselves, also by a run of their own: it comes to its end, and the next leaves them."""
+    server.configure(poison={"hopeless": fault})
+    good, bad = numbered(5), {f"bad-{number}": f"hopeless {number}" for number in range(count)}
+    source, out = write_texts(tmp_path / "t.jsonl", good), tmp_path / "out"
+    assert command(source, out)[0] == 0
+    write_texts(source, good | bad)
+    code, printed, _ = command(source, out, "--max-retries", "0")
+    assert (code, f"failed {count}," in printed) == (3, True), printed
+    assert {name for (name, _), row in read(out).items() if row["error"] is not None} == bad.keys()
+    assert manifest(out)["finished_at"]
+    before = server.ledger()["requests"]
+    assert command(source, out)[0] == 3
+    assert server.ledger()["requests"] == before
+
+
+def test_one_item_in_an_outage_has_not_failed(command, server, tmp_path) -> None:
+    """Beside it nothing is answered either."""
+    server.configure(script=["status_500"] * 100)
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(1)), tmp_path / "out"
+    code, printed, _ = command(source, out, "--max-retries", "0")
+    assert (code, "failed 0," in printed, "1 items that were read are left" in printed) == (1, True, True), printed
+    assert server.ledger()["requests"] < 20
+    server.configure()
+    assert command(source, out)[0] == 0
+
+
 def test_a_bad_key_is_told_before_anything_is_written(server, tmp_path, command) -> None:
     """And nothing to embed needs no key."""
     source, out = write_texts(tmp_path / "t.jsonl", numbered(100)), tmp_path / "out"

@@ -17,6 +17,7 @@ from jinaclip.bulk.blocks import LINGER_SECONDS, MOST_BYTES, Block, RowBuffer, c
 from jinaclip.bulk.index import ABSENT, COPY, DONE, FAILED, REPEATED
 from jinaclip.bulk.items import Item, items_of
 from jinaclip.bulk.options import BulkOptions
+from jinaclip.bulk.outage import OutageCheck
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.waiting import WaitingItems
@@ -64,6 +65,7 @@ class Pipeline:
         self._clip, self._source, self._output, self._options = clip, source, output, options
         self._rows = RowBuffer()
         self._waiting = WaitingItems()
+        self._outage = OutageCheck(clip, options.task)
         self._lock = threading.RLock()
         self._has_room = threading.Condition(self._lock)
         self._in_flight: set[Block] = set()
@@ -252,7 +254,8 @@ class Pipeline:
             self._output.check_room()
             # a list is refused as a whole if the budget does not hold all of it
             passed = iter(contents) if spends else contents
-            return embed(self._clip, passed, task=self._options.task, show_progress=False, stop=block.stop)
+            results = embed(self._clip, passed, task=self._options.task, show_progress=False, stop=block.stop)
+            return self._outage.check(contents, results, block.stop)
         except BaseException as error:
             with self._lock:
                 self._leave(block)

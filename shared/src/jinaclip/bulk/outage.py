@@ -1,0 +1,88 @@
+"""Tells an outage from items that the service cannot embed, where a call holds nothing else that could tell."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from jinaclip.call.request import Task
+from jinaclip.call.results import Results
+from jinaclip.clip import JinaClip
+from jinaclip.errors import APIConnectionError, BadResponseError, RequestRejectedError, ServerError
+from jinaclip.hosts import Latch, embed
+from jinaclip.inputs import Image, Pair
+from jinaclip.self_test import TEXT, checkerboard
+
+OF_ITEMS = (ServerError, BadResponseError, RequestRejectedError, APIConnectionError)
+"""What ends a call and may be the fault of its items: a key or a balance never is."""
+BESIDE = 7
+"""Items that are sent again with a good one: together as many as a call asks about one by one before it gives up."""
+
+
+class OutageCheck:
+    """Sends what a call ended with again, beside an item that any service can embed. Safe to use from many threads.
+
+    If that one is answered and the others are not, they are at fault, and each gets an error of its own. If nothing is
+    answered, it is an outage. One call at a time asks, so that an outage costs a few requests more, and not a few for
+    each call in flight.
+
+    Args:
+        clip: embeds.
+        task: what texts are.
+    """
+
+    def __init__(self, clip: JinaClip, task: Task) -> None:
+        self._clip, self._task = clip, task
+        self._lock = threading.Lock()
+
+    def check(self, contents: Sequence[Any], results: Results, stop: Latch | None = None) -> Results:
+        """What came of the items of a call in the end.
+
+        Args:
+            contents: what was embedded: str, Image or Pair.
+            results: of that call.
+            stop: once it is set, nothing is sent any more.
+        """
+        if not isinstance(results.stopped, OF_ITEMS):
+            return results
+        with self._lock:
+            places = [place for place, one in results.errors.items() if one.left]
+            for start in range(0, len(places), BESIDE):
+                if stop is not None and stop.done():
+                    return results
+                some = places[start : start + BESIDE]
+                found = self._ask([contents[place] for place in some], stop)
+                if found.stopped is not None:
+                    return results
+                results = _merge(results, found, some)
+        return replace(results, stopped=None)
+
+    def _ask(self, contents: Sequence[Any], stop: Latch | None) -> Results:
+        """What comes of items beside a good one."""
+        passed = iter([_good_content(contents[0]), *contents])  # of a list the budget would have to hold all
+        return embed(self._clip, passed, task=self._task, show_progress=False, stop=stop)
+
+
+def _good_content(like: object) -> str | Image | Pair:
+    """A text, an image or both, which no cache has."""
+    text = f"{TEXT} {secrets.token_hex(4)}"
+    if isinstance(like, str):
+        return text
+    pixels = checkerboard()
+    pixels[0] = list(secrets.token_bytes(3))
+    image = Image.from_array(pixels)
+    return Pair(text, image) if isinstance(like, Pair) else image
+
+
+def _merge(results: Results, found: Results, places: Sequence[int]) -> Results:
+    """Results in which some items have what came of them beside a good one, which stands first there."""
+    vectors, errors = results.vectors.copy(), dict(results.errors)
+    for number, place in enumerate(places, 1):
+        vectors[place] = found.vectors[number]
+        del errors[place]
+        if number in found.errors:
+            errors[place] = replace(found.errors[number], index=place)
+    return replace(results, vectors=vectors, errors=errors, usage=results.usage + found.usage)
