@@ -176,7 +176,7 @@ def test_only_what_was_written_to_the_end_becomes_parts(tmp_path):
     found = pq.read_table(tmp_path)
     assert found.schema.names == schema_of("float32", 8).names and sorted(found["id"].to_pylist()) == ["a", "b", "bad"]
     report = collector.report
-    assert (report.done, report.failed, report.tokens, report.failures) == (2, 1, 5, ["row of bad: blank"])
+    assert (report.done, report.failed, report.tokens, report.failures) == (2, 1, 5, ["id 'bad', row of bad: blank"])
     folder.remove()
     assert {path.name[:5] for path in tmp_path.iterdir()} == {"part-"}
 

@@ -1,4 +1,4 @@
-"""A disk that is full, or takes no more: nothing is asked for that could not be written, and the run says what it did."""
+"""A disk that is full, or takes no more: nothing is asked for that could not be written, and the report is told."""
 
 from __future__ import annotations
 

@@ -123,3 +123,15 @@ def test_what_waits_for_an_equal_content_is_left_with_it(command, server, tmp_pa
     server.configure()
     assert command(source, out)[0] == 0
     assert len(read(out)) == 60
+
+
+def test_ids_that_come_twice_and_items_that_fail_are_named(command, tmp_path) -> None:
+    """By their ids and their lines, the first of each; the dry run names the repeated ones, too."""
+    rows = [{"id": f"sku-{n % 12}", "text": f"text {n}"} for n in range(18)] + [{"id": "blank", "text": " "}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for options in (("--dry-run",), ()):
+        _, printed, _ = command(tmp_path / "t.jsonl", tmp_path / "out", *options)
+        assert "repeated ids 6" in printed
+        assert "repeated: id 'sku-0', line 13 of t.jsonl; the first" in printed
+        assert "... and 1 more repeated ids" in printed
+    assert "failed: id 'blank', text of line 19 of t.jsonl: " in printed

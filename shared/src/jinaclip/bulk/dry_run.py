@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 from jinaclip.bulk.blocks import check_row
 from jinaclip.bulk.files import Folder
 from jinaclip.bulk.index import ABSENT, COPY, DONE, FAILED, REPEATED, Index
-from jinaclip.bulk.items import Item, PairMode, items_of
+from jinaclip.bulk.items import Item, PairMode, items_of, name_item
 from jinaclip.bulk.options import BulkOptions, read_shard
 from jinaclip.bulk.output import Output, digests_of
 from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.precision import Precision
+from jinaclip.bulk.report import keep_first, name_repeats
 from jinaclip.bulk.run import make_options, open_checked, shape_of
 from jinaclip.call.request import Task
 from jinaclip.clip import JinaClip
@@ -49,6 +50,7 @@ class Plan:
         tiles: of images, of which each is billed.
         price: of a million tokens, or None.
         whole: whether all of the source was looked at.
+        repeats: the first of those whose id came before: which.
     """
 
     items: int = 0
@@ -63,6 +65,7 @@ class Plan:
     tiles: int = 0
     price: float | None = None
     whole: bool = False
+    repeats: list[str] = field(default_factory=list)
 
     @property
     def money(self) -> float | None:
@@ -80,7 +83,7 @@ class Plan:
         ]
         if self.money is not None:
             lines.append(f"about {format_money(self.money)} at {self.price:g} for a million tokens")
-        return "\n".join(lines)
+        return "\n".join(lines + name_repeats(self.repeats, self.repeated))
 
 
 def plan(
@@ -191,7 +194,9 @@ class Planning:
         plan.items += len(items)
         plan.done += int((found == DONE).sum())
         plan.copied += int((found == COPY).sum())
-        plan.repeated += int((found == REPEATED).sum())
+        for place in np.flatnonzero(found == REPEATED):
+            plan.repeated += 1
+            keep_first(plan.repeats, name_item(items[place]))
         wanted = (found == ABSENT) | ((found == FAILED) & self._options.retry_failed)
         plan.failed += int((found == FAILED).sum()) if not self._options.retry_failed else 0
         missing = [items[place] for place in np.flatnonzero(wanted)]

@@ -48,6 +48,16 @@ class Item:
     error: JinaClipError | None = None
 
 
+def name_item(item: Item) -> str:
+    """An item for messages; see `name_row`."""
+    return name_row(item.id, item.where)
+
+
+def name_row(row_id: str, where: str) -> str:
+    """A row for messages: its id, and its place where that is not the same."""
+    return where if row_id == where else f"id {row_id!r}, {where}"
+
+
 def items_of(row: SourceRow, pair: PairMode | None, weight: float, policy: ImagePolicy) -> list[Item]:
     """The items of a row. Blocks: it reads the image's file, so that what was digested is what is embedded.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from jinaclip.bulk.blocks import LINGER_SECONDS, MOST_BYTES, Block, RowBuffer, check_row
 from jinaclip.bulk.index import ABSENT, COPY, DONE, FAILED, REPEATED
-from jinaclip.bulk.items import Item, items_of
+from jinaclip.bulk.items import Item, items_of, name_item
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.outage import OutageCheck
 from jinaclip.bulk.output import Output
@@ -193,7 +193,8 @@ class Pipeline:
             found = self._output.look_up(items)
             report = self.report
             report.skipped += int((found == DONE).sum())
-            report.repeated += int((found == REPEATED).sum())
+            for place in np.flatnonzero(found == REPEATED):
+                report.note_repeated(name_item(items[place]))
             if not options.retry_failed:
                 failed = int((found == FAILED).sum())
                 report.failed, report.failed_before = report.failed + failed, report.failed_before + failed
@@ -330,8 +331,10 @@ class Pipeline:
 
 
 def name_failure(item: Item, error: JinaClipError) -> str:
-    """Where an item stands, and why it has no vector; an error of its row says both."""
-    return str(error) if error is item.error else f"{item.where}: {error}"
+    """Which item it is, and why it has no vector; an error of its row says where it stands."""
+    if error is item.error:
+        return str(error) if item.id == item.where else f"id {item.id!r}, {error}"
+    return f"{name_item(item)}: {error}"
 
 
 def describe(error: JinaClipError) -> str:

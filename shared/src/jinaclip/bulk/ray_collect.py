@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jinaclip.bulk.files import Folder
+from jinaclip.bulk.items import name_row
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.parts import PART_ROWS, Shard, has_vectors_of, name_of, schema_of, write_part
 from jinaclip.bulk.ray_folders import RunFolder
@@ -107,9 +108,9 @@ class Collector:
         report.done += len(table) - len(failures)
         report.tokens += int(np.asarray(table["billed"]).sum())
         report.from_cache += int(np.asarray(table["hits"]).sum())
-        wheres = table["where"].take(failures).to_pylist()
-        for where, place in zip(wheres, failures, strict=True):
-            report.note_failure(f"{where}: {errors[place].partition(': ')[2]}")
+        ids, wheres = (table[name].take(failures).to_pylist() for name in ("id", "where"))
+        for name, where, place in zip(ids, wheres, failures, strict=True):
+            report.note_failure(f"{name_row(name, where)}: {errors[place].partition(': ')[2]}")
 
     def _write(self, *, everything: bool = False) -> None:
         import pyarrow as pa

@@ -13,6 +13,7 @@ import numpy as np
 
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import OnError
+from jinaclip.bulk.outage import OutageCheck
 from jinaclip.bulk.pipeline import describe
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import BoundedCache
@@ -111,6 +112,8 @@ class Embedder:
         places = np.array([place for place in range(len(table)) if place not in errors], np.int64)
         contents = table["content"].take(places)
         results = clip.embed(_load(contents), task=self._options.task)
+        if results.stopped is not None:
+            results = OutageCheck(clip, self._options.task).check([*_load(contents)], results)
         vectors = np.full((len(table), clip.dimensions), np.nan, np.float32)
         vectors[places[: len(results)]] = results.vectors
         tokens = np.zeros(len(table), np.int64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jinaclip.errors import BudgetError, JinaClipError
 
-SHOWN_FAILURES = 5
+SHOWN = 5
+"""Failures, and repeated ids, that are named; the others are counted."""
 COMPLETE, FAILED, INCOMPLETE = 0, 1, 3
 
 
@@ -30,7 +32,8 @@ class Report:
         seconds: that it took.
         stopped: what ended the run early, or None.
         whole: whether the source was read to its end.
-        failures: the first of those that failed in this run: where, and why.
+        failures: the first of those that failed in this run: which, and why.
+        repeats: the first of those whose id came before: which.
     """
 
     done: int = 0
@@ -49,6 +52,7 @@ class Report:
     stopped: JinaClipError | None = None
     whole: bool = False
     failures: list[str] = field(default_factory=list)
+    repeats: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -76,8 +80,12 @@ class Report:
     def note_failure(self, text: str) -> None:
         """Counts an item that failed in this run."""
         self.failed += 1
-        if len(self.failures) < SHOWN_FAILURES:
-            self.failures.append(text)
+        keep_first(self.failures, text)
+
+    def note_repeated(self, name: str) -> None:
+        """Counts an item whose id came before."""
+        self.repeated += 1
+        keep_first(self.repeats, name)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -99,6 +107,7 @@ class Report:
         more = self.failed - self.failed_before - len(self.failures)
         if self.failures and more > 0:
             lines.append(f"... and {more:,} more, in the column error of the output")
+        lines += name_repeats(self.repeats, self.repeated)
         if self.failed_before:
             lines.append(f"{self.failed_before:,} failed in an earlier run; --retry-failed tries them again")
         return lines + self._end()
@@ -118,6 +127,18 @@ class Report:
         if self.left:
             return [f"{self.left:,} items that were read have no row; the same command embeds them"]
         return []
+
+
+def keep_first(texts: list[str], text: str) -> None:
+    """Keeps a text if it is one of the first."""
+    if len(texts) < SHOWN:
+        texts.append(text)
+
+
+def name_repeats(names: Sequence[str], count: int) -> list[str]:
+    """Lines that name the first of those whose id came before, of so many."""
+    lines = [f"repeated: {name}; the first row of this id is the one that counts" for name in names]
+    return [*lines, f"... and {count - len(names):,} more repeated ids"] if names and count > len(names) else lines
 
 
 def format_speed(items: float) -> str:
