@@ -22,7 +22,7 @@ PACKAGES = ROOT / "packages"
 # there is no circle. A package imports freely within itself, but for `backends`, whose parts are listed.
 LAYERS = [
     ["errors"],
-    ["blank", "formats", "frames", "hints", "numeric", "secret", "specs", "telemetry", "uris"],
+    ["blank", "formats", "frames", "hints", "numeric", "requirements", "secret", "specs", "telemetry", "uris"],
     ["tracing", "vectors"],
     ["inputs", "config", "process"],
     ["space"],

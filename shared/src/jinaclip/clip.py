@@ -21,10 +21,11 @@ from jinaclip.call.results import ItemFailure, Results
 from jinaclip.call.usage import CallMeter, Meter, Usage
 from jinaclip.call.watch import Watch
 from jinaclip.config import CacheOption, EmbedderConfig, configured
-from jinaclip.errors import ConfigError, InputError, MissingDependencyError, NotSentError
+from jinaclip.errors import ConfigError, InputError, NotSentError
 from jinaclip.frames import await_without_arguments, without_arguments
 from jinaclip.inputs import Drawable, Image, ImageLike, Pair, Text, is_held, iterate
 from jinaclip.process import Latch, check_not_ending, mark_coroutine_function, run_apart, run_in_thread
+from jinaclip.requirements import missing_dependency
 from jinaclip.self_test import SelfTestReport, self_test
 from jinaclip.space import name_fingerprint, name_space, name_weights
 from jinaclip.specs import ModelSpec, find_spec
@@ -613,10 +614,8 @@ def open_backend(config: EmbedderConfig, *, whole: bool = False) -> Backend:
     try:
         from jinaclip.backends.local.backend import LocalBackend
     except ModuleNotFoundError as missing:
-        raise MissingDependencyError(
-            f"backend='local' needs {missing.name}, which is not installed: pip install 'jinaclip[local]', or "
-            "'jinaclip[onnx]' for a folder made by `jinaclip export`"
-        ) from None
+        hint = ", or 'jinaclip[onnx]' for a folder made by `jinaclip export`"
+        raise missing_dependency("backend='local'", missing.name, "local", hint=hint) from None
     return LocalBackend(config.replace(dimensions=None) if whole else config)
 
 

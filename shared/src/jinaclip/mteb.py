@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip.blank import is_blank
-from jinaclip.errors import InputError, MissingDependencyError
+from jinaclip.errors import InputError
+from jinaclip.requirements import missing_dependency
 from jinaclip.vectors import Vectors, check_weight, fuse, normalize
 
 try:
@@ -21,9 +22,7 @@ try:
     from mteb.models.model_meta import ScoringFunction
     from mteb.types import PromptType
 except ModuleNotFoundError as missing:
-    raise MissingDependencyError(
-        f"jinaclip.mteb needs {missing.name}, which is not installed: pip install 'jinaclip[mteb]'"
-    ) from None
+    raise missing_dependency("jinaclip.mteb", missing.name, "mteb") from None
 
 if TYPE_CHECKING:
     from jinaclip.clip import JinaClip

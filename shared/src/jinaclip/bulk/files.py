@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinaclip.errors import ConfigError
+from jinaclip.requirements import need
 from jinaclip.sources.places import SCHEME
 from jinaclip.sources.remote import file_system, find_remote
-from jinaclip.sources.requirements import need
 from jinaclip.uris import path_of
 
 if TYPE_CHECKING:

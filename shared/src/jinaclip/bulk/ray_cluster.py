@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinaclip.errors import ConfigError, JinaClipError, MissingDependencyError
+from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.process import available_cpus
+from jinaclip.requirements import missing_dependency
 
 if TYPE_CHECKING:
     from ray.data import DataContext
@@ -50,9 +51,7 @@ def import_ray() -> Any:
         import ray
         import ray.data
     except ModuleNotFoundError as missing:
-        raise MissingDependencyError(
-            f"executor='ray' needs {missing.name}, which is not installed: pip install 'jinaclip[ray]'"
-        ) from None
+        raise missing_dependency("executor='ray'", missing.name, "ray") from None
     try:
         import ray.data.checkpoint
     except ModuleNotFoundError:

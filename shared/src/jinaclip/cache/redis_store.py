@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jinaclip.cache.store import StoreError, StoreSize
-from jinaclip.errors import ConfigError, MissingDependencyError
+from jinaclip.errors import ConfigError
+from jinaclip.requirements import missing_dependency
 
 PREFIX = b"jinaclip:"
 """Before every key, so that a database may hold other things too."""
@@ -43,8 +44,8 @@ class RedisStore:
             import redis
             from redis.backoff import NoBackoff
             from redis.retry import Retry
-        except ModuleNotFoundError:
-            raise MissingDependencyError("a Redis store needs redis: pip install 'jinaclip[redis]'") from None
+        except ModuleNotFoundError as missing:
+            raise missing_dependency("a Redis store", missing.name, "redis") from None
         once_more = Retry(NoBackoff(), 1)  # an idle connection may have been closed; who is gone is not waited for
         try:
             self._client = redis.Redis.from_url(

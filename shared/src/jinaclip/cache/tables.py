@@ -19,7 +19,8 @@ from jinaclip.cache.entries import (
     read_digest,
     read_vector,
 )
-from jinaclip.errors import InputError, MissingDependencyError
+from jinaclip.errors import InputError
+from jinaclip.requirements import need
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,11 +81,7 @@ def import_table(cache: Cache, path: str | os.PathLike[str]) -> int:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise MissingDependencyError("Parquet files need pyarrow: pip install 'jinaclip[parquet]'") from None
+    pa, pq = (need(module, "a Parquet file", "parquet") for module in ("pyarrow", "pyarrow.parquet"))
     return pa, pq
 
 

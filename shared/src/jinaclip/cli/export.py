@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
-from jinaclip.errors import MissingDependencyError
+from jinaclip.requirements import check_installed
 
 ABOUT = "Writes a folder of ONNX graphs from a checkpoint, for backend='local' without PyTorch, and compares the two."
 NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "tokenizers", "safetensors", "huggingface_hub")
@@ -27,11 +26,7 @@ def run(model: str, out: str, *, int8: bool, revision: str | None) -> int:
     Raises:
         MissingDependencyError: the extra `export` is not installed.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise MissingDependencyError(
-            f"jinaclip export needs {missing[0]}, which is not installed: pip install 'jinaclip[export]'"
-        )
+    check_installed(NEEDED, "jinaclip export", "export")
     from jinaclip.backends.local.export.run import export
     from jinaclip.clip import JinaClip
     from jinaclip.process import run_apart

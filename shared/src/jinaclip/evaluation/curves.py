@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jinaclip.errors import MissingDependencyError
 from jinaclip.evaluation.tables import Table
+from jinaclip.requirements import missing_dependency
 
 SIZE = (8.0, 4.5)
 """Inches, at 144 dots each."""
@@ -27,9 +27,7 @@ def draw_curves(table: Table, path: str | os.PathLike[str], what: str) -> Path:
     try:
         from matplotlib.figure import Figure  # no pyplot: no window, no state, any thread
     except ModuleNotFoundError as missing:
-        raise MissingDependencyError(
-            f"curves need {missing.name}, which is not installed: pip install 'jinaclip[evaluate]'"
-        ) from None
+        raise missing_dependency("evaluation", missing.name, "evaluate") from None
     figure = Figure(figsize=SIZE, dpi=144, layout="constrained")
     axes = figure.add_subplot()
     widths = [int(name) for name in table.rows]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip.errors import MissingDependencyError
 from jinaclip.evaluation.tables import Score
+from jinaclip.requirements import missing_dependency
 from jinaclip.vectors import Vectors, largest
 
 QUERIES_AT_ONCE = 512
@@ -47,9 +47,7 @@ def measure(names: Sequence[str], ranking: Ranking, relevant: Sequence[Collectio
     try:
         import ir_measures
     except ModuleNotFoundError as missing:
-        raise MissingDependencyError(
-            f"evaluation needs {missing.name}, which is not installed: pip install 'jinaclip[evaluate]'"
-        ) from None
+        raise missing_dependency("evaluation", missing.name, "evaluate") from None
     truth = {str(q): {str(d): 1 for d in documents} for q, documents in enumerate(relevant) if documents}
     # places instead of cosines: equal cosines stay in our order
     run = {str(q): {str(d): -float(i) for i, d in enumerate(ranking[q].tolist())} for q in map(int, truth)}

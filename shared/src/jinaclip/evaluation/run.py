@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from jinaclip.clip import JinaClip
 from jinaclip.config import CacheOption
-from jinaclip.errors import ConfigError, JinaClipError, MissingDependencyError
+from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.evaluation import searches
 from jinaclip.evaluation.curves import draw_curves
 from jinaclip.evaluation.embedding import embed_corpus
@@ -23,6 +22,7 @@ from jinaclip.evaluation.records import Source
 from jinaclip.evaluation.searches import METHODS, PRECISIONS, SHOWN, Corpus
 from jinaclip.evaluation.tables import Score, Table
 from jinaclip.numeric import is_whole
+from jinaclip.requirements import check_installed
 from jinaclip.retrieval.diversity import diversify
 
 EXTRA = ("ir_measures", "matplotlib", "sklearn", "threadpoolctl")
@@ -195,11 +195,7 @@ def check_extra() -> None:
     Raises:
         MissingDependencyError: something is not installed.
     """
-    for name in EXTRA:
-        if find_spec(name) is None:
-            raise MissingDependencyError(
-                f"evaluation needs {name}, which is not installed: pip install 'jinaclip[evaluate]'"
-            )
+    check_installed(EXTRA, "evaluation", "evaluate")
 
 
 def read_widths(widths: Iterable[int] | None, clip: JinaClip) -> list[int]:

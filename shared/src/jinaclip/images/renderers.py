@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from jinaclip.errors import JinaClipError, MissingDependencyError
+from jinaclip.errors import JinaClipError
 from jinaclip.images import pdfium
 from jinaclip.process import Dropped, Task, is_wanted, start_thread
+from jinaclip.requirements import check_installed
 
 R = TypeVar("R")
 MEMORY = 2 * 2**30
@@ -295,8 +295,7 @@ def start_process(memory: int) -> subprocess.Popen[bytes]:
         JinaClipError: the system does not start it.
         MissingDependencyError: pypdfium2 is not installed.
     """
-    if find_spec("pypdfium2") is None:
-        raise MissingDependencyError("PDF pages need pypdfium2: pip install 'jinaclip[pdf]'")
+    check_installed(["pypdfium2"], "a page of a PDF file", "pdf")
     paths = [path for path in sys.path if isinstance(path, str) and path]
     try:
         return subprocess.Popen(  # noqa: S603  an interpreter, with a file of ours

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence, Sized
-from importlib.util import find_spec
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jinaclip.errors import ConfigError, InputError, MissingDependencyError
+from jinaclip.errors import ConfigError, InputError
 from jinaclip.numeric import is_number, is_whole
+from jinaclip.requirements import check_installed
 from jinaclip.vectors import Vectors, as_vectors, normalize
 
 Rows = ArrayLike | Sequence[ArrayLike | None]
@@ -99,12 +99,8 @@ def check_options(k: int, clusters: int, method: str, lambda_mult: float, seed: 
     if not is_number(lambda_mult) or not 0 <= lambda_mult <= 1:
         raise ConfigError(f"lambda_mult={lambda_mult!r} must be a number from 0 (diversity) to 1 (relevance)")
     if method == "kmeans":
-        missing = [name for name in ("sklearn", "threadpoolctl") if find_spec(name) is None]
-        if missing:
-            raise MissingDependencyError(
-                f"method='kmeans' needs {missing[0]}, which is not installed: pip install 'jinaclip[rerank]'; "
-                "method='mmr' needs nothing"
-            )
+        modules = ("sklearn", "threadpoolctl")
+        check_installed(modules, "method='kmeans'", "rerank", hint="; method='mmr' needs nothing")
 
 
 def is_empty(values: Rows) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jinaclip.errors import MissingDependencyError
+from jinaclip.requirements import missing_dependency
 
 if TYPE_CHECKING:
     from jinaclip.server.app import make_app
@@ -47,6 +47,4 @@ def load(module: str) -> Any:
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] not in OWN:
             raise
-        raise MissingDependencyError(
-            f"jinaclip serve needs {missing.name}, which is not installed: pip install 'jinaclip[serve]'"
-        ) from None
+        raise missing_dependency("jinaclip serve", missing.name, "serve") from None

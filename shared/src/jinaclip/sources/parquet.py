@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from jinaclip.errors import InputError
+from jinaclip.requirements import need
 from jinaclip.sources.places import Folder, printable
 from jinaclip.sources.records import RowMaker, kinds_of
-from jinaclip.sources.requirements import need
 from jinaclip.sources.rows import SourceRow, StoredSource
 
 BATCH_BYTES, BATCH_ROWS = 16 * 2**20, 1024

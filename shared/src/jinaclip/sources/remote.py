@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, cast
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import ConfigError, InputError, MissingDependencyError
 from jinaclip.images.files import check_size
+from jinaclip.requirements import need
 from jinaclip.sources.places import SCHEME, Folder, What
-from jinaclip.sources.requirements import need
 
 NATIVE = ("s3", "gs")
 """Places that pyarrow reads itself."""

@@ -9,8 +9,8 @@ from itertools import chain, islice
 from typing import BinaryIO, Protocol, TypeVar, cast
 
 from jinaclip.errors import InputError, JinaClipError
+from jinaclip.requirements import need
 from jinaclip.sources.places import Folder
-from jinaclip.sources.requirements import need
 
 T = TypeVar("T")
 BOM = "\ufeff".encode()

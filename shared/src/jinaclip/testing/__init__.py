@@ -18,10 +18,9 @@ For pytest, `pytest_plugins = ["jinaclip.testing.fixtures"]` in a conftest.py gi
 from __future__ import annotations
 
 import importlib
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from jinaclip.errors import MissingDependencyError
+from jinaclip.requirements import check_installed
 
 if TYPE_CHECKING:
     from jinaclip.testing.faults import FAULTS, PASSING
@@ -40,11 +39,7 @@ _HOMES = {
 }
 
 # Here, once for all modules of the package: the service is a process of its own, and would fail where nobody looks.
-for _name in ("starlette", "uvicorn"):
-    if find_spec(_name) is None:
-        raise MissingDependencyError(
-            f"jinaclip.testing needs {_name}, which is not installed: pip install 'jinaclip[testing]'"
-        )
+check_installed(("starlette", "uvicorn"), "jinaclip.testing", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -13,16 +13,14 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from jinaclip.clip import JinaClip
-from jinaclip.errors import MissingDependencyError
+from jinaclip.requirements import missing_dependency
 from jinaclip.testing.process import Server
 from jinaclip.testing.settings import Settings
 
 try:
     import pytest
-except ModuleNotFoundError:
-    raise MissingDependencyError(
-        "jinaclip.testing.fixtures needs pytest, which is not installed: pip install 'jinaclip[testing]'"
-    ) from None
+except ModuleNotFoundError as missing:
+    raise missing_dependency("jinaclip.testing.fixtures", missing.name, "testing") from None
 
 _numbers = itertools.count(1)
 

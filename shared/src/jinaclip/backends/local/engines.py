@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from jinaclip.backends.local.onnx_folder import Manifest, check_files, read_mani
 from jinaclip.backends.local.runner import Runner
 from jinaclip.backends.local.source import MANIFEST, FileState, Source
 from jinaclip.config import EmbedderConfig, EngineName
-from jinaclip.errors import ConfigError, MissingDependencyError
+from jinaclip.errors import ConfigError
+from jinaclip.requirements import check_installed
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +150,7 @@ def choose_engine(source: Source, config: EmbedderConfig) -> Engine:
         MissingDependencyError: its library is not installed.
     """
     name = name_engine(source, config)
-    check_installed(name)
+    check_engine(name)
     if name == "onnx":
         check_onnx_options(config)
         return OnnxEngine(read_manifest(source.fetch()), config.threads)
@@ -196,11 +196,8 @@ def check_onnx_options(config: EmbedderConfig) -> None:
         )
 
 
-def check_installed(engine: EngineName) -> None:
+def check_engine(engine: EngineName) -> None:
     """Raises MissingDependencyError where the library of an engine is not installed."""
     library, extra = LIBRARIES[engine]
-    if importlib.util.find_spec(library) is None:
-        runs = "a folder made by `jinaclip export`" if engine == "onnx" else "a checkpoint"
-        raise MissingDependencyError(
-            f"backend='local' needs {library} to run {runs}, which is not installed: pip install 'jinaclip[{extra}]'"
-        )
+    runs = "a folder made by `jinaclip export`" if engine == "onnx" else "a checkpoint"
+    check_installed([library], f"backend='local' for {runs}", extra)

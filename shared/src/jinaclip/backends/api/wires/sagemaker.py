@@ -35,7 +35,8 @@ from jinaclip.backends.api.wires.base import (
     read_text,
 )
 from jinaclip.config import EmbedderConfig
-from jinaclip.errors import AuthenticationError, ConfigError, MissingDependencyError
+from jinaclip.errors import AuthenticationError, ConfigError
+from jinaclip.requirements import missing_dependency
 from jinaclip.secret import Secret
 from jinaclip.specs import ModelSpec
 
@@ -87,10 +88,8 @@ def load_botocore() -> ModuleType:
         import botocore.config
         import botocore.loaders
         import botocore.session
-    except ModuleNotFoundError:
-        raise MissingDependencyError(
-            "wire='sagemaker' needs botocore, which is not installed: pip install 'jinaclip[sagemaker]'"
-        ) from None
+    except ModuleNotFoundError as missing:
+        raise missing_dependency("wire='sagemaker'", missing.name, "sagemaker") from None
     found: ModuleType = botocore
     return found
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from jinaclip.backends.local.runner import Rows
 from jinaclip.backends.local.towers.loader import Towers
-from jinaclip.errors import CheckpointError, MissingDependencyError
+from jinaclip.errors import CheckpointError
+from jinaclip.requirements import missing_dependency
 
 T = TypeVar("T")
 BATCH_TOKENS = {"cpu": 2048}
@@ -103,7 +104,7 @@ def limit_threads(threads: int) -> Callable[[], AbstractContextManager[Any]]:
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
-        raise MissingDependencyError("threads=... needs threadpoolctl: pip install 'jinaclip[local]'") from None
+        raise missing_dependency("threads=...", "threadpoolctl", "local") from None
     libraries = ThreadpoolController()
     return lambda: libraries.limit(limits=threads, user_api="openmp")
 
