@@ -151,10 +151,10 @@ def plan(
         if clip is None:
             clip = stack.enter_context(JinaClip(**bulk.clip))
         output = stack.enter_context(Output(Folder(out), shape_of(clip, bulk), shard=bulk.shard, read_only=True))
-        return Planning(clip, opened, output, bulk, price).run()
+        return DryRun(clip, opened, output, bulk, price).run()
 
 
-class Planning:
+class DryRun:
     """Counts what a run would do. Arguments as of `Pipeline`."""
 
     def __init__(

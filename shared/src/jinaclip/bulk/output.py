@@ -22,7 +22,7 @@ from jinaclip.bulk.manifest import Manifest, Shape, check_resume, check_shards, 
 from jinaclip.bulk.part_list import PartList
 from jinaclip.bulk.parts import PART_ROWS, DamagedPartError, Ledger, Shard, stored_vectors
 from jinaclip.bulk.precision import encode, row_bytes
-from jinaclip.bulk.tidy import FinishReport, Tidying
+from jinaclip.bulk.tidy import Cleanup, FinishReport
 from jinaclip.errors import ClosedError
 from jinaclip.vectors import Vectors
 
@@ -317,7 +317,7 @@ class Output:
         kept, unseen = self._index.current(), self._index.unseen()
         if self._saw_unnamed:
             kept = sort_places(*(np.concatenate(both) for both in zip(kept, unseen, strict=True)))
-        report = Tidying(self._parts, self._part_rows).run(*kept)
+        report = Cleanup(self._parts, self._part_rows).run(*kept)
         report.unseen = len(unseen[0]) if self._saw_unnamed else 0
         report.missing += len(self._index.missing())
         self._missing = report.missing

@@ -35,7 +35,7 @@ class FinishReport:
     unseen: int = 0
 
 
-class Tidying:
+class Cleanup:
     """Writes the rows to keep of some parts into new ones, then removes the old.
 
     Args:
