@@ -46,8 +46,8 @@ def price(value: float, unit: str, source: str) -> Figure:
 
 FIGURES: dict[str, Figure] = {
     # what has to be computed
-    "v1_picture_gflop": measured(32.7, "GFLOP", f"{PERFORMANCE}, counted by torch"),
-    "v2_picture_gflop": measured(916.1, "GFLOP", f"{PERFORMANCE}, counted by torch"),
+    "v1_image_gflop": measured(32.7, "GFLOP", f"{PERFORMANCE}, counted by torch"),
+    "v2_image_gflop": measured(916.1, "GFLOP", f"{PERFORMANCE}, counted by torch"),
     "v1_token_gflop": measured(0.227, "GFLOP", f"{PERFORMANCE}: 3.4 for 15 tokens"),
     "v2_token_gflop": measured(0.608, "GFLOP", f"{PERFORMANCE}: 14.6 for 24 tokens"),
     "text_tokens": assumed(32, "tokens", "a text of 25 words"),
@@ -65,8 +65,8 @@ FIGURES: dict[str, Figure] = {
     "H100_spot_hour": price(2.25, "USD", f"{PRICES}: 2.00 to 2.50"),
     "cpu_hour": assumed(0.40, "USD", "a machine of 8 vCPUs without a GPU, for the API"),
     "memory_gb": published(32, "GB", "AWS g6.2xlarge"),
-    # pictures
-    "picture_mb": measured(0.5, "MB", f"{MEASURE}: JPEG photographs of 1600 x 1200"),
+    # images
+    "image_mb": measured(0.5, "MB", f"{MEASURE}: JPEG photographs of 1600 x 1200"),
     "v1_decode_ms": measured(25, "ms of a core", f"{MEASURE}: JPEG to the numbers of the tower"),
     "v2_decode_ms": measured(33, "ms of a core", f"{MEASURE}: JPEG to the numbers of the tower"),
     "v1_tile_ms": measured(26, "ms of a core", f"{MEASURE}: JPEG to a PNG of 224 x 224"),
@@ -90,8 +90,8 @@ FIGURES: dict[str, Figure] = {
     "egress_usd": price(0.09, "USD a GB", f"{S3_PRICES}, to the internet"),
     # the hosted service
     "token_usd": price(0.05, "USD a million", "example in Jina's API description; ask GET /v1/models"),
-    "v1_picture_tokens": published(JINA_CLIP_V1.tokens_per_tile, "tokens", "Jina: a tile"),
-    "v2_picture_tokens": published(JINA_CLIP_V2.tokens_per_tile, "tokens", "Jina: a tile"),
+    "v1_image_tokens": published(JINA_CLIP_V1.tokens_per_tile, "tokens", "Jina: a tile"),
+    "v2_image_tokens": published(JINA_CLIP_V2.tokens_per_tile, "tokens", "Jina: a tile"),
     "request_ms": assumed(120, "ms", "the latency model of the test server, a request"),
     "tile_request_ms": assumed(6, "ms", "the same, on top for a tile"),
     "text_request_ms": assumed(0.4, "ms", "the same, on top for a text"),

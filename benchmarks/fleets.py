@@ -20,7 +20,7 @@ class Work:
     """What is embedded."""
 
     kind: str
-    """"picture" or "text"."""
+    """"image" or "text"."""
     model: str
     """"v1" or "v2"."""
     rows: int
@@ -40,7 +40,7 @@ class Settings:
     """Whether vectors survive the machine that made them."""
     part_rows: int = 8192
     prefixes: int = 1
-    """Partitioned prefixes of the bucket that the pictures lie in."""
+    """Partitioned prefixes of the bucket that the images lie in."""
     seed: int = 0
 
 
@@ -73,8 +73,8 @@ def writer(work: Work, figures: Figures) -> Station:
 
 def gflop(work: Work, figures: Figures) -> float:
     """Of a row."""
-    if work.kind == "picture":
-        return figures(f"{work.model}_picture_gflop")
+    if work.kind == "image":
+        return figures(f"{work.model}_image_gflop")
     return figures(f"{work.model}_token_gflop") * figures("text_tokens")
 
 
@@ -90,9 +90,9 @@ def gpu_stations(work: Work, gpu: str, settings: Settings) -> Iterator[Station]:
     yield Station("GPU", figures(f"{gpu}_tflops") * 1000 * figures("mfu") / gflop(work, figures))
     yield row_station(figures, figures("row_us"))
     yield writer(work, figures)
-    if work.kind == "picture":
+    if work.kind == "image":
         yield Station("CPUs (decoding)", figures(f"{gpu}_cores") * 1000 / figures(f"{work.model}_decode_ms"))
-        yield Station("network of a machine", figures(f"{gpu}_network") * 1000 / figures("picture_mb"))
+        yield Station("network of a machine", figures(f"{gpu}_network") * 1000 / figures("image_mb"))
         gets = figures("gets_a_prefix") * settings.prefixes
         yield Station("storage (GET)", gets, shared=True, repeats=True)
     if settings.executor == "ray":
@@ -130,21 +130,21 @@ def request_rows(work: Work, figures: Figures) -> int:
 
 def row_tokens(work: Work, figures: Figures) -> float:
     """Tokens that the service bills for a row."""
-    return figures("text_tokens") if work.kind == "text" else figures(f"{work.model}_picture_tokens")
+    return figures("text_tokens") if work.kind == "text" else figures(f"{work.model}_image_tokens")
 
 
 def api_stations(work: Work, tier: str, settings: Settings) -> Iterator[Station]:
     """What a row passes on its way to the hosted service."""
     figures = settings.figures
     requests, tokens, slots = TIERS[tier]
-    together, picture = request_rows(work, figures), work.kind == "picture"
-    latency = figures("request_ms") + together * figures("tile_request_ms" if picture else "text_request_ms")
+    together, image = request_rows(work, figures), work.kind == "image"
+    latency = figures("request_ms") + together * figures("tile_request_ms" if image else "text_request_ms")
     yield Station("tokens a minute", tokens / 60 / row_tokens(work, figures), shared=True)
     yield Station("requests a minute", requests / 60 * together, shared=True, repeats=True)
     yield Station("requests at once", slots * together * 1000 / latency, shared=True, repeats=True)
     yield row_station(figures, figures("row_us") + figures("client_text_us"))
     yield writer(work, figures)
-    if picture:
+    if image:
         yield Station("CPUs (tiles)", figures("client_cores") * 1000 / figures(f"{work.model}_tile_ms"))
         yield Station("network to the service", figures("uplink_gb") * 750 / figures(f"{work.model}_tile_mb"))
         yield Station("storage (GET)", figures("gets_a_prefix") * settings.prefixes, shared=True, repeats=True)
@@ -169,11 +169,11 @@ def api_plan(work: Work, tier: str, clients: int, settings: Settings) -> Plan:
 
 
 def storage_usd(work: Work, machines: int, outcome: Outcome, settings: Settings) -> float:
-    """Requests to the storage: a GET a picture, a PUT a part, and the names of all pictures for whoever reads them."""
+    """Requests to the storage: a GET for each image, a PUT a part, and the names of all images for whoever reads them."""
     figures = settings.figures
-    picture = work.kind == "picture"
-    lists = work.rows / figures("list_names") * (machines if settings.executor == "shards" else 1) if picture else 0
-    gets = outcome.embedded if picture else 0
+    image = work.kind == "image"
+    lists = work.rows / figures("list_names") * (machines if settings.executor == "shards" else 1) if image else 0
+    gets = outcome.embedded if image else 0
     puts = lists + outcome.rows / settings.part_rows
     return (gets * figures("get_usd") + puts * figures("put_usd")) / 1000
 
@@ -188,9 +188,7 @@ def api_usd(work: Work, clients: int, outcome: Outcome, settings: Settings) -> d
     """Tokens, tiles that leave a cloud, and the machines that send them."""
     figures = settings.figures
     sent = (
-        figures(f"{work.model}_tile_mb") * 4 / 3
-        if work.kind == "picture"
-        else figures("text_tokens") * TEXT_BYTES / MEGA
+        figures(f"{work.model}_tile_mb") * 4 / 3 if work.kind == "image" else figures("text_tokens") * TEXT_BYTES / MEGA
     )
     return {
         "tokens": outcome.embedded * row_tokens(work, figures) * figures("token_usd") / MEGA,

@@ -1,4 +1,4 @@
-"""What `simulate.py` reckons with, measured here: pictures, Parquet, and the rows of a run.
+"""What `simulate.py` reckons with, measured here: images, Parquet, and the rows of a run.
 
 python benchmarks/simulate.py --measure
 """
@@ -47,10 +47,10 @@ def core_ms(call: Callable[[], object], count: int) -> float:
     return best * 1000 / count
 
 
-def pictures() -> Iterator[Gauge]:
+def images() -> Iterator[Gauge]:
     """JPEG photographs, to the numbers that a tower takes and to the PNG that is sent."""
     files = [path.read_bytes() for path in make_photos(PHOTOS)]
-    yield "picture_mb", sum(map(len, files)) / len(files) / 1e6
+    yield "image_mb", sum(map(len, files)) / len(files) / 1e6
     for name, spec in (("v1", JINA_CLIP_V1), ("v2", JINA_CLIP_V2)):
         yield f"{name}_decode_ms", core_ms(lambda spec=spec: [numbers(file, spec) for file in files], PHOTOS)
         yield f"{name}_tile_ms", core_ms(lambda spec=spec: [png(file, spec) for file in files], PHOTOS)
@@ -115,6 +115,6 @@ def print_gauges() -> None:
     """Markdown: what was measured now, beside what the simulation takes."""
     print(machine("jinaclip", "numpy", "pillow", "pyarrow"), "\n")
     print("| figure | here | taken | |\n|---|---|---|---|")
-    for name, value in itertools.chain(pictures(), parquet(), reading(), rows()):
+    for name, value in itertools.chain(images(), parquet(), reading(), rows()):
         taken = FIGURES[name]
         print(f"| `{name}` | {value:,.3g} {taken.unit} | {taken.value:,g} | {taken.kind} |", flush=True)

@@ -1,7 +1,7 @@
-"""How long a billion pictures or texts take, what they cost and what breaks first, by simulation; prints Markdown.
+"""How long a billion images or texts take, what they cost and what breaks first, by simulation; prints Markdown.
 
     python benchmarks/simulate.py                                    # all tables: 10^9 rows, on spot machines
-    python benchmarks/simulate.py --draw docs/scale.png              # and a picture
+    python benchmarks/simulate.py --draw docs/scale.png              # and a chart
     python benchmarks/simulate.py --items 1e8 --gpus 1,8,64 --gpu L4 --executor shards --on-demand
     python benchmarks/simulate.py --tables api --tier 2 --clients 1,2,4 --set token_usd=0.02
     python benchmarks/simulate.py --measure                          # the figures of a machine, measured on this one
@@ -27,7 +27,7 @@ from simulation import DAY_S, HOUR_S, Outcome, simulate
 GRANULARITIES = (8_192, 65_536, 1_000_000)
 MANY_PREFIXES = 20
 COARSE_ROWS = 32_768
-"""Of a part, in the picture: fewer events, and no line that anybody could tell apart."""
+"""Of a part, in the chart: fewer events, and no line that anybody could tell apart."""
 
 
 # -- words
@@ -98,10 +98,10 @@ def api_table(options: argparse.Namespace) -> Iterator[str]:
 
 def part_table(options: argparse.Namespace) -> Iterator[str]:
     """How much a lost machine costs, by the size of a part."""
-    yield "| pictures, v2, spot | rows a part | cache that survives a machine | time | machines lost | embedded again |"
+    yield "| images, v2, spot | rows a part | cache that survives a machine | time | machines lost | embedded again |"
     yield "|---|---|---|---|---|---|"
     gpu, machines = options.gpu[0], 100 if 100 in options.gpus else options.gpus[-1]
-    work = Work("picture", "v2", options.items)
+    work = Work("image", "v2", options.items)
     spot = replace(options.settings, on_demand=False)
     for rows in GRANULARITIES:
         for survives in (False, True):
@@ -134,7 +134,7 @@ TABLES = {
 }
 
 
-# -- the picture
+# -- the chart
 
 
 def draw(path: Path, options: argparse.Namespace) -> None:
@@ -152,21 +152,21 @@ def draw(path: Path, options: argparse.Namespace) -> None:
 
 
 def draw_fleets(axes: Any, options: argparse.Namespace) -> None:
-    """Days of pictures, the pictures under one prefix of the bucket and under many."""
+    """Days of images, the images under one prefix of the bucket and under many."""
     counts = [1, 3, 10, 30, 100, 300, 1000]
     for gpu, color in zip(options.gpu, ("tab:blue", "tab:orange"), strict=False):
         for model, style in zip(options.models, ("-", "--"), strict=False):
             for prefixes, width in ((1, 0.7), (MANY_PREFIXES, 2.0)):
                 settings = replace(options.settings, prefixes=prefixes, part_rows=COARSE_ROWS)
-                work = Work("picture", model, options.items)
+                work = Work("image", model, options.items)
                 days = [simulate(gpu_plan(work, gpu, count, settings)).seconds / DAY_S for count in counts]
                 label = f"{model} on {gpu}" if prefixes > 1 else None
                 axes.plot(counts, days, style, color=color, linewidth=width, label=label)
     for tier in options.tier:
-        outcome = simulate(api_plan(Work("picture", "v2", options.items), tier, 4, options.settings))
+        outcome = simulate(api_plan(Work("image", "v2", options.items), tier, 4, options.settings))
         axes.axhline(outcome.seconds / DAY_S, color="grey", linewidth=0.8)
         axes.text(1000, outcome.seconds / DAY_S * 1.08, f"v2, API tier {tier}", ha="right", size=8, color="dimgrey")
-    title = f"{options.items:,} pictures (thin: one prefix of S3; thick: {MANY_PREFIXES})"
+    title = f"{options.items:,} images (thin: one prefix of S3; thick: {MANY_PREFIXES})"
     axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="days", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -176,7 +176,7 @@ def draw_parts(axes: Any, options: argparse.Namespace) -> None:
     """Rows embedded again on spot machines."""
     sizes = [2**power for power in range(12, 21)]
     spot = replace(options.settings, on_demand=False)
-    plan = gpu_plan(Work("picture", "v2", options.items // 10), options.gpu[0], 100, spot)
+    plan = gpu_plan(Work("image", "v2", options.items // 10), options.gpu[0], 100, spot)
     for survives, label in ((False, "no cache outside the machine"), (True, "a cache that survives")):
         outcomes = [simulate(replace(plan, part_rows=size, cache_survives=survives)) for size in sizes]
         axes.plot(sizes, [100 * done.again / done.rows for done in outcomes], marker=".", label=label)
@@ -216,7 +216,7 @@ def read_options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--items", type=lambda text: int(float(text)), default=10**9, help="rows")
-    add("--kinds", type=listed(allowed=("picture", "text")), default=["picture", "text"], help="picture, text")
+    add("--kinds", type=listed(allowed=("image", "text")), default=["image", "text"], help="image, text")
     add("--models", type=listed(allowed=("v1", "v2")), default=["v1", "v2"], help="v1, v2")
     add("--gpu", type=listed(allowed=("L4", "H100")), default=["L4", "H100"], help="L4, H100")
     add("--gpus", type=listed(int), default=[1, 10, 100, 1000], help="how many")
@@ -231,11 +231,11 @@ def read_options() -> argparse.Namespace:
     add("--on-demand", action="store_true", help="machines that are not taken away, at their price")
     add("--shared-cache", action="store_true", help="a cache outside the machines (Redis)")
     add("--part-rows", type=int, default=8192, help="rows that a write task writes")
-    add("--prefixes", type=int, default=1, help="partitioned prefixes of the bucket that the pictures lie in")
+    add("--prefixes", type=int, default=1, help="partitioned prefixes of the bucket that the images lie in")
     add("--seed", type=int, default=0, help="of all draws")
     add("--set", type=change, action="append", default=[], metavar="NAME=VALUE", help="another figure")
     add("--tables", type=listed(allowed=TABLES), default=list(TABLES), help=", ".join(TABLES))
-    add("--draw", type=Path, metavar="PATH", help="also draws a picture")
+    add("--draw", type=Path, metavar="PATH", help="also draws a chart")
     add("--measure", action="store_true", help="measures what a machine's figures are from, and ends")
     options = parser.parse_args()
     options.settings = Settings(

@@ -142,7 +142,7 @@ def test_the_command_prints_every_table_and_draws(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/simulate.py", "--items", "2e5", "--gpus", "1,3", "--draw", str(picture)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "### On GPUs: 200,000 rows" in done.stdout
-    assert "| pictures, v2 | 3 H100 |" in done.stdout
+    assert "| images, v2 | 3 H100 |" in done.stdout
     assert "| texts, v1 | free | 4 |" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -156,7 +156,7 @@ def test_the_command_knows_ray_and_machines_that_stay() -> None:
         text=True,
         check=True,
     )
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("| pictures", "| texts"))]
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("| images", "| texts"))]
     assert len(lines) == 8
     assert all("driver of Ray" in line for line in lines)
 
