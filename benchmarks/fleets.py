@@ -169,7 +169,7 @@ def api_plan(work: Work, tier: str, clients: int, settings: Settings) -> Plan:
 
 
 def storage_usd(work: Work, machines: int, outcome: Outcome, settings: Settings) -> float:
-    """Requests to the storage: a GET for each image, a PUT a part, and the names of all images for whoever reads them."""
+    """Requests to the storage: a GET for each image, a PUT a part, and the names of all images."""
     figures = settings.figures
     image = work.kind == "image"
     lists = work.rows / figures("list_names") * (machines if settings.executor == "shards" else 1) if image else 0
