@@ -472,14 +472,19 @@ class JinaClip:
         count, tokens = sum(map(len, parts)), sum(costs)
         return Estimate(self._backend.requests_for(count, tokens), tokens, count)
 
-    def count_tokens(self, items: Iterable[str | ImageLike | Pair]) -> list[int]:
+    def count_tokens(self, items: Iterable[str | ImageLike | Pair] | Request) -> list[int]:
         """About how many tokens each item is billed, counted as for `estimate`, whatever the cache has.
 
-        0 for one that cannot be embedded. Raises InputError if `items` is one item and not several.
+        0 for one that cannot be embedded. Raises InputError if `items` is one item and not several. A request is what
+        items were read as already; see `jinaclip.hosts`.
         """
-        held = [*iterate(items, "items", "[item]")]
-        request = run_apart(lambda: Draft(Held(held), self.reader(early=False).item, "item").request())
-        return run_apart(self._costs, request.items, request.names)[0]
+        if isinstance(items, Request):
+            request = items
+        else:
+            held = [*iterate(items, "items", "[item]")]
+            request = run_apart(lambda: Draft(Held(held), self.reader(early=False).item, "item").request())
+        count = self._costs if request.quick else partial(run_apart, self._costs)
+        return count(request.items, request.names)[0]
 
     def _find_absent(self, request: Request) -> list[tuple[Text | Image, ...]]:
         """The inputs of each item, without those that the cache has."""
@@ -511,12 +516,12 @@ class JinaClip:
 
     def _tokens(self, item: Any) -> int:
         """What an item would be billed."""
+        if isinstance(item, Text):
+            return self._backend.count_tokens(item.value)
         if isinstance(item, ItemFailure):
             return 0
         if isinstance(item, Pair | tuple):
             return sum(map(self._tokens, item.halves if isinstance(item, Pair) else item))
-        if isinstance(item, Text):
-            return self._backend.count_tokens(item.value)
         as_it_is = self.config.image_resize == "none" and self.spec.tokens_per_tile
         if not as_it_is or (item.kind == "url" and self.config.url_mode == "forward"):
             return self.spec.tokens_per_tile

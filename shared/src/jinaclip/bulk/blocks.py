@@ -9,6 +9,7 @@ from typing import Any
 
 from jinaclip.bulk.items import Item
 from jinaclip.bulk.options import BulkOptions
+from jinaclip.call.request import Request, Task
 from jinaclip.errors import ConfigError
 from jinaclip.hosts import Latch
 from jinaclip.inputs import Image, Pair, Text
@@ -60,6 +61,13 @@ class Block:
         """What is embedded, as `JinaClip.embed` takes it."""
         return [item.content for item in self.items]
 
+    def request(self, task: Task) -> Request | None:
+        """What is asked of a block of texts, which were read once as items; None for one with images."""
+        if any(item.kind != "text" for item in self.items):
+            return None
+        texts = [Text(item.content) for item in self.items]  # type: ignore[arg-type]
+        return Request(texts, len(texts), "item", task, quick=True, hint=len(texts))
+
     @property
     def is_full(self) -> bool:
         """Whether it is to go as it is."""
@@ -107,48 +115,61 @@ def check_row(row: SourceRow, options: BulkOptions) -> None:
 
 
 class RowBuffer:
-    """Rows between the thread that reads the source and those that embed: as many as wait, and no more."""
+    """Rows between the thread that reads the source and those that embed: as many as wait, and no more.
+
+    A row that finds room is put without a lock, as millions are: a single step of the interpreter's puts it, and only
+    then it is looked whether anybody waits, who says so first and then looks for rows.
+    """
 
     def __init__(self) -> None:
         self._rows: deque[tuple[SourceRow, int]] = deque()
-        self._size = 0
+        self._put = self._taken = 0  # bytes, each counted by one side
         self._changed = Condition()
+        self._waiting = 0  # who wants rows
         self._has_ended = self._is_closed = False
 
     def put(self, row: SourceRow) -> bool:
-        """Takes a row in, once there is room; gives whether anybody still wants rows."""
+        """Takes a row in, once there is room; gives whether anybody still wants rows. For one thread."""
+        if self._is_full:
+            self._wait_for_room()
+        if self._is_closed:
+            return False
         size = size_of_row(row)
-        with self._changed:
-            while self._is_full and not self._is_closed:
-                self._changed.wait()
-            if self._is_closed:
-                return False
-            self._rows.append((row, size))
-            self._size += size
-            if len(self._rows) == 1:
+        self._rows.append((row, size))
+        self._put += size
+        if self._waiting:
+            with self._changed:
                 self._changed.notify_all()
-            return True
+        return True
+
+    def _wait_for_room(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_full or self._is_closed)
 
     @property
     def _is_full(self) -> bool:
-        return len(self._rows) >= WAITING_ROWS or (self._size >= WAITING_BYTES and bool(self._rows))
+        return len(self._rows) >= WAITING_ROWS or (self._put - self._taken >= WAITING_BYTES and bool(self._rows))
 
     def take(self, seconds: float) -> list[SourceRow] | None:
         """What waits, a chunk of it at most; not one row if none came for so many seconds; None after the last."""
         with self._changed:
+            self._waiting += 1
             self._changed.wait_for(lambda: self._rows or self._has_ended or self._is_closed, seconds)
+            self._waiting -= 1
             if self._is_closed or (self._has_ended and not self._rows):
                 return None
-            was_full = self._is_full
-            chunk, size = list[SourceRow](), 0
-            while self._rows and len(chunk) < CHUNK_ROWS and size < CHUNK_BYTES:
-                row, bytes_of_row = self._rows.popleft()
-                chunk.append(row)
-                size += bytes_of_row
-            self._size -= size
-            if was_full:
-                self._changed.notify_all()
+            chunk = self._take_chunk()
+            self._changed.notify_all()
             return chunk
+
+    def _take_chunk(self) -> list[SourceRow]:
+        chunk, size = list[SourceRow](), 0
+        while self._rows and len(chunk) < CHUNK_ROWS and size < CHUNK_BYTES:
+            row, bytes_of_row = self._rows.popleft()
+            chunk.append(row)
+            size += bytes_of_row
+        self._taken += size
+        return chunk
 
     def end(self) -> None:
         """Notes that the last row was put."""

@@ -15,6 +15,9 @@ from jinaclip.bulk.precision import DTYPES, Precision, stored_width
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COLUMNS = ("id", "kind", "digest", "tokens", "error")
+"""What is kept of each row, beside its vector."""
+
 
 class Buffer:
     """Room for the rows of one part, in memory as they will be stored.
@@ -35,10 +38,10 @@ class Buffer:
 
     def clear(self) -> None:
         """Empties it."""
-        self._items: list[tuple[str, str, str, int, str | None]] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._columns["id"])
 
     @property
     def room(self) -> int:
@@ -58,8 +61,9 @@ class Buffer:
         self._vectors[rows] = vectors
         if scales is not None:
             self._scales[rows] = scales
-        facts = zip(items, tokens, errors, strict=True)
-        self._items += [(item.id, item.kind, item.digest.hex(), int(count), error) for item, count, error in facts]
+        values = [[item.id for item in items], [item.kind for item in items], [item.digest for item in items]]
+        for name, some in zip(COLUMNS, [*values, tokens, errors], strict=True):
+            self._columns[name] += some
 
     def take(self, rows: NDArray[Any]) -> pa.Table:
         """Some of its rows, as a part would have them."""
@@ -69,9 +73,8 @@ class Buffer:
 
     def table(self) -> pa.Table:
         """The rows as a part has them."""
-        ids, kinds, digests, tokens, errors = zip(*self._items, strict=True)
-        columns: dict[str, Sequence[Any]] = {"id": ids, "kind": kinds, "digest": digests, "error": errors}
-        columns |= {"tokens": tokens, "space": [self._space] * len(self)}
+        columns: dict[str, Sequence[Any]] = {**self._columns, "space": [self._space] * len(self)}
+        columns["digest"] = [digest.hex() for digest in columns["digest"]]
         if "scale" in self._schema.names:
             columns["scale"] = self._scales[: len(self)].tolist()
         return vectors_table(columns, self._vectors[: len(self)], self._schema)

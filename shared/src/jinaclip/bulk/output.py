@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jinaclip.bulk.buffer import Buffer
 from jinaclip.bulk.files import Folder
 from jinaclip.bulk.index import ERROR, NOWHERE, VECTOR, Digests, Index, sort_places
-from jinaclip.bulk.items import UNNAMED, Item, key_of
+from jinaclip.bulk.items import UNNAMED, Item
 from jinaclip.bulk.lock import Lock, NoLock, take_lock
 from jinaclip.bulk.manifest import Manifest, Shape, check_resume, check_shards, manifest_name, now, read_manifest
 from jinaclip.bulk.part_list import PartList
@@ -157,7 +157,7 @@ class Output:
         """Marks what others saw, who wrote parts into the folder, so that `finish` keeps that alone; see `refresh`.
 
         Args:
-            keys: uint8 (n, 16), `key_of` id and kind.
+            keys: uint8 (n, 16), `Item.key`.
             digests: uint8 (n, 16), of the contents.
 
         Returns:
@@ -234,10 +234,14 @@ class Output:
         Raises:
             OSError: a part could not be written. Its rows stay in the buffer, for `flush`.
         """
-        failed = np.logical_not(np.isfinite(vectors).all(axis=1, keepdims=True))
+        failed = np.logical_not(np.isfinite(vectors).all(axis=1))
         failed[list(errors)] = True
-        rows, scales = encode(np.where(failed, np.float32(0), vectors), self.shape.precision)
-        messages = [errors.get(i, NO_VECTOR) if failed[i, 0] else None for i in range(len(items))]
+        messages: list[str | None] = [None] * len(items)
+        if failed.any():  # else no copy is made of all rows
+            vectors = np.where(failed[:, None], np.float32(0), vectors)
+            for place in np.flatnonzero(failed).tolist():
+                messages[place] = errors.get(place, NO_VECTOR)
+        rows, scales = encode(vectors, self.shape.precision)
         self._append(items, rows, scales, messages, [0] * len(items) if tokens is None else tokens)
 
     def _append(
@@ -337,7 +341,7 @@ class Output:
 
 
 def _keys(items: Sequence[Item]) -> Digests:
-    return np.frombuffer(b"".join([key_of(item.id, item.kind) for item in items]), np.uint8).reshape(-1, 16)
+    return np.frombuffer(b"".join([item.key for item in items]), np.uint8).reshape(-1, 16)
 
 
 def digests_of(items: Sequence[Item]) -> Digests:

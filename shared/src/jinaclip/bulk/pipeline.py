@@ -21,6 +21,7 @@ from jinaclip.bulk.outage import OutageCheck
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.waiting import WaitingItems
+from jinaclip.call.request import Request
 from jinaclip.call.results import Results, clone
 from jinaclip.clip import JinaClip
 from jinaclip.errors import BudgetError, ConfigError, JinaClipError
@@ -236,9 +237,10 @@ class Pipeline:
                 self._leave(block)
                 return
             self._in_flight.add(block)
+        request = block.request(self._options.task)
         try:
-            results = self._run(block)
-            tokens = self._clip.count_tokens(block.contents()) if results is not None else []
+            results = self._run(block, request)
+            tokens = self._clip.count_tokens(request or block.contents()) if results is not None else []
         finally:
             with self._lock:
                 self._in_flight.discard(block)
@@ -247,12 +249,15 @@ class Pipeline:
             self._record(block, results, tokens)
             self._wait_for_cache()
 
-    def _run(self, block: Block) -> Results | None:
+    def _run(self, block: Block, request: Request | None) -> Results | None:
         """What came of a block; None if nothing was sent for it."""
-        contents = block.contents()
         spends = self._clip.config.token_budget is not None and self._clip.cache is None
+        contents = block.contents()
         try:
             self._output.check_room()
+            if request is not None and not spends:
+                results = self._clip.run(request, show_progress=False, stop=block.stop)
+                return self._outage.check(contents, results, block.stop)
             # a list is refused as a whole if the budget does not hold all of it
             passed = iter(contents) if spends else contents
             results = embed(self._clip, passed, task=self._options.task, show_progress=False, stop=block.stop)
@@ -273,7 +278,8 @@ class Pipeline:
         """Writes what came of a block; what the end of its call left undone is no failure of an item."""
         left = {place for place, one in results.errors.items() if one.left}
         errors = {place: one.reason for place, one in results.errors.items() if place not in left}
-        places = [place for place in range(len(results)) if place not in left and place not in errors]
+        undone = left | errors.keys()
+        places = [place for place in range(len(results)) if place not in undone]
         with self._lock:
             report = self.report
             report.tokens += results.usage.tokens
@@ -283,7 +289,8 @@ class Pipeline:
             report.done += len(places)
             if places:
                 items = [block.items[place] for place in places]
-                self._add(items, results.vectors[places], {}, [tokens[place] for place in places])
+                vectors = results.vectors[places] if undone else results.vectors  # picking rows copies them
+                self._add(items, vectors, {}, [tokens[place] for place in places])
             failed = {block.items[place].digest: error for place, error in errors.items()}
             waited = self._waiting.release(block.items)
             report.left += len(self._copy([item for item in waited if item.digest not in failed]))

@@ -15,7 +15,7 @@ from jinaclip.bulk.items import PairMode
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions, Executor, OnError, read_shard
 from jinaclip.bulk.output import Output
-from jinaclip.bulk.own_cache import CACHE_BYTES, cache_name, remove_cache
+from jinaclip.bulk.own_cache import cache_name, open_cache, remove_cache, share_cache
 from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.pipeline import Pipeline
 from jinaclip.bulk.precision import Precision
@@ -119,6 +119,7 @@ def embed(
     if bulk.executor == "ray":
         from jinaclip.bulk.ray_run import run_on_ray
 
+        share_own_cache(bulk, Folder(out))
         return run_on_ray(opened, out, bulk)
     with ExitStack() as stack:
         stack.callback(close_documents)
@@ -201,7 +202,13 @@ def own_cache(options: BulkOptions, folder: Folder) -> Cache | None:
     """The run's own cache, beside a local output, so that a kill costs no more than what was in flight."""
     if folder.local is None or not needs_cache(options):
         return None
-    return Cache(folder.local / cache_name(options.shard), max_bytes=CACHE_BYTES)
+    return open_cache(folder.local, options.shard)
+
+
+def share_own_cache(options: BulkOptions, folder: Folder) -> None:
+    """Gives the actors of Ray what a run in one process has answers for that are in no part yet."""
+    if folder.local is not None and needs_cache(options):
+        share_cache(folder.local, options.shard)
 
 
 def run(place: Place, source: Source, options: BulkOptions, progress: Progress) -> Report:
@@ -212,9 +219,10 @@ def run(place: Place, source: Source, options: BulkOptions, progress: Progress) 
         pipeline.start()
         interrupt = wait(pipeline, progress, place.ends_after)
     pipeline.report.seconds = time.monotonic() - began_at
-    if pipeline.finished and place.cache is not None and place.cache.path is not None:
+    folder = place.output.folder.local
+    if pipeline.finished and place.cache is not None and folder is not None:
         place.cache.close()
-        remove_cache(place.cache.path)
+        remove_cache(folder / cache_name(options.shard))
     error = interrupt or pipeline.error
     if error is None:
         return pipeline.report

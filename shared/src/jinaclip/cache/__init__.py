@@ -3,6 +3,7 @@
 from jinaclip.cache.cache import Cache, CacheStats, find_cache, shared_cache
 from jinaclip.cache.flights import Leader
 from jinaclip.cache.keys import Keys, file_key
+from jinaclip.cache.log_store import LogStore
 from jinaclip.cache.redis_store import RedisStore
 from jinaclip.cache.store import Store, StoreError, StoreSize
 
@@ -11,6 +12,7 @@ __all__ = [
     "CacheStats",
     "Keys",
     "Leader",
+    "LogStore",
     "RedisStore",
     "Store",
     "StoreError",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jinaclip.cache.entries import Reading, pack_digest, pack_vector, read_digest, read_vectors
+from jinaclip.cache.entries import Reading, pack_digest, pack_vectors, read_digest, read_vectors
 from jinaclip.cache.flights import Flights
 from jinaclip.cache.place import ENVIRONMENT, default_path
 from jinaclip.cache.sqlite_store import SqliteStore
@@ -106,10 +106,9 @@ class Cache:
             self._drop(reading.unsound)
         return reading
 
-    def keep_vectors(self, keys: Sequence[bytes], rows: Sequence[Vectors], fingerprint: str) -> None:
-        """Keeps vectors of float32, each of shape (d,), of the full width. Returns at once."""
-        made_by = fingerprint.encode("ascii", "replace")
-        self._worker.put_many({key: pack_vector(key, made_by, row) for key, row in zip(keys, rows, strict=True)})
+    def keep_vectors(self, keys: Sequence[bytes], rows: Vectors | Sequence[Vectors], fingerprint: str) -> None:
+        """Keeps vectors of float32, shape (n, d), of the full width. Returns at once."""
+        self._worker.put_many(pack_vectors(keys, fingerprint.encode("ascii", "replace"), rows))
 
     def digest(self, key: bytes) -> bytes | None:
         """The digest that was kept under a key. Blocks; never raises."""

@@ -6,6 +6,7 @@ A vector: "V", checksum, length of the fingerprint, fingerprint, float32 little-
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,19 @@ LENGTH_SLACK = 1e-3
 
 def pack_vector(key: bytes, fingerprint: bytes, row: Vectors) -> bytes:
     """The entry of a vector of float32, shape (d,). Of `fingerprint`, ASCII, the first 255 bytes are kept."""
+    return pack_vectors([key], fingerprint, row[None])[key]
+
+
+def pack_vectors(keys: Sequence[bytes], fingerprint: bytes, rows: Vectors | Sequence[Vectors]) -> dict[bytes, bytes]:
+    """The entries of vectors of float32, shape (n, d), by their keys. Each vector is copied once."""
     made_by = fingerprint[:255]
-    return _seal(VECTOR, key, bytes([len(made_by)]) + made_by + row.astype("<f4").tobytes())
+    head = bytes([len(made_by)]) + made_by
+    bodies = [memoryview(row) for row in np.ascontiguousarray(rows, "<f4")]
+    entries = {}
+    for key, body in zip(keys, bodies, strict=True):
+        checksum = zlib.crc32(body, zlib.crc32(head, zlib.crc32(VECTOR + key)))
+        entries[key] = b"".join((VECTOR, checksum.to_bytes(4, "little"), head, body))
+    return entries
 
 
 def pack_digest(key: bytes, digest: bytes) -> bytes:

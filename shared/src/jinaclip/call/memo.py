@@ -154,6 +154,8 @@ class Memo:
         """Hands the call the vectors that are stored, and gives the inputs that have none."""
         width, normalized = self._space.dimensions, self._space.normalized
         found = self._cache.vectors([key for _, _, own in entries for key in own], width, normalized=normalized)
+        if not found.keys:
+            return entries
         places = {key: place for place, key in enumerate(found.keys)}
         hits, rows, saved, absent = list[int](), list[int](), 0, list[Entry[In]]()
         for entry in entries:
@@ -184,10 +186,12 @@ class Memo:
     def keep(self, numbers: Sequence[int], rows: Vectors) -> None:
         """Keeps vectors of the full width, float32 of shape (n, d). Returns at once."""
         keys = [self._keys.pop(number, None) for number in numbers]
-        own = [(key, row) for key, row in zip(keys, rows, strict=True) if key is not None]
-        self._cache.keep_vectors([key for key, _ in own], [row for _, row in own], self._fingerprint or "")
-        self._leader.note_used(key for key, _ in own)
-        for key, _ in own:
+        own = [key for key in keys if key is not None]
+        if len(own) < len(keys):
+            rows = rows[[key is not None for key in keys]]
+        self._cache.keep_vectors(own, rows, self._fingerprint or "")
+        self._leader.note_used(own)
+        for key in own:
             self._leader.leave(key)
 
     def holds_other_space(self, space: str) -> bool:

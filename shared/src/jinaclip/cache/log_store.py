@@ -1,0 +1,177 @@
+"""Entries appended to a file, for one process: nothing is cheaper, and a kill loses no more than the write it strikes.
+
+A record is the length of the key and of the entry, four bytes each, little-endian, then the key, then the entry. A
+later record of a key stands for the earlier ones. A file that is full becomes the older one, and what was the older one
+goes: so the latest entries are always there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from struct import Struct
+
+from jinaclip.cache.store import StoreError, StoreSize
+
+HEAD = Struct("<II")
+MOST_KEY = 1024
+"""Bytes of a key; where a longer one, or none, seems to lie, the file was torn."""
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""A link that somebody laid in place of the file is not followed."""
+Place = tuple[int, int]
+"""Where an entry begins, and its length."""
+
+
+class LogStore:
+    """Entries in a file and an older one. Where each lies is held in memory, in about 200 bytes.
+
+    Args:
+        path: of the file; it is made on first use. No other process may use it.
+        max_bytes: most bytes of the two, but for what is put at once.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path, self._older = path, older_path(path)
+        self._most = max_bytes // 2
+        self._logs: list[Log] = []  # the latest first
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self._path)
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The entries of these keys."""
+        found: dict[bytes, bytes] = {}
+        with self._opened() as logs:
+            for log in reversed(logs):
+                if log.places:
+                    found |= {key: log.read(key) for key in keys if key in log.places}
+        return found
+
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Appends entries."""
+        with self._opened() as logs:
+            logs[0].append(entries)
+            if logs[0].size > self._most:
+                self.close()
+                self._path.replace(self._older)
+
+    def delete_many(self, keys: Sequence[bytes]) -> None:
+        """Forgets where entries lie."""
+        with self._opened() as logs:
+            for log in logs:
+                for key in keys:
+                    log.places.pop(key, None)
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, those that are still there in an older version too, the latest last."""
+        with self._convert_errors():
+            for log in reversed(self._open()):
+                try:
+                    yield from ((key, log.read(key)) for key in log.places)
+                finally:
+                    log.close()
+
+    def size(self) -> StoreSize:
+        """Keys, and bytes of both files."""
+        with self._opened() as logs:
+            return StoreSize(len({key for log in logs for key in log.places}), sum(log.size for log in logs))
+
+    def clear(self) -> None:
+        """Removes both files."""
+        with self._convert_errors():
+            self.close()
+            for path in (self._path, self._older):
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the files."""
+        logs, self._logs = self._logs, []
+        for log in logs:
+            log.close()
+
+    def forget(self) -> None:
+        """Leaves the files to the parent."""
+        self._logs = []
+
+    @contextmanager
+    def _opened(self) -> Iterator[list[Log]]:
+        with self._convert_errors():
+            self._logs = self._logs or self._open()
+            yield self._logs
+
+    def _open(self) -> list[Log]:
+        return [Log(path) for path in (self._path, self._older) if path is self._path or path.exists()]
+
+    @contextmanager
+    def _convert_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"the cache {self._path} cannot be used: {error}") from None
+
+
+class Log:
+    """One file of records, open. What was torn off its end by a crash is cut off.
+
+    Attributes:
+        places: where the entry of each key lies.
+        size: bytes of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, FLAGS, 0o666)
+        self.places: dict[bytes, Place] = {}
+        self.size = 0
+        self._find_places(os.fstat(self._file).st_size)
+
+    def _find_places(self, end: int) -> None:
+        while (start := self.size + HEAD.size) <= end:
+            key_length, length = HEAD.unpack(self._read(self.size, HEAD.size))
+            stop = start + key_length + length
+            if not 0 < key_length <= MOST_KEY or stop > end:
+                break
+            self.places[self._read(start, key_length)] = start + key_length, length
+            self.size = stop
+        if self.size < end:
+            os.ftruncate(self._file, self.size)
+
+    def append(self, entries: Mapping[bytes, bytes]) -> None:
+        """Writes entries. Raises OSError if not all of them could be written; then none is."""
+        data = b"".join([part for key, entry in entries.items() for part in (_head(key, entry), key, entry)])
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._file, memoryview(data)[written:])
+        except OSError:
+            os.ftruncate(self._file, self.size)
+            raise
+        for key, entry in entries.items():
+            start = self.size + HEAD.size + len(key)
+            self.places[key] = start, len(entry)
+            self.size = start + len(entry)
+
+    def read(self, key: bytes) -> bytes:
+        """The entry of a key."""
+        return self._read(*self.places[key])
+
+    def _read(self, start: int, length: int) -> bytes:
+        os.lseek(self._file, start, os.SEEK_SET)
+        return os.read(self._file, length)
+
+    def close(self) -> None:
+        """Closes it."""
+        os.close(self._file)
+
+
+def older_path(path: Path) -> Path:
+    """Of the older file."""
+    return path.with_name(f"{path.name}.old")
+
+
+def _head(key: bytes, entry: bytes) -> bytes:
+    return HEAD.pack(len(key), len(entry))
