@@ -23,18 +23,23 @@ from typing import Any
 
 import measure
 from api import BY_HAND, MODEL, TILES_PER_REQUEST
+from assumptions import TIERS
 from bare import KEY
 from bulk_jobs import Job, make_output, write_texts
-from inputs import make_photos
+from inputs import make_photos, make_texts
 from report import HEADER, Row, machine
 from serving import Alone
 
 from jinaclip import JinaClip
+from jinaclip.call.estimate import text_tokens
 from jinaclip.testing.process import Server
 
 PACKAGES = ("jinaclip", "httpx", "numpy", "pyarrow", "ray")
 SLOTS = {"base_ms": 400.0, "text_ms": 0.4, "tile_ms": 6.0, "slots": 8}
 """A service that takes eight at once, and is slow enough that its slots are what limits."""
+TIER_TEXTS = {"1": 10_000, "2": 60_000}
+"""Texts by tier of Jina's API, for some ten seconds each."""
+TIER_WORDS, TIER_SLOTS = 150, 4
 RESUME_S = 60
 OTHER_CORES = 2
 """Beside one for each actor, whatever the machine has: what Ray counts are promises."""
@@ -54,9 +59,9 @@ class Bench:
         """The count, or what is left of it in a smoke test."""
         return max(12, count // 50) if self.quick else count
 
-    def texts(self, count: int) -> Path:
+    def texts(self, count: int, words: int = 25) -> Path:
         """A file of so many texts."""
-        return write_texts(self.folder / f"texts-{count}.jsonl", count)
+        return write_texts(self.folder / f"texts-{count}-{words}.jsonl", count, words)
 
     def photos(self, count: int) -> Path:
         """A folder of so many photographs."""
@@ -129,10 +134,12 @@ def speed(what: str, count: int, runs: dict[str, Result], name: str, others: lis
     return Row(what, f"{ours:,.{decimals}f}/s", f"{theirs:,.{decimals}f}/s ({other})", ours / theirs, goal, least=True)
 
 
-def loops(bench: Bench, what: str, count: int, sizes: dict[str, list[tuple[int, int]]]) -> dict[str, Way]:
+def loops(
+    bench: Bench, what: str, count: int, sizes: dict[str, list[tuple[int, int]]], words: int = 25
+) -> dict[str, Way]:
     """Bare loops with batches and slots chosen by hand."""
     return {
-        f"{client} {batch} x {slots}": bench.call(measure.Job(client, what, count, batch, slots))
+        f"{client} {batch} x {slots}": bench.call(measure.Job(client, what, count, batch, slots, words))
         for client, choices in sizes.items()
         for batch, slots in choices
     }
@@ -161,6 +168,18 @@ def texts(bench: Bench) -> Iterator[Row]:
     yield speed(f"{what}, `cache=False`, vs the best bare loop", count, runs, "a run without a cache", list(wire), None)
     ours, theirs = (runs[name]["cpu"] / count * 1e6 for name in ("a run", "clip.embed_documents"))
     yield Row(f"{what}: CPU vs `embed_documents`", f"{ours:.0f} us", f"{theirs:.0f} us", ours / theirs, None)
+
+
+def tiers(bench: Bench) -> Iterator[Row]:
+    """Texts of a paragraph, over a service that answers as many tokens a minute as a tier of Jina's API may send."""
+    tokens = text_tokens(next(make_texts(1, words=TIER_WORDS)))
+    for tier, most in TIER_TEXTS.items():
+        count, minute = bench.items(most), TIERS[tier][1]
+        wire = loops(bench, "texts", count, {"asyncio": [(128, 4), (128, 8), (64, 8)]}, TIER_WORDS)
+        service = {**MODEL, "base_ms": 0.0, "text_ms": TIER_SLOTS * 60_000 * tokens / minute, "slots": TIER_SLOTS}
+        runs = bench.compare({"a run": bench.api(bench.texts(count, TIER_WORDS)), **wire}, service)
+        what = f"{count:,} texts of {TIER_WORDS} words, {minute / 1e6:,.0f} million tokens a minute (tier {tier})"
+        yield speed(f"{what} vs the best bare loop", count, runs, "a run", list(wire), 0.9)
 
 
 def images(bench: Bench) -> Iterator[Row]:
@@ -270,7 +289,7 @@ def memory(bench: Bench) -> Iterator[Row]:
     yield Row(f"{many:,} texts: peak vs {few:,} texts", f"{ours:,.0f} MB", f"{theirs:,.0f} MB", ours / theirs, 1.5)
 
 
-PARTS = {part.__name__: part for part in (texts, images, engine, ray, resume, memory)}
+PARTS = {part.__name__: part for part in (texts, tiers, images, engine, ray, resume, memory)}
 
 
 # -- the report

@@ -103,6 +103,9 @@ class Call:
 
     def inputs(self) -> Iterator[tuple[int, Text | Image]]:
         """What is left to embed, lazily, with its number: texts met before and items that cannot be are left out."""
+        if self.request.quick:
+            yield from self._held_texts()
+            return
         for index, item in enumerate(self._entries()):
             if self.stopped.done():
                 return
@@ -117,6 +120,19 @@ class Call:
             for number, part in enumerate(parts, first):
                 if isinstance(part, Image) or self.is_new(number, _key(part.value)):
                     yield number, part
+
+    def _held_texts(self) -> Iterator[tuple[int, Text]]:
+        """`inputs` of texts that the caller holds, one each, so that all are numbered at once."""
+        with self._lock:
+            if not self._over:
+                self._items = self.request.total or 0
+                self._owners.extend(range(self._items))
+        for number, text in enumerate(self.request.items):
+            if self.stopped.done() or self._over:
+                return
+            assert isinstance(text, Text)  # noqa: S101  as the request says
+            if self.is_new(number, _key(text.value)):
+                yield number, text
 
     def _entries(self) -> Iterator[Entry]:
         """The items as they were read; notes what the caller's own iterator raises."""
@@ -333,9 +349,12 @@ class Rows:
 
     def put(self, numbers: Sequence[int], rows: Vectors) -> None:
         """Stores the rows at these places."""
-        self._reserve(max(numbers) + 1)
-        self._matrix[numbers] = rows
-        self._filled[numbers] = True
+        first, last = min(numbers), max(numbers)
+        self._reserve(last + 1)
+        in_order = list(range(first, last + 1)) == numbers  # as nearly always; a slice is copied in half the time
+        places = slice(first, last + 1) if in_order else numbers
+        self._matrix[places] = rows
+        self._filled[places] = True
 
     def has(self, number: int) -> bool:
         """Whether the place was filled."""

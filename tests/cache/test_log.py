@@ -1,0 +1,141 @@
+"""Entries that are appended to a file: found again after a kill, torn ends cut off, and never more than is allowed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jinaclip.cache import Cache, LogStore, StoreError
+from jinaclip.cache.log_store import HEAD, older_path
+
+ROOMY = 2**20
+
+
+def entries(first: int, last: int, size: int = 10) -> dict[bytes, bytes]:
+    return {number.to_bytes(32, "big"): number.to_bytes(4, "big") * size for number in range(first, last)}
+
+
+def test_what_was_put_is_found_in_another_process_s_file(tmp_path) -> None:
+    """The process that wrote it was killed without closing anything."""
+    path = tmp_path / "folder" / "log"
+    program = (
+        "import os, signal, sys; from pathlib import Path; from jinaclip.cache import LogStore\n"
+        f"LogStore(Path(sys.argv[1]), {ROOMY}).put_many({{b'k' * 32: b'entry'}}); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    store = LogStore(path, ROOMY)
+    assert store.get_many([b"k" * 32, b"j" * 32]) == {b"k" * 32: b"entry"}
+    store.close()
+
+
+@settings(deadline=None)
+@given(cut=st.integers(0, 200), junk=st.binary(max_size=60))
+def test_whatever_a_crash_left_at_the_end_costs_that_alone(tmp_path_factory, cut, junk) -> None:
+    """Whole records before it are found, and what is put afterwards is found, too."""
+    path, put = tmp_path_factory.mktemp("log") / "log", entries(0, 3)
+    store = LogStore(path, ROOMY)
+    store.put_many(put)
+    store.close()
+    record = path.stat().st_size // 3
+    left = max(0, path.stat().st_size - cut)
+    path.write_bytes(path.read_bytes()[:left] + junk)
+    whole = dict(list(put.items())[: left // record])
+    found = store.get_many([*put])
+    assert found.items() >= whole.items()
+    store.put_many(entries(7, 9))
+    store.close()
+    assert dict(store.scan()).items() >= (whole | entries(7, 9)).items()
+
+
+def test_zeros_at_the_end_are_no_entries(tmp_path) -> None:
+    """As a file system leaves them after a power cut."""
+    store = LogStore(tmp_path / "log", ROOMY)
+    store.put_many(entries(0, 2))
+    store.close()
+    size = (tmp_path / "log").stat().st_size
+    with (tmp_path / "log").open("ab") as file:
+        file.write(bytes(500))
+    assert store.size().entries == 2
+    assert (tmp_path / "log").stat().st_size == size
+    store.close()
+
+
+def test_the_latest_entries_are_always_there(tmp_path) -> None:
+    """The files stay below their bound, and what was put last, half of it, is never dropped."""
+    store, path = LogStore(tmp_path / "log", 20_000), tmp_path / "log"
+    for number in range(0, 2_000, 10):
+        store.put_many(entries(number, number + 10))
+        sizes = [file.stat().st_size for file in (path, older_path(path)) if file.exists()]
+        assert sum(sizes) <= 20_000 + 2 * 10 * (HEAD.size + 32 + 40)
+        latest = entries(max(0, number - 100), number + 10)
+        assert store.get_many([*latest]) == latest
+    assert not store.get_many([*entries(0, 100)])
+    store.clear()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_later_entry_of_a_key_stands_for_the_earlier(tmp_path) -> None:
+    """Also where the earlier one is in the older file, and after the files were opened anew."""
+    store, key = LogStore(tmp_path / "log", 2_000), b"k" * 32
+    for turn in range(100):
+        entry = turn.to_bytes(2, "big") * 20
+        store.put_many({key: entry})
+        assert store.get_many([key]) == {key: entry}
+        store.close()
+        assert store.get_many([key]) == {key: entry}
+    assert [*store.scan()][-1] == (key, entry)
+    store.delete_many([key])
+    assert store.get_many([key]) == {}
+    store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no bounds on the size of files")
+def test_a_full_disk_leaves_no_half_entry(tmp_path) -> None:
+    """The write that strikes the bound is undone, and once there is room it succeeds."""
+    import resource
+
+    store = LogStore(tmp_path / "log", ROOMY)
+    store.put_many(entries(0, 2, 10_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log").stat().st_size + 50_000, hard))
+    try:
+        with pytest.raises(StoreError, match="cannot be used"):
+            store.put_many(entries(2, 4, 10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store.close()
+    assert dict(store.scan()) == entries(0, 2, 10_000)
+    store.put_many(entries(2, 4, 10_000))
+    assert store.get_many([*entries(0, 4)]) == entries(0, 4, 10_000)
+    store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system cannot refuse links")
+def test_a_link_in_its_place_is_not_written_through(tmp_path) -> None:
+    (tmp_path / "log").symlink_to(tmp_path / "other")
+    with pytest.raises(StoreError, match="cannot be used"):
+        LogStore(tmp_path / "log", ROOMY).put_many(entries(0, 1))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_cache_over_it_gives_vectors_back_and_drops_spoilt_ones(tmp_path, caplog) -> None:
+    rows = np.eye(8, dtype=np.float32)
+    keys = [bytes([number]) * 32 for number in range(8)]
+    cache = Cache(store=LogStore(tmp_path / "log", ROOMY))
+    cache.keep_vectors(keys, rows, "made by")
+    cache.close()
+    data = bytearray((tmp_path / "log").read_bytes())
+    data[-1] ^= 0xFF
+    (tmp_path / "log").write_bytes(data)
+    found = cache.vectors(keys, 8, normalized=True)
+    assert found.keys == keys[:-1]
+    np.testing.assert_array_equal(found.rows, rows[:-1])
+    assert cache.vectors(keys[-1:], 8, normalized=True).keys == []
+    assert "spoilt" in caplog.text
+    cache.close()
