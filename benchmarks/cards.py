@@ -58,24 +58,35 @@ def best(run: Callable[[], object], job: Job) -> float:
 
 def precisions(job: Job) -> Iterator[Row]:
     """Both towers in each dtype, as the engine runs them, beside the measured bfloat16 peak of their products."""
+    bill = Bill(job.folder)
     for dtype in DTYPES:
-        yield from towers_in(job, dtype, Bill(job.folder))
+        yield from towers_in(job, dtype, bill)
         gc.collect()
+    if job.device == "cuda":
+        yield compiled_row(job, bill)  # last: compiling takes long, and needs a compiler that may not be there
+
+
+def runner_in(job: Job, dtype: str, bill: Bill) -> CudaRunner:
+    """The towers in one dtype."""
+    return CudaRunner(load_towers(job.folder, device=job.device, dtype=dtype), byte_values(settings_of(bill)))
+
+
+def squares_for(runner: CudaRunner, job: Job) -> np.ndarray:
+    """(B, S, S, 3) bytes, as many images as a pass takes."""
+    shown, side = 4 if job.quick else runner.max_batch_images, runner.image_size
+    return np.random.default_rng(1).integers(0, 256, (shown, side, side, 3), np.uint8)
 
 
 def towers_in(job: Job, dtype: str, bill: Bill) -> Iterator[Row]:
     """Both towers in one dtype."""
-    runner = CudaRunner(load_towers(job.folder, device=job.device, dtype=dtype), byte_values(settings_of(bill)))
-    shown, side = 4 if job.quick else runner.max_batch_images, runner.image_size
-    squares = np.random.default_rng(1).integers(0, 256, (shown, side, side, 3), np.uint8)
-    took = best(partial(show, runner, squares), job)
+    runner = runner_in(job, dtype, bill)
+    squares = squares_for(runner, job)
+    took, shown = best(partial(show, runner, squares), job), len(squares)
     yield rate_row(job, f"{dtype} vision tower", shown, took, bill.pictures(shown))
     count, tokens = (4, 16) if job.quick else (TEXTS, TOKENS)
     ids = np.random.default_rng(2).integers(5, 200, (count, tokens), np.int64)
     read = best(partial(runner.text, ids, np.ones_like(ids)), job)
     yield rate_row(job, f"{dtype} text tower, {tokens} tokens each", count, read, bill.texts(count, tokens))
-    if dtype == "bfloat16" and job.device == "cuda":
-        yield compiled_row(job, runner, squares, took)
 
 
 def show(runner: CudaRunner, squares: np.ndarray) -> np.ndarray:
@@ -97,8 +108,11 @@ def rate_row(job: Job, what: str, count: int, took: float, bill: tuple[int, Shap
     )
 
 
-def compiled_row(job: Job, runner: CudaRunner, squares: np.ndarray, plain: float) -> Row:
-    """What compiling the blocks brings beside the seconds of a plain pass."""
+def compiled_row(job: Job, bill: Bill) -> Row:
+    """What compiling the blocks brings, in bfloat16."""
+    runner = runner_in(job, "bfloat16", bill)
+    squares = squares_for(runner, job)
+    plain = best(partial(show, runner, squares), job)
     runner.towers.compile()
     compiled = best(partial(show, runner, squares), job)
     return Row(

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from reckoning import Bill
 from report import Row
 
+from jinaclip.backends.local.checkpoint_config import read_preprocessing, read_spec
 from jinaclip.backends.local.engines import choose_engine
 from jinaclip.backends.local.onnx_runner import VNNI, processor_flags
+from jinaclip.backends.local.preprocess import byte_values
 from jinaclip.backends.local.runner import Runner
 from jinaclip.backends.local.source import Source
 from jinaclip.config import EmbedderConfig
@@ -70,7 +72,8 @@ def load(name: str, version: str, *, quick: bool) -> Runner:
     folder = checkpoint(version, tiny=quick) if name == "torch" else exported(version, int8=name == "int8", tiny=quick)
     source = Source(str(folder))
     engine = choose_engine(source, EmbedderConfig(model=str(folder), backend="local", device="cpu"))
-    return engine.load(source.files())
+    settings = read_preprocessing(source, read_spec(source))
+    return engine.load(source.files(), byte_values(settings))[0]
 
 
 def works(runner: Runner, texts: int) -> dict[str, tuple[int, Work]]:

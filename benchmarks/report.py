@@ -36,11 +36,19 @@ HEADER = "| what | ours | other | ratio | goal | |\n|---|---|---|---|---|---|"
 
 def machine(*packages: str) -> str:
     """Where and with what this ran."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    versions = ", ".join(f"{name} {version_of(name)}" for name in packages)
     return (
         f"{time.strftime('%Y-%m-%d')}; {processor()}, {os.cpu_count()} cores, {platform.system()}, load before "
         f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}; {versions}."
     )
+
+
+def version_of(package: str) -> str:
+    """The version that is installed; a GPU's interpreter takes jinaclip from the checkout."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "of this checkout" if package == "jinaclip" else "not installed"
 
 
 def processor() -> str:

@@ -3,9 +3,10 @@
     python scripts/gpu.py                       # on a machine with a card; writes gpu-report.md, or what $OUT names
     python scripts/gpu.py --rehearse            # the same on the CPU, tiny: only CUDA itself is left to fail on the day
 
-What can be made without the card is made first. Each part has a limit of its own; one that fails leaves the others
-alone, and the report is written after each. Nothing is downloaded. Any interpreter will do that has PyTorch, numpy,
-Pillow, tokenizers, safetensors, httpx and pytest; the package itself is taken from this checkout.
+The tests come first, as they need nothing but this checkout. Each part is a process with a limit of its own; one that
+fails leaves the others alone, and the report is written after each, with the last lines of what a failed one said.
+Nothing is downloaded. Any interpreter will do that has what `NEEDED` lists; the package itself is taken from this
+checkout.
 
 Exit codes: 0 all parts went well; 1 one failed; 2 there is no CUDA device, or something is not installed.
 """
@@ -13,20 +14,39 @@ Exit codes: 0 all parts went well; 1 one failed; 2 there is no CUDA device, or s
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WHOLE_S = 570
-"""All parts together."""
+WHOLE_S = 560
+"""All parts together, from the start of this process."""
+PATIENCE = 6
+"""How many times its limit a part of a rehearsal may take: nobody waits for that, and other tests share its cores."""
+TAIL = 3000
+"""Characters of a part's last lines that are worth reading."""
 NEEDED = ("torch", "numpy", "PIL", "tokenizers", "safetensors", "httpx", "pytest")
+BARE = ("-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/local", "--import-mode=importlib")
+"""Of pytest: without the settings and fixtures of the whole suite, whose plugins and services need far more packages,
+and which takes each warning of another PyTorch for an error."""
 TESTS = "tests/local/test_cuda.py"
+FACTS = """
+import torch
+for number in range(torch.cuda.device_count()):
+    facts = torch.cuda.get_device_properties(number)
+    size, kind = facts.total_memory / 2**30, f"{facts.major}.{facts.minor}"
+    free = torch.cuda.mem_get_info(number)[0] / 2**30
+    print(f"- cuda:{number}: {facts.name}, {size:.0f} GiB, {free:.0f} of them free, compute capability {kind}")
+"""
+"""Asked in a process of its own: one that has touched a card holds memory there, and of some cards all of it."""
 
 
 @dataclass(frozen=True)
@@ -55,48 +75,70 @@ def all_parts(*, rehearse: bool) -> list[Part]:
     """What runs, the most important first."""
     size = "--tiny" if rehearse else "--full"
     which = ("-m", "not gpu and not long", "-k", "patches or normalised") if rehearse else ("-m", "gpu")
-    pytest = ("-m", "pytest", TESTS, *which, "-p", "no:cacheprovider", "--durations=5")
-    parts = [Part("prepare", ("benchmarks/prepare.py", size), 200), Part("tests", pytest, 150)]
-    names = [("images", 60), ("precisions", 50), ("texts", 50), ("feeding", 40), ("queries", 30), ("lora", 25)]
+    pytest = ("-m", "pytest", *BARE, TESTS, *which, "-rfEs", "-p", "no:cacheprovider", "--durations=5")
+    parts = [Part("tests", pytest, 150), Part("prepare", ("benchmarks/prepare.py", size), 150)]
+    names = [("images", 60), ("precisions", 80), ("texts", 50), ("feeding", 40), ("queries", 30), ("lora", 25)]
     for name, limit in names:
         models = ["v2"] if name == "lora" else ["v2", "v1"]
         parts += [bench(name, model, limit, rehearse=rehearse) for model in models]
     return [*parts, bench("load", "v2", 60, rehearse=rehearse)]
 
 
-def run(part: Part, seconds: float) -> tuple[int, str]:
-    """Runs a part and shows what it prints on stderr; gives its exit code, -9 where it was ended, and its output."""
-    paths = [str(ROOT / "shared" / "src"), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, *part.command]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True
-    ) as process:
+def run(part: Part, seconds: float) -> tuple[int, str, str]:
+    """Runs a part; gives its exit code, -9 where it was ended, what it printed, and the last lines of its stderr."""
+    with (
+        tempfile.TemporaryFile() as told,
+        subprocess.Popen(
+            [sys.executable, *part.command],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             output, _ = process.communicate(timeout=seconds)
+            code = process.returncode
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # and the processes that it started
-            output, _ = process.communicate()
-            return -9, output
-    return process.returncode, output
+            end(process)
+            output, code = process.communicate()[0], -9
+        finally:
+            end(process)  # whatever ends this script must leave nothing on the card
+        told.seek(0)
+        return code, output, told.read().decode(errors="replace")[-TAIL:].strip()
 
 
-def machine(*, rehearse: bool) -> str:
-    """Card, driver, versions and date, as lines of Markdown."""
-    import torch
+def end(process: subprocess.Popen[str]) -> None:
+    """Ends a part, and the processes that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
+
+def environment() -> dict[str, str]:
+    """Of a part: the package and the benchmarks are those of this checkout, and nobody asks a hub."""
+    paths = [*map(str, (ROOT / "shared" / "src", ROOT / "benchmarks", ROOT)), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
+
+
+def ask_cards() -> tuple[str, str]:
+    """A line of Markdown for each card, empty if there is none; and what PyTorch complains of."""
+    _, cards, told = run(Part("cards", ("-c", FACTS), 90), 90)
+    return cards.strip(), told
+
+
+def machine(cards: str) -> str:
+    """Card, driver, versions and date, as lines of Markdown; without cards a rehearsal."""
     python, cores = sys.version.split()[0], len(os.sched_getaffinity(0))
     lines = [
         f"- date: {time.strftime('%Y-%m-%d %H:%M %Z')}",
-        f"- Python {python}, torch {torch.__version__}, CUDA {torch.version.cuda}, {cores} cores",
+        f"- Python {python}, torch {importlib.metadata.version('torch')}, {cores} cores",
     ]
-    if rehearse:
+    if not cards:
         return "\n".join(["- a rehearsal on the CPU: **the figures mean nothing**", *lines])
-    for number in range(torch.cuda.device_count()):
-        facts = torch.cuda.get_device_properties(number)
-        size, kind = facts.total_memory / 2**30, f"{facts.major}.{facts.minor}"
-        lines.append(f"- cuda:{number}: {facts.name}, {size:.0f} GiB, compute capability {kind}")
-    return "\n".join([*lines, f"- driver: {driver()}"])
+    return "\n".join([*lines, cards, f"- driver: {driver()}"])
 
 
 def driver() -> str:
@@ -109,15 +151,11 @@ def driver() -> str:
     return ", ".join(sorted(set(done.stdout.split())))
 
 
-def find_obstacle(*, rehearse: bool) -> str | None:
-    """Why nothing can run here, or None."""
+def find_missing() -> str | None:
+    """Which packages this interpreter lacks, in a sentence; None if it has all."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         return f"{sys.executable} lacks {', '.join(missing)}; run this with an interpreter that has them"
-    import torch
-
-    if not rehearse and not torch.cuda.is_available():
-        return "there is no CUDA device here; --rehearse runs the same on the CPU"
     return None
 
 
@@ -134,12 +172,18 @@ def main() -> int:
     parser.add_argument("--parts", help="first words of the parts to run, with commas between; all if not given")
     parser.add_argument("--seconds", type=float, default=WHOLE_S, help=f"for all parts together ({WHOLE_S})")
     options = parser.parse_args()
-    if obstacle := find_obstacle(rehearse=options.rehearse):
-        tell(obstacle)
+    ends_at = time.monotonic() + options.seconds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as on Ctrl-C, the part under way is ended
+    if missing := find_missing():
+        tell(missing)
+        return 2
+    cards, told = ("", "") if options.rehearse else ask_cards()
+    if not cards and not options.rehearse:
+        tell(f"there is no CUDA device here; --rehearse runs the same on the CPU\n{told}")
         return 2
     wanted = None if options.parts is None else options.parts.split(",")
     parts = [p for p in all_parts(rehearse=options.rehearse) if wanted is None or p.name.split()[0] in wanted]
-    return run_all(parts, options.out or default_report(), options.seconds, rehearse=options.rehearse)
+    return run_all(parts, options.out or default_report(), ends_at, machine(cards), rehearse=options.rehearse)
 
 
 def default_report() -> Path:
@@ -148,26 +192,32 @@ def default_report() -> Path:
     return out / "gpu-report.md" if out.is_dir() else out
 
 
-def run_all(parts: list[Part], report: Path, seconds: float, *, rehearse: bool) -> int:
+def run_all(parts: list[Part], report: Path, ends_at: float, facts: str, *, rehearse: bool) -> int:
     """Runs parts one after another; gives 1 if one failed, else 0."""
-    text, failed, ends_at = [f"# On a GPU\n\n{machine(rehearse=rehearse)}\n"], list[str](), time.monotonic() + seconds
+    text, failed = [f"# On a GPU\n\n{facts}\n"], list[str]()
+    report.parent.mkdir(parents=True, exist_ok=True)
     for number, part in enumerate(parts, 1):
         left = ends_at - time.monotonic()
         tell(f"[{number}/{len(parts)}] {part.name}, {left:.0f} s left: python {' '.join(part.command)}")
         begun = time.monotonic()
-        code, output = run(part, min(part.limit, left)) if left > 1 else (-9, "")
-        took = time.monotonic() - begun
-        end = {0: "", -9: f" **ended after {took:.0f} s, its limit**"}.get(code, f" **failed with exit code {code}**")
-        if code:
-            failed.append(part.name)
-        tell(f"    {took:.0f} s{end}")
-        shown = output if "|---" in output else f"```\n{output[-3000:].strip()}\n```"
-        text.append(f"## {part.name}: {took:.0f} s{end}\n\n{shown.strip()}\n")
+        limit = min(part.limit * (PATIENCE if rehearse else 1), left)
+        code, output, told = run(part, limit) if left > 1 else (-9, "", "no time was left for it")
+        text.append(section(part, code, time.monotonic() - begun, output, told))
+        tell(text[-1] if code else f"    {text[-1].splitlines()[0]}")
+        failed += [part.name] if code else []
         report.write_text("\n".join(text))
     last = f"Failed: {', '.join(failed)}." if failed else "All parts went well."
     report.write_text("\n".join([*text, last, ""]))
     tell(f"{last} The report is {report}.")
     return 1 if failed else 0
+
+
+def section(part: Part, code: int, took: float, output: str, told: str) -> str:
+    """What the report says of a part."""
+    ending = {0: "", -9: f" **ended after {took:.0f} s, its limit**"}.get(code, f" **failed with exit code {code}**")
+    shown = output if "|---" in output else f"```\n{output[-TAIL:].strip()}\n```"
+    complaint = f"\n\nThe last lines of its stderr:\n\n```\n{told}\n```" if code else ""
+    return f"## {part.name}: {took:.0f} s{ending}\n\n{shown.strip()}{complaint}\n"
 
 
 if __name__ == "__main__":

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu.py"
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "gpu.py"), *arguments]
+    command = [sys.executable, str(SCRIPT), *arguments]
     environment = {**os.environ, **variables}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3100, env=environment)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a card")
@@ -46,7 +47,37 @@ def test_a_part_that_comes_to_its_limit_is_named_and_the_code_is_1(tmp_path: Pat
     assert "its limit" in report.read_text()
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="sees other processes in /proc")
+def test_who_ends_it_ends_the_part_under_way(tmp_path: Path) -> None:
+    """A part that went on would keep the memory of the card."""
+    command = [sys.executable, str(SCRIPT), "--rehearse", "--parts", "prepare", "--out", str(tmp_path / "report.md")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        assert "[1/1] prepare" in process.stderr.readline()
+        process.terminate()
+    assert process.returncode == 143
+    assert not processes_with(str(tmp_path / "cache"))
+
+
+def processes_with(text: str) -> list[str]:
+    """Processes whose environment holds a text."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # of another user, or gone
+            if text in environment.read_text(errors="replace"):
+                found.append(environment.parent.name)
+    return found
+
+
+@pytest.mark.parametrize("name", ["starlette", "pytest_asyncio"])
+def test_what_the_interpreter_of_a_gpu_may_lack_is_not_needed(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n")
+    done = run("--rehearse", "--parts", "tests", OUT=str(tmp_path), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, (tmp_path / "gpu-report.md").read_text()
+
+
 @pytest.mark.long
 def test_the_whole_rehearsal_goes_well(tmp_path: Path) -> None:
-    done = run("--rehearse", "--out", str(tmp_path / "report.md"))
+    done = run("--rehearse", "--seconds", "3000", "--out", str(tmp_path / "report.md"))
     assert done.returncode == 0, (tmp_path / "report.md").read_text()
