@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from inputs import make_texts
-from measure import LIMIT_S, cpu_seconds, megabytes, start_peak
+from measure import LIMIT_S, cpu_seconds
+from memory import megabytes, start_peak
 
 from jinaclip import JinaClip
 

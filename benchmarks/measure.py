@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 from bare import FASTEST, KEY, STANDARD, Lap, Loop, Threads, alap, lap
 from inputs import make_photos, make_texts
+from memory import megabytes, start_peak
 
 from jinaclip import JinaClip
 
-STATUS = Path("/proc/self/status")
-PEAK_RESET = Path("/proc/self/clear_refs")
 LIMIT_S = 600
 
 
@@ -174,20 +173,6 @@ def cpu_seconds() -> float:
     """CPU that this process has used, in all its threads."""
     use = resource.getrusage(resource.RUSAGE_SELF)
     return use.ru_utime + use.ru_stime
-
-
-def start_peak() -> float:
-    """Starts the high-water mark of memory afresh; gives what is resident now, in MB."""
-    if not PEAK_RESET.exists():
-        return float("nan")
-    PEAK_RESET.write_text("5")
-    return megabytes("VmRSS")
-
-
-def megabytes(name: str) -> float:
-    """A line of the process's status, in MB; NaN where the system has none."""
-    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(name)), float("nan"))
 
 
 if __name__ == "__main__":

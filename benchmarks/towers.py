@@ -23,7 +23,7 @@ from cards import feeding, precisions
 from checkpoints import checkpoint
 from inputs import VOCABULARIES, make_photos, make_texts
 from lora import Reforming
-from measure import megabytes, start_peak
+from memory import megabytes, start_peak
 from reckoning import Bill, peak, seconds, wait
 from report import Row
 

@@ -74,7 +74,7 @@ def bench(name: str, models: str, limit: float, *, rehearse: bool) -> Part:
 def all_parts(*, rehearse: bool) -> list[Part]:
     """What runs, the most important first."""
     size = "--tiny" if rehearse else "--full"
-    which = ("-m", "not gpu and not long", "-k", "patches or normalised") if rehearse else ("-m", "gpu")
+    which = ("-m", "not gpu and not long", "-k", "normalised or own_vectors") if rehearse else ("-m", "gpu")
     pytest = ("-m", "pytest", *BARE, TESTS, *which, "-rfEs", "-p", "no:cacheprovider", "--durations=5")
     parts = [Part("tests", pytest, 150), Part("prepare", ("benchmarks/prepare.py", size), 150)]
     names = [("images", 60), ("precisions", 80), ("texts", 50), ("feeding", 40), ("queries", 30), ("lora", 25)]

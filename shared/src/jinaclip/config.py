@@ -247,7 +247,8 @@ class EmbedderConfig:
     own file, False none; None goes by the variable JINACLIP_CACHE. See docs/cache.md."""
     engine: EngineName = "auto"
     """Of the local backend, what computes: "torch" runs checkpoints, "onnx" runs folders made by `jinaclip export` with
-    ONNX Runtime, without PyTorch. "auto" goes by what `model` is. See docs/engines.md."""
+    ONNX Runtime, without PyTorch. "auto" goes by what `model` is; on a CPU it takes the export that a folder of weights
+    holds of itself. See docs/engines.md."""
     device: str | Sequence[str] = "auto"
     """Of the local backend: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best there is. Several share the work:
     "cuda:0,cuda:1", a list of such names, or "cuda:all" for every card."""

@@ -21,7 +21,7 @@ from jinaclip import images
 from jinaclip.backends.local.batcher import Consumer, Item
 from jinaclip.backends.local.checkpoint_config import read_preprocessing, read_spec
 from jinaclip.backends.local.device import NO_VECTOR, kind_of
-from jinaclip.backends.local.engines import check_engine, choose_engine, name_engine
+from jinaclip.backends.local.engines import check_engine, choose_engine, choose_source, name_engine
 from jinaclip.backends.local.model import Model, shared_model
 from jinaclip.backends.local.preprocess import MODES, PreprocessConfig, resize
 from jinaclip.backends.local.source import Source
@@ -58,7 +58,7 @@ class LocalBackend:
 
     def __init__(self, config: EmbedderConfig) -> None:
         self._config = config
-        self._source = Source(config.model, config.revision)
+        self._source = run_apart(choose_source, Source(config.model, config.revision), config)
         check_engine(name_engine(self._source, config))  # now, and not when the first item waits
         self._model: Model | None = None
         self.spec = replace(

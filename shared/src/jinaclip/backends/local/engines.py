@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from jinaclip.backends.local.onnx_folder import Manifest, check_files, read_manifest
 from jinaclip.backends.local.runner import Runner
 from jinaclip.backends.local.source import MANIFEST, FileState, Source
+from jinaclip.backends.local.weights import find_weights
 from jinaclip.config import EmbedderConfig, EngineName
 from jinaclip.errors import ConfigError
 from jinaclip.requirements import check_installed
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
     from jinaclip.backends.local.onnx_runner import OnnxRunner
     from jinaclip.backends.local.towers.runner import TorchRunner
 
+OWN_EXPORT = "jinaclip-onnx"
+"""Where a folder of weights holds an export of itself. Copies of hub repositories have other files in `onnx`."""
 LIBRARIES = {"torch": ("torch", "local"), "onnx": ("onnxruntime", "onnx")}
 """What each engine imports, and the extra that brings it."""
+
+logger = logging.getLogger("jinaclip")
 
 
 class Engine(Protocol):
@@ -139,6 +146,40 @@ class OnnxEngine:
         from jinaclip.backends.local.onnx_runner import self_test
 
         self_test(runner, self.manifest, folder)
+
+
+def choose_source(source: Source, config: EmbedderConfig) -> Source:
+    """What is run for a model: the export that a folder of weights holds of itself, where that is faster, or the model.
+
+    It is faster on a CPU, and its vectors are equal where it is in float32; int8 has to be asked for by its own name.
+
+    Raises:
+        CheckpointError: the manifest of that export, or a file of the weights, cannot be read.
+    """
+    folder = source.folder
+    if folder is None or source.is_export or config.engine == "torch":
+        return source
+    own = Source(str(folder / OWN_EXPORT))
+    if not own.is_export or importlib.util.find_spec("onnxruntime") is None or not computes_on_cpu(config):
+        return source
+    manifest = read_manifest(folder / OWN_EXPORT)
+    if manifest.precision != "float32":
+        return source
+    if find_weights(source) != manifest.source:
+        logger.warning("%s was exported from other weights than those beside it, and is not used", own.model)
+        return source
+    return own
+
+
+def computes_on_cpu(config: EmbedderConfig) -> bool:
+    """Whether a checkpoint would be computed on a CPU in float32."""
+    if config.dtype not in (None, "float32") or config.device not in ("auto", "cpu"):
+        return False
+    if config.device == "cpu" or importlib.util.find_spec("torch") is None:
+        return True
+    from jinaclip.backends.local.towers.loader import resolve_device
+
+    return resolve_device("auto").type == "cpu"
 
 
 def choose_engine(source: Source, config: EmbedderConfig) -> Engine:
