@@ -86,6 +86,7 @@ def all_parts(*, rehearse: bool) -> list[Part]:
 
 def run(part: Part, seconds: float) -> tuple[int, str, str]:
     """Runs a part; gives its exit code, -9 where it was ended, what it printed, and the last lines of its stderr."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until what was started can be ended
     with (
         tempfile.TemporaryFile() as told,
         subprocess.Popen(
@@ -100,6 +101,7 @@ def run(part: Part, seconds: float) -> tuple[int, str, str]:
         ) as process,
     ):
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             output, _ = process.communicate(timeout=seconds)
             code = process.returncode
         except subprocess.TimeoutExpired:
@@ -118,9 +120,10 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of a part: the package and the benchmarks are those of this checkout, and nobody asks a hub."""
+    """Of a part: the package and the benchmarks are those of this checkout; no hub, no plugins of pytest."""
     paths = [*map(str, (ROOT / "shared" / "src", ROOT / "benchmarks", ROOT)), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
+    alone = {"HF_HUB_OFFLINE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **alone}
 
 
 def ask_cards() -> tuple[str, str]:
