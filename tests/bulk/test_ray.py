@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from jinaclip.bulk import embed
-from jinaclip.errors import AuthenticationError, ConfigError, QuotaError
+from jinaclip.errors import AuthenticationError, ConfigError, DeadlineError, QuotaError
 from jinaclip.testing import Server
+from tests.bulk.processes import Embed
 from tests.needs import long, skip_without
 from tests.sources.conftest import Bucket, s3_server  # noqa: F401
 from tests.tiny import make_checkpoint
@@ -24,19 +27,17 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:::ray"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves sockets and logs to the garbage collector
-    pytest.mark.xdist_group("ray"),
 ]
 STORE_BYTES = 100 * 2**20
 KEY = "jina_test_ray"
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
+LOOK_S = 0.05
 
 
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory):
     """A Ray with four CPUs, however many there are; tests use it as the caller's own. One at a time in all workers."""
     skip_without("ray")
-    from filelock import FileLock
-
     with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
         yield from start_ray()
 
@@ -62,6 +63,16 @@ def run(ray, server):
 
     def run(source, out, **options):
         return embed(source, out, **{"executor": "ray", "api_key": KEY, "base_url": server.url, **options})
+
+    return run
+
+
+@pytest.fixture
+def run_here(server):
+    """Runs in this process, against the test service."""
+
+    def run(source, out, **options):
+        return embed(source, out, **{"api_key": KEY, "base_url": server.url, **options})
 
     return run
 
@@ -115,9 +126,9 @@ def leftovers(out: Path) -> set[str]:
     return {path.name for path in out.iterdir() if not path.name.startswith("part-")} - {"_lock", "_manifest.json"}
 
 
-def test_rows_are_those_of_the_local_executor(run, server, tmp_path):
+def test_rows_are_those_of_the_local_executor(run, run_here, tmp_path):
     source = write_mixed(tmp_path)
-    here = embed(source, tmp_path / "here", pair="both", api_key=KEY, base_url=server.url)
+    here = run_here(source, tmp_path / "here", pair="both")
     report = run(source, tmp_path / "there", pair="both", actors=2)
     assert rows_of(tmp_path / "there") == rows_of(tmp_path / "here")
     assert (report.done, report.failed, report.left) == (here.done, here.failed, 0) == (53, 4, 0)
@@ -126,10 +137,10 @@ def test_rows_are_those_of_the_local_executor(run, server, tmp_path):
     assert leftovers(tmp_path / "there") == set()
 
 
-def test_a_source_that_moves_ends_with_what_it_holds_now_and_pays_for_what_is_new(run, server, tmp_path):
+def test_a_source_that_moves_ends_with_what_it_holds_now_and_pays_for_what_is_new(run, run_here, server, tmp_path):
     source = write_texts(tmp_path / "a.jsonl", {str(i): f"text {i}" for i in range(300)})
     out = tmp_path / "out"
-    assert run(source, out).done == 300
+    assert run_here(source, out).done == 300
     texts = {"new": "a new one"} | {str(i): f"text {i}" for i in range(10, 300)} | {"20": "edited"}
     write_texts(source, texts)
     report = run(source, out)
@@ -137,26 +148,28 @@ def test_a_source_that_moves_ends_with_what_it_holds_now_and_pays_for_what_is_ne
     assert server.ledger()["texts"] == 302
     rows = rows_of(out)
     assert sorted(rows) == sorted((name, "text") for name in texts)
-    expected = embed(source, tmp_path / "here", api_key=KEY, base_url=server.url)
-    assert expected.complete and rows == rows_of(tmp_path / "here")
+    assert run_here(source, tmp_path / "here").complete and rows == rows_of(tmp_path / "here")
 
 
-def test_a_run_goes_on_from_one_without_ray_and_the_other_way_round(run, server, tmp_path):
-    source = write_texts(tmp_path / "a.jsonl", {str(i): f"text {i}" for i in range(200)})
-    out = tmp_path / "out"
-    local = {"api_key": KEY, "base_url": server.url}
-    assert embed(source, out, limit=80, **local).done == 80
-    report = run(source, out)
-    assert (report.done, report.skipped) == (120, 80)
-    assert embed(source, out, **local).skipped == 200
-    assert server.ledger()["answered"] == {"1": 200}
+def test_a_limit_counts_rows_of_the_source_and_a_run_without_ray_goes_on_from_there(run, run_here, server, tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(4):
+        write_texts(folder / f"{number}.jsonl", {f"{number} {i}": f"text {i} of {number}" for i in range(30)})
+    report = run(folder, tmp_path / "out", limit=80)
+    assert (report.done, report.whole, report.exit_code) == (80, False, 3)
+    assert sorted(ids_of(tmp_path / "out")) == sorted(
+        [f"{n} {i}" for n in (0, 1) for i in range(30)] + [f"2 {i}" for i in range(20)]
+    )
+    assert run_here(folder, tmp_path / "out").skipped == 80
+    assert server.ledger()["answered"] == {"1": 120}
 
 
-def test_what_failed_is_tried_again_only_if_that_is_asked_for(run, server, tmp_path):
+def test_what_failed_is_tried_again_only_if_that_is_asked_for(run, run_here, server, tmp_path):
     texts = {str(i): f"text {i}" for i in range(60)} | {"bad": "poisoned"}
     source = write_texts(tmp_path / "a.jsonl", texts)
     server.configure(poison={"poisoned": "bad_item_400"})
-    report = run(source, tmp_path / "out")
+    report = run_here(source, tmp_path / "out")
     assert (report.done, report.failed, report.complete) == (60, 1, False)
     server.configure(poison={})
     again = run(source, tmp_path / "out")
@@ -166,6 +179,32 @@ def test_what_failed_is_tried_again_only_if_that_is_asked_for(run, server, tmp_p
     assert server.ledger()["answered"] == {"1": 61}
 
 
+def test_no_ray_is_started_where_nothing_is_left_or_the_key_is_missing(run_here, server, tmp_path, monkeypatch):
+    """To start or join one is an error here."""
+    skip_without("ray")
+    monkeypatch.setattr("jinaclip.bulk.ray_run.join_ray", refuse_to_join)
+    source = write_texts(tmp_path / "a.jsonl", {str(i): f"text {i}" for i in range(20)})
+    assert run_here(source, tmp_path / "out").complete
+    options = {"executor": "ray", "api_key": KEY, "base_url": server.url}
+    report = embed(source, tmp_path / "out", **options)
+    assert (report.skipped, report.done, report.complete) == (20, 0, True)
+    write_texts(source, {str(i): f"text {i}" for i in range(15)})
+    report = embed(source, tmp_path / "out", **options)
+    assert (report.skipped, report.dropped, report.complete) == (15, 5, True)
+    for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("jinaclip.bulk.ray_run.is_own", lambda address: True)  # other tests may have joined one
+    report = embed(source, tmp_path / "other", executor="ray")
+    assert isinstance(report.stopped, AuthenticationError) and "JINA_API_KEY" in str(report.stopped)
+    with pytest.raises(AssertionError, match="joined"):
+        embed(write_texts(source, {"new": "text"}), tmp_path / "out", **options)
+
+
+def refuse_to_join(*_):
+    raise AssertionError("a Ray is joined")
+
+
+@pytest.mark.long
 def test_a_key_that_is_refused_ends_the_run_with_its_sentence(run, tmp_path):
     source = write_texts(tmp_path / "a.jsonl", {str(i): f"text {i}" for i in range(50)})
     report = run(source, tmp_path / "out", api_key="jina_wrong")
@@ -173,18 +212,85 @@ def test_a_key_that_is_refused_ends_the_run_with_its_sentence(run, tmp_path):
     assert (report.done, report.exit_code) == (0, 1)
 
 
-def test_an_empty_balance_ends_the_run_and_the_next_one_pays_for_the_rest(run, server, tmp_path):
+def test_an_empty_balance_ends_the_run_and_the_next_one_pays_for_the_rest(run, run_here, server, tmp_path):
     source = write_texts(tmp_path / "a.jsonl", {str(i): f"text number {i}" for i in range(1200)})
     server.configure(balance=2000)
     report = run(source, tmp_path / "out", max_retries=0, batch_size=20)
     assert isinstance(report.stopped, QuotaError) and report.exit_code == 1
     paid = server.ledger()["answered_items"]
-    assert 0 < paid < 1200
+    assert 0 < paid < 1200 and report.done == len(ids_of(tmp_path / "out")) <= paid
     server.configure(balance=0)
-    again = run(source, tmp_path / "out")
+    again = run_here(source, tmp_path / "out")
     assert again.complete and again.done + again.skipped == 1200
     assert sorted(ids_of(tmp_path / "out")) == sorted(str(i) for i in range(1200))
     assert server.ledger()["answered"] == {"1": 1200}  # the cache had what no row was written of
+
+
+def test_ctrl_c_waits_for_what_is_in_flight_and_writes_it(run, server, tmp_path, caplog):
+    """Of what the service has answered nothing is missing, and the counts say so."""
+    source = write_texts(tmp_path / "a.jsonl", {str(i): f"text number {i}" for i in range(6000)})
+    server.configure(text_ms=10, slots=4)
+    caplog.set_level(logging.INFO, "jinaclip.bulk")
+    with pytest.raises(KeyboardInterrupt) as ended, interrupt_after(server, 400):
+        run(source, tmp_path / "out", batch_size=16, max_concurrency=4)
+    report = ended.value.partial
+    assert report.stopped is None and not report.whole
+    assert 400 <= report.done == len(ids_of(tmp_path / "out")) == server.ledger()["answered_items"] < 6000
+    assert report.left > 0 and report.skipped == report.failed == 0
+    assert "Ctrl-C again ends at once" in caplog.text
+
+
+class interrupt_after:  # noqa: N801  used as a function
+    """Sends this process a Ctrl-C once the service has answered so many items."""
+
+    def __init__(self, server: Server, count: int) -> None:
+        self._server, self._count, self._over = server, count, threading.Event()
+        self._thread = threading.Thread(target=self._wait)
+
+    def _wait(self) -> None:
+        while not self._over.wait(LOOK_S):
+            if self._server.ledger()["answered_items"] >= self._count:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@pytest.mark.long
+def test_the_command_ends_with_130_after_ctrl_c_and_at_once_after_two(ray, server, tmp_path):
+    source = write_texts(tmp_path / "a.jsonl", {str(i): f"text number {i}" for i in range(6000)})
+    server.configure(text_ms=10, slots=4)
+    for times, out in enumerate((tmp_path / "once", tmp_path / "twice"), start=1):
+        before = server.ledger()["answered_items"]
+        process = start_embed(source, out, server)
+        process.wait_until(lambda before=before: server.ledger()["answered_items"] > before + 100)
+        process.signal()
+        process.wait_for_line("Ctrl-C again")
+        if times == 2:
+            process.signal()
+        code, printed, logged = process.wait()
+        assert code == 130, logged
+        assert "the same command goes on from there" in logged and "Traceback" not in logged
+        assert ("done " in printed) == (times == 1)
+
+
+def start_embed(source: Path, out: Path, server: Server) -> Embed:
+    bounds = ("--batch-size", "16", "--max-concurrency", "4")
+    return Embed(source, out, "--base-url", server.url, "--executor", "ray", *bounds, key=KEY)
+
+
+@pytest.mark.long
+def test_a_deadline_ends_the_run_as_ctrl_c_does(run, server, tmp_path):
+    source = write_texts(tmp_path / "a.jsonl", {str(i): f"text number {i}" for i in range(6000)})
+    server.configure(text_ms=50, slots=4)
+    report = run(source, tmp_path / "out", batch_size=16, max_concurrency=4, deadline=30)
+    assert isinstance(report.stopped, DeadlineError) and report.exit_code == 1
+    assert report.done == len(ids_of(tmp_path / "out")) == server.ledger()["answered_items"] < 6000
 
 
 @pytest.mark.long
@@ -242,8 +348,6 @@ def test_ray_is_not_used_where_it_would_lose_rows(ray, run, tmp_path):
         run(source, tmp_path / "out", actors=3)
     with pytest.raises(ConfigError, match="GPUs"):
         run(source, tmp_path / "out", gpus_per_actor=1)
-    with pytest.raises(ConfigError, match="limit"):
-        run(source, tmp_path / "out", limit=3)
     with pytest.raises(ConfigError, match="only be read by the process"):
         run([{"id": "a", "text": "text"}], tmp_path / "out")
 
@@ -260,7 +364,7 @@ def start_driver(source: Path, out: Path, url: str) -> subprocess.Popen:
 def wait_for_answers(server: Server, driver: subprocess.Popen, count: int) -> None:
     while server.ledger()["answered_items"] < count:
         assert driver.poll() is None
-        time.sleep(0.05)
+        threading.Event().wait(LOOK_S)
 
 
 def kill(driver: subprocess.Popen) -> None:

@@ -99,6 +99,12 @@ class Folder:
         found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == FileType.File)
 
+    def holds(self, name: str) -> bool:
+        """Whether a file is in it."""
+        from pyarrow.fs import FileType
+
+        return bool(self.filesystem.get_file_info(self.address(name)).type == FileType.File)
+
     def open(self, name: str) -> pa.NativeFile:
         """A file for reading."""
         return self.filesystem.open_input_file(self.address(name))

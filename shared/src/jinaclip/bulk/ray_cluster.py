@@ -91,6 +91,11 @@ def join_ray(address: str | None, cpus: float) -> Iterator[Machines]:
         ray.shutdown()
 
 
+def is_own(address: str | None) -> bool:
+    """Whether `join_ray` would start a Ray on this machine, whose actors have the environment of this process."""
+    return address is None and not import_ray().is_initialized()
+
+
 def _connect(ray: Any, address: str | None, cpus: float) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger("jinaclip.bulk")
-COLLECT_SECONDS = 5.0
-LINE_SECONDS = 30.0
+COLLECT_SECONDS = 2.0
 CHECKPOINT_ROWS = 2**22
 """Keys in a file of checkpoints."""
 
@@ -48,6 +46,7 @@ class Collector:
         self._waiting: list[pa.Table] = []
         self._emptied: list[str] = []
         self._taken: set[str] = set()
+        self._is_closed = False
         self.report = Report()
         """Done, failed, tokens and hits of what was taken."""
 
@@ -61,6 +60,10 @@ class Collector:
         self.collect()
         self._write(everything=True)
 
+    def close(self) -> None:
+        """Takes and writes nothing more; what was not taken is left to the next run."""
+        self._is_closed = True
+
     def recover(self) -> None:
         """Takes all files of a run that was killed, also those that were not committed if they are whole."""
         self._take(self._folder.rows.names())
@@ -68,7 +71,7 @@ class Collector:
 
     def _take(self, names: Sequence[str]) -> None:
         for name in names:
-            if name not in self._taken:
+            if name not in self._taken and not self._is_closed:
                 self._take_file(name)
 
     def _take_file(self, name: str) -> None:
@@ -116,7 +119,7 @@ class Collector:
         import pyarrow as pa
 
         waiting = sum(map(len, self._waiting))
-        if waiting < PART_ROWS and not (everything and self._emptied):
+        if self._is_closed or (waiting < PART_ROWS and not (everything and self._emptied)):
             return
         table = pa.concat_tables(self._waiting)
         for start in range(0, waiting, PART_ROWS):
@@ -152,14 +155,13 @@ def take_over(output: Folder, shape: Shape, shard: Shard | None) -> None:
 
 @contextmanager
 def collecting(collector: Collector) -> Iterator[None]:
-    """Collects what Ray writes, now and then, in a thread, for as long as the `with` lasts; and tells how far it is.
+    """Collects what Ray writes, now and then, in a thread, for as long as the `with` lasts.
 
     What cannot be read or written is tried again. Raises whatever else went wrong there.
     """
     over, failures = threading.Event(), list[BaseException]()
 
     def collect() -> None:
-        told_at = began_at = time.monotonic()
         while not over.wait(COLLECT_SECONDS):
             try:
                 collector.collect()
@@ -168,12 +170,6 @@ def collecting(collector: Collector) -> Iterator[None]:
             except BaseException as error:  # noqa: BLE001  it goes to whoever waits
                 failures.append(error)
                 return
-            if time.monotonic() - told_at > LINE_SECONDS:
-                told_at = time.monotonic()
-                speed = collector.report.done / (told_at - began_at)
-                logger.info(
-                    "%d items done, %.0f a second, %d failed", collector.report.done, speed, collector.report.failed
-                )
 
     thread = threading.Thread(target=collect, name="jinaclip-bulk-collect", daemon=True)
     thread.start()

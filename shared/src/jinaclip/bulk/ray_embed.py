@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import threading
-import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +14,18 @@ import numpy as np
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import OnError
 from jinaclip.bulk.outage import OutageCheck
-from jinaclip.bulk.pipeline import describe
-from jinaclip.bulk.ray_folders import RunFolder
+from jinaclip.bulk.pipeline import CACHE_SECONDS, describe
+from jinaclip.bulk.ray_folders import LOOK_SECONDS, RunFolder
 from jinaclip.bulk.ray_limits import BoundedCache
 from jinaclip.bulk.ray_rows import Outcome, encode_rows
 from jinaclip.call.request import Task
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
 from jinaclip.errors import InputError, JinaClipError
+from jinaclip.hosts import Latch, embed, start_thread
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-GRACE_SECONDS = 5.0
-"""An actor that stopped gives no rows for so long, in which Ray writes what it has; then it ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +56,37 @@ class ActorOptions:
 
 
 class Embedder:
-    """The class of the actors. Several of their threads call it at once, so that the service always has work."""
+    """The class of the actors. Several of their threads call it at once, so that the service always has work.
+
+    Once the run is to end, whoever says so, nothing more is sent, what is in flight is waited for, and tables of items
+    that come after that give no rows: so Ray comes to its end, and writes all that was answered.
+    """
 
     def __init__(self, options: ActorOptions) -> None:
         self._options = options
-        self._stopped: JinaClipError | None = None
-        self._stopped_at = 0.0
+        self._over = Latch()
+        self._calls: set[Latch] = set()
+        """In flight, each with what stops it."""
         self._clip: JinaClip | None = None
         self._lock = threading.Lock()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows for the items of a table; not for those that are left, as the run is to end.
-
-        Raises:
-            JinaClipError: the run is to end, and what was embedded until then has been handed on.
-        """
-        if self._stopped is not None:
-            if time.monotonic() - self._stopped_at > GRACE_SECONDS:
-                raise self._stopped
-            shape = self._options.shape
-            return encode_rows(table.slice(0, 0), Outcome.nothing(shape.dimensions), shape)
+        """Rows for the items of a table; not for those that are left, as the run is to end."""
         try:
-            return self._embed(table)
+            clip = self._open()
+            if not self._over.done():
+                return self._embed(clip, table)
         except JinaClipError as error:
-            self._stop(error)
-            raise
+            self._end(error)
+        shape = self._options.shape
+        return encode_rows(table.slice(0, 0), Outcome.nothing(shape.dimensions), shape)
 
     def _open(self) -> JinaClip:
         with self._lock:
             if self._clip is None:
                 self._clip = self._options.open()
                 self._check_space(self._clip)
+                start_thread("jinaclip-bulk-end", self._watch)
             return self._clip
 
     def _check_space(self, clip: JinaClip) -> None:
@@ -99,41 +97,77 @@ class Embedder:
                 "same on all machines?"
             )
 
-    def _stop(self, error: JinaClipError) -> None:
-        with self._lock:
-            is_first, self._stopped = self._stopped is None, self._stopped or error
-            self._stopped_at = time.monotonic() if is_first else self._stopped_at
-        if is_first:
+    def _watch(self) -> None:
+        """Looks whether the driver, a reader or another actor ends the run."""
+        while not self._over.wait(LOOK_SECONDS):
+            with suppress(OSError):  # perhaps it passes
+                if self._options.folder.is_over():
+                    self._stop_calls()
+
+    def _end(self, error: JinaClipError) -> None:
+        """Ends the run, if nothing has."""
+        if self._stop_calls():
             self._options.folder.note_stop(error)
 
-    def _embed(self, table: pa.Table) -> pa.Table:
-        clip = self._open()
+    def _stop_calls(self) -> bool:
+        """Sends nothing more; gives whether this is the first time."""
+        with self._lock:
+            is_first, calls = not self._over.done(), [*self._calls]
+            self._over.set()
+        for call in calls:
+            call.set()
+        return is_first
+
+    @contextmanager
+    def _call(self) -> Iterator[Latch]:
+        """What stops a call that lasts as long as the `with`."""
+        stop = Latch()
+        with self._lock:
+            self._calls.add(stop)
+            if self._over.done():
+                stop.set()
+        try:
+            yield stop
+        finally:
+            with self._lock:
+                self._calls.discard(stop)
+
+    def _embed(self, clip: JinaClip, table: pa.Table) -> pa.Table:
         errors = {place: text for place, text in enumerate(table["error"].to_pylist()) if text is not None}
         places = np.array([place for place in range(len(table)) if place not in errors], np.int64)
-        contents = table["content"].take(places)
-        results = clip.embed(_load(contents), task=self._options.task)
-        if results.stopped is not None:
-            results = OutageCheck(clip, self._options.task).check([*_load(contents)], results)
+        contents = [*_load(table["content"].take(places))]
+        results = self._run(clip, contents)
         vectors = np.full((len(table), clip.dimensions), np.nan, np.float32)
         vectors[places[: len(results)]] = results.vectors
         tokens = np.zeros(len(table), np.int64)
-        tokens[places] = clip.count_tokens(_load(contents))
+        tokens[places] = clip.count_tokens(contents)
         left = {int(place) for i, place in enumerate(places) if i >= len(results) or _is_left(results, i)}
         own = {int(places[i]): describe(one.reason) for i, one in results.errors.items()}
         errors |= {place: text for place, text in own.items() if place not in left}
         if results.stopped is not None:
-            self._stop(results.stopped)
-        left |= self._stop_at(table, errors)
+            self._end(results.stopped)
+        left |= self._end_at(table, errors)
         usage = results.usage
         outcome = Outcome(vectors, errors, tokens, frozenset(left), usage.tokens, usage.hits)
         return encode_rows(table, outcome, self._options.shape)
 
-    def _stop_at(self, table: pa.Table, errors: Mapping[int, str]) -> set[int]:
+    def _run(self, clip: JinaClip, contents: list[Any]) -> Results:
+        """Embeds, and lets the cache write what has come, since a kill before the rows are written would cost that."""
+        spends = clip.config.token_budget is not None and clip.cache is None
+        passed = iter(contents) if spends else contents  # a list is refused whole if the budget does not hold all of it
+        with self._call() as stop:
+            results = embed(clip, passed, task=self._options.task, show_progress=False, stop=stop)
+            results = OutageCheck(clip, self._options.task).check(contents, results, stop)
+        if clip.cache is not None:
+            clip.cache.flush(CACHE_SECONDS)
+        return results
+
+    def _end_at(self, table: pa.Table, errors: Mapping[int, str]) -> set[int]:
         """Ends the run with the first item that failed, if the user has chosen so; gives those to leave."""
         if not errors or self._options.on_error == "keep":
             return set()
         first = min(errors)
-        self._stop(InputError(f"{table['where'][first].as_py()}: {errors[first]}"))
+        self._end(InputError(f"{table['where'][first].as_py()}: {errors[first]}"))
         return {*errors}
 
 

@@ -1,9 +1,13 @@
-"""What a run on Ray keeps in the output while it lasts: rows that Ray wrote, its checkpoints, what was seen."""
+"""What a run on Ray keeps in the output while it lasts: rows that Ray wrote, its checkpoints, what was seen.
+
+Tasks and the driver tell each other that the run is to end by a file in it, which works wherever the output does.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,7 +23,9 @@ from jinaclip.errors import JinaClipError
 ROWS, CHECKPOINTS, SEEN = "_ray", "_checkpoints", "_seen"
 PENDING = ".pending.parquet"
 """How the checkpoint of a write ends that is not complete."""
-STOP = "stop-"
+STOP, OVER, CUT = "stop-", "over", "cut"
+LOOK_SECONDS = 1.0
+"""After which a task looks again whether the run is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,23 @@ class RunFolder:
         """Leaves why the run is to end, for the driver: of exceptions in tasks, Ray makes long texts."""
         note = {"error": type(error).__name__, "text": str(error)}
         self.seen.write(f"{self.run}-{STOP}{secrets.token_hex(6)}.json", json.dumps(note).encode())
+        self.note_over()
+
+    def note_over(self) -> None:
+        """Lets all tasks end the run: what is in flight is waited for and written, and nothing more is read or sent."""
+        self.seen.write(f"{self.run}-{OVER}", b"")
+
+    def is_over(self) -> bool:
+        """Whether the run is to end."""
+        return self.seen.holds(f"{self.run}-{OVER}")
+
+    def note_cut(self) -> None:
+        """Leaves that the source has more rows than `limit`."""
+        self.seen.write(f"{self.run}-{CUT}", b"")
+
+    def is_cut(self) -> bool:
+        """Whether the source has more rows than `limit`."""
+        return self.seen.holds(f"{self.run}-{CUT}")
 
     def read_stop(self) -> JinaClipError | None:
         """Why the run is to end; of several reasons the first by the order of names, None if there is none."""
@@ -80,14 +103,17 @@ class RunFolder:
         np.save(file, identities, allow_pickle=False)
         self.seen.write(f"{self.run}-{number:06d}.npy", file.getvalue())
 
-    def read_seen(self, count: int) -> Iterator[NDArray[np.uint8]]:
+    def read_seen(self, count: int | None) -> Iterator[NDArray[np.uint8]]:
         """What so many read tasks saw, in the order of the source, uint8 (n, 32) each.
+
+        Args:
+            count: of the tasks; None for as many as left something, where a run ended early.
 
         Raises:
             JinaClipError: not all of them left it where this process looks.
         """
         names = [name for name in self.seen.names() if name.startswith(self.run) and name.endswith(".npy")]
-        if len(names) != count:
+        if count is not None and len(names) != count:
             raise JinaClipError(
                 f"{len(names)} of {count} tasks left in {self.seen} what they read: is it on a file system that all "
                 "machines of the Ray share? Rows are kept; run again with such an --out"
@@ -109,3 +135,22 @@ class RunFolder:
     def folders(self) -> Iterator[Folder]:
         """The three."""
         yield from (self.checkpoints, self.rows, self.seen)
+
+
+class EndWatch:
+    """Whether a run is to end, for a task that asks often: it looks now and then.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._is_over, self._looked_at = False, -LOOK_SECONDS
+
+    def is_over(self) -> bool:
+        """Whether it is, a second ago at most."""
+        now = time.monotonic()
+        if not self._is_over and now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at, self._is_over = now, self._folder.is_over()
+        return self._is_over

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +17,10 @@ from jinaclip.bulk.blocks import check_row
 from jinaclip.bulk.items import Item, items_of, key_of
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.pipeline import describe
-from jinaclip.bulk.ray_folders import RunFolder
+from jinaclip.bulk.ray_folders import EndWatch, RunFolder
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import ConfigError, JinaClipError
-from jinaclip.sources import Split
+from jinaclip.sources import SourceRow, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,18 +76,26 @@ class Reading:
     folder: RunFolder
 
     def read(self, number: int, splits: Sequence[Split[Any]]) -> Iterator[pa.Table]:
-        """The items of some splits, in tables; leaves which they were when all are read. Runs in a task of Ray's."""
-        seen, keys = [np.zeros((0, 32), np.uint8)], set[bytes]()
+        """The items of some splits, in tables, until the run is to end; leaves which they were. For a task of Ray's.
+
+        A source that cannot be read any further ends the run; what was read until then is embedded.
+        """
+        seen, keys, watch = [np.zeros((0, 32), np.uint8)], set[bytes](), EndWatch(self.folder)
         try:
-            for items in self._blocks(splits):
+            for items in () if watch.is_over() else self._blocks(splits):
                 identities = _identities(items)
                 seen.append(identities)
                 first = _first_of(identities, keys)
                 yield self._table([items[place] for place in first], identities[first])
+                if watch.is_over():
+                    break
         except JinaClipError as error:
             self.folder.note_stop(error)
-            raise
         self.folder.note_seen(number, np.concatenate(seen))
+
+    def identities(self, splits: Sequence[Split[Any]]) -> Iterator[NDArray[np.uint8]]:
+        """Keys and digests of the items of some splits, uint8 (n, 32) each, read here."""
+        return map(_identities, self._blocks(splits))
 
     def _blocks(self, splits: Sequence[Split[Any]]) -> Iterator[list[Item]]:
         items: list[Item] = []
@@ -103,11 +111,20 @@ class Reading:
 
     def _items(self, splits: Sequence[Split[Any]]) -> Iterator[Item]:
         options = self.options
-        for split in splits:
-            for row in split.rows():
-                check_row(row, options)
-                if options.owns(row.id):
-                    yield from items_of(row, options.pair, options.weight, self.policy)
+        for row in self._rows(splits):
+            check_row(row, options)
+            if options.owns(row.id):
+                yield from items_of(row, options.pair, options.weight, self.policy)
+
+    def _rows(self, splits: Sequence[Split[Any]]) -> Iterator[SourceRow]:
+        """Of the splits, or as many as `limit` says: then one task reads all of them."""
+        rows, limit = chain.from_iterable(split.rows() for split in splits), self.options.limit
+        if limit is None:
+            yield from rows
+            return
+        yield from islice(rows, limit)
+        if next(rows, None) is not None:
+            self.folder.note_cut()
 
     def _table(self, items: Sequence[Item], identities: NDArray[np.uint8]) -> pa.Table:
         import pyarrow as pa

@@ -1,4 +1,4 @@
-"""The run on Ray Data: read, prepare, embed and write are operators of Ray's; this process starts and ends the run.
+"""The run on Ray Data: this process starts it, shows how it goes on, and ends it.
 
 Ray skips what is done by its own checkpoints. They are made anew at the start of each run, from the rows of the output,
 which alone says what is done: so a run here goes on from one without Ray, and the other way round; and items that were
@@ -7,262 +7,228 @@ edited since, or that failed and are to be tried again, are not skipped.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-import warnings
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from itertools import chain
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jinaclip.bulk.index import DONE, FAILED, REPEATED
-from jinaclip.bulk.manifest import Shape
+from jinaclip.bulk.manifest import Shape, manifest_name, read_manifest
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.own_cache import cache_name, remove_cache
-from jinaclip.bulk.ray_cluster import (
-    OWN_CPUS,
-    Machines,
-    check_room,
-    data_context,
-    first_line,
-    import_ray,
-    join_ray,
-    quiet_logs,
-)
-from jinaclip.bulk.ray_collect import Collector, collecting, write_checkpoints
-from jinaclip.bulk.ray_embed import ActorOptions, Embedder
+from jinaclip.bulk.progress import Counts, Progress
+from jinaclip.bulk.ray_cluster import OWN_CPUS, Machines, data_context, import_ray, is_own, join_ray
+from jinaclip.bulk.ray_collect import Collector, write_checkpoints
+from jinaclip.bulk.ray_embed import ActorOptions
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import choose_cache, divide_limits
+from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints
 from jinaclip.bulk.ray_prepare import Fitting
-from jinaclip.bulk.ray_read import KEY, Reading, Salt, group_splits, make_datasource
+from jinaclip.bulk.ray_read import MOST_READS, Keys, Reading, Salt, group_splits
 from jinaclip.bulk.report import Report
+from jinaclip.bulk.work import expected_items, wait
 from jinaclip.clip import JinaClip
-from jinaclip.errors import ConfigError, JinaClipError
+from jinaclip.errors import AuthenticationError, ConfigError, InputError, JinaClipError
 from jinaclip.sources import Source
 
-if TYPE_CHECKING:
-    from ray.data import Dataset
-
-logger = logging.getLogger("jinaclip.bulk")
-TEXT_ROWS, IMAGE_ROWS = 512, 64
-"""Items that an actor is handed at once, and rows of a write task: what Ray embeds again when a machine is lost."""
-CALLS = {"api": 4, "local": 2}
-"""Of an actor at once, by backend, so that neither the service nor the engine waits for the next block."""
-DROPPED = ".*heckpointing will be disabled"
-"""What Ray warns of when it runs a plan without its checkpoints."""
+LOOK_SECONDS = 60.0
+"""For which a run over a finished output looks whether anything is left, before it asks Ray."""
+Identities = NDArray[np.uint8]
+"""Keys and digests of items, uint8 (n, 32)."""
 
 
-def run_on_ray(source: Source, out: str | os.PathLike[str], options: BulkOptions) -> Report:
+def run_on_ray(source: Source, out: str | os.PathLike[str], options: BulkOptions, progress: Progress) -> Report:
     """Embeds all of a source by Ray; see `jinaclip.bulk.embed`.
 
     Raises:
-        ConfigError: an option is wrong, or means nothing on Ray; the source can only be read by this process; Ray has
-            too few CPUs or GPUs, or its settings would lose rows.
+        ConfigError: an option is wrong; the source can only be read by this process; Ray has too few CPUs or GPUs, or
+            its settings would lose rows.
         MissingDependencyError: the extra `ray` is not installed.
-        KeyboardInterrupt: Ctrl-C. What Ray has written stays; the Report is its `partial`.
+        OSError: the output cannot be read or written.
+        KeyboardInterrupt: Ctrl-C. The first one waits for what is in flight, the second does not; the Report is its
+            `partial`.
     """
     began_at = time.monotonic()
     import_ray()
-    check_options(options)
-    groups = group_splits(source.splits())
     with ExitStack() as stack:
         clip = stack.enter_context(JinaClip(**{**options.clip, "cache": False, "show_progress": False}))
-        shape = Shape(clip.dimensions, options.precision, clip.space, options.settings)
         fitting = Fitting.of(clip.config, clip.spec.image_size)
+        shape = Shape(clip.dimensions, options.precision, clip.space, options.settings)
         output = stack.enter_context(Output(out, shape, shard=options.shard))
-        machines = stack.enter_context(join_ray(options.address, (options.actors or 1) + OWN_CPUS))
-        run = Run(source, options, output, groups, fitting, machines)
-        report = run.go()
-    report.seconds = time.monotonic() - began_at
-    if run.interrupt is not None:
-        run.interrupt.partial = report  # type: ignore[attr-defined]
-        raise run.interrupt
-    return report
+        run = Run(source, options, output, fitting)
+        run.take_in()
+        if (seen := run.look()) is not None:
+            run.end(seen)
+        elif (missing := _missing_key(clip, options)) is not None:
+            run.report.stopped = missing
+        else:
+            machines = stack.enter_context(join_ray(options.address, (options.actors or 1) + OWN_CPUS))
+            run.work(machines, progress)
+    run.report.seconds = time.monotonic() - began_at
+    if run.error is not None:
+        run.error.partial = run.report  # type: ignore[attr-defined]
+        raise run.error
+    return run.report
 
 
-def check_options(options: BulkOptions) -> None:
-    """Refuses what a run on Ray has not.
-
-    Raises:
-        ConfigError: `limit` or `deadline` is set.
-    """
-    if options.limit is not None:
-        raise ConfigError(
-            "limit means nothing with executor='ray', whose tasks read at once: use shard", option="limit"
-        )
-    if options.clip.get("deadline") is not None:
-        raise ConfigError("deadline means nothing with executor='ray': end the run with Ctrl-C", option="deadline")
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The actors of a run.
-
-    Attributes:
-        actors: how many.
-        gpus: of each; a share of one is possible.
-    """
-
-    actors: int
-    gpus: float
-
-    @classmethod
-    def of(cls, options: BulkOptions, machines: Machines) -> Pool:
-        """As the user says; else one actor for each GPU on the local backend, or one."""
-        is_local = options.config.backend == "local" and options.config.device != "cpu"
-        gpus = options.gpus_per_actor
-        if gpus is None:
-            gpus = 1.0 if is_local and machines.gpus else 0.0
-        actors = options.actors or (max(1, int(machines.gpus / gpus)) if gpus else 1)
-        check_room(machines, actors, gpus)
-        return cls(actors, gpus)
+def _missing_key(clip: JinaClip, options: BulkOptions) -> AuthenticationError | None:
+    """What says that there is no key, where actors have none but this process's; those of a cluster may have one."""
+    if options.config.backend == "local" or not is_own(options.address):
+        return None
+    try:
+        clip.config.key  # noqa: B018  it raises
+    except AuthenticationError as missing:
+        return missing
+    return None
 
 
 class Run:
-    """A run on Ray that is under way.
+    """A run on Ray.
+
+    Args:
+        source: what is embedded.
+        options: of the run.
+        output: open.
+        fitting: prepares images.
 
     Attributes:
-        interrupt: the Ctrl-C that ended it, or None.
+        report: what came of it.
+        error: what the caller gets after all is written: the Ctrl-C that ended it, or what is no outcome of a run.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        options: BulkOptions,
-        output: Output,
-        groups: list[Any],
-        fitting: Fitting,
-        machines: Machines,
-    ) -> None:
-        self._options, self._output, self._groups = options, output, groups
-        self._fitting, self._machines = fitting, machines
+    def __init__(self, source: Source, options: BulkOptions, output: Output, fitting: Fitting) -> None:
+        self._options, self._output, self._fitting = options, output, fitting
+        self._groups = group_splits(source.splits(), MOST_READS if options.limit is None else 1)
         self._has_images = source.kinds is None or "image" in source.kinds
-        self._rows = IMAGE_ROWS if self._has_images else TEXT_ROWS
-        self._pool = Pool.of(options, machines)
+        self._total = expected_items(source, options)
         self._folder = RunFolder.of(output.folder, options.shard)
-        self._cache_name = cache_name(options.shard)
-        self._salt = Salt.draw()
-        self._known = np.zeros(0, np.int64)
-        self.interrupt: KeyboardInterrupt | None = None
+        self._reading = Reading(options, fitting.policy, Salt.draw(), self._folder)
+        self._known: Keys = np.zeros(0, np.int64)
+        self._collector = self._make_collector()
+        self.error: BaseException | None = None
 
-    def go(self) -> Report:
-        """Runs it."""
-        self._begin()
-        collector = self._make_collector()
-        stopped = self._execute(collector)
-        collector.finish()
-        report = collector.report
-        report.stopped = stopped
-        self._end(report)
-        return report
+    @property
+    def report(self) -> Report:
+        """What came of it."""
+        return self._collector.report
 
     def _make_collector(self) -> Collector:
         return Collector(self._folder, self._output.folder, self._output.shape, self._options.shard)
 
-    def _begin(self) -> None:
-        """Takes in what an earlier run that was killed has written, and tells Ray what is done."""
+    # -- before Ray works
+
+    def take_in(self) -> None:
+        """Takes in what an earlier run that was killed has written, and finds out what is done."""
         self._make_collector().recover()
         self._folder.remove()
         self._output.refresh()
         keys, digests = self._output.known(failed=not self._options.retry_failed)
-        self._known = self._salt.keys(keys, digests)
-        write_checkpoints(self._folder, self._known)
+        self._known = np.sort(self._reading.salt.keys(keys, digests))
+
+    def look(self) -> list[Identities] | None:
+        """What the source holds, if all of it is done; None if something is left, or that takes long to tell."""
+        manifest = read_manifest(self._output.folder, manifest_name(self._options.shard))
+        if not len(self._known) or manifest is None or manifest.get("finished_at") is None:
+            return None
+        seen, ends_at = list[Identities](), time.monotonic() + LOOK_SECONDS
+        read = chain.from_iterable(map(self._reading.identities, self._groups))
+        with suppress(InputError):  # a source that cannot be read to its end: a task will say so
+            for identities in read:
+                if time.monotonic() > ends_at or not self._are_known(identities).all():
+                    return None
+                seen.append(identities)
+            return seen
+        return None
+
+    def _are_known(self, identities: Identities) -> NDArray[np.bool_]:
+        """Which of these were done before the run."""
+        keys = self._reading.salt.keys(identities[:, :16], identities[:, 16:])
+        places = np.searchsorted(self._known, keys)
+        found: NDArray[np.bool_] = np.take(self._known, places, mode="clip") == keys if len(self._known) else places < 0
+        return found
 
     # -- while Ray works
 
-    def _execute(self, collector: Collector) -> JinaClipError | None:
-        """Lets Ray work until all is written; gives what ended it before, if anything did."""
-        import ray
+    def work(self, machines: Machines, progress: Progress) -> None:
+        """Lets Ray work until all is written, or something ends it.
 
-        context = data_context(self._checkpoints())
-        try:
-            with quiet_logs(), collecting(collector), ray.data.DataContext.current(context):
-                self._write(self._plan())
-        except KeyboardInterrupt as interrupt:
-            self.interrupt = interrupt
-        except ray.exceptions.RayError as error:
-            logger.debug("Ray ended the run", exc_info=True)
-            return self._folder.read_stop() or JinaClipError(f"Ray ended the run: {first_line(error)}")
-        return self._folder.read_stop()
+        Raises:
+            ConfigError: Ray has too few CPUs or GPUs, or its settings would lose rows.
+            KeyboardInterrupt: the second Ctrl-C.
+        """
+        plan = self._plan(machines)
+        work = RayWork(plan, data_context(checkpoints(self._folder)), self._collector)
+        write_checkpoints(self._folder, self._known)
+        with progress.showing(self._count, self._total):
+            work.start()
+            interrupt = wait(work, progress, self._options.config.deadline)
+        if work.error is None:
+            self._collector.finish()
+            self.report.stopped = self._folder.read_stop() or work.stopped
+            is_early = work.is_ending or self.report.stopped is not None
+            self.end(self._folder.read_seen(None if is_early else len(self._groups)), is_early=is_early)
+        wrong = self.report.stopped if isinstance(self.report.stopped, ConfigError) else None
+        self.error = work.error or interrupt or wrong
 
-    def _checkpoints(self) -> Any:
-        from ray.data.checkpoint import CheckpointConfig
+    def _plan(self, machines: Machines) -> Plan:
+        options, pool = self._options, Pool.of(self._options, machines)
+        cache = choose_cache(options.clip["cache"], self._output.folder, self._cache_name, machines.count)
+        clip = divide_limits({**options.clip, "cache": cache, "deadline": None}, pool.actors)
+        actor = ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
+        return Plan(self._reading, self._groups, self._fitting if self._has_images else None, pool, actor)
 
-        place = self._folder.checkpoints
-        return CheckpointConfig(
-            KEY, place.path, override_filesystem=place.filesystem, delete_checkpoint_on_success=False
-        )
+    @property
+    def _cache_name(self) -> str:
+        return cache_name(self._options.shard)
 
-    def _plan(self) -> Dataset:
-        """Reads, prepares and embeds. Blocks between prepare and embed are bounded by rows, so writes are, too."""
-        import ray
-
-        options, rows = self._options, self._rows
-        reading = Reading(options, self._fitting.policy, self._salt, self._folder)
-        items = ray.data.read_datasource(
-            make_datasource(reading, self._groups), override_num_blocks=max(1, len(self._groups))
-        )
-        settings: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": rows, "zero_copy_batch": True}
-        prepared = items.map_batches(self._fitting, **settings) if self._has_images else items
-        bounded = prepared.repartition(target_num_rows_per_block=rows)
-        calls = CALLS[options.config.backend]
-        pool = ray.data.ActorPoolStrategy(
-            size=self._pool.actors,
-            max_tasks_in_flight_per_actor=2 * calls,
-            max_concurrent_calls_per_actor=calls,
-            enable_true_multi_threading=True,
-        )
-        arguments = (self._actor_options(),)
-        resources = {"num_cpus": 1, "num_gpus": self._pool.gpus}
-        return bounded.map_batches(Embedder, fn_constructor_args=arguments, compute=pool, **resources, **settings)
-
-    def _actor_options(self) -> ActorOptions:
-        options = self._options
-        cache = choose_cache(options.clip["cache"], self._output.folder, self._cache_name, self._machines.count)
-        clip = divide_limits({**options.clip, "cache": cache, "deadline": None}, self._pool.actors)
-        return ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
-
-    def _write(self, rows: Dataset) -> None:
-        place = self._folder.rows
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"ray\.")  # it has many, for authors of pipelines
-            warnings.filterwarnings("error", DROPPED)
-            try:
-                rows.write_parquet(place.path, filesystem=place.filesystem)
-            except UserWarning as warning:
-                raise ConfigError(f"Ray would run without its checkpoints: {warning}") from None
+    def _count(self) -> Counts:
+        """How far it is, by the rows that are written; what was done before is thought to be in the source still."""
+        report = self.report
+        items = len(self._known) + report.done + report.failed
+        known = items if self._total is None else min(items, self._total)
+        return Counts(known, report.done + report.failed, report.tokens, report.failed)
 
     # -- the end
 
-    def _end(self, report: Report) -> None:
-        """Counts what became of each item, drops rows of items that are gone, and cleans up."""
-        output = self._output
+    def end(self, seen: Iterable[Identities], *, is_early: bool = False) -> None:
+        """Counts what became of each item, drops rows of items that are gone, and cleans up.
+
+        Args:
+            seen: what was read, in the order of the source.
+            is_early: whether something ended the run before all was done.
+        """
+        output, report = self._output, self.report
         output.refresh()
-        is_over = report.stopped is None and self.interrupt is None
-        if is_over:
-            try:
-                self._compare(report)
-            except JinaClipError as error:
-                report.stopped, is_over = error, False
-        finished = is_over and not report.left
+        try:
+            self._compare(seen)
+        except JinaClipError as error:
+            report.stopped, is_early = report.stopped or error, True
+        report.whole = not is_early and not self._folder.is_cut()
+        if report.left and not is_early:
+            report.stopped = JinaClipError(
+                f"{report.left} items were read and have no row; the same command embeds them"
+            )
+        finished = report.whole and not report.left and self._options.limit is None
         if finished:
             found = output.finish()
             report.dropped, report.lost, report.unseen = found.dropped, found.missing, found.unseen
             finished = not found.missing
         output.save_manifest(report.counts, finished=finished)
-        if finished:
-            self._clean()
+        self._clean(rows=not is_early and not report.left, cache=finished)
 
-    def _compare(self, report: Report) -> None:
+    def _compare(self, seen: Iterable[Identities]) -> None:
         """Looks for the row of each item of the source, and counts anew: a task that Ray ran twice wrote twice."""
+        report = self.report
         report.done = report.failed = report.skipped = report.failed_before = 0
-        for seen in self._folder.read_seen(len(self._groups)):
-            keys, digests = seen[:, :16].copy(), seen[:, 16:].copy()
-            states = self._output.adopt_seen(keys, digests)
-            known = np.isin(self._salt.keys(keys, digests), self._known)
+        for identities in seen:
+            keys, digests = identities[:, :16].copy(), identities[:, 16:].copy()
+            states, known = self._output.adopt_seen(keys, digests), self._are_known(identities)
             done, failed = states == DONE, states == FAILED
             report.done += int((done & ~known).sum())
             report.skipped += int((done & known).sum())
@@ -270,13 +236,10 @@ class Run:
             report.failed_before += int((failed & known).sum())
             report.repeated += int((states == REPEATED).sum())
             report.left += int((~done & ~failed & (states != REPEATED)).sum())
-        report.whole = True
-        if report.left:
-            report.stopped = JinaClipError(
-                f"{report.left} items were read and have no row; the same command embeds them"
-            )
 
-    def _clean(self) -> None:
-        self._folder.remove()
-        if self._output.folder.local is not None:
-            remove_cache(self._output.folder.local / self._cache_name)
+    def _clean(self, *, rows: bool, cache: bool) -> None:
+        if rows:
+            self._folder.remove()
+        local: Any = self._output.folder.local
+        if cache and local is not None:
+            remove_cache(local / self._cache_name)

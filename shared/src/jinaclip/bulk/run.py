@@ -19,20 +19,19 @@ from jinaclip.bulk.own_cache import cache_name, open_cache, remove_cache, share_
 from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.pipeline import Pipeline
 from jinaclip.bulk.precision import Precision
-from jinaclip.bulk.progress import Progress, show_progress_of
+from jinaclip.bulk.progress import PipelineCounter, Progress, show_progress_of
 from jinaclip.bulk.ray_collect import take_over
 from jinaclip.bulk.report import Report
+from jinaclip.bulk.work import expected_items, wait
 from jinaclip.cache import Cache
 from jinaclip.cache.place import ENVIRONMENT
 from jinaclip.call.request import Task
 from jinaclip.clip import JinaClip
 from jinaclip.config import EmbedderConfig
-from jinaclip.errors import ConfigError, DeadlineError
+from jinaclip.errors import ConfigError
 from jinaclip.sources import Columns, Source, close_documents, open_source
 from jinaclip.sources.image_files import ImageFileSource
 from jinaclip.sources.opening import SourceLike
-
-TICK_SECONDS = 0.1
 
 
 def embed(
@@ -120,7 +119,7 @@ def embed(
         from jinaclip.bulk.ray_run import run_on_ray
 
         share_own_cache(bulk, Folder(out))
-        return run_on_ray(opened, out, bulk)
+        return run_on_ray(opened, out, bulk, show_progress_of(show_progress))
     with ExitStack() as stack:
         stack.callback(close_documents)
         place = make_place(clip, bulk, Folder(out), stack)
@@ -215,7 +214,7 @@ def run(place: Place, source: Source, options: BulkOptions, progress: Progress) 
     """Runs until all is done, or something ends it. Raises as `embed`."""
     began_at = time.monotonic()
     pipeline = Pipeline(place.clip, source, place.output, options)
-    with progress.showing(pipeline, place.clip, expected_items(source, options)):
+    with progress.showing(PipelineCounter(pipeline, place.clip).count, expected_items(source, options)):
         pipeline.start()
         interrupt = wait(pipeline, progress, place.ends_after)
     pipeline.report.seconds = time.monotonic() - began_at
@@ -229,37 +228,3 @@ def run(place: Place, source: Source, options: BulkOptions, progress: Progress) 
     with suppress(AttributeError):
         error.partial = pipeline.report  # type: ignore[attr-defined]
     raise error
-
-
-def wait(pipeline: Pipeline, progress: Progress, seconds: float | None) -> KeyboardInterrupt | None:
-    """Waits for the end of a run; gives the Ctrl-C that it ended with. The second one passes through at once."""
-    try:
-        watch(pipeline, progress, seconds)
-    except KeyboardInterrupt as interrupt:
-        try:
-            pipeline.stop()
-            progress.note("ending once what is in flight is answered and written; Ctrl-C again ends at once")
-            watch(pipeline, progress, None)
-        except KeyboardInterrupt:
-            pipeline.abandon()
-            raise
-        return interrupt
-    return None
-
-
-def watch(pipeline: Pipeline, progress: Progress, seconds: float | None) -> None:
-    """Shows how a run goes on, until it ends; stops it after so many seconds."""
-    ends_at = None if seconds is None else time.monotonic() + seconds
-    while not pipeline.over.wait(TICK_SECONDS):
-        progress.show()
-        if ends_at is not None and time.monotonic() > ends_at:
-            ends_at = None
-            pipeline.stop(DeadlineError(f"not done within deadline={seconds:g} seconds"))
-
-
-def expected_items(source: Source, options: BulkOptions) -> int | None:
-    """How many items a run will look at; None if that is not known, or only roughly."""
-    count = source.count()
-    if count is None or options.shard is not None or options.pair == "both":
-        return None
-    return count if options.limit is None else min(count, options.limit)

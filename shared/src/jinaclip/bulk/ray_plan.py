@@ -1,0 +1,184 @@
+"""What Ray does: read, prepare, embed and write are operators of its own, in a thread that a run waits for."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jinaclip.bulk.options import BulkOptions
+from jinaclip.bulk.ray_cluster import Machines, check_room, first_line, quiet_logs
+from jinaclip.bulk.ray_collect import Collector, collecting
+from jinaclip.bulk.ray_embed import ActorOptions, Embedder
+from jinaclip.bulk.ray_folders import RunFolder
+from jinaclip.bulk.ray_prepare import Fitting
+from jinaclip.bulk.ray_read import KEY, Reading, make_datasource
+from jinaclip.errors import ConfigError, JinaClipError
+from jinaclip.hosts import Latch, start_thread
+from jinaclip.sources import Split
+
+if TYPE_CHECKING:
+    from ray.data import DataContext, Dataset
+
+logger = logging.getLogger("jinaclip.bulk")
+TEXT_ROWS, IMAGE_ROWS = 512, 64
+"""Items that an actor is handed at once, and rows of a write task: what Ray embeds again when a machine is lost."""
+CALLS = {"api": 8, "local": 2}
+"""Of an actor at once, by backend, so that neither the service nor the engine waits for the next block."""
+DROPPED = ".*heckpointing will be disabled"
+"""What Ray warns of when it runs a plan without its checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The actors of a run.
+
+    Attributes:
+        actors: how many.
+        gpus: of each; a share of one is possible.
+    """
+
+    actors: int
+    gpus: float
+
+    @classmethod
+    def of(cls, options: BulkOptions, machines: Machines) -> Pool:
+        """As the user says; else one actor for each GPU on the local backend, or one.
+
+        Raises:
+            ConfigError: Ray has too few CPUs or GPUs.
+        """
+        is_local = options.config.backend == "local" and options.config.device != "cpu"
+        gpus = options.gpus_per_actor
+        if gpus is None:
+            gpus = 1.0 if is_local and machines.gpus else 0.0
+        actors = options.actors or (max(1, int(machines.gpus / gpus)) if gpus else 1)
+        check_room(machines, actors, gpus)
+        return cls(actors, gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The operators of a run.
+
+    Attributes:
+        reading: what read tasks need.
+        groups: of splits of the source, one for each read task.
+        fitting: prepares images; None where there are none.
+        pool: of actors.
+        actor: what actors need.
+    """
+
+    reading: Reading
+    groups: Sequence[Sequence[Split[Any]]]
+    fitting: Fitting | None
+    pool: Pool
+    actor: ActorOptions
+
+    def write(self) -> None:
+        """Lets Ray work until all is written.
+
+        Raises:
+            ConfigError: Ray would do so without its checkpoints.
+        """
+        place = self.reading.folder.rows
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"ray\.")  # it has many, for authors of pipelines
+            warnings.filterwarnings("error", DROPPED)
+            try:
+                self._rows().write_parquet(place.path, filesystem=place.filesystem)
+            except UserWarning as warning:
+                raise ConfigError(f"Ray would run without its checkpoints: {warning}") from None
+
+    def _rows(self) -> Dataset:
+        """Blocks between prepare and embed are bounded by rows, so writes are, too."""
+        rows = TEXT_ROWS if self.fitting is None else IMAGE_ROWS
+        settings: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": rows, "zero_copy_batch": True}
+        items = self._items()
+        prepared = items if self.fitting is None else items.map_batches(self.fitting, **settings)
+        bounded = prepared.repartition(target_num_rows_per_block=rows)
+        resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": self.pool.gpus}
+        arguments = (self.actor,)
+        return bounded.map_batches(
+            Embedder, fn_constructor_args=arguments, compute=self._actors(), **resources, **settings
+        )
+
+    def _items(self) -> Dataset:
+        import ray
+
+        source = make_datasource(self.reading, self.groups)
+        return ray.data.read_datasource(source, override_num_blocks=max(1, len(self.groups)))
+
+    def _actors(self) -> Any:
+        import ray
+
+        calls = CALLS[self.reading.options.config.backend]
+        return ray.data.ActorPoolStrategy(
+            size=self.pool.actors,
+            max_tasks_in_flight_per_actor=2 * calls,
+            max_concurrent_calls_per_actor=calls,
+            enable_true_multi_threading=True,
+        )
+
+
+def checkpoints(folder: RunFolder) -> Any:
+    """The settings of Ray's checkpoints."""
+    from ray.data.checkpoint import CheckpointConfig
+
+    place = folder.checkpoints
+    return CheckpointConfig(KEY, place.path, override_filesystem=place.filesystem, delete_checkpoint_on_success=False)
+
+
+class RayWork:
+    """Ray at work, in a thread, so that what Ctrl-C raises in the caller's, which only waits, strikes nothing halfway.
+
+    Args:
+        plan: what it does.
+        context: the settings of Ray Data.
+        collector: takes in what it writes.
+
+    Attributes:
+        over: set once all is written, or nothing more comes.
+        stopped: why Ray ended before all was done, if it did so of itself.
+        error: what went wrong with the run itself, such as a full disk.
+        is_ending: whether somebody called `stop`.
+    """
+
+    def __init__(self, plan: Plan, context: DataContext, collector: Collector) -> None:
+        self.over = Latch()
+        self.stopped: JinaClipError | None = None
+        self.error: BaseException | None = None
+        self.is_ending = False
+        self._plan, self._context, self._collector = plan, context, collector
+
+    def start(self) -> None:
+        """Starts it."""
+        start_thread("jinaclip-bulk-ray", self._work)
+
+    def stop(self, cause: JinaClipError | None = None) -> None:
+        """Lets all tasks end the run: what is in flight is waited for and written."""
+        self.is_ending, folder = True, self._plan.reading.folder
+        if cause is None:
+            folder.note_over()
+        else:
+            folder.note_stop(cause)
+
+    def abandon(self) -> None:
+        """Ends at once: nothing is waited for, and the output is touched no more. Ray goes on until it is shut down."""
+        self._collector.close()
+
+    def _work(self) -> None:
+        import ray
+
+        try:
+            with quiet_logs(), collecting(self._collector), ray.data.DataContext.current(self._context):
+                self._plan.write()
+        except ray.exceptions.RayError as error:
+            logger.debug("Ray ended the run", exc_info=True)
+            self.stopped = JinaClipError(f"Ray ended the run: {first_line(error)}")
+        except BaseException as error:  # noqa: BLE001  it goes to whoever waits
+            self.error = error
+        finally:
+            self.over.set()
