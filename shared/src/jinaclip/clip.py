@@ -483,8 +483,9 @@ class JinaClip:
         else:
             held = [*iterate(items, "items", "[item]")]
             request = run_apart(lambda: Draft(Held(held), self.reader(early=False).item, "item").request())
-        count = self._costs if request.quick else partial(run_apart, self._costs)
-        return count(request.items, request.names)[0]
+        if request.quick:
+            return self._costs(request.items, request.names)[0]
+        return run_apart(self._costs, request.items, request.names)[0]
 
     def _find_absent(self, request: Request) -> list[tuple[Text | Image, ...]]:
         """The inputs of each item, without those that the cache has."""

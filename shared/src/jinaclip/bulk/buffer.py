@@ -61,9 +61,12 @@ class Buffer:
         self._vectors[rows] = vectors
         if scales is not None:
             self._scales[rows] = scales
-        values = [[item.id for item in items], [item.kind for item in items], [item.digest for item in items]]
-        for name, some in zip(COLUMNS, [*values, tokens, errors], strict=True):
-            self._columns[name] += some
+        columns = self._columns
+        columns["id"] += [item.id for item in items]
+        columns["kind"] += [item.kind for item in items]
+        columns["digest"] += [item.digest for item in items]
+        columns["tokens"] += tokens
+        columns["error"] += errors
 
     def take(self, rows: NDArray[Any]) -> pa.Table:
         """Some of its rows, as a part would have them."""
