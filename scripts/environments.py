@@ -1,8 +1,8 @@
 """Environments of their own beside `.venv`, and the tests in them: for `test_versions.py` and `test_lowest.py`.
 
 What is tested there is the source tree or, with `--wheels`, what was built of it. They are without PyTorch, whose
-wheels for Linux bring CUDA, several GB of it. What needs PyTorch is skipped there and listed with that reason, and under
-CI a skip for another one fails the run. What takes long is left out, as by `make test-all`.
+wheels for Linux bring CUDA, several GB of it. What needs PyTorch is skipped there and listed with that reason, and
+under CI a skip for another one fails the run. What takes long is left out, as by `make test-all`.
 """
 
 from __future__ import annotations

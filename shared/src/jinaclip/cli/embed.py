@@ -131,8 +131,8 @@ def embed(source: str, out: str, show_progress: bool, options: dict[str, Any]) -
         with sigterm_as_interrupt():
             report = bulk.embed(source, out, show_progress=show_progress, **options)
     except BaseException as error:
-        if isinstance(report := getattr(error, "partial", None), bulk.Report):
-            print(report, flush=True)
+        if isinstance(partial := getattr(error, "partial", None), bulk.Report):
+            print(partial, flush=True)
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt("the same command goes on from there") from None
         raise
