@@ -28,8 +28,8 @@ NEEDS = {name: ("jinaclip",) for name in PATHS if name != "jinaclip"} | {
 }
 """Which of our own each one needs: pip must be given their folders, too."""
 PAGES = ["*.md", "docs/**/*.md", "shared/README.md", "packages/*/README.md", "examples/**/*.py", "examples/**/*.ipynb"]
-RECORDS = {"CHANGELOG.md", "decisions"}
-"""Names of files and folders that say how things were."""
+RECORDS = {"CHANGELOG.md", "decisions", "listings"}
+"""Names of files and folders that say how things were, or how they will be once everything is published."""
 ARGUMENT = r"""\\?"[^"\\\n]+\\?"|'[^'\n]+'|[\w./\[\],<>=~!-]+"""
 COMMAND = re.compile(rf"(?<=pip install)(?: +(?:{ARGUMENT}))+")
 NOTE = re.compile(r"(?<=<!-- installation -->\n).*?(?=<!-- /installation -->)", re.DOTALL)

@@ -27,6 +27,8 @@ RUN_BY = {
     "docs/gpu.md": (1, HERE),
     "docs/how-it-works.md": (1, HERE),
     "docs/images.md": (2, HERE),
+    "docs/listings/haystack.md": (1, "tests/examples/test_listings.py"),
+    "docs/listings/llamaindex.md": (1, "tests/examples/test_listings.py"),
     "docs/options.md": (1, HERE),
     "docs/python.md": (4, HERE),
     "docs/retrieval.md": (2, HERE),
@@ -34,7 +36,7 @@ RUN_BY = {
     "docs/spaces.md": (1, HERE),
     "docs/start.md": (2, HERE),
     "docs/stores.md": (16, HERE, "tests/stores/page.py", "tests/stores/test_bulk.py"),
-    "docs/watching.md": (2, HERE),
+    "docs/watching.md": (3, HERE, "tests/telemetry/test_tracing.py"),
     "examples/catalogue/checkpoint/README.md": (1, HERE),
     "packages/haystack_jinaclip/README.md": (6, "tests/haystack/test_readme.py"),
     "packages/langchain_jinaclip/README.md": (8, "tests/langchain/test_readme.py"),
@@ -50,15 +52,22 @@ NOT_RUN = {
 """Pages with programs that no test runs, and why."""
 WITHOUT = {
     "CHANGELOG.md": "a list",
+    "CODE_OF_CONDUCT.md": "no program",
+    "CONTRIBUTING.md": "recipes, whose paths and names tests/test_contributing.py looks up",
     "SECURITY.md": "what is promised, not how to use it",
     "docs/README.md": "a list of pages",
     "docs/api.md": "a list; signatures are made from the code",
     "docs/balancers.md": "configurations of other programs, which are not here",
     "docs/decisions/README.md": "a list",
+    "docs/design.md": "what is promised; the tests are its programs",
     "docs/glossary.md": "a list; below it is held against the code",
+    "docs/listings/README.md": "how catalogues take entries",
     "docs/performance.md": "figures, of benchmarks/",
     "docs/reliability.md": "what was found by tests and soaks",
+    "docs/releasing.md": "commands, which make release-check runs",
     "docs/scale.md": "figures, of benchmarks/ and a simulation",
+    "docs/style.md": "how things are written",
+    "docs/versions.md": "what is promised of versions",
 }
 """Pages without a program of Python, and why. Each decision is one too."""
 

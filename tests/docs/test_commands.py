@@ -12,7 +12,7 @@ import pytest
 from jinaclip.cli.main import make_parser
 from tests.docs.pages import PAGES, ROOT, command_lines
 
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([./a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 EXTRAS = {
     tomllib.loads(file.read_text())["project"]["name"]: set(
         tomllib.loads(file.read_text())["project"].get("optional-dependencies", {})

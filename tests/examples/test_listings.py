@@ -15,7 +15,8 @@ from tests.langchain.test_embeddings import picture
 
 ROOT = Path(__file__).parents[2]
 LISTINGS = ROOT / "docs" / "listings"
-PAGES = ["langchain/embeddings.mdx", "langchain/provider.mdx", "haystack/jinaclip.md", "llamaindex/entry.md"]
+"""docs/listings/haystack.md and docs/listings/llamaindex.md are pages of the site, too."""
+PAGES = ["langchain-embeddings.mdx", "langchain-provider.mdx", "haystack.md", "llamaindex.md"]
 MADE = re.compile(r"(JinaClipEmbeddings?|JinaClip\w*Embedder)\((.*?)\)")
 
 
@@ -46,7 +47,7 @@ def test_the_program_of_a_page_runs(page: str, server: Server, tmp_path: Path, m
 
 
 def test_haystacks_page_has_what_its_catalogue_requires() -> None:
-    has = front_matter("haystack/jinaclip.md")
+    has = front_matter("haystack.md")
     assert {"layout", "name", "description", "authors", "pypi", "repo", "type", "report_issue"} <= has.keys()
     assert has["layout"] == "integration"
     assert has["type"] == "Model Provider"
@@ -56,7 +57,7 @@ def test_haystacks_page_has_what_its_catalogue_requires() -> None:
 def test_langchains_rows_name_classes_that_the_package_has() -> None:
     import langchain_jinaclip
 
-    rows = yaml.safe_load((LISTINGS / "langchain" / "external_docs.yaml").read_text("utf-8"))["python"]
+    rows = yaml.safe_load((LISTINGS / "langchain-rows.yaml").read_text("utf-8"))["python"]
     for row in (row for component in rows.values() for row in component):
         assert hasattr(langchain_jinaclip, row["name"])
         assert row["pypi"] == project("langchain_jinaclip")["name"]
@@ -65,7 +66,7 @@ def test_langchains_rows_name_classes_that_the_package_has() -> None:
 def test_the_package_of_llamahubs_name_says_what_it_brings() -> None:
     about = tomllib.loads((ROOT / "packages" / "llama_index_embeddings_jinaclip" / "pyproject.toml").read_text("utf-8"))
     assert about["tool"]["llamahub"]["import_path"] == "llama_index.embeddings.jinaclip"
-    assert "from llama_index.embeddings.jinaclip import JinaClipEmbedding" in program("llamaindex/entry.md")
+    assert "from llama_index.embeddings.jinaclip import JinaClipEmbedding" in program("llamaindex.md")
 
 
 def project(package: str) -> dict[str, Any]:
