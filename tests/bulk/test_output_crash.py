@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jinaclip.bulk.files import HIDDEN, TEMPORARY, Folder
+from jinaclip.bulk.files import HIDDEN, TEMPORARY, OutputFolder
 from tests.bulk.rows import BLOCK, assert_holds, item, rows, run
 
 PART_ROWS = 8
@@ -23,7 +23,7 @@ class Killed(BaseException):
     """The process ends here: nothing that follows reaches the disk."""
 
 
-class MortalFolder(Folder):
+class MortalFolder(OutputFolder):
     """Dies at an operation that changes the folder.
 
     Args:
@@ -121,7 +121,7 @@ def test_a_first_run_that_dies_again_and_again_pays_for_what_was_in_flight(tmp_p
     assert paid.total() - len(source) <= deaths * (PART_ROWS + BLOCK)
 
 
-def dies_paying(folder: Folder, source: dict[str, str], paid: Counter[str]) -> bool:
+def dies_paying(folder: OutputFolder, source: dict[str, str], paid: Counter[str]) -> bool:
     from jinaclip.bulk.output import Output
     from tests.bulk.rows import SHAPE, blocks, items, step
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jinaclip.bulk import read
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.output import Output
 from jinaclip.errors import ConfigError
 from tests.bulk.rows import SHAPE, items, run, step
@@ -33,7 +33,7 @@ def place(request):
 
 def rows(place):
     """All rows that a reader of the folder gets."""
-    folder = Folder(place)
+    folder = OutputFolder(place)
     return pq.read_table(folder.path, filesystem=folder.filesystem).to_pylist()
 
 
@@ -50,12 +50,12 @@ def test_a_run_its_resume_and_a_changed_source(place):
     assert len(found) == len(rows(place))
     assert sorted(found) == sorted(changed)
     assert sum(map(len, read(place))) == len(changed) - 1
-    assert json.loads(Folder(place).read("_manifest.json"))["finished_at"]
+    assert json.loads(OutputFolder(place).read("_manifest.json"))["finished_at"]
 
 
 def test_a_damaged_part_is_set_aside(place):
     run(place, SOURCE)
-    folder = Folder(place)
+    folder = OutputFolder(place)
     first = parts(folder)[0]
     folder.write(first, folder.read(first)[:100])
     assert run(place, SOURCE) == [f"text {i}" for i in range(8)]
@@ -70,7 +70,7 @@ def test_other_settings_are_refused(place):
 
 
 def test_an_upload_that_fails_leaves_no_part(place):
-    folder = Folder(place)
+    folder = OutputFolder(place)
 
     def write(file):
         file.write(b"PAR1 half")
@@ -125,7 +125,7 @@ def test_a_manifest_that_cannot_be_replaced_stays_as_it_was(gate):
     """A storage that refuses to write for a while costs no record of how the output was made."""
     place = Bucket("{}:{}".format(*gate.server_address), f"b{uuid4().hex}").at("out")
     run(place, SOURCE)
-    folder = Folder(place)
+    folder = OutputFolder(place)
     before = folder.read("_manifest.json")
     gate.shut = True
     with pytest.raises(OSError, match=r"ACCESS_DENIED|AccessDenied"):
@@ -147,10 +147,12 @@ def test_a_run_that_breaks_off_is_taken_up(place):
 
 
 def test_keys_in_an_address_are_shown_nowhere(s3_server):  # noqa: F811
-    folder = Folder(f"s3://my-key:my-secret@bucket/out?scheme=http&endpoint_override={s3_server}&region=us-east-1")
+    folder = OutputFolder(
+        f"s3://my-key:my-secret@bucket/out?scheme=http&endpoint_override={s3_server}&region=us-east-1"
+    )
     assert str(folder) == "s3://bucket/out"
 
 
 def test_a_place_that_nothing_reaches_is_refused():
     with pytest.raises(ConfigError, match="nowhere://"):
-        Folder("nowhere://bucket/out")
+        OutputFolder("nowhere://bucket/out")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jinaclip import JinaClip, errors
 from jinaclip.bulk import embed
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.items import digest_of, key_of
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions
@@ -25,7 +25,7 @@ from jinaclip.bulk.ray_cluster import Machines, check_room
 from jinaclip.bulk.ray_collect import Collector, take_over
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import BoundedCache, choose_cache, divide_limits
-from jinaclip.bulk.ray_prepare import Fitting
+from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
 from jinaclip.cache import Cache
 from jinaclip.config import EmbedderConfig
@@ -77,7 +77,7 @@ def test_limits_are_divided_and_what_does_not_divide_is_said(caplog):
 
 def test_the_cache_is_the_users_or_a_file_that_all_actors_reach(tmp_path, monkeypatch):
     monkeypatch.delenv("JINACLIP_CACHE", raising=False)
-    here = Folder(tmp_path)
+    here = OutputFolder(tmp_path)
     assert choose_cache(None, here, "_cache.sqlite", 1).path == tmp_path / "_cache.sqlite"
     assert choose_cache(None, here, "_cache.sqlite", 2).path is None
     assert choose_cache(False, here, "_cache.sqlite", 1) is False
@@ -91,7 +91,7 @@ def test_the_cache_is_the_users_or_a_file_that_all_actors_reach(tmp_path, monkey
 
 def test_a_redis_url_is_a_cache_of_all_machines():
     skip_without("redis")
-    cache = choose_cache("redis://cache.internal/0", Folder("/tmp"), "_cache.sqlite", 9)
+    cache = choose_cache("redis://cache.internal/0", OutputFolder("/tmp"), "_cache.sqlite", 9)
     assert repr(cache) == "Cache('redis://cache.internal/0')"
 
 
@@ -112,17 +112,17 @@ def test_without_ray_the_extra_is_named(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"JinaClipError"}))
 def test_why_an_actor_stopped_comes_back_as_it_was(tmp_path, name):
-    folder = RunFolder.of(Folder(tmp_path), None)
+    folder = RunFolder.of(OutputFolder(tmp_path), None)
     assert folder.read_stop() is None
     pickle.loads(pickle.dumps(folder)).note_stop(getattr(errors, name)("the sentence"))
     found = folder.read_stop()
     assert type(found).__name__ == name and str(found) == "the sentence"
-    assert RunFolder.of(Folder(tmp_path), None).read_stop() is None, "of an earlier run"
+    assert RunFolder.of(OutputFolder(tmp_path), None).read_stop() is None, "of an earlier run"
 
 
 def test_what_read_tasks_saw_must_be_there_of_each(tmp_path):
-    folder = RunFolder.of(Folder(tmp_path), (2, 3))
-    RunFolder.of(Folder(tmp_path), (2, 3)).note_seen(0, np.zeros((9, 32), np.uint8))  # of an earlier run
+    folder = RunFolder.of(OutputFolder(tmp_path), (2, 3))
+    RunFolder.of(OutputFolder(tmp_path), (2, 3)).note_seen(0, np.zeros((9, 32), np.uint8))  # of an earlier run
     folder.note_seen(1, np.full((2, 32), 7, np.uint8))
     with pytest.raises(JinaClipError, match="1 of 2 tasks"):
         list(folder.read_seen(2))
@@ -148,10 +148,10 @@ def ray_rows(names: list[str], billed: int = 0) -> pa.Table:
 
 
 def collector_of(tmp_path: Path) -> tuple[Collector, RunFolder]:
-    folder = RunFolder.of(Folder(tmp_path), None)
+    folder = RunFolder.of(OutputFolder(tmp_path), None)
     folder.rows.local.mkdir(parents=True, exist_ok=True)
     folder.checkpoints.local.mkdir(exist_ok=True)
-    return Collector(folder, Folder(tmp_path), SHAPE, None), folder
+    return Collector(folder, OutputFolder(tmp_path), SHAPE, None), folder
 
 
 def put(folder: RunFolder, name: str, table: pa.Table, *, committed: bool = True) -> None:
@@ -186,12 +186,12 @@ def test_rows_of_another_space_are_removed(tmp_path, caplog):
     put(folder, "w_000", ray_rows(["a"]))
     for shape in (Shape(8, "float32", "other_space"), Shape(16, "float32", "space_of_tests")):
         put(folder, "w_000", ray_rows(["a"]))
-        take_over(Folder(tmp_path), shape, None)
+        take_over(OutputFolder(tmp_path), shape, None)
         assert list(tmp_path.iterdir()) == [] and "other options" in caplog.text
         folder.rows.local.mkdir()
         folder.checkpoints.local.mkdir()
     put(folder, "w_000", ray_rows(["a"]))
-    take_over(Folder(tmp_path), SHAPE, None)
+    take_over(OutputFolder(tmp_path), SHAPE, None)
     assert [path.name[:5] for path in tmp_path.iterdir()] == ["part-"]
 
 
@@ -217,24 +217,24 @@ def test_a_fitted_image_gives_the_vector_of_its_file(clip, tmp_path, options, su
     path = tmp_path / f"a.{suffix}"
     PIL.Image.fromarray(pixels).save(path)
     one: JinaClip = clip(**options)
-    fitting = pickle.loads(pickle.dumps(Fitting.of(one.config, one.spec.image_size)))
+    preparer = pickle.loads(pickle.dumps(ImagePreparer.of(one.config, one.spec.image_size)))
     image = Image.from_bytes(path.read_bytes())
-    fitted = pickle.loads(pickle.dumps(fitting.apply(image)))
+    fitted = pickle.loads(pickle.dumps(preparer.apply(image)))
     np.testing.assert_array_equal(one.embed_image(fitted), one.embed_image(image))
-    pair = fitting.apply(Pair("a text", image))
+    pair = preparer.apply(Pair("a text", image))
     np.testing.assert_array_equal(one.embed_pairs([pair]), one.embed_pairs([("a text", image)]))
-    assert fitting.apply("a text") == "a text"
+    assert preparer.apply("a text") == "a text"
 
 
 def test_an_image_that_cannot_be_opened_is_an_error_of_its_row():
-    fitting = Fitting.of(EmbedderConfig(), 512)
+    preparer = ImagePreparer.of(EmbedderConfig(), 512)
     with pytest.raises(InputError):
-        fitting.apply(Image.from_bytes(b"no image"))
+        preparer.apply(Image.from_bytes(b"no image"))
     contents = [pickle.dumps(content) for content in (Image.from_bytes(b"no image"), "text", None)]
     table = pa.table(
         {"error": pa.array([None, None, "InputError: gone"]), "content": pa.array(contents, pa.large_binary())}
     )
-    prepared = fitting(table).to_pylist()
+    prepared = preparer(table).to_pylist()
     assert prepared[0]["error"].startswith("InputError: ") and pickle.loads(prepared[0]["content"]) is None
     assert prepared[1]["error"] is None and pickle.loads(prepared[1]["content"]) == "text"
     assert prepared[2]["error"] == "InputError: gone"
@@ -244,7 +244,7 @@ def test_what_a_killed_run_on_ray_wrote_is_not_embedded_again_without_ray(clip, 
     one: JinaClip = clip()
     digest = digest_of(b"text", (b"hello",)).hex()
     shape = Shape(one.dimensions, "float32", one.space, BulkOptions().settings)
-    folder = RunFolder.of(Folder(tmp_path), None)
+    folder = RunFolder.of(OutputFolder(tmp_path), None)
     folder.rows.local.mkdir()
     schema = schema_of("float32", one.dimensions)
     row = {

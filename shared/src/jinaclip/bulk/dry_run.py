@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jinaclip.bulk.blocks import check_row
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.index import ABSENT, COPY, DONE, FAILED, REPEATED, Index
 from jinaclip.bulk.items import Item, PairMode, items_of, name_item
 from jinaclip.bulk.options import BulkOptions, read_shard
@@ -150,7 +150,7 @@ def plan(
         stack.callback(close_documents)
         if clip is None:
             clip = stack.enter_context(JinaClip(**bulk.clip))
-        output = stack.enter_context(Output(Folder(out), shape_of(clip, bulk), shard=bulk.shard, read_only=True))
+        output = stack.enter_context(Output(OutputFolder(out), shape_of(clip, bulk), shard=bulk.shard, read_only=True))
         return DryRun(clip, opened, output, bulk, price).run()
 
 

@@ -58,7 +58,7 @@ def check_apart(source: object, out: str | os.PathLike[str]) -> None:
         )
 
 
-class Folder:
+class OutputFolder:
     """A folder, and the files directly in it.
 
     Args:
@@ -78,7 +78,7 @@ class Folder:
     def __str__(self) -> str:
         return self.name
 
-    def enter(self, name: str) -> Folder:
+    def enter(self, name: str) -> OutputFolder:
         """The folder of this name under it, which need not be there."""
         below = copy(self)
         below.path, below.name = self.address(name), f"{self.name.rstrip('/')}/{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.parts import Shard, suffix_of
 from jinaclip.errors import ConfigError
 
@@ -23,7 +23,7 @@ class NoLock:
         """Nothing to do."""
 
 
-def take_lock(folder: Folder, shard: Shard | None) -> Lock:
+def take_lock(folder: OutputFolder, shard: Shard | None) -> Lock:
     """The lock of a folder, which the system releases when this process ends, however it does.
 
     Only local folders have one: elsewhere two runs would do the same work twice, and the next one drops what is

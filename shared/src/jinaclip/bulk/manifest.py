@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jinaclip import __version__
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.parts import NAME, Shard, suffix_of
 from jinaclip.bulk.precision import Precision, check_precision
 from jinaclip.errors import ConfigError
@@ -67,7 +67,7 @@ class Manifest:
         settings = json.loads(json.dumps(dict(shape.settings)))  # as it will be read: tuples are lists
         return cls(shape.space, shape.dimensions, shape.precision, settings, name, started_at=now())
 
-    def save(self, folder: Folder, shard: Shard | None) -> None:
+    def save(self, folder: OutputFolder, shard: Shard | None) -> None:
         """Writes it."""
         self.updated_at = now()
         folder.write(manifest_name(shard), json.dumps(asdict(self), indent=1).encode())
@@ -83,7 +83,7 @@ def manifest_name(shard: Shard | None) -> str:
     return f"_manifest{suffix_of(shard)}.json"
 
 
-def read_manifest(folder: Folder, name: str) -> dict[str, Any] | None:
+def read_manifest(folder: OutputFolder, name: str) -> dict[str, Any] | None:
     """What a manifest holds; None where there is none, or one that is no JSON object.
 
     Raises:
@@ -104,7 +104,7 @@ def read_manifest(folder: Folder, name: str) -> dict[str, Any] | None:
     return found
 
 
-def check_resume(folder: Folder, found: Mapping[str, Any], new: Manifest) -> None:
+def check_resume(folder: OutputFolder, found: Mapping[str, Any], new: Manifest) -> None:
     """Refuses to add rows to an output that was begun with other settings.
 
     Raises:
@@ -121,7 +121,7 @@ def check_resume(folder: Folder, found: Mapping[str, Any], new: Manifest) -> Non
             )
 
 
-def check_shards(folder: Folder, names: list[str], shard: Shard | None) -> None:
+def check_shards(folder: OutputFolder, names: list[str], shard: Shard | None) -> None:
     """Refuses another number of shards than the folder has, since rows would then lie in two of them.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip.bulk.buffer import Buffer
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.index import ERROR, NOWHERE, VECTOR, Digests, Index, sort_places
 from jinaclip.bulk.items import UNNAMED, Item
 from jinaclip.bulk.lock import Lock, NoLock, take_lock
@@ -63,7 +63,7 @@ class Output:
 
     def __init__(
         self,
-        place: str | os.PathLike[str] | Folder,
+        place: str | os.PathLike[str] | OutputFolder,
         shape: Shape,
         *,
         shard: Shard | None = None,
@@ -72,7 +72,7 @@ class Output:
         part_seconds: float = PART_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.folder = place if isinstance(place, Folder) else Folder(place)
+        self.folder = place if isinstance(place, OutputFolder) else OutputFolder(place)
         self.shape, self.shard = shape, shard
         self._part_rows, self._part_seconds, self._clock = part_rows, part_seconds, clock
         self._buffer = Buffer(part_rows, shape.precision, shape.dimensions, shape.space)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip.bulk.files import HIDDEN, TEMPORARY, Folder
+from jinaclip.bulk.files import HIDDEN, TEMPORARY, OutputFolder
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.parts import (
     NAME,
@@ -43,7 +43,7 @@ class PartList:
         read_only: damaged parts are passed over and keep their names.
     """
 
-    def __init__(self, folder: Folder, shape: Shape, shard: Shard | None, *, read_only: bool = False) -> None:
+    def __init__(self, folder: OutputFolder, shape: Shape, shard: Shard | None, *, read_only: bool = False) -> None:
         self.folder, self.schema = folder, schema_of(shape.precision, shape.dimensions)
         self._shape, self._shard, self._read_only = shape, shard, read_only
         self._parts: list[Part] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip.bulk.files import Folder, random_name
+from jinaclip.bulk.files import OutputFolder, random_name
 from jinaclip.bulk.index import ERROR, VECTOR, Digests
 from jinaclip.bulk.items import key_of
 from jinaclip.bulk.precision import DTYPES, Precision, stored_width
@@ -104,7 +104,7 @@ def write_part(table: pa.Table, precision: Precision, file: Any) -> None:
     )
 
 
-def read_ledger(folder: Folder, name: str, schema: pa.Schema, space: str) -> Ledger:
+def read_ledger(folder: OutputFolder, name: str, schema: pa.Schema, space: str) -> Ledger:
     """What a part says of its rows.
 
     Raises:
@@ -119,7 +119,7 @@ def read_ledger(folder: Folder, name: str, schema: pa.Schema, space: str) -> Led
     return Ledger(Part(name, len(table), plain), *_rows_of(table))
 
 
-def check_schema(folder: Folder, name: str, found: pa.Schema, schema: pa.Schema) -> None:
+def check_schema(folder: OutputFolder, name: str, found: pa.Schema, schema: pa.Schema) -> None:
     """Refuses a file that someone else put there, and vectors of another width or precision."""
     lacking = [column for column in schema.names if column not in found.names]
     if lacking and set(lacking) != {"scale"}:
@@ -145,7 +145,7 @@ def has_vectors_of(found: pa.Schema, schema: pa.Schema) -> bool:
     return pa.types.is_fixed_size_list(have) and have.value_type == want.value_type and have.list_size == want.list_size
 
 
-def check_space(folder: Folder, name: str, spaces: pa.ChunkedArray, space: str) -> None:
+def check_space(folder: OutputFolder, name: str, spaces: pa.ChunkedArray, space: str) -> None:
     """Refuses vectors of another space."""
     other = next((found for found in spaces.unique().to_pylist() if found != space), None)
     if other is not None:
@@ -166,7 +166,7 @@ def _rows_of(table: pa.Table) -> tuple[Digests, Digests, NDArray[np.uint8]]:
     return np.frombuffer(keys, np.uint8).reshape(shape), np.frombuffer(digests, np.uint8).reshape(shape), flags
 
 
-def read_rows(folder: Folder, name: str, rows: NDArray[Any], schema: pa.Schema) -> Iterator[pa.Table]:
+def read_rows(folder: OutputFolder, name: str, rows: NDArray[Any], schema: pa.Schema) -> Iterator[pa.Table]:
     """Some rows of a part, by their sorted numbers, in tables of at most `GROUP_ROWS` where this version wrote it.
 
     Raises:
@@ -184,7 +184,7 @@ def read_rows(folder: Folder, name: str, rows: NDArray[Any], schema: pa.Schema) 
                 yield file.read_row_group(group, schema.names).take(pa.array(within)).cast(schema)
 
 
-def read_columns(folder: Folder, name: str, columns: list[str]) -> Iterator[pa.Table]:
+def read_columns(folder: OutputFolder, name: str, columns: list[str]) -> Iterator[pa.Table]:
     """Some columns of a part, a group of rows at a time.
 
     Raises:
@@ -196,7 +196,7 @@ def read_columns(folder: Folder, name: str, columns: list[str]) -> Iterator[pa.T
 
 
 @contextmanager
-def _open_part(folder: Folder, name: str) -> Iterator[pyarrow.parquet.ParquetFile]:
+def _open_part(folder: OutputFolder, name: str) -> Iterator[pyarrow.parquet.ParquetFile]:
     """A part for reading.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.items import name_row
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.parts import PART_ROWS, Shard, has_vectors_of, name_of, schema_of, write_part
@@ -40,7 +40,7 @@ class Collector:
         shard: in the names of its parts.
     """
 
-    def __init__(self, folder: RunFolder, output: Folder, shape: Shape, shard: Shard | None) -> None:
+    def __init__(self, folder: RunFolder, output: OutputFolder, shape: Shape, shard: Shard | None) -> None:
         self._folder, self._output, self._shape, self._shard = folder, output, shape, shard
         self._schema = schema_of(shape.precision, shape.dimensions)
         self._waiting: list[pa.Table] = []
@@ -145,7 +145,7 @@ def write_checkpoints(folder: RunFolder, known: Keys) -> None:
         folder.checkpoints.write(f"known-{number:05d}.parquet", partial(pq.write_table, table))
 
 
-def take_over(output: Folder, shape: Shape, shard: Shard | None) -> None:
+def take_over(output: OutputFolder, shape: Shape, shard: Shard | None) -> None:
     """Makes parts of what a run on Ray that was killed has written, for a run without Ray, and removes its folders."""
     folder = RunFolder.of(output, shard)
     if folder.rows.names():

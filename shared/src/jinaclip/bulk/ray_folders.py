@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip import errors
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.parts import Shard, suffix_of
 from jinaclip.errors import JinaClipError
 
@@ -38,30 +38,30 @@ class RunFolder:
         run: begins the names of what a run leaves, as tasks of a run that was killed may outlive it for a while.
     """
 
-    output: Folder
+    output: OutputFolder
     suffix: str
     run: str
 
     @classmethod
-    def of(cls, output: Folder, shard: Shard | None) -> RunFolder:
+    def of(cls, output: OutputFolder, shard: Shard | None) -> RunFolder:
         """Those of a new run."""
         return cls(output, suffix_of(shard), secrets.token_hex(6))
 
-    def _folder(self, name: str) -> Folder:
+    def _folder(self, name: str) -> OutputFolder:
         return self.output.enter(f"{name}{self.suffix}")
 
     @property
-    def rows(self) -> Folder:
+    def rows(self) -> OutputFolder:
         """What Ray's write tasks wrote; a file may be cut short there."""
         return self._folder(ROWS)
 
     @property
-    def checkpoints(self) -> Folder:
+    def checkpoints(self) -> OutputFolder:
         """Ray's, of the keys of rows that are written."""
         return self._folder(CHECKPOINTS)
 
     @property
-    def seen(self) -> Folder:
+    def seen(self) -> OutputFolder:
         """What read tasks saw, and why an actor stopped."""
         return self._folder(SEEN)
 
@@ -132,7 +132,7 @@ class RunFolder:
         for folder in self.folders():
             folder.remove()
 
-    def folders(self) -> Iterator[Folder]:
+    def folders(self) -> Iterator[OutputFolder]:
         """The three."""
         yield from (self.checkpoints, self.rows, self.seen)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.own_cache import CACHE_BYTES
 from jinaclip.cache import Cache, RedisStore
 from jinaclip.cache.place import ENVIRONMENT, default_path, network_type
@@ -41,7 +41,7 @@ def divide_limits(options: Mapping[str, Any], actors: int) -> dict[str, Any]:
     return divided
 
 
-def choose_cache(option: Any, folder: Folder, own: str, machines: int) -> Any:
+def choose_cache(option: Any, folder: OutputFolder, own: str, machines: int) -> Any:
     """The option `cache` of the actors' JinaClips.
 
     What the user named is taken: a URL of Redis, a path, a `jinaclip.Cache`, True or False, or JINACLIP_CACHE, which is

@@ -13,8 +13,8 @@ from jinaclip.bulk.ray_cluster import Machines, check_room, first_line, quiet_lo
 from jinaclip.bulk.ray_collect import Collector, collecting
 from jinaclip.bulk.ray_embed import ActorOptions, Embedder
 from jinaclip.bulk.ray_folders import RunFolder
-from jinaclip.bulk.ray_prepare import Fitting
-from jinaclip.bulk.ray_read import KEY, Reading, make_datasource
+from jinaclip.bulk.ray_prepare import ImagePreparer
+from jinaclip.bulk.ray_read import KEY, ReadOptions, make_datasource
 from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.hosts import Latch, start_thread
 from jinaclip.sources import Split
@@ -64,16 +64,16 @@ class Plan:
     """The operators of a run.
 
     Attributes:
-        reading: what read tasks need.
+        read_options: what read tasks need.
         groups: of splits of the source, one for each read task.
-        fitting: prepares images; None where there are none.
+        preparer: prepares images; None where there are none.
         pool: of actors.
         actor: what actors need.
     """
 
-    reading: Reading
+    read_options: ReadOptions
     groups: Sequence[Sequence[Split[Any]]]
-    fitting: Fitting | None
+    preparer: ImagePreparer | None
     pool: Pool
     actor: ActorOptions
 
@@ -83,7 +83,7 @@ class Plan:
         Raises:
             ConfigError: Ray would do so without its checkpoints.
         """
-        place = self.reading.folder.rows
+        place = self.read_options.folder.rows
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"ray\.")  # it has many, for authors of pipelines
             warnings.filterwarnings("error", DROPPED)
@@ -94,10 +94,10 @@ class Plan:
 
     def _rows(self) -> Dataset:
         """Blocks between prepare and embed are bounded by rows, so writes are, too."""
-        rows = TEXT_ROWS if self.fitting is None else IMAGE_ROWS
+        rows = TEXT_ROWS if self.preparer is None else IMAGE_ROWS
         settings: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": rows, "zero_copy_batch": True}
         items = self._items()
-        prepared = items if self.fitting is None else items.map_batches(self.fitting, **settings)
+        prepared = items if self.preparer is None else items.map_batches(self.preparer, **settings)
         bounded = prepared.repartition(target_num_rows_per_block=rows)
         resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": self.pool.gpus}
         arguments = (self.actor,)
@@ -108,13 +108,13 @@ class Plan:
     def _items(self) -> Dataset:
         import ray
 
-        source = make_datasource(self.reading, self.groups)
+        source = make_datasource(self.read_options, self.groups)
         return ray.data.read_datasource(source, override_num_blocks=max(1, len(self.groups)))
 
     def _actors(self) -> Any:
         import ray
 
-        calls = CALLS[self.reading.options.config.backend]
+        calls = CALLS[self.read_options.options.config.backend]
         return ray.data.ActorPoolStrategy(
             size=self.pool.actors,
             max_tasks_in_flight_per_actor=2 * calls,
@@ -159,7 +159,7 @@ class RayWork:
 
     def stop(self, cause: JinaClipError | None = None) -> None:
         """Lets all tasks end the run: what is in flight is waited for and written."""
-        self.is_ending, folder = True, self._plan.reading.folder
+        self.is_ending, folder = True, self._plan.read_options.folder
         if cause is None:
             folder.note_over()
         else:

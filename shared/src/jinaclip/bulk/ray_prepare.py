@@ -24,7 +24,7 @@ Resize = Callable[["PIL.Image.Image"], "PIL.Image.Image"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fitting:
+class ImagePreparer:
     """What becomes of images before they are handed to an actor. It can be pickled.
 
     Attributes:
@@ -44,7 +44,7 @@ class Fitting:
     forward: bool
 
     @classmethod
-    def of(cls, config: EmbedderConfig, side: int) -> Fitting:
+    def of(cls, config: EmbedderConfig, side: int) -> ImagePreparer:
         """That of the options of a JinaClip, whose model sees `side` x `side` pixels.
 
         Raises:

@@ -60,7 +60,7 @@ class Salt:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """What read tasks need to know.
 
     Attributes:
@@ -175,7 +175,7 @@ def group_splits(splits: Sequence[Split[Any]], most: int = MOST_READS) -> list[S
     return [splits[start:end] for start, end in pairwise(bounds)]
 
 
-def make_datasource(reading: Reading, groups: Sequence[Sequence[Split[Any]]]) -> Datasource:
+def make_datasource(read_options: ReadOptions, groups: Sequence[Sequence[Split[Any]]]) -> Datasource:
     """What Ray reads: one task for each group of splits."""
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
@@ -194,6 +194,6 @@ def make_datasource(reading: Reading, groups: Sequence[Sequence[Split[Any]]]) ->
             if per_task_row_limit is not None:
                 raise ConfigError("Ray may not cut the source: rows that it leaves out would count as deleted")
             unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-            return [ReadTask(partial(reading.read, i, group), unknown) for i, group in enumerate(groups)]
+            return [ReadTask(partial(read_options.read, i, group), unknown) for i, group in enumerate(groups)]
 
     return Items()  # type: ignore[no-untyped-call]

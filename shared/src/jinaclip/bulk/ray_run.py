@@ -29,8 +29,8 @@ from jinaclip.bulk.ray_embed import ActorOptions
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints
-from jinaclip.bulk.ray_prepare import Fitting
-from jinaclip.bulk.ray_read import MOST_READS, Keys, Reading, Salt, group_splits
+from jinaclip.bulk.ray_prepare import ImagePreparer
+from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.work import expected_items, wait
 from jinaclip.clip import JinaClip
@@ -58,10 +58,10 @@ def run_on_ray(source: Source, out: str | os.PathLike[str], options: BulkOptions
     import_ray()
     with ExitStack() as stack:
         clip = stack.enter_context(JinaClip(**{**options.clip, "cache": False, "show_progress": False}))
-        fitting = Fitting.of(clip.config, clip.spec.image_size)
+        preparer = ImagePreparer.of(clip.config, clip.spec.image_size)
         shape = Shape(clip.dimensions, options.precision, clip.space, options.settings)
         output = stack.enter_context(Output(out, shape, shard=options.shard))
-        run = Run(source, options, output, fitting)
+        run = Run(source, options, output, preparer)
         run.take_in()
         if (seen := run.look()) is not None:
             run.end(seen)
@@ -95,20 +95,20 @@ class Run:
         source: what is embedded.
         options: of the run.
         output: open.
-        fitting: prepares images.
+        preparer: prepares images.
 
     Attributes:
         report: what came of it.
         error: what the caller gets after all is written: the Ctrl-C that ended it, or what is no outcome of a run.
     """
 
-    def __init__(self, source: Source, options: BulkOptions, output: Output, fitting: Fitting) -> None:
-        self._options, self._output, self._fitting = options, output, fitting
+    def __init__(self, source: Source, options: BulkOptions, output: Output, preparer: ImagePreparer) -> None:
+        self._options, self._output, self._preparer = options, output, preparer
         self._groups = group_splits(source.splits(), MOST_READS if options.limit is None else 1)
         self._has_images = source.kinds is None or "image" in source.kinds
         self._total = expected_items(source, options)
         self._folder = RunFolder.of(output.folder, options.shard)
-        self._reading = Reading(options, fitting.policy, Salt.draw(), self._folder)
+        self._read_options = ReadOptions(options, preparer.policy, Salt.draw(), self._folder)
         self._known: Keys = np.zeros(0, np.int64)
         self._collector = self._make_collector()
         self.error: BaseException | None = None
@@ -129,7 +129,7 @@ class Run:
         self._folder.remove()
         self._output.refresh()
         keys, digests = self._output.known(failed=not self._options.retry_failed)
-        self._known = np.sort(self._reading.salt.keys(keys, digests))
+        self._known = np.sort(self._read_options.salt.keys(keys, digests))
 
     def look(self) -> list[Identities] | None:
         """What the source holds, if all of it is done; None if something is left, or that takes long to tell."""
@@ -137,7 +137,7 @@ class Run:
         if not len(self._known) or manifest is None or manifest.get("finished_at") is None:
             return None
         seen, ends_at = list[Identities](), time.monotonic() + LOOK_SECONDS
-        read = chain.from_iterable(map(self._reading.identities, self._groups))
+        read = chain.from_iterable(map(self._read_options.identities, self._groups))
         with suppress(InputError):  # a source that cannot be read to its end: a task will say so
             for identities in read:
                 if time.monotonic() > ends_at or not self._are_known(identities).all():
@@ -148,7 +148,7 @@ class Run:
 
     def _are_known(self, identities: Identities) -> NDArray[np.bool_]:
         """Which of these were done before the run."""
-        keys = self._reading.salt.keys(identities[:, :16], identities[:, 16:])
+        keys = self._read_options.salt.keys(identities[:, :16], identities[:, 16:])
         places = np.searchsorted(self._known, keys)
         found: NDArray[np.bool_] = np.take(self._known, places, mode="clip") == keys if len(self._known) else places < 0
         return found
@@ -181,7 +181,7 @@ class Run:
         cache = choose_cache(options.clip["cache"], self._output.folder, self._cache_name, machines.count)
         clip = divide_limits({**options.clip, "cache": cache, "deadline": None}, pool.actors)
         actor = ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
-        return Plan(self._reading, self._groups, self._fitting if self._has_images else None, pool, actor)
+        return Plan(self._read_options, self._groups, self._preparer if self._has_images else None, pool, actor)
 
     @property
     def _cache_name(self) -> str:

@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip.bulk.files import Folder
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.items import Kind
 from jinaclip.bulk.manifest import MANIFEST, read_manifest
 from jinaclip.bulk.parts import NAME, DamagedPartError, read_columns, stored_vectors
@@ -74,14 +74,14 @@ def read(
         InputError: a part cannot be read.
         MissingDependencyError: the extra `bulk` is not installed.
     """
-    place = Folder(folder)
+    place = OutputFolder(folder)
     names = place.names()
     precision = check_readable(place, names, unfinished=unfinished)
     parts = [name for name in names if NAME.fullmatch(name)]
     return _batches(place, parts, precision, kind, batch_size, dequantize=dequantize)
 
 
-def check_readable(folder: Folder, names: list[str], *, unfinished: bool) -> Precision:
+def check_readable(folder: OutputFolder, names: list[str], *, unfinished: bool) -> Precision:
     """The precision of an output.
 
     Raises:
@@ -103,14 +103,14 @@ def check_readable(folder: Folder, names: list[str], *, unfinished: bool) -> Pre
     return precision
 
 
-def _manifests(folder: Folder, names: list[str]) -> Iterator[tuple[re.Match[str], dict[str, Any]]]:
+def _manifests(folder: OutputFolder, names: list[str]) -> Iterator[tuple[re.Match[str], dict[str, Any]]]:
     for name in names:
         if (match := MANIFEST.fullmatch(name)) and (manifest := read_manifest(folder, name)):
             yield match, manifest
 
 
 def _batches(
-    folder: Folder, parts: list[str], precision: Precision, kind: Kind | None, size: int, *, dequantize: bool
+    folder: OutputFolder, parts: list[str], precision: Precision, kind: Kind | None, size: int, *, dequantize: bool
 ) -> Iterator[Batch]:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -127,7 +127,7 @@ def _batches(
         yield _batch_of(waiting, precision, dequantize=dequantize)
 
 
-def _tables(folder: Folder, parts: list[str], columns: list[str]) -> Iterator[pa.Table]:
+def _tables(folder: OutputFolder, parts: list[str], columns: list[str]) -> Iterator[pa.Table]:
     for name in parts:
         try:
             yield from read_columns(folder, name, columns)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinaclip.bulk.blocks import check_kinds
-from jinaclip.bulk.files import Folder, check_apart, check_extra
+from jinaclip.bulk.files import OutputFolder, check_apart, check_extra
 from jinaclip.bulk.items import PairMode
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions, Executor, OnError, read_shard
@@ -118,11 +118,11 @@ def embed(
     if bulk.executor == "ray":
         from jinaclip.bulk.ray_run import run_on_ray
 
-        share_own_cache(bulk, Folder(out))
+        share_own_cache(bulk, OutputFolder(out))
         return run_on_ray(opened, out, bulk, show_progress_of(show_progress))
     with ExitStack() as stack:
         stack.callback(close_documents)
-        place = make_place(clip, bulk, Folder(out), stack)
+        place = make_place(clip, bulk, OutputFolder(out), stack)
         return run(place, opened, bulk, show_progress_of(show_progress))
 
 
@@ -165,7 +165,7 @@ class Place:
     ends_after: float | None
 
 
-def make_place(clip: JinaClip | None, options: BulkOptions, folder: Folder, stack: ExitStack) -> Place:
+def make_place(clip: JinaClip | None, options: BulkOptions, folder: OutputFolder, stack: ExitStack) -> Place:
     """Opens the output and what embeds; nothing is sent, and no weights are loaded.
 
     Raises as `embed`.
@@ -197,14 +197,14 @@ def needs_cache(options: BulkOptions) -> bool:
     return options.clip["cache"] is None and not os.environ.get(ENVIRONMENT, "").strip()
 
 
-def own_cache(options: BulkOptions, folder: Folder) -> Cache | None:
+def own_cache(options: BulkOptions, folder: OutputFolder) -> Cache | None:
     """The run's own cache, beside a local output, so that a kill costs no more than what was in flight."""
     if folder.local is None or not needs_cache(options):
         return None
     return open_cache(folder.local, options.shard)
 
 
-def share_own_cache(options: BulkOptions, folder: Folder) -> None:
+def share_own_cache(options: BulkOptions, folder: OutputFolder) -> None:
     """Gives the actors of Ray what a run in one process has answers for that are in no part yet."""
     if folder.local is not None and needs_cache(options):
         share_cache(folder.local, options.shard)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jinaclip.cache.entries import Reading, pack_digest, pack_vectors, read_digest, read_vectors
+from jinaclip.cache.entries import Found, pack_digest, pack_vectors, read_digest, read_vectors
 from jinaclip.cache.flights import Flights
 from jinaclip.cache.place import ENVIRONMENT, default_path
 from jinaclip.cache.sqlite_store import SqliteStore
@@ -94,7 +94,7 @@ class Cache:
 
     # -- for calls
 
-    def vectors(self, keys: Sequence[bytes], width: int, *, normalized: bool) -> Reading:
+    def vectors(self, keys: Sequence[bytes], width: int, *, normalized: bool) -> Found:
         """The vectors that there are of these keys, in their order, each checked; a bad one is dropped.
 
         Blocks; never raises.

@@ -43,7 +43,7 @@ def pack_digest(key: bytes, digest: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Found:
     """What entries say.
 
     Attributes:
@@ -57,16 +57,16 @@ class Reading:
     unsound: list[bytes]
 
 
-def read_vectors(entries: dict[bytes, bytes], width: int, *, normalized: bool) -> Reading:
+def read_vectors(entries: dict[bytes, bytes], width: int, *, normalized: bool) -> Found:
     """The vectors of entries, each checked: its checksum, width, finiteness and length."""
     bodies = {key: body for key, entry in entries.items() if (body := _vector_of(key, entry, width)) is not None}
     keys = [*bodies]
     rows = np.frombuffer(b"".join(bodies.values()), "<f4").astype(np.float32, copy=False).reshape(len(keys), width)
     sound = _sound(rows, normalized=normalized)
     if len(keys) == len(entries) and sound.all():  # as nearly always; what follows copies all rows
-        return Reading(keys, rows, [])
+        return Found(keys, rows, [])
     good = {key for key, is_sound in zip(keys, sound, strict=True) if is_sound}
-    return Reading([key for key in keys if key in good], rows[sound], [key for key in entries if key not in good])
+    return Found([key for key in keys if key in good], rows[sound], [key for key in entries if key not in good])
 
 
 def read_vector(key: bytes, entry: bytes) -> Vectors | None:
