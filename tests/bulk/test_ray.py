@@ -179,29 +179,28 @@ def test_what_failed_is_tried_again_only_if_that_is_asked_for(run, run_here, ser
     assert server.ledger()["answered"] == {"1": 61}
 
 
-def test_no_ray_is_started_where_nothing_is_left_or_the_key_is_missing(run_here, server, tmp_path, monkeypatch):
-    """To start or join one is an error here."""
+def test_no_ray_is_joined_where_nothing_is_left(run_here, server, tmp_path):
+    """There is none at that address."""
     skip_without("ray")
-    monkeypatch.setattr("jinaclip.bulk.ray_run.join_ray", refuse_to_join)
     source = write_texts(tmp_path / "a.jsonl", {str(i): f"text {i}" for i in range(20)})
     assert run_here(source, tmp_path / "out").complete
-    options = {"executor": "ray", "api_key": KEY, "base_url": server.url}
-    report = embed(source, tmp_path / "out", **options)
-    assert (report.skipped, report.done, report.complete) == (20, 0, True)
+    there = ["--executor", "ray", "--address", "127.0.0.1:1", "--base-url", server.url]
+    status, printed, _ = Embed(source, tmp_path / "out", *there, key=KEY).wait()
+    assert (status, "20" in printed) == (0, True)
     write_texts(source, {str(i): f"text {i}" for i in range(15)})
-    report = embed(source, tmp_path / "out", **options)
-    assert (report.skipped, report.dropped, report.complete) == (15, 5, True)
-    for name in ("JINA_API_KEY", "JINAAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("jinaclip.bulk.ray_run.is_own", lambda address: True)  # other tests may have joined one
-    report = embed(source, tmp_path / "other", executor="ray")
-    assert isinstance(report.stopped, AuthenticationError) and "JINA_API_KEY" in str(report.stopped)
-    with pytest.raises(AssertionError, match="joined"):
-        embed(write_texts(source, {"new": "text"}), tmp_path / "out", **options)
+    assert Embed(source, tmp_path / "out", *there, key=KEY).wait()[0] == 0
+    assert len(ids_of(tmp_path / "out")) == 15
 
 
-def refuse_to_join(*_):
-    raise AssertionError("a Ray is joined")
+def test_no_ray_is_started_without_a_key(tmp_path, monkeypatch):
+    skip_without("ray")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
+    monkeypatch.delenv("JINAAI_API_KEY", raising=False)
+    source = write_texts(tmp_path / "a.jsonl", {"one": "a text"})
+    status, printed, logged = Embed(source, tmp_path / "out", "--executor", "ray", key=None).wait()
+    assert status == 1
+    assert "JINA_API_KEY" in printed + logged
+    assert not (tmp_path / "ray").exists()
 
 
 @pytest.mark.long
