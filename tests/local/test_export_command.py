@@ -25,8 +25,9 @@ def test_it_says_how_far_the_graphs_are_from_pytorch_and_what_their_space_is(
     check_what_it_said((exported(BY_COMMAND, tmp_path_factory).parent / SAID).read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("version", "more"), [long("v1", "--int8"), long("v2", "--int8")], ids=lambda value: value.strip("-")
+    ("version", "more"), [("v1", "--int8"), long("v2", "--int8")], ids=lambda value: value.strip("-")
 )
 def test_it_exports_int8(version: str, more: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     done = export_by_command(checkpoints[version], tmp_path / "out", more)
