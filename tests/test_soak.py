@@ -14,6 +14,7 @@ from tests.soak.service import PASSING
 WIDTH = 64
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_second_of_soak_loses_and_leaks_nothing():
     command, environment = [sys.executable, "-m", "tests.soak"], {**os.environ, "JINACLIP_TEST_SECONDS": "1"}

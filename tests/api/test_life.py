@@ -301,6 +301,7 @@ def test_an_object_s_connections_close_with_it(server):
 # Rate limits
 
 
+@pytest.mark.slow
 def test_limits_outlive_calls_and_not_their_owners(clip, server):
     key = "jina_test_owner"
     one, two = (JinaClip(base_url=server.url, api_key=key) for _ in range(2))

@@ -445,6 +445,7 @@ async def test_cancelling_a_handshake_leaves_nothing(authority):
         assert connections(transport) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_cancelling_a_connect_leaves_nothing():
     with full_backlog() as port:
         async with nothing_left(), client() as transport:

@@ -31,6 +31,7 @@ def test_a_disk_without_room_is_noticed_before_anything_is_paid(command, server,
     assert len(read(out)) == 20
 
 
+@pytest.mark.slow
 def test_after_a_write_that_failed_nothing_more_is_sent(command, server, tmp_path) -> None:
     """What was in flight is all that is paid for beside the part that could not be written, and the report is told."""
     source, out = write_texts(tmp_path / "t.jsonl", numbered(40_000)), tmp_path / "out"

@@ -62,6 +62,7 @@ def test_an_interrupt_in_python_comes_with_the_report(server, tmp_path, jinaclip
     assert server.ledger()["answered"] == {"1": 2_000}
 
 
+@pytest.mark.slow
 def test_a_slow_item_holds_up_nothing_else(server, tmp_path, jinaclip_api_key) -> None:
     """One answer hangs while thousands come that are behind it; asked again, it is there."""
     server.configure(poison={"the slow one": "slow_headers"}, drip_s=1)

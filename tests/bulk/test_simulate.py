@@ -137,6 +137,7 @@ def test_a_plan_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
         simulate(replace(PLAN, **wrong))
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_table_and_draws(tmp_path: Path) -> None:
     picture = tmp_path / "scale.png"
     command = [sys.executable, "benchmarks/simulate.py", "--items", "2e5", "--gpus", "1,3", "--draw", str(picture)]

@@ -65,6 +65,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, long(8)])
 def test_processes_that_begin_together_on_one_file(clip: Make, server: Server, path: Path, count: int) -> None:
     processes = [start(TOGETHER, server, path, number) for number in range(count)]

@@ -64,6 +64,7 @@ def results() -> list[Result]:
         return [*measure_all(clip, rates, [1], count=150)]
 
 
+@pytest.mark.slow
 def test_gaps_cost_the_description_most_and_the_image_nothing(results: list[Result]) -> None:
     whole, gaps, mistakes = ({name: one.score(name, "P@10 broad").mean for name in one.values} for one in results)
     assert whole[IMAGE] == gaps[IMAGE] == mistakes[IMAGE]
@@ -72,6 +73,7 @@ def test_gaps_cost_the_description_most_and_the_image_nothing(results: list[Resu
     assert results[1].outcome("P@10 broad") == "behind the image"
 
 
+@pytest.mark.slow
 def test_the_report_has_every_measure_at_every_rate(results: list[Result], tmp_path) -> None:
     skip_without("matplotlib")
     write(results, tmp_path)

@@ -32,6 +32,7 @@ def run(capsys, monkeypatch):
     return run_here
 
 
+@pytest.mark.slow
 def test_one_space_exits_with_0_as_a_process(tiny):
     sides = [str(tiny), f"{tiny},device=cpu,dtype=float32"]
     command = [sys.executable, "-m", "jinaclip", "compare", *sides, "--device", "cpu"]

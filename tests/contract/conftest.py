@@ -60,7 +60,11 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest], Make]] = {
 }
 
 
-@pytest.fixture(params=MAKERS)
+ROADS = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("onnx") else name for name in MAKERS]
+"""An export takes many seconds."""
+
+
+@pytest.fixture(params=ROADS)
 def make(request: pytest.FixtureRequest) -> Make:
     """Makes a JinaClip over one of the backends; takes options."""
     return MAKERS[request.param](request)

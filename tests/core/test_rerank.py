@@ -19,6 +19,7 @@ def keyless(monkeypatch):
     return JinaClip()
 
 
+@pytest.mark.slow
 async def test_where_no_vector_is_missing_no_key_is_needed(keyless):
     for vectors, images in ([], []), ([ROWS[0], None], ["a.png", None]), ([*ROWS], ["a.png"] * 9):
         order = Diversifier().order(keyless, vectors, images)

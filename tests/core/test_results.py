@@ -79,6 +79,7 @@ def test_at_renumbers_errors_and_places_and_nothing_else():
     assert caught.value.partial is results
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_at_can_be_applied_again(data):
     """A cache within a batch within a list: each only knows its own neighbour."""

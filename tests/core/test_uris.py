@@ -497,6 +497,7 @@ def test_no_inside_literal_is_dialled(wire):
     assert wire.dialled == wire.asked == []
 
 
+@pytest.mark.slow
 def test_no_name_that_leads_inside_is_dialled_even_beside_public_addresses(wire):
     for address in INSIDE:
         for answers in ([address], ["1.1.1.1", address], [address, "2606:4700::1111"]):

@@ -76,6 +76,7 @@ def reader(server: Server, folder: Path) -> Reader:
     return Reader(server)
 
 
+@pytest.mark.slow
 def test_the_first_five_minutes(reader: Reader, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """The first program runs in the checkout, with the small model itself."""
     skip_without("torch")

@@ -90,6 +90,7 @@ def test_the_table_of_layers_is_that_of_the_architecture() -> None:
     assert draw_layers() in fill_marks((DOCS / "how-it-works.md").read_text())
 
 
+@pytest.mark.slow
 def test_the_reference_has_every_public_name_with_its_signature() -> None:
     skip_without("griffe")
     import jinaclip

@@ -31,6 +31,7 @@ def run(clip, shelf, **options):
     return evaluate(clip, shelf / "items.jsonl", shelf / "queries.jsonl", **given)
 
 
+@pytest.mark.slow
 def test_a_second_run_asks_for_nothing_and_finds_the_same(shelf, server, clip):
     with clip() as first:
         found = run(first, shelf)

@@ -304,6 +304,7 @@ def test_a_cache_that_is_named_goes_before_that_of_the_folder(shelf, server, mon
     assert (place.exists(), server.ledger()["tiles"]) == (True, 20)
 
 
+@pytest.mark.slow
 def test_off_is_off(shelf, server, monkeypatch, capsys):
     for _ in range(2):
         assert main(small_run(shelf, server, monkeypatch, "--out", shelf / "report", "--cache", "off")) == 0

@@ -25,6 +25,7 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["first", "second"])
 def test_three_frameworks_share_a_server_and_a_cache(
     run: str, folder: Path, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

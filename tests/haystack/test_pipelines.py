@@ -99,6 +99,7 @@ def test_a_saved_pipeline_loads_and_runs_in_a_fresh_process(tiny, fresh, twin) -
     assert np.allclose(there["embedding"], pipe.run(data)["embedder"]["embedding"], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_every_class_loads_from_yaml_without_a_key(fresh) -> None:
     """On a machine that has none, and under the name that was saved."""
     pipe = Pipeline()

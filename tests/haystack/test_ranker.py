@@ -280,7 +280,7 @@ async def test_a_bad_key_is_told_where_one_is_needed(hosted, server, run) -> Non
 
 async def test_without_scikit_learn_the_extra_is_named(offline, run, monkeypatch) -> None:
     """When the ranker is made; mmr works all the same."""
-    monkeypatch.setattr("jinaclip.retrieval.diversity.find_spec", lambda name: None)
+    monkeypatch.setattr("jinaclip.requirements.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"jinaclip\[rerank\]"):
         JinaClipDiversityRanker(**offline)
     assert len(names(await run(JinaClipDiversityRanker(**offline, method="mmr"), two_kinds()))) == 6

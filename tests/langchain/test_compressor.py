@@ -96,6 +96,7 @@ def test_a_document_without_a_picture_keeps_its_place(
     assert "result 10 counts as one without an image: a content block" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_base64_that_chroma_made_content_is_embedded_as_a_picture(both: Any, catalogue: list[Article]) -> None:
     chosen = catalogue[:12]
     store: Any = new_chroma(both["local"], 128, [])

@@ -121,6 +121,7 @@ def test_vectors_are_taken_from_the_store(embed, server, files, name, caplog):
     assert "embeds the images" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_vectors_are_taken_from_a_store_without_blocking(embed, server, files):
     made, client = embed(), AsyncQdrantClient(":memory:")
     store = QdrantVectorStore("all", aclient=client)

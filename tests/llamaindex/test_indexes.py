@@ -68,6 +68,7 @@ def reference(qdrant):
 # ---------------------------------------------------------------- the catalogue, both backends
 
 
+@pytest.mark.slow
 def test_one_store_is_searched_by_text_by_picture_and_by_both(shop, catalogue, qdrant):
     """60 pictures in a plain VectorStoreIndex."""
     retriever = one_store(qdrant, shop, shop(picture_nodes(catalogue))).as_retriever(similarity_top_k=5)

@@ -155,6 +155,7 @@ def test_a_query_is_not_written_to(embed, files):
     assert query == QueryBundle("red", image_path=files[0])
 
 
+@pytest.mark.slow
 async def test_a_catalogue_is_searched_by_text_by_picture_and_by_both(shop, catalogue, search):
     """Over the API and locally, in a vector store: titles, and a picture with words that say what is to differ."""
     clients = QdrantClient(":memory:"), AsyncQdrantClient(":memory:")

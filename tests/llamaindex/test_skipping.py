@@ -123,6 +123,7 @@ async def test_a_generator_and_a_tuple_are_taken_too(skipping, files, on):
     assert ids(await on(skipping(), tuple(nodes))) == [nodes[0].node_id]
 
 
+@pytest.mark.slow
 async def test_both_backends_skip(shop, catalogue, on):
     """A damaged picture beside whole ones, with the catalogue's model."""
     shop.on_error = "skip"

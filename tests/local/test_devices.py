@@ -131,6 +131,7 @@ def test_no_consumer_hears_of_two_batches_at_once() -> None:
     assert max(most) == 1
 
 
+@pytest.mark.slow
 def test_threads_end_and_all_runners_go_with_the_scheduler() -> None:
     before, runners = {*threading.enumerate()}, [SumRunner() for _ in range(3)]
     scheduler, asker = Scheduler(runners), Asker()
@@ -330,6 +331,7 @@ def test_a_device_that_is_not_there_is_named(names: str, folder: Path) -> None:
         JinaClip(str(folder), backend="local", device=names).load()
 
 
+@pytest.mark.slow
 def test_closing_frees_the_weights_of_all_devices(folder: Path, tmp_path: Path) -> None:
     own = shutil.copytree(folder, tmp_path / "own")  # which nobody else has loaded
     others = {*threading.enumerate()}

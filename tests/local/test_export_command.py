@@ -11,6 +11,8 @@ from jinaclip.cli.main import main
 from tests.exported import BY_COMMAND, SAID, export_by_command, exported
 from tests.needs import long
 
+pytestmark = pytest.mark.slow  # an export takes many seconds
+
 
 def check_what_it_said(said: str) -> None:
     assert "beside PyTorch: at length 1 a number is off by" in said
@@ -45,6 +47,7 @@ def test_one_error_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_compare_takes_an_exported_folder(tmp_path_factory: pytest.TempPathFactory, capsys) -> None:
     folder = exported("v2", tmp_path_factory)
     assert main(["compare", str(folder.parent / "checkpoint"), str(folder)]) == 0

@@ -20,6 +20,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3100, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a card")
 def test_without_a_card_it_says_so_and_ends_with_2(tmp_path: Path) -> None:
     done = run(OUT=str(tmp_path))

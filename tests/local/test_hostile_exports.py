@@ -21,6 +21,8 @@ from jinaclip.backends.local.source import EXPORT_FILES, MANIFEST, FileState
 from jinaclip.errors import CheckpointError, ConfigError
 from tests.exported import copied, exported
 
+pytestmark = pytest.mark.slow  # an export takes many seconds
+
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory) -> Path:

@@ -103,6 +103,7 @@ def v2(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "v2", "v2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "value"), VISION, ids=show)
 def test_sizes_of_the_vision_tower(key: str, value: object, v2: Path, loader: Loader) -> None:
     change(v2, "config.json", lambda config: config["vision_config"].update({key: value}))

@@ -22,6 +22,8 @@ from tests.exported import exported
 from tests.local.goldens import GOLDEN, MODELS, RAW, UNIT, error, expected, ids, pixels, towers, unit
 from tests.needs import long, skip_without
 
+pytestmark = pytest.mark.slow  # an export takes many seconds
+
 TEXTS = ["a red dress", "ein rotes Kleid", "x"]
 
 

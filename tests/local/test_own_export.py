@@ -16,6 +16,8 @@ from jinaclip.backends.local.engines import OWN_EXPORT
 from tests.exported import exported
 from tests.local.goldens import GOLDEN, MODELS, UNIT, error
 
+pytestmark = pytest.mark.slow  # an export takes many seconds
+
 TEXTS = ["a red dress", "ein rotes Kleid", "x"]
 
 

@@ -61,6 +61,7 @@ def test_a_workflow_may_read_and_its_actions_are_github_s_and_pypa_s(name: str) 
         ("--tag", f"v{jinaclip.__version__}.1", "is not v"),
     ],
 )
+@pytest.mark.slow
 def test_a_release_is_refused(wheels: dict[str, Path], option: str, value: str, complaint: str) -> None:
     """Before anything is installed."""
     command = [sys.executable, "scripts/release_check.py", "--dist", next(iter(wheels.values())).parent, option, value]

@@ -173,6 +173,7 @@ def test_an_image_of_too_many_pixels_is_413_with_limit_and_size(served: Serve) -
     assert body["errors"][0]["field"] == "body -> input -> 0"
 
 
+@pytest.mark.slow
 def test_a_body_that_is_too_large_is_413_with_limit_and_size_before_it_is_sent(served: Serve) -> None:
     raw = served.send_raw(request_bytes(b"", "Content-Length: 1000000000", "Connection: close"))
     head, _, body = raw.partition(b"\r\n\r\n")

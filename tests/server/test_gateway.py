@@ -110,6 +110,7 @@ def test_one_budget_holds_for_all_settings_of_requests(upstream: Server, tmp_pat
     assert statuses[-1] == 403
 
 
+@pytest.mark.slow
 def test_a_gateway_is_ready_once_its_service_answers(upstream: Server, tmp_path) -> None:
     upstream.reset()
     upstream.configure(script=["status_503"] * 2)
@@ -136,6 +137,7 @@ def test_a_gateway_that_can_never_be_ready_ends_with_the_reason(
     assert words in last
 
 
+@pytest.mark.slow
 def test_a_service_that_hangs_is_a_504_and_one_that_wants_a_long_wait_a_429_with_retry_after(
     upstream: Server, tmp_path
 ) -> None:

@@ -119,6 +119,7 @@ def test_good_clients_are_answered_beside_hostile_ones(server, keys, clients, re
         assert not any(secret in text for secret in (MARK, vector[:16], *own.values(), "Traceback"))
 
 
+@pytest.mark.slow
 def test_our_client_learns_what_a_key_may_and_everything_arrives(service, keys, tmp_path):
     own, lines = keys
     (tmp_path / "keys").write_text(lines)

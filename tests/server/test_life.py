@@ -41,6 +41,7 @@ def start(server, tmp_path):
         yield start
 
 
+@pytest.mark.slow
 def test_requests_in_flight_at_sigterm_get_200_or_503_and_the_exit_code_is_0(start, slow_service):
     server = start("--drain-delay", "0.2", "--drain-timeout", "2", to=slow_service)
 
@@ -58,6 +59,7 @@ def test_requests_in_flight_at_sigterm_get_200_or_503_and_the_exit_code_is_0(sta
     assert statuses == [b"200"] * 4 + [b"503"] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_stopping_server_is_not_ready_and_still_answers_until_it_stops_listening(start, number):
     server = start("--drain-delay", "3", "--drain-timeout", "0.5")

@@ -78,6 +78,7 @@ def test_rows_come_in_the_same_order_each_time(tmp_path):
     assert [row.id for row in source.rows()] == ["a/10.png", "a/2.png", "b.png", "c.png"]
 
 
+@pytest.mark.slow
 def test_splits_give_the_rows_of_the_whole(tmp_path):
     import pickle
 

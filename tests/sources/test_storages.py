@@ -112,6 +112,7 @@ def test_settings_may_come_from_the_environment_as_aws_has_them(bucket, monkeypa
     assert ids(open_source(f"s3://{bucket.name}/")) == ["a.png"]
 
 
+@pytest.mark.slow
 def test_splits_of_a_storage_are_read_by_another_process_and_hold_no_key_of_the_environment(bucket):
     skip_without("pypdfium2")
     bucket.put("x/a.png", png(1))

@@ -20,6 +20,7 @@ def test_fewer_numbers_find_fewer_of_the_same(many, embedded, recall_at_ten, wid
     assert_as_stated("any", f"{width} of the 128 dimensions, exact search", recall_at_ten(best))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("store", "settings"), [("pgvector", "HNSW"), ("pgvector_half", "HNSW, `halfvec`")])
 def test_pgvector_searches_through_its_graph_and_finds_nearly_all(
     store, settings, request, model, many, embedded, recall_at_ten

@@ -39,6 +39,7 @@ def test_a_section_names_its_file_and_its_install_command(section):
     compile(snippet(section), section, "exec")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("section", "module"), LOCALS)
 def test_the_snippets_of_local_stores_run(section, module, model, catalogue, tmp_path, monkeypatch):
     client(module)
