@@ -175,7 +175,10 @@ def _judge_answer(case: Case, reply: Reply) -> Verdict:
         return cut(case.wire.read_answer(reply.body, case.items, case.width), case.dimensions)
     except WrongDimensions as wrong:
         said = f"the service answered vectors of {wrong.width} numbers where {case.width} were asked for"
-        hint = "is base_url the right service, and does the model support these dimensions?"
+        hint = (
+            "is base_url the right service, and does the model support these dimensions? "
+            "A cache asks for the published width, whatever `dimensions` are"
+        )
         error = BadResponseError(said, status=reply.status)
         return Divide(error, ConfigError(f"{said}; {hint}"), doubt=DOUBT // 2)
     except Malformed as malformed:
