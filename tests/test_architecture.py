@@ -122,6 +122,7 @@ def rank(module: str) -> int:
     return next((i for i, layer in enumerate(LAYERS) if module in layer), -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(CORE)))
 def test_a_module_imports_only_from_layers_below(path: Path) -> None:
     own = home(path)

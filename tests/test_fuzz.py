@@ -13,6 +13,7 @@ SLOW = (Options, Folders)
 """Those that load hosts or PyTorch."""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of libraries, about odd files
 @pytest.mark.parametrize(
     ("make", "most"),

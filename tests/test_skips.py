@@ -28,6 +28,7 @@ def run_with(folder, *options):
     return subprocess.run([*command, folder], capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code"),
     [((), 0), (("--skips=full",), 1), (("--skips=core", "--numprocesses=1"), 1), (("--skips=full", "-k=cuts"), 0)],

@@ -91,6 +91,7 @@ def test_every_fault_has_its_row():
     assert set(FATAL) | ENDLESS | {"permuted"} == set(FAULTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", SURVIVED)
 async def test_a_passing_fault_costs_requests_and_nothing_else(server, clip, run, fault):
     script(server, fault)
@@ -113,6 +114,7 @@ async def test_only_unusable_rows_are_asked_for_again(server, clip, run, fault):
     assert (books["requests"], books["last"]["items"], books["answered"]) == (3, 1, {"1": 8})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FATAL)
 async def test_a_lasting_fault_ends_in_its_error(server, clip, run, fault):
     always(server, fault)

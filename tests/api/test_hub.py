@@ -120,6 +120,7 @@ async def close_object(one, server):
 WAYS = [cancel_task, end_by_wait_for, close_coroutine, collect_coroutine, close_object]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", WAYS)
 def test_who_leaves_takes_all_along(clip, server, leave):
     hang(server)
@@ -839,6 +840,7 @@ def test_dead_loops_leave_nothing(clip, server, count):
 # The thread
 
 
+@pytest.mark.slow
 def test_the_thread_ends_at_the_last_close(fresh, server):
     one, two = (JinaClip(base_url=server.url, api_key=f"jina_test_last_{number}") for number in range(2))
     assert new_threads(fresh) == [], "it starts with the first call"

@@ -12,6 +12,7 @@ from tests.needs import long
 pytestmark = pytest.mark.usefixtures("hasty")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", ["killed", "500", "another width", "no JSON", "418"])
 def test_the_first_input_of_a_slow_generator_may_be_bad(death):
     bad, texts = {"text 0"}, TEXTS[:10]

@@ -53,6 +53,7 @@ def explore(account, count, *, seconds=0.5, seed=0, **options):
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("latency", [0.5, lambda items: 0.2 + 0.01 * items])
 def test_at_most_eight_refusals_find_a_key_that_allows_two_at_once(seed, latency):
@@ -407,6 +408,7 @@ def test_a_batch_that_is_sent_again_goes_before_what_was_not_sent_yet():
     assert [texts[0] for _, texts in world.sent].index("text 0", 1) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latency", [0.1, lambda items: 0.1 + 0.002 * items])
 def test_a_thousand_queries_at_once_are_some_twenty_requests(latency):
     world = World(latency=latency)
@@ -463,6 +465,7 @@ def test_picking_costs_about_the_batch_whatever_waits(fill, full):
     assert steps(1_500) <= 1.2 * steps(300)
 
 
+@pytest.mark.slow
 def test_so_does_picking_what_is_sent_again():
     def steps(count):
         world, waiting, full, free = World(), RetryQueue(), Bounds(), Bounds()

@@ -63,6 +63,7 @@ def names(count):
     return [f"text {number}" for number in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [500, long(2_500)])
 @pytest.mark.parametrize("slots", [1, 8])
 @pytest.mark.parametrize("way", ["sync", "async"])
@@ -98,6 +99,7 @@ def test_queries_one_at_a_time_over_one_connection(kind):
         assert len(rows) >= len(texts) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PASSING)
 def test_through_langchain(kind):
     skip_without("langchain_jinaclip")
@@ -110,6 +112,7 @@ def test_through_langchain(kind):
         assert raw.are_vectors_of(texts, np.array(asyncio.run(made.aembed_documents(texts)))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PASSING)
 def test_through_llamaindex(kind):
     skip_without("llamaindex_jinaclip")

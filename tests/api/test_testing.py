@@ -96,6 +96,7 @@ def test_a_server_can_be_stopped_twice():
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"colour": "red"}, {"script": ["status_999"]}])
 def test_a_server_with_wrong_settings_does_not_start(settings, capfd):
     with pytest.raises(RuntimeError, match="did not start"):

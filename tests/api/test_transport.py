@@ -146,6 +146,7 @@ def connections(transport):
 # -- whose answer it is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [answer, chunked, without_returns])
 @pytest.mark.parametrize("at_once", [1, 8])
 async def test_the_second_copy_of_an_answer_is_nobodys(form, at_once):
@@ -300,6 +301,7 @@ async def test_it_serves_a_client_of_httpx():
 # -- size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "most"), [(200, (99, None)), (500, (None, 99)), (500, (5000, 99))])
 async def test_a_body_that_is_too_large_ends_its_connection(status, most):
     async def much(reader, writer):
@@ -351,6 +353,7 @@ async def test_an_early_refusal_of_a_large_upload_is_an_answer_or_an_error_of_ht
             assert await post(transport, port, b"x" * 2**23) == (413, b"too large")
 
 
+@pytest.mark.slow
 async def test_an_answer_that_nobody_reads_yet_waits_at_the_service():
     sent = []
 
@@ -409,6 +412,7 @@ async def cancel_at_every_step(transport, url):
         assert connections(transport) in ((0, 0), (0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", [silent, half, drip, echo])
 @pytest.mark.parametrize("secure", [False, True])
 async def test_cancelling_leaves_nothing_at_any_step(handler, secure, authority):
@@ -419,6 +423,7 @@ async def test_cancelling_leaves_nothing_at_any_step(handler, secure, authority)
             assert await post(transport, well, b"next") == (200, b"next")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True])
 async def test_cancelling_a_request_on_a_used_connection_leaves_nothing_at_any_step(secure, authority):
     context, server = authority
@@ -438,6 +443,7 @@ async def test_cancelling_a_request_on_a_used_connection_leaves_nothing_at_any_s
             await settle(lambda: len(sockets()) <= count)
 
 
+@pytest.mark.slow
 async def test_cancelling_a_handshake_leaves_nothing(authority):
     context, _ = authority
     async with nothing_left(), serve(silent) as port, client(context) as transport:
@@ -453,6 +459,7 @@ async def test_cancelling_a_connect_leaves_nothing():
             assert connections(transport) == (0, 0)
 
 
+@pytest.mark.slow
 def test_cancelling_a_lookup_of_a_name_leaves_nothing():
     class Lost(asyncio.SelectorEventLoop):
         async def getaddrinfo(self, *args, **options):
@@ -475,6 +482,7 @@ async def test_a_deadline_around_a_request_is_kept():
         assert connections(transport) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_one_cancelled_request_does_not_touch_the_others():
     async def slow(reader, writer):
         while True:
@@ -511,6 +519,7 @@ async def test_closing_ends_requests_in_flight():
 # -- connections that end
 
 
+@pytest.mark.slow
 async def test_a_connection_that_closes_after_its_answer_fails_nobody():
     async def once(reader, writer):
         writer.write(answer(await receive(reader)))
@@ -520,6 +529,7 @@ async def test_a_connection_that_closes_after_its_answer_fails_nobody():
             assert await post(transport, port, b"%d" % i) == (200, b"%d" % i)
 
 
+@pytest.mark.slow
 async def test_a_used_connection_that_closes_on_a_request_is_replaced():
     served = []
 
@@ -561,6 +571,7 @@ async def test_a_used_connection_is_replaced_only_once_and_only_before_an_answer
         assert received[3:] == [b"third", b"fourth"]
 
 
+@pytest.mark.slow
 async def test_many_dead_connections_cost_one_replacement():
     dead = asyncio.Event()
     gate = asyncio.Barrier(8)
@@ -579,6 +590,7 @@ async def test_many_dead_connections_cost_one_replacement():
         assert await post(transport, port, b"thawed") == (200, b"thawed")
 
 
+@pytest.mark.slow
 async def test_a_new_connection_that_closes_at_once_is_an_error():
     connected = []
 
@@ -593,6 +605,7 @@ async def test_a_new_connection_that_closes_at_once_is_an_error():
     assert len(connected) <= 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_connection_that_closes_before_the_request_is_an_error_of_connecting(scheme, authority, monkeypatch):
     gone = asyncio.Event()
@@ -615,6 +628,7 @@ async def test_a_connection_that_closes_before_the_request_is_an_error_of_connec
         assert connections(transport) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_a_service_that_speaks_first_is_an_error():
     async def banner(reader, writer):
         writer.write(answer(b"not asked"))
@@ -629,6 +643,7 @@ async def test_a_service_that_speaks_first_is_an_error():
 # -- errors
 
 
+@pytest.mark.slow
 async def test_timeouts_are_those_of_httpx(authority):
     context, _ = authority
     async with nothing_left(), serve(silent) as port, client(context) as transport:
@@ -650,6 +665,7 @@ async def test_a_write_that_nobody_reads_times_out():
             await post(transport, port, b"x" * 2**25, seconds=0.1)
 
 
+@pytest.mark.slow
 async def test_a_connect_that_hangs_times_out():
     with full_backlog() as port:
         async with nothing_left(), client() as transport:
@@ -667,6 +683,7 @@ def loop_that_knows(*hosts):
     return Resolver
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is not this machine")
 @pytest.mark.parametrize("first", ["hangs", "refuses"])
 def test_a_second_address_is_tried_beside_the_first(first):
@@ -682,6 +699,7 @@ def test_a_second_address_is_tried_beside_the_first(first):
         runner.run(main())
 
 
+@pytest.mark.slow
 async def test_a_reset_is_in_the_chain_of_causes():
     async def reset(reader, writer):
         await receive(reader)
@@ -703,6 +721,7 @@ async def test_a_refused_connection_says_so():
     assert ConnectionRefusedError in map(type, causes(caught.value))
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_in_the_chain_of_causes():
     class Nameless(asyncio.SelectorEventLoop):
         async def getaddrinfo(self, *args, **options):
@@ -718,6 +737,7 @@ def test_an_unknown_name_is_in_the_chain_of_causes():
         runner.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "headers", "kind"),
     [
@@ -793,6 +813,7 @@ async def pump(reader, writer):
             writer.write(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind_tls", [False, True])
 @pytest.mark.parametrize("proxy_tls", [False, True])
 async def test_a_proxy_forwards_and_tunnels(behind_tls, proxy_tls, authority):
@@ -831,6 +852,7 @@ async def socks(reader, writer, asked):
     await relay(reader, writer, port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind_tls", [False, True])
 @pytest.mark.parametrize("user", ["", "user:word@"])
 async def test_a_socks_proxy_opens_the_way(behind_tls, user, authority):
@@ -849,6 +871,7 @@ async def test_a_socks_proxy_opens_the_way(behind_tls, user, authority):
         await cancel_at_every_step(transport, f"{scheme}://localhost:{port}/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answers", "words"),
     [

@@ -106,6 +106,7 @@ def test_a_row_of_nan_without_an_error_is_no_vector(tmp_path):
     assert (row["vector"], row["error"]) == (None, "no vector came back")
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(

@@ -108,6 +108,7 @@ def test_each_operation_on_the_folder_may_be_the_last(tmp_path, moment, error):
     assert last > 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_first_run_that_dies_again_and_again_pays_for_what_was_in_flight(tmp_path, moment):
     source, paid = {str(i): f"text {i}" for i in range(60)}, Counter()

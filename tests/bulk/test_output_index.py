@@ -54,6 +54,7 @@ class PlainIndex:
         return COPY if digest in {content for _, content in self.before} else ABSENT
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(PAIRS, st.sampled_from([VECTOR, ERROR])), max_size=6), st.lists(PAIRS, max_size=4))
 def test_it_answers_as_a_dict_would(parts, asked):

@@ -84,6 +84,7 @@ def test_duckdb(folder, precision):
     assert duckdb.sql(f"SELECT id FROM '{folder}/*.parquet' WHERE vector IS NULL").fetchall() == [("broken",)]
 
 
+@pytest.mark.slow
 def test_lancedb_in_one_transaction(folder, precision, tmp_path):
     import pyarrow.dataset
 

@@ -41,6 +41,7 @@ def parts(folder):
     return [name for name in folder.names() if name.endswith(".parquet")]
 
 
+@pytest.mark.slow
 def test_a_run_its_resume_and_a_changed_source(place):
     assert len(run(place, SOURCE)) == len(SOURCE)
     assert run(place, SOURCE) == []

@@ -206,6 +206,7 @@ def test_full_parts_are_written_while_ray_works(tmp_path, monkeypatch):
     assert sorted(pq.read_table(tmp_path)["id"].to_pylist()) == sorted(f"{n} {i}" for n in range(5) for i in range(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"image_resize": "pad"}, {"image_resize": "squash"}, {"image_resize": "none"},
                                      {"image_decode": "fast"}, {"image_quality": 90}], ids=str)  # fmt: skip
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

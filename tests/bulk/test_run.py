@@ -135,6 +135,7 @@ def test_done_is_skipped_without_weights(tmp_path, monkeypatch) -> None:
 ODD = ["a b.png", "ünï.png", "100%.png", "#3.png", "日本.png", "UPPER.PNG", "two\nlines.png", "quote'\".png", "-.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [300, long(10_000)])
 def test_a_folder_of_pictures_with_odd_names_and_damaged_ones(run, server, tmp_path, count) -> None:
     """Ids are paths; of the damaged twentieth exactly those have failed, and are named, and cost nothing."""
@@ -264,6 +265,7 @@ def test_shards_together_are_the_whole(run, tmp_path) -> None:
     assert [run(shuffled, tmp_path / "out", shard=(i, 3)).skipped for i in (1, 2, 3)] == [r.done for r in reports]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_moving_inputs_end_as_a_fresh_run(run, tmp_path, seed) -> None:
     """Rows inserted, edited, moved and deleted between runs: after each the output is that of a first run."""

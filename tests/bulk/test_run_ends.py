@@ -111,6 +111,7 @@ def test_a_spent_budget_ends_a_run_cleanly(server, tmp_path, command) -> None:
     assert server.ledger()["answered"] == {"1": len(texts)}
 
 
+@pytest.mark.slow
 def test_a_balance_that_runs_out_ends_a_run_cleanly(server, tmp_path, command) -> None:
     """It exits with 1 and says why; topped up, the same command goes on."""
     server.configure(balance=3_000)
@@ -142,6 +143,7 @@ def test_an_outage_ends_a_run_cleanly(server, tmp_path, command) -> None:
     assert server.ledger()["answered"] == {"1": len(texts)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["poison_500", "reset_before_headers"])
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_items_that_the_service_cannot_embed_are_no_outage_though_nothing_else_is_left(

@@ -25,6 +25,7 @@ def test_a_cell_that_is_no_text_fails_alone(command, tmp_path) -> None:
     assert [name for (name, _), row in read(tmp_path / "out").items() if row["error"] is None] == [str(len(odd))]
 
 
+@pytest.mark.slow
 def test_a_part_that_turns_out_damaged_at_the_end_is_no_success(command, tmp_path) -> None:
     """Its rows are told as lost, the run does not end with 0, and the same command embeds them anew."""
     texts = numbered(1_500)
@@ -97,6 +98,7 @@ def test_a_damaged_line_drops_nothing(command, tmp_path) -> None:
     assert read(out).keys() == {(name, "text") for name in texts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--cache", "off")], ids=["own-cache", "off"])
 def test_equal_contents_are_paid_for_once_however_close_they_come(command, server, tmp_path, options) -> None:
     """In one block and in many that are in flight together; those of a text that is refused fail with it."""

@@ -55,6 +55,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return run_here
 
 
+@pytest.mark.slow
 def test_stats_and_clear(path: Path) -> None:
     out, err = run_process("stats", "--cache", path)
     assert out.startswith(f"{path}: 25 entries, 0.1 MiB")

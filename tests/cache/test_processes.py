@@ -92,6 +92,7 @@ def test_a_process_that_ends_after_a_call_has_all_on_disk(clip: Make, server: Se
     assert [file.name for file in path.parent.iterdir() if file.name == path.name] == [path.name]
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_by_an_error_has_all_on_disk(clip: Make, server: Server, path: Path) -> None:
     process = start("make().embed_documents([f'text {n}' for n in range(500)])\nraise ValueError", server, path)
     assert "ValueError" in process.communicate(timeout=300)[1]
@@ -112,6 +113,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @posix
 def test_children_of_multiprocessing_have_all_on_disk(server: Server, path: Path) -> None:
     run(MULTIPROCESSING, server, path)

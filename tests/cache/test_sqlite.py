@@ -393,6 +393,7 @@ file.execute("create table t (x)")
 """
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_a_connection_that_is_left_open_is_not_closed_at_the_end_either(tmp_path: Path, is_closed: bool) -> None:
@@ -479,12 +480,14 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("most", [20_000, long(500_000), long(1_500_000)])
 def test_a_disk_that_is_full(server: Server, path: Path, most: int) -> None:
     run_full(server, path, str(most))
 
 
+@pytest.mark.slow
 @linux
 def test_a_disk_that_is_really_full(server: Server, tmp_path: Path) -> None:
     place = tmp_path / "disk"
@@ -544,6 +547,7 @@ path.parent.chmod(0o700)
 """
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize(
     ("what", "hits"), [("file", {20, 50}), ("folder", {0, 20, 30, 50}), ("nothing there", {0, 30})]

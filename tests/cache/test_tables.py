@@ -73,6 +73,7 @@ def test_the_columns(table: Path) -> None:
     assert all(row["fingerprint"].startswith("jina_clip_v2_1024_api_") for row in rows if row is not digest)
 
 
+@pytest.mark.slow
 def test_a_table_of_many_rows(tmp_path: Path, there: Cache) -> None:
     skip_without("pyarrow")
     cache = Cache(tmp_path / "many" / "v.sqlite")
@@ -178,6 +179,7 @@ def test_what_is_no_such_table_is_refused(table: Path, there: Cache, tmp_path: P
     assert there.stats().entries == 0
 
 
+@pytest.mark.slow
 def test_a_table_with_bytes_changed_anywhere_gives_nothing_wrong(table: Path, there: Cache, tmp_path: Path) -> None:
     assert import_table(there, table) > 0
     sound = dict(there.scan())

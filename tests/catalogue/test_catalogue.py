@@ -82,6 +82,7 @@ def test_every_language_has_a_word_of_its_own_for_every_value(language: str) -> 
             assert len(set(words[name].values())) == len(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_titles_and_descriptions_tell_all_products_apart(language: str) -> None:
     everything, rng = all_attributes(), random.Random(language)

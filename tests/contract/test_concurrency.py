@@ -97,6 +97,7 @@ def test_threads_at_once_get_what_one_alone_gets(clip: JinaClip, kind: str) -> N
         np.testing.assert_allclose(rows[place], np.roll(expected, -place, axis=0), atol=SAME)
 
 
+@pytest.mark.slow
 def test_calls_for_one_item_each_get_what_one_call_gets(clip: JinaClip, kind: str) -> None:
     items = items_of(kind)
     expected = getattr(clip, METHODS[kind])(items)

@@ -37,6 +37,7 @@ def test_vectors_are_float32_unit_rows_of_the_stated_width(clip: JinaClip) -> No
     assert clip.embed_query("a").shape == clip.embed_image(picture(1)).shape == (clip.dimensions,)
 
 
+@pytest.mark.slow
 def test_rows_follow_the_order_of_the_input_whatever_the_batch(clip: JinaClip, make) -> None:
     together = clip.embed_documents(TEXTS)
     assert close(together, np.stack([clip.embed_documents([text])[0] for text in TEXTS]))
@@ -91,6 +92,7 @@ def test_a_query_differs_from_a_document_only_where_the_model_has_an_instruction
     assert same == (not clip.spec.query_instruction)
 
 
+@pytest.mark.slow
 def test_pairs_are_the_fusion_of_their_halves(clip: JinaClip) -> None:
     pictures = [picture(i) for i in range(len(TEXTS))]
     texts, images = clip.embed_documents(TEXTS), clip.embed_images(pictures)
@@ -121,6 +123,7 @@ def test_raw_vectors_have_the_direction_of_normalised_ones(clip: JinaClip, make)
     assert close(vectors / lengths, clip.embed_documents(TEXTS))
 
 
+@pytest.mark.slow
 def test_async_gives_what_sync_gives(clip: JinaClip) -> None:
     shown = picture(1)
 
@@ -144,6 +147,7 @@ def test_async_gives_what_sync_gives(clip: JinaClip) -> None:
         assert all(close(a, b) for a, b in zip(asyncio.run(everything()), expected, strict=True))
 
 
+@pytest.mark.slow
 def test_many_queries_at_once_each_get_their_own_vector(clip: JinaClip) -> None:
     texts = [f"query number {i}" for i in range(100)]
 
@@ -204,6 +208,7 @@ def test_a_broken_pair_loses_nothing(clip: JinaClip) -> None:
     assert sorted(caught.value.partial.errors) == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_results_without_a_vector_are_ordered_by_their_picture_and_a_broken_one_keeps_its_place(
     clip: JinaClip, asynchronous: bool, caplog: pytest.LogCaptureFixture

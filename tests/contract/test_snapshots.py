@@ -149,6 +149,7 @@ async def fails(embed, make):
     return caught.value
 
 
+@pytest.mark.slow
 async def test_errors_that_are_kept_keep_no_image_alive(langchain, llamaindex, waiting, tmp_path):
     missing, kept = str(tmp_path / "none.png"), []
     for embed in [
@@ -167,6 +168,7 @@ async def test_errors_that_are_kept_keep_no_image_alive(langchain, llamaindex, w
     assert not list(Watched.alive)
 
 
+@pytest.mark.slow
 async def test_errors_of_haystack_hold_no_document(server):
     embedder = JinaClipDocumentImageEmbedder(base_url=server.url, api_key=Secret.from_token(KEY), progress_bar=False)
     watching = []

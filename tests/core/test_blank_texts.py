@@ -79,6 +79,7 @@ VISIBLE = [
 PAIRS = [first + second for first, second in itertools.permutations(list(INVISIBLE.values())[:12], 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INVISIBLE)
 async def test_what_shows_nothing_is_refused_at_every_door(server, clip, run, name):
     one, text = clip(), INVISIBLE[name]
@@ -134,6 +135,7 @@ def test_a_text_is_blank_if_each_of_its_characters_is(text):
     assert is_blank(text) is all(map(is_blank, text))
 
 
+@pytest.mark.slow
 def test_long_texts_take_little_time():
     """Millions of characters in seconds; where the first ones are visible, nothing else is looked at."""
     began = time.process_time()

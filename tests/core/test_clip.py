@@ -126,6 +126,7 @@ async def test_duplicates_are_sent_once(server, clip, run):
     assert server.history("image", PICTURE) == {"received": 1, "answered": 1}
 
 
+@pytest.mark.slow
 def test_duplicates_far_apart_in_a_generator_get_the_vector_of_the_first(clip):
     """Their places lie beyond what was reserved for the rows."""
     texts = [f"far {number}" for number in range(300)]
@@ -251,6 +252,7 @@ def fused(text, image, weight=0.5):
 TURNED = [PICTURE.rotate(90 * turn) for turn in range(4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0, 0.3, 0.5, 1])
 async def test_pairs_are_fused(server, clip, run, weight):
     pairs = list(zip(TEXTS, TURNED, strict=False))

@@ -47,6 +47,7 @@ def test_the_first_results_are_the_best_of_each_cluster_the_most_relevant_in_fro
     assert found[:5] == firsts
 
 
+@pytest.mark.slow
 def test_the_rest_keeps_its_order():
     rows, _ = kinds(20, 10, 10, 5, 5)
     found = diversify(rows, 50)

@@ -84,6 +84,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 async def test_every_form_of_an_image_is_the_same_image(server, clip, run, folder, form):
     wanted = expected_vector("image", PICTURE)
@@ -428,6 +429,7 @@ async def test_pictures_of_a_generator_are_made_ready_a_few_ahead(server, clip, 
     assert len(taken) <= 20 + 2 + AHEAD * preparation().images.size
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_held")
 async def test_pictures_of_a_generator_are_read_as_answers_come(server, clip, run):
     """However slow the service is, they are ready, or at the hub, or there is no room for them yet."""

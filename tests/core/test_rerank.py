@@ -27,6 +27,7 @@ async def test_where_no_vector_is_missing_no_key_is_needed(keyless):
         assert order == diversify(vectors, max(1, len(vectors)))
 
 
+@pytest.mark.slow
 def test_vectors_of_texts_count_for_mmr_alone(keyless):
     pictures = ["a.png"] * 8 + [None]
     assert Diversifier(method="mmr").order(keyless, [*ROWS], pictures) == diversify(ROWS, 9, method="mmr")

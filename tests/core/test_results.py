@@ -244,6 +244,7 @@ async def test_usage_is_that_of_the_call_alone(server, clip, run):
     assert one.usage.tokens == server.ledger()["tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", [0, 50, 99])
 async def test_a_failure_of_the_whole_call_keeps_what_was_done(server, clip, run, done):
     """At 0, 50 and 99 of 100: what was embedded is there, the others say that they were not sent."""

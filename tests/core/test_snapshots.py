@@ -123,6 +123,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("way", ["aembed_image", "aembed_images", "aembed_pairs", "aembed", "hosts"])
 async def test_what_is_changed_after_the_call_was_taken_before(clip, tmp_path, monkeypatch, form, way):

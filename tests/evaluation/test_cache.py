@@ -57,6 +57,7 @@ def test_only_what_is_new_or_changed_is_embedded(shelf, server, clip, caplog):
     assert server.ledger()["tiles"] == 1
 
 
+@pytest.mark.slow
 def test_pictures_of_other_settings_are_not_taken_and_texts_are(shelf, server, clip):
     with clip() as one:
         run(one, shelf)
@@ -76,6 +77,7 @@ def test_another_width_costs_nothing(shelf, server, clip, caplog):
     assert server.ledger()["tiles"] == len(COLOURS), "of the run without a cache"
 
 
+@pytest.mark.slow
 def test_the_clip_s_own_cache_serves_if_no_other_is_named(shelf, server, clip):
     with clip(cache=shelf / "own.sqlite") as one:
         one.embed_images([shelf / f"{colour}.png" for colour in COLOURS])

@@ -130,6 +130,7 @@ def test_intervals_hold_their_means(evaluation):
 # what is written
 
 
+@pytest.mark.slow
 def test_files_say_what_was_found(evaluation, tmp_path):
     written = {path.name: path for path in evaluation.write(tmp_path / "new" / "folder")}
     assert set(written) == {
@@ -297,6 +298,7 @@ def test_a_damaged_picture_is_named_by_row_and_id(model):
     assert caught.value.index == 2
 
 
+@pytest.mark.slow
 def test_pictures_inside_a_parquet_file(model, tmp_path):
     """Both as data sets are written with pictures inside, and as plain bytes."""
     items, queries = small()
@@ -320,6 +322,7 @@ def test_queries_that_ask_for_nothing_there_is(model):
 # what a reader of the code found
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_changes_neither_tables_nor_advice(model):
     """Nor do items with fewer levels than the others, wherever they stand."""
     items, queries = small()

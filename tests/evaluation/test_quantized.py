@@ -78,6 +78,7 @@ def test_the_curves_are_the_widths_of_each_precision(model, small):
     assert curves.rows["32"]["int8"] == small.rows["32 int8"]["exact top 10"]
 
 
+@pytest.mark.slow
 def test_a_curve_may_lack_a_width(tmp_path):
     score = Score(0.5, 0.4, 0.6, 3)
     table = Table("title", "note", "width", {"3": {"int8": score}, "8": {"int8": score, "binary": score}})

@@ -62,6 +62,7 @@ def test_an_answer_from_texts_alone_sees_no_picture(engine):
     assert str(blind.query("a red dress")) == "I see no picture."
 
 
+@pytest.mark.slow
 def test_the_program_prints_answers_with_their_sources(folder, capsys):
     example.main()
     printed = capsys.readouterr().out

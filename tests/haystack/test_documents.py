@@ -181,6 +181,7 @@ async def test_the_bar_of_a_lenient_embedder_has_a_total(hosted, run, capsys, ca
     assert "3/3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 async def test_sync_and_async_agree(make, kind, documents) -> None:
     """Whole results, over several loops."""
     made = make(kind)
@@ -347,6 +348,7 @@ async def test_a_lenient_embedder_may_fail_with_all(hosted, server, run) -> None
     assert server.ledger()["requests"] == 0
 
 
+@pytest.mark.slow
 async def test_a_lenient_embedder_says_the_same_over_both_backends(make, kind, documents, run, caplog) -> None:
     """One document of three has neither text nor picture; the log says so in words that are no other layer's."""
     given = [documents[0], Document(content=None, meta={"file_path": "missing.png"}), documents[2]]

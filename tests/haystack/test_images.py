@@ -193,6 +193,7 @@ async def test_the_policy_holds_for_blobs(embedder, server, run, folder) -> None
     assert server.ledger()["requests"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [page(4), page(1, "broken.pdf"), page(1, "fake.pdf")])
 async def test_a_page_that_cannot_be_rendered_is_a_runtime_error(embedder, server, folder, run, bad) -> None:
     """A ValueError of the core's family too, before anything is paid; it says which page of which file."""
@@ -206,6 +207,7 @@ async def test_a_page_that_cannot_be_rendered_is_a_runtime_error(embedder, serve
     assert server.ledger()["requests"] == 0
 
 
+@pytest.mark.slow
 async def test_pictures_and_pages_keep_their_places(make, folder, run) -> None:
     """Files, blobs and pages in any order; each gets the vector of the page it names."""
     blob = ByteStream((folder / "pages.pdf").read_bytes(), mime_type="application/pdf")
@@ -276,6 +278,7 @@ async def test_an_error_names_the_document_and_its_file(embedder, folder, run) -
         assert "word" not in str(caught.value) and len(str(caught.value)) < 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, "2", " 2 ", 2.0, np.int64(2), np.uint8(2)], ids=repr)
 async def test_a_page_number_is_taken_in_any_form_that_converters_write(make, folder, run, number) -> None:
     made = make(JinaClipDocumentImageEmbedder, root_path=str(folder))
@@ -283,6 +286,7 @@ async def test_a_page_number_is_taken_in_any_form_that_converters_write(make, fo
     assert same(got.embedding, (await run(made, [page(2)]))["documents"][0].embedding)
 
 
+@pytest.mark.slow
 async def test_a_place_and_a_blob_are_taken_in_any_form_that_converters_write(make, folder, run) -> None:
     """A Path, a `file://` address, a data: URI; blobs and files whose MIME type says nothing, also of a PDF file."""
     unsaid = "application/octet-stream"
@@ -305,6 +309,7 @@ async def test_a_place_and_a_blob_are_taken_in_any_form_that_converters_write(ma
     assert all(same(document.embedding, red) for document in (await run(made, blobs))["documents"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["IMAGE/PNG", "image/png; charset=binary", "Application/Octet-Stream; x=1"])
 async def test_a_mime_type_is_taken_as_servers_write_it(make, folder, run, kind) -> None:
     """In upper case and with parameters; of a PDF file too, which is no image."""

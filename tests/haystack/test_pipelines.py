@@ -115,6 +115,7 @@ def test_every_class_loads_from_yaml_without_a_key(fresh) -> None:
     fresh(pipe)
 
 
+@pytest.mark.slow
 def test_a_pipeline_saved_earlier_still_loads(fresh) -> None:
     """`saved.yaml` was written when components still inherited from each other: the same classes, the same values."""
     saved = (Path(__file__).parent / "saved.yaml").read_text()
@@ -127,6 +128,7 @@ def test_a_pipeline_saved_earlier_still_loads(fresh) -> None:
     fresh(pipe)
 
 
+@pytest.mark.slow
 def test_a_super_component_is_saved_with_what_it_holds(tiny, fresh) -> None:
     """Nested YAML, by itself and in a pipeline, in a fresh process."""
     inner = Pipeline()
@@ -159,6 +161,7 @@ def test_the_error_of_the_core_is_the_cause(hosted, server) -> None:
     pipe.close()
 
 
+@pytest.mark.slow
 def test_branches_run_at_once(make, folder, documents) -> None:
     """All embedders side by side give what they give one after the other, over several loops."""
     pipe = Pipeline()
@@ -223,6 +226,7 @@ def first(pipe, kind, *, text="x", image=None, k=3):
     return {name: [d.meta["product"] for d in result[f"{name}_hits"]["documents"]] for name in ("text", "image")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["title", "picture", "product", "page"])
 @pytest.mark.parametrize("text", ["a red dress", long("ein Kleid in Rot"), "红色连衣裙"])
 def test_a_text_finds_the_product(searching, catalogue, kind, text) -> None:

@@ -77,6 +77,7 @@ async def test_what_is_no_picture_is_refused(hosted, server, run, value) -> None
     assert server.ledger()["requests"] == 0
 
 
+@pytest.mark.slow
 async def test_every_form_of_a_picture_gives_one_vector(make, run, tmp_path, monkeypatch) -> None:
     """Path, str, data: URL, ByteStream, ImageContent."""
     (tmp_path / "shown.png").write_bytes(png(3))

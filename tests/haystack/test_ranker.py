@@ -149,6 +149,7 @@ async def test_what_has_no_picture_keeps_its_place(offline, run) -> None:
     assert got[:2] == ["alike-0", "text"] and len(got) == 4
 
 
+@pytest.mark.slow
 async def test_pictures_are_embedded_where_embeddings_are_missing(make, folder, server, run) -> None:
     """Blobs, files, PDF pages, as the document embedder finds them; only those, and never as texts."""
     blobs = [Document(id=f"blob-{i}", blob=ByteStream(png(i))) for i in (0, 1)]

@@ -36,6 +36,7 @@ def routed(result) -> dict[str, str]:
     return {document.id: label for label in LABELS for document in result[label]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["picture", "title", "product"])
 async def test_documents_go_where_classify_says(router, catalogue, run, kind) -> None:
     """By image, by text, and by both; label, score and details stand in meta as Haystack's own classifier has them."""

@@ -116,6 +116,7 @@ def test_it_is_a_space_of_its_own_and_the_same_over_both_backends() -> None:
     assert JinaClip(backend="local", **FAST).space == JinaClip(**FAST).space
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["model", "pad", "squash"])
 async def test_vectors_are_those_of_the_shrunk_image_over_both_backends(
     modelled: Any, catalogue_checkpoint: str, run: Any, mode: Any

@@ -148,6 +148,7 @@ def opened(folder):
         yield lambda form: FORMS[form](folder, stack.enter_context)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("way", ["embed_image", "embed_images", "embed_pairs", "embed", "Pair", "hosts"])
 async def test_an_open_file_is_an_image_wherever_one_is_taken(clip, run, opened, form, way):

@@ -168,6 +168,7 @@ def pdf_of(width: int) -> bytes:
         return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchanged", ["a.pdf", "inner"])
 def test_no_page_of_a_secret_is_drawn_while_names_are_exchanged(exchanged, folder):
     """The secret's page is wider. PDFium is never given a name."""

@@ -366,6 +366,7 @@ def test_a_file_that_nobody_holds_leaves_no_process() -> None:
 # -- what is drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("need", [False, True])
 @pytest.mark.parametrize("drawn", [False, True])
 def test_fields_of_forms_are_drawn_as_they_are_filled_in(drawn, need) -> None:
@@ -437,6 +438,7 @@ async def test_the_model_sees_the_whole_page(clip, run) -> None:
     assert same(await run(clip(), "embed_images", [canvas]), [seen[0]])
 
 
+@pytest.mark.slow
 async def test_pages_are_cropped_where_that_is_asked_for(clip, run) -> None:
     """By `padded=False` as images are; `image_resize` "squash" and "none" are what they are."""
     with Pdf(letter(b"1 0 0 rg"), padded=False) as red, Pdf(letter(b"0 1 0 rg"), padded=False) as green:
@@ -636,6 +638,7 @@ def test_wrong_options_are_named(options) -> None:
     assert caught.value.option in options
 
 
+@pytest.mark.slow
 async def test_a_file_is_embedded_page_by_page(clip, run) -> None:
     """It is several items, of `embed` too; what is wrong with it is raised."""
     made = clip()
@@ -651,6 +654,7 @@ async def test_a_file_is_embedded_page_by_page(clip, run) -> None:
 # -- texts
 
 
+@pytest.mark.slow
 async def test_pages_are_pairs_of_their_text_and_their_image(clip, run) -> None:
     made = clip()
     with Pdf(pages(words(b"Hello"), words(b"World"))) as file:

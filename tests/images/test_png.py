@@ -247,6 +247,7 @@ def test_too_many_chunks_are_refused_before_they_cost_anything(name):
         see(HOSTILE[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*HOSTILE, *LARGE])
 def test_a_file_of_20_mb_costs_little_time_and_at_most_itself_again(name):
     data = HOSTILE[name] if name in HOSTILE else file(head(), LARGE[name], idat())

@@ -91,6 +91,7 @@ def test_a_line_costs_no_more_than_a_photo(size: Any, mode: Any) -> None:
     assert square.getpixel((255, 255)) == (9, 99, 199)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("name", SPECS)

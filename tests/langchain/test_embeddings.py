@@ -204,6 +204,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 async def test_every_iterable_is_taken_once_and_wholly(make: Make, tmp_path: Path, form: Any) -> None:
     embeddings = make()

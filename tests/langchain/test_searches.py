@@ -90,6 +90,7 @@ def test_a_text_finds_what_langchain_s_own_retriever_finds(shelf: Shelf, kind: s
     assert contents(both_ways(bare, "a red dress", **{**options, **only(kind, 3)})) in (["white"], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search_type", ["similarity", "mmr", "similarity_score_threshold"])
 def test_an_image_and_both_go_through_every_kind_of_search(make: Make, search_type: Any) -> None:
     embeddings, store = make(), graded(new_chroma(make(), 1024, []))

@@ -46,6 +46,7 @@ def filled(new_store: Callable[..., VectorStore], shop: JinaClipEmbeddings, imag
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kmeans", "mmr"])
 def test_the_vectors_of_the_store_give_the_order_that_embedding_again_gives_for_nothing(
     filled: VectorStore, shop: JinaClipEmbeddings, server: Server, method: Any
@@ -173,6 +174,7 @@ class FAISS(Unknown):
         self.index, self.index_to_docstore_id = index, ids
 
 
+@pytest.mark.slow
 def test_vectors_are_read_out_of_lancedb_by_the_id_that_the_metadata_has(tmp_path: Path) -> None:
     import lancedb
 

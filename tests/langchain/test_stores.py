@@ -110,6 +110,7 @@ def test_a_picture_is_found_by_itself_and_a_title_finds_its_kind(
     assert sum(hits) >= 0.9 * len(hits)
 
 
+@pytest.mark.slow
 @over_stores_and_backends
 def test_texts_go_in_and_out_by_the_stores_own_methods(
     new_store: NewStore, embeddings: JinaClipEmbeddings, catalogue: Any

@@ -145,6 +145,7 @@ def test_vectors_of_texts_in_the_store_count_for_mmr(embed, server, files):
     assert server.ledger()["requests"] == 0
 
 
+@pytest.mark.slow
 async def test_what_it_costs_to_embed_images_again_is_said_once(embed, files, post, caplog):
     """Nobody asked for it: how many, how many tokens, and what spares them."""
     diversifier = JinaClipDiversifier(embed_model=embed(), vector_store=SimpleVectorStore())

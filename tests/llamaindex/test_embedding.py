@@ -200,6 +200,7 @@ def batch(request):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [2, long(3)])
 @pytest.mark.parametrize("kind", ["text", "image"])
 async def test_sync_and_async_calls_have_the_same_number_of_requests_in_flight(kind, most, embed, server, files, batch):

@@ -110,6 +110,7 @@ async def test_titles_fused_with_pictures_are_found_by_either(shop, catalogue):
     await client.close()
 
 
+@pytest.mark.slow
 def test_the_multi_modal_index_finds_pictures_and_texts(shop, catalogue, qdrant):
     """Text to picture, picture to picture, text to both; picture paths and base64."""
     nodes = picture_nodes(catalogue[:30]) + [
@@ -170,6 +171,7 @@ async def forget_loops(made):
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(*LOOPS)
 async def test_builds_with_use_async_inside_a_running_loop(shop, catalogue):
     """Each build has an event loop of its own; three in a row, and the vectors are those of a plain call."""

@@ -126,6 +126,7 @@ async def test_a_half_without_weight_is_not_paid_for(embed, server, files, on):
     await on(embed(fusion_weight=1), [ImageNode(text="red"), ImageNode(text="red", image_path="missing.png")])
 
 
+@pytest.mark.slow
 async def test_mixed_nodes_keep_their_order_and_each_input_is_paid_for_once(embed, server, files, on):
     """24 nodes of three kinds, 8 to a batch: 16 texts and 8 images, each image in two nodes."""
     made = embed(embed_batch_size=8)

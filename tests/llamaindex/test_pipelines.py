@@ -37,6 +37,7 @@ def run(request):
     return call
 
 
+@pytest.mark.slow
 async def test_texts_and_pictures_go_through_one_pipeline(embed, files, run):
     """After a splitter, into a vector store."""
     made = embed()
@@ -69,6 +70,7 @@ def lookalikes(files):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["paths", "base64", "titles", "documents", "resources"])
 async def test_the_ingestion_cache_tells_pictures_apart(embed, files, kind, run):
     """LlamaIndex's key is made of text and metadata; the second picture would get the vector of the first."""
@@ -153,6 +155,7 @@ def shop(files):
     return label_images([*both, Document(id_="text", text="a red dress")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SAME.values(), ids=SAME)
 async def test_an_option_that_changes_no_vector_sends_nothing_again(embed, server, files, run, options):
     """From the cache, and with a document store that knows them."""
@@ -169,6 +172,7 @@ async def test_an_option_that_changes_no_vector_sends_nothing_again(embed, serve
     assert server.ledger()["requests"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OTHER.values(), ids=OTHER)
 async def test_an_option_that_changes_vectors_embeds_anew(embed, server, files, run, options):
     """The cache of other vectors is left alone, and is there for those that set the options back."""

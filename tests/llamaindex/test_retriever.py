@@ -97,6 +97,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_picture_in_any_form_finds_itself(embed, files, search, form):
     made = embed()

@@ -176,6 +176,7 @@ def pipeline_of(embed, strategy):
     return IngestionPipeline(transformations=[embed], **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ImageNode", "Document"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_the_next_run_tries_again_what_was_skipped_and_pays_for_nothing_else(

@@ -141,6 +141,7 @@ def test_a_text_over_the_limit_is_refused_by_name_or_cut(local) -> None:
     assert np.abs(cut - local().embed_documents([long[: 8192 - 2]])[0]).max() <= 1e-6
 
 
+@pytest.mark.slow
 def test_no_text_pads_another_far_beyond_its_length(local, passes: list[list[int]]) -> None:
     rng = np.random.default_rng(3)
     lengths = np.clip(rng.lognormal(3.5, 1, 400), 2, 600).astype(int).tolist()
@@ -227,6 +228,7 @@ def test_the_event_loop_goes_on_while_a_batch_runs(local) -> None:
     assert asyncio.run(watch()) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_loads_its_own(local) -> None:
     clip = local()
@@ -440,6 +442,7 @@ def test_a_failed_call_gives_its_budget_back(local, monkeypatch: pytest.MonkeyPa
     assert clip.embed_documents(texts_of([200])).shape == (1, clip.dimensions)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_never_has_more_at_once_than_memory_is_meant_for(
     local: Callable[..., JinaClip], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def check_close(found: np.ndarray, wanted: np.ndarray, dtype: str) -> None:
 # -- numbers
 
 
+@pytest.mark.slow
 @DEVICES
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_goldens_hold(model: str, dtype: str, device: str) -> None:

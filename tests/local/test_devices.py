@@ -290,6 +290,7 @@ def test_a_consumer_may_have_two_batches_of_images_waiting_for_each_device() -> 
 # -- with towers
 
 
+@pytest.mark.slow
 def test_vectors_of_two_devices_are_those_of_one_to_the_bit(folder: Path) -> None:
     texts = [f"{'word ' * (n % 3)}{n}" for n in range(80)]
     shown = [np.random.default_rng(n).integers(0, 256, (40, 50, 3), np.uint8) for n in range(16)]

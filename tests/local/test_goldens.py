@@ -195,6 +195,7 @@ def test_other_picture_sizes_are_refused(model):
             towers(model).vision(bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", "abcd")
 @pytest.mark.parametrize("limit", [1, 700, 5000, 20_000])
 def test_blocks_of_queries_give_what_one_pass_gives(which, limit, monkeypatch):

@@ -110,6 +110,7 @@ def test_sizes_of_the_vision_tower(key: str, value: object, v2: Path, loader: Lo
     check(loader.load(v2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "value"), TEXT, ids=show)
 def test_sizes_of_the_text_tower(key: str, value: object, v1: Path, loader: Loader) -> None:
     change(v1, "config.json", lambda config: config["text_config"]["hf_model_config_kwargs"].update({key: value}))
@@ -188,6 +189,7 @@ def become_loop(path: Path) -> None:
     path.symlink_to(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("become", [become_pipe, become_folder, become_device, become_loop])
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_no_file(name: str, become: Callable[[Path], None], v2: Path, loader: Loader) -> None:
@@ -244,6 +246,7 @@ HEADERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", HEADERS)
 def test_headers_of_weights(header: str, v2: Path, loader: Loader) -> None:
     write_header(v2, HEADERS[header], bytes(12 if "overlap" in header else 4))
@@ -353,6 +356,7 @@ TOKENIZERS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_rules_of_tokenizers(kind: str, v2: Path, loader: Loader) -> None:
     change(v2, "tokenizer.json", lambda config: config.update(TOKENIZERS[kind]))
@@ -386,6 +390,7 @@ SOUND: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOUND)
 def test_rules_that_published_tokenizers_have(kind: str, v2: Path, loader: Loader) -> None:
     change(v2, "tokenizer.json", lambda config: config.update(SOUND[kind]))
@@ -395,6 +400,7 @@ def test_rules_that_published_tokenizers_have(kind: str, v2: Path, loader: Loade
 # -- preprocessor_config.json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -471,6 +477,7 @@ QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(Heal
 MANY_TIMES = settings(QUICK, max_examples=3000)
 
 
+@pytest.mark.slow
 @QUICK
 @given(version=st.sampled_from(["v1", "v2"]), data=st.data())
 def test_mutated_folders(version: str, data: st.DataObject, tmp_path: Path, loader: Loader) -> None:

@@ -229,6 +229,7 @@ def test_a_repository_is_named_by_its_commit(own_folder: Path, tmp_path: Path) -
                                             {"model": "someone/Tiny-Clip"})  # fmt: skip
 
 
+@pytest.mark.slow
 def test_another_revision_of_a_published_model_is_another_space(tmp_path: Path, own_folder: Path) -> None:
     environment = hub_cache(tmp_path, "jinaai/jina-clip-v2", MOVED, own_folder)
     model = {"model": "jina-clip-v2"}

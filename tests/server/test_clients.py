@@ -361,6 +361,7 @@ def test_curl_gets_vectors_for_the_json_of_a_manual(served: Serve, titles: list[
 HOSTS = ("langchain", "llamaindex", "haystack")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", HOSTS)
 def test_our_adapters_over_the_server_give_the_vectors_and_the_order_of_those_at_home(
     host: str, served: Serve, local: JinaClip, catalogue: list[Article], catalogue_checkpoint: str

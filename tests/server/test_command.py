@@ -21,6 +21,7 @@ sys.exit(main(["serve", "--backend", "api", "--port", "0"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "prometheus_client"])
 def test_a_missing_extra_is_named(module: str) -> None:
     code = WITHOUT.format(module=module)
@@ -108,6 +109,7 @@ def test_options_of_a_file_are_those_of_the_command_line_which_win(
     assert "transport" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_gateway_without_a_key_ends_and_names_the_variable() -> None:
     command = [sys.executable, "-m", "jinaclip", "serve", "--backend", "api", "--port", "0"]
     kept = {name: value for name, value in os.environ.items() if name not in ("JINA_API_KEY", "JINAAI_API_KEY")}

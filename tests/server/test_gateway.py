@@ -99,6 +99,7 @@ def test_an_image_that_is_none_is_not_sent(gateway: Serve, upstream: Server) -> 
     assert upstream.ledger()["requests"] == 0
 
 
+@pytest.mark.slow
 def test_one_budget_holds_for_all_settings_of_requests(upstream: Server, tmp_path) -> None:
     upstream.reset()
     with serving(tmp_path / "log", *gateway_to(upstream.url), "--token-budget", "4200") as gateway:
@@ -119,6 +120,7 @@ def test_a_gateway_is_ready_once_its_service_answers(upstream: Server, tmp_path)
         assert gateway.embed(texts("a")).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"), [("auth_401", "the service refuses this key"), ("redirect_302", "base_url")]
 )

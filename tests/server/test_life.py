@@ -70,6 +70,7 @@ def test_a_stopping_server_is_not_ready_and_still_answers_until_it_stops_listeni
     assert server.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(start):
     server = start("--drain-delay", "600")
     server.signal()
@@ -78,6 +79,7 @@ def test_a_second_signal_ends_it_at_once(start):
     assert server.wait() == -signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_what_takes_longer_than_the_deadline_is_refused_with_503(start):
     server = start("--drain-delay", "0", "--drain-timeout", "0.3", "--body-timeout", "600")
     with server.connect() as slow:
@@ -122,6 +124,7 @@ def test_a_client_that_does_not_read_is_closed_and_holds_nothing(patient):
     assert patient.gauge("queue_depth") == 0
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_refused_body_is_read_so_that_its_client_sees_why(start):
     server = start("--max-body", "1000")
     body = as_json(texts("x" * 5_000_000))
@@ -132,6 +135,7 @@ def test_the_rest_of_a_refused_body_is_read_so_that_its_client_sees_why(start):
     assert chunked.status_code == 413
 
 
+@pytest.mark.slow
 def test_where_there_is_no_room_the_connection_that_waits_longest_makes_it(start):
     server = start("--max-connections", "20")
     before = server.open_files()
@@ -145,6 +149,7 @@ def test_where_there_is_no_room_the_connection_that_waits_longest_makes_it(start
         assert server.open_files() <= before + 20
 
 
+@pytest.mark.slow
 def test_one_peer_has_as_many_connections_as_it_may(start):
     server = start("--max-connections-per-peer", "3")
     with server.connect() as first, server.connect(), server.connect():

@@ -46,6 +46,7 @@ def test_every_store_finds_the_same_ten_as_exact_search(opened, request, model, 
                 assert_same(some, everything)
 
 
+@pytest.mark.slow
 def test_a_category_is_its_whole_name(opened, model, catalogue):
     """Not one of its words, not in other letters; and a quotation mark in it is no syntax."""
     categories = ("shirt", "t-shirt", "red shirt", "men's shirt", "Shirt", "")
@@ -57,6 +58,7 @@ def test_a_category_is_its_whole_name(opened, model, catalogue):
         assert store.by_picture(LIKED, category="trousers") == []
 
 
+@pytest.mark.slow
 def test_a_product_indexed_again_is_replaced(opened, model, catalogue):
     some = catalogue[:12]
     new = replace(some[3], title=ARABIC, picture=LIKED)
@@ -69,6 +71,7 @@ def test_a_product_indexed_again_is_replaced(opened, model, catalogue):
     assert sorted(ids(hits)) == sorted(product.id for product in some)
 
 
+@pytest.mark.slow
 def test_a_row_of_a_failed_item_is_refused_and_nothing_of_its_batch_is_stored(opened, model, catalogue, embedded):
     """`Results.vectors` has NaN where an item failed; a store must never hold one."""
     some = catalogue[:3]
@@ -94,6 +97,7 @@ def test_what_comes_between_embedding_and_storing_refuses_it_too(model, embedded
         assert len(truncate(vectors, 8)) == len(places) == 2
 
 
+@pytest.mark.slow
 def test_a_limit_beyond_the_stock_gives_the_whole_stock(opened, model, catalogue):
     with opened(model) as store:
         store.index(iter(catalogue[:12]))
@@ -108,6 +112,7 @@ def test_an_empty_store_finds_nothing(opened, model):
         assert store.by_text(TEXT) == []
 
 
+@pytest.mark.slow
 def test_hits_are_plain_values(opened, model, catalogue):
     """No numpy numbers and no types of a client: they go into JSON as they are."""
     with opened(model) as store:
@@ -116,6 +121,7 @@ def test_hits_are_plain_values(opened, model, catalogue):
     assert [type(value) for value in (hit.id, hit.title, hit.score)] == [str, str, float]
 
 
+@pytest.mark.slow
 def test_what_was_indexed_is_there_when_opened_again(opened, model, catalogue):
     with opened(model) as store:
         store.index(catalogue[:12])
@@ -127,6 +133,7 @@ def test_what_was_indexed_is_there_when_opened_again(opened, model, catalogue):
     assert [hit.score for hit in after] == pytest.approx([hit.score for hit in before], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*will cost quality:UserWarning")
 def test_vectors_of_other_settings_lie_elsewhere(opened, model, catalogue, catalogue_checkpoint):
     """A store opened at another width meets an empty collection of that width, not an error and not a mixture."""

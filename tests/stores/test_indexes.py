@@ -35,6 +35,7 @@ def test_pgvector_searches_through_its_graph_and_finds_nearly_all(
     assert_as_stated("pgvector", f"{settings}, `hnsw.ef_search = 200`", share)
 
 
+@pytest.mark.slow
 def test_in_pgvector_filters_and_large_limits_give_as_many_as_were_asked_for(pgvector, model, many, embedded):
     """Though none of the rare category is among the 200 candidates that the graph looks at first."""
     query = embedded["fused"][0]

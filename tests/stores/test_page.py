@@ -59,6 +59,7 @@ def test_pgvectors_snippet_runs_at_another_address(postgres, model, catalogue):
         assert len(store.by_text("dress")) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("section", "module"), LOCALS)
 def test_the_command_searches_local_stores(section, module, tmp_path, monkeypatch, capsys):
     client(module)
@@ -69,6 +70,7 @@ def test_the_command_searches_local_stores(section, module, tmp_path, monkeypatc
     assert_four_searches(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_command_searches_the_database_of_database_url(postgres, monkeypatch, capsys):
     monkeypatch.setenv("DATABASE_URL", postgres.database())
     monkeypatch.setattr(sys, "argv", ["stores", "pgvector", "--count", "40"])

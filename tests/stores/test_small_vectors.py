@@ -15,6 +15,7 @@ from tests.stores.page import SECTIONS, assert_as_stated
 BITS = (("lance_bits", "LanceDB"), ("faiss_bits", "FAISS"), ("pgvector_bits", "pgvector"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("store", "name"), BITS)
 def test_a_store_of_bits_finds_what_is_stated(store, name, request, model, many, embedded, recall_at_ten):
     with request.getfixturevalue(store)(model) as opened:

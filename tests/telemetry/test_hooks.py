@@ -91,6 +91,7 @@ def test_a_failed_request_tells_why_it_is_sent_again(jinaclip_client, jinaclip_s
     assert {event.reason for event in of(Waiting, events)} == {"retry"}
 
 
+@pytest.mark.slow
 async def test_calls_that_share_a_request_are_told_as_merged(jinaclip_client, events):
     clip = jinaclip_client()
     await asyncio.gather(*(clip.aembed_query(f"query {number}") for number in range(100)))

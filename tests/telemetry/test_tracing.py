@@ -255,6 +255,7 @@ def test_the_module_loads_opentelemetry_only_when_it_is_used():
     assert done.stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_the_program_of_the_page_prints_its_span():
     """As it stands, but for the address of the service."""
     page = (ROOT / "docs" / "watching.md").read_text()

@@ -35,6 +35,7 @@ def test_any_json_is_an_answer_that_holds_or_none(name: str, value: Any, items: 
     assert answer.space is None or isinstance(answer.space, str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WIRES))
 @SOME
 @given(value=REFUSAL | JSON, status=st.sampled_from([400, 401, 403, 424, 429, 500]))
