@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from jinaclip.call.call import NOT_SENT
 from jinaclip.call.request import Task
-from jinaclip.call.results import Results
+from jinaclip.call.results import ItemFailure, Results
 from jinaclip.clip import JinaClip
-from jinaclip.errors import APIConnectionError, BadResponseError, RequestRejectedError, ServerError
+from jinaclip.errors import APIConnectionError, BadResponseError, NotSentError, RequestRejectedError, ServerError
 from jinaclip.hosts import Latch, embed
 from jinaclip.inputs import Image, Pair
 from jinaclip.self_test import TEXT, checkerboard
@@ -19,7 +22,8 @@ from jinaclip.self_test import TEXT, checkerboard
 OF_ITEMS = (ServerError, BadResponseError, RequestRejectedError, APIConnectionError)
 """What ends a call and may be the fault of its items: a key or a balance never is."""
 BESIDE = 7
-"""Items that are sent again with a good one: together as many as a call asks about one by one before it gives up."""
+"""Items that are sent again with a good one, as long as any fails: together as many as a call asks about one by one
+before it gives up."""
 
 
 class OutageCheck:
@@ -49,16 +53,20 @@ class OutageCheck:
         if not isinstance(results.stopped, OF_ITEMS):
             return results
         with self._lock:
-            places = [place for place, one in results.errors.items() if one.left]
-            for start in range(0, len(places), BESIDE):
-                if stop is not None and stop.done():
-                    return results
-                some = places[start : start + BESIDE]
-                found = self._ask([contents[place] for place in some], stop)
-                if found.stopped is not None:
-                    return results
-                results = _merge(results, found, some)
-        return replace(results, stopped=None)
+            return self._ask_again(contents, _add_unread(results, len(contents)), stop)
+
+    def _ask_again(self, contents: Sequence[Any], results: Results, stop: Latch | None) -> Results:
+        """Asks for a few, and for all that are left once those were answered; what is answered counts in any case."""
+        places, size = _left_of(results), BESIDE
+        while places and not (stop is not None and stop.done()):
+            some = places[:size]
+            found = self._ask([contents[place] for place in some], stop)
+            results = _merge(results, found, some)
+            if found.stopped is not None and size == BESIDE:
+                return replace(results, stopped=found.stopped)
+            places = _left_of(results)
+            size = BESIDE if found.errors or found.stopped is not None else max(BESIDE, len(places))
+        return results if places else replace(results, stopped=None)
 
     def _ask(self, contents: Sequence[Any], stop: Latch | None) -> Results:
         """What comes of items beside a good one."""
@@ -77,10 +85,27 @@ def _good_content(like: object) -> str | Image | Pair:
     return Pair(text, image) if isinstance(like, Pair) else image
 
 
+def _add_unread(results: Results, total: int) -> Results:
+    """Results of all items, also where a call that reads them one by one ended before it had read the last."""
+    unread = {
+        place: ItemFailure(NotSentError(NOT_SENT), place, "item", left=True) for place in range(len(results), total)
+    }
+    rows = np.full((len(unread), results.vectors.shape[1]), np.nan, np.float32)
+    vectors = np.concatenate([results.vectors, rows])
+    return replace(results, vectors=vectors, errors={**results.errors, **unread}, places=np.arange(total))
+
+
+def _left_of(results: Results) -> list[int]:
+    return [place for place, one in results.errors.items() if one.left]
+
+
 def _merge(results: Results, found: Results, places: Sequence[int]) -> Results:
-    """Results in which some items have what came of them beside a good one, which stands first there."""
+    """Results in which some items have what came of them beside a good one, which stands first there.
+
+    A call that was stopped may not have read the last of them: these stay as they are.
+    """
     vectors, errors = results.vectors.copy(), dict(results.errors)
-    for number, place in enumerate(places, 1):
+    for number, place in enumerate(places[: max(0, len(found) - 1)], 1):
         vectors[place] = found.vectors[number]
         del errors[place]
         if number in found.errors:

@@ -1,0 +1,73 @@
+"""What an ended call left undone is asked again beside a good item; nothing that is paid for on the way is lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jinaclip import JinaClip
+from jinaclip.bulk.outage import BESIDE, OutageCheck
+from jinaclip.call.results import ItemFailure, Results
+from jinaclip.errors import BudgetError, ServerError
+from jinaclip.testing import expected_vector
+
+DOWN = "status_500"
+
+
+@pytest.fixture
+def clip(server, jinaclip_api_key):
+    options = {"max_retries": 0, "batch_size": 1, "max_concurrency": 1, "cache": False}
+    with JinaClip(api_key=jinaclip_api_key, base_url=server.url, **options) as clip:
+        yield clip
+
+
+def ended(clip: JinaClip, items: int) -> Results:
+    """What came of a call that an error of the service ended before anything was answered."""
+    error = ServerError("the service failed")
+    errors = {place: ItemFailure(error, place, "text", left=True) for place in range(items)}
+    return Results(np.full((items, clip.dimensions), np.nan, np.float32), errors, stopped=error)
+
+
+def texts(count: int) -> list[str]:
+    return [f"text {number}" for number in range(count)]
+
+
+def test_what_is_answered_beside_a_good_item_is_kept_though_the_outage_goes_on(server, clip) -> None:
+    server.configure(script=[None, None, None, *[DOWN] * 100])
+    found = OutageCheck(clip, "document").check(texts(7), ended(clip, 7))
+    assert isinstance(found.stopped, ServerError)
+    assert np.flatnonzero(found.ok).tolist() == [0, 1]
+    np.testing.assert_allclose(found.vectors[1], expected_vector("text", "text 1"), atol=1e-6)
+    assert all(found.errors[place].left for place in range(2, 7))
+    assert found.usage.tokens == server.ledger()["tokens"]
+
+
+def test_a_budget_that_is_spent_meanwhile_is_what_ended_the_run(server, clip) -> None:
+    options = {**clip.config.options(), "token_budget": 60}
+    with JinaClip(**options) as frugal:
+        found = OutageCheck(frugal, "document").check(texts(40), ended(frugal, 40))
+    assert isinstance(found.stopped, BudgetError)
+    assert found.ok.sum() == server.ledger()["answered_items"] - 2 > 0
+
+
+def test_once_a_few_are_answered_all_that_is_left_goes_together(server, clip) -> None:
+    """Two calls, each with a good item, and not one for each seven."""
+    found = OutageCheck(clip, "document").check(texts(100), ended(clip, 100))
+    assert (found.stopped, found.ok.all()) == (None, True)
+    assert server.ledger()["answered_items"] == 100 + 2
+
+
+def test_those_that_fail_among_many_have_failed_by_themselves(server, clip) -> None:
+    server.configure(poison={"hopeless": DOWN})
+    bad = [*range(2 * BESIDE, 4 * BESIDE), 90]
+    contents = [f"hopeless {place}" if place in bad else f"text {place}" for place in range(100)]
+    found = OutageCheck(clip, "document").check(contents, ended(clip, 100))
+    assert found.stopped is None
+    assert np.flatnonzero(~found.ok).tolist() == [*found.errors] == bad
+    assert not any(one.left for one in found.errors.values())
+
+
+def test_items_that_the_call_had_not_read_yet_are_asked_for_too(clip) -> None:
+    """A call with a budget reads them one by one."""
+    found = OutageCheck(clip, "document").check(texts(20), ended(clip, 3))
+    assert (len(found), found.stopped, found.ok.all()) == (20, None, True)
