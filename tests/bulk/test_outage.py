@@ -71,3 +71,14 @@ def test_items_that_the_call_had_not_read_yet_are_asked_for_too(clip) -> None:
     """A call with a budget reads them one by one."""
     found = OutageCheck(clip, "document").check(texts(20), ended(clip, 3))
     assert (len(found), found.stopped, found.ok.all()) == (20, None, True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_where_the_good_item_is_not_answered_either_it_is_an_outage(server, clip, batch_size) -> None:
+    """However the call with it ends: of so few items each may get an error of its own."""
+    server.configure(script=[DOWN] * 100)
+    with JinaClip(**{**clip.config.options(), "batch_size": batch_size, "max_concurrency": 8}) as quick:
+        for _ in range(20):
+            found = OutageCheck(quick, "document").check(texts(1), ended(quick, 1))
+            assert isinstance(found.stopped, ServerError)
+            assert found.errors[0].left

@@ -61,6 +61,8 @@ class OutageCheck:
         while places and not (stop is not None and stop.done()):
             some = places[:size]
             found = self._ask([contents[place] for place in some], stop)
+            if 0 in found.errors:  # the good one; what became of the others then is no fault of theirs
+                return replace(results, stopped=found.stopped or results.stopped)
             results = _merge(results, found, some)
             if found.stopped is not None and size == BESIDE:
                 return replace(results, stopped=found.stopped)
