@@ -24,10 +24,11 @@ class Page:
 
     @property
     def children(self) -> list[Page]:
-        """The other pages of a folder under docs/, where this is its README.md."""
+        """The other pages of a folder under docs/, where this is its README.md; pages for other sites have no title."""
         if self.source.name != "README.md" or self.source.parent.parent != DOCS:
             return []
-        others = sorted(path for path in self.source.parent.glob("*.md") if path != self.source)
+        files = sorted(path for path in self.source.parent.glob("*.md") if path != self.source)
+        others = [path for path in files if path.read_text("utf-8").startswith("# ")]
         return [Page("", "", path, name_of(path, "")) for path in others]
 
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation, as docs/README.md lists them, and the code they show."""
+"""The pages of the documentation, as docs/README.md lists them, the listings, and the code they show."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.docs.nav import ROOT, all_pages, read_nav
+from scripts.docs.nav import DOCS, ROOT, all_pages, read_nav
 
 FENCE = re.compile(r"^( *)```([\w-]*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PYTHON = ("python", "py")
-PAGES = {page.source.relative_to(ROOT).as_posix(): page.source for page in all_pages(read_nav())}
-"""By their paths in the repository."""
+SOURCES = [*(page.source for page in all_pages(read_nav())), *sorted(DOCS.glob("listings/*.md"))]
+PAGES = {source.relative_to(ROOT).as_posix(): source for source in SOURCES}
+"""By their paths in the repository. A listing may be for another site alone, and its programs are run all the same."""
 
 
 def fences(page: Path) -> list[tuple[str, str]]:

@@ -34,6 +34,14 @@ def test_pages_of_one_name_have_one_address_each() -> None:
     assert NAMES[DOCS / "decisions/0001-outcomes-are-values.md"] == "decisions/0001-outcomes-are-values"
 
 
+def test_a_page_written_for_another_site_is_no_page_of_this_one() -> None:
+    """Sphinx refuses a page without a title."""
+    assert DOCS / "listings/llamaindex.md" in NAMES
+    assert DOCS / "listings/haystack.md" not in NAMES
+    for source in NAMES:
+        assert re.match(r"(---\n.*?\n---\n\s*)?# ", source.read_text("utf-8"), re.DOTALL), source
+
+
 def test_sections_have_addresses_that_no_page_has() -> None:
     assert not {section.name for section in read_nav()} & set(NAMES.values())
 
