@@ -13,6 +13,9 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.version import Version
+
 from environments import (
     CORE,
     CORE_TESTS,
@@ -28,8 +31,6 @@ from environments import (
     test_libraries,
 )
 from environments import run_tests as run
-from packaging.requirements import Requirement
-from packaging.version import Version
 
 RUNNER = "pytest"
 """Declared for the fixtures of `jinaclip.testing`. Here it runs the tests, as new as their other libraries want it."""
