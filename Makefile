@@ -55,7 +55,7 @@ browser: .venv/installed docs  ## what Chromium shows of the crafted image files
 docs: .venv/docs  ## the documentation as a site, in site/; a broken link or reference is an error
 	.venv/bin/python -m scripts.docs
 
-check: .venv/installed  ## style, types, import fence, workflows
+check: .venv/installed  ## style, types, import table, workflows
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
     report = Report()
     for version in options.versions or declared_pythons():
         if version == OWN and not options.versions:
-            report.add(f"Python {version}", "not run here: make test runs the whole suite on it")
+            report.add(f"Python {version}", "not run here: make test-all runs the whole suite on it")
         elif python := find_python(version):
             with report.attempt(f"Python {version}, {options.suite}", "without PyTorch"):
                 environment = ROOT / environment_name(version, options)
@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
             report.add(f"Python {version}", "not run: no interpreter found")
             report.failed |= bool(options.versions)
     if options.suite == "core":
-        report.add("Not of the core, run by make test only", ", ".join(NOT_THE_CORE))
+        report.add("Not of the core, run by make test-all only", ", ".join(NOT_THE_CORE))
     return report.show()
 
 

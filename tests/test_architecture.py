@@ -1,4 +1,4 @@
-"""The import fence: who may import whom, and where heavy libraries may be named. See README, "Where things are"."""
+"""The import table: who may import whom, and where heavy libraries may be named. docs/how-it-works.md shows it."""
 
 from __future__ import annotations
 
