@@ -8,6 +8,7 @@ import os
 import select
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -89,9 +90,17 @@ class Page:
         return found["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Waits until an expression of the page is true."""
+        """Waits until an expression of the page is true, over navigations too: each takes away the page that waited."""
         look = f"({condition}) ? done() : setTimeout(look, 20)"
-        self.run(f"new Promise(done => {{ const look = () => {look}; look(); }})")
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                self.run(f"new Promise(done => {{ const look = () => {look}; look(); }})")
+            except RuntimeError as error:
+                if "navigated" not in str(error) or time.monotonic() > end:
+                    raise
+            else:
+                return
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """Presses a key and lets it go."""
