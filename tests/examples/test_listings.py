@@ -15,7 +15,7 @@ from tests.langchain.test_embeddings import picture
 
 ROOT = Path(__file__).parents[2]
 LISTINGS = ROOT / "docs" / "listings"
-"""docs/listings/haystack.md and docs/listings/llamaindex.md are pages of the site, too."""
+"""docs/listings/haystack.md and docs/listings/llamaindex.md among them."""
 PAGES = ["langchain-embeddings.mdx", "langchain-provider.mdx", "haystack.md", "llamaindex.md"]
 MADE = re.compile(r"(JinaClipEmbeddings?|JinaClip\w*Embedder)\((.*?)\)")
 
