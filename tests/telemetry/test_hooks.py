@@ -185,6 +185,28 @@ async def test_a_call_that_is_cancelled_has_ended(jinaclip_client, jinaclip_serv
     assert [event.error for event in of(CallEnded, events)] == ["CancelledError"]
 
 
+async def test_a_coroutine_that_is_collected_inside_a_hook_is_told_of_in_another_thread(
+    jinaclip_client, jinaclip_server
+):
+    """The hook may hold a lock, which it would wait for in the same thread for ever."""
+    jinaclip_server.configure(base_ms=60_000)
+    left, inside, told, nested = jinaclip_client().aembed_query("a"), threading.local(), threading.Semaphore(0), []
+
+    def hook(event: CallEnded) -> None:
+        nested.append(getattr(inside, "is_busy", False))
+        inside.is_busy = True
+        if len(nested) == 1:
+            left.close()  # as the collector does, whenever it likes
+        inside.is_busy = False
+        told.release()
+
+    telemetry.set_hooks(EventFilter(hook, CallEnded))
+    left.send(None)
+    jinaclip_client().embed_documents([])
+    assert told.acquire(timeout=30) and told.acquire(timeout=30)
+    assert nested == [False, False]
+
+
 def test_calls_are_told_in_the_context_of_the_caller_and_in_no_thread_of_theirs(jinaclip_client):
     seen = []
 

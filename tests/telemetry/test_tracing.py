@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,17 @@ def test_spans_of_calls_under_way_end_with_the_tracing(jinaclip_client, jinaclip
     assert spans.ours_alone.status.status_code is StatusCode.UNSET
     thread.join()
     assert len(spans.ours) == 1
+
+
+def test_a_call_that_begins_while_the_tracing_is_switched_off_leaves_no_span_open(jinaclip_client, spans):
+    """Its event was on the way to the hook by then."""
+    began = []
+    tracing = telemetry.get_hooks()[-1]
+    telemetry.set_hooks(telemetry.EventFilter(began.append, telemetry.CallStarted), tracing)
+    jinaclip_client().embed_documents([])
+    uninstrument()
+    tracing(replace(began[0], call=-1))
+    assert len(spans.ours) == 2
 
 
 def test_without_opentelemetry_the_error_names_the_extra():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from jinaclip import __version__
-from jinaclip.errors import MissingDependencyError
+from jinaclip.requirements import missing_dependency
 from jinaclip.telemetry import (
     CallEnded,
     CallStarted,
@@ -50,9 +50,7 @@ def instrument(tracer_provider: TracerProvider | None = None) -> None:
     try:
         from opentelemetry import trace
     except ModuleNotFoundError:
-        raise MissingDependencyError(
-            "tracing needs opentelemetry-api, which is not installed: pip install 'jinaclip[otel]'"
-        ) from None
+        raise missing_dependency("tracing", "opentelemetry-api", "otel") from None
     tracer = trace.get_tracer("jinaclip", __version__, tracer_provider)
     with _lock:
         _remove()
@@ -85,11 +83,13 @@ class Tracing(EventFilter):
         super().__init__(self._take, CallStarted, CallEnded, RequestRetried, Waiting)
         self._tracer = tracer
         self._spans: dict[int, Span] = {}
+        self._is_closed = False
         self._lock = threading.Lock()  # events of a call come from several threads, and none may come after its end
 
     def close(self) -> None:
-        """Ends the spans of calls under way."""
+        """Ends the spans of calls under way, and of those that begin at this moment."""
         with self._lock:
+            self._is_closed = True
             spans, self._spans = self._spans, {}
             for span in spans.values():
                 span.end()
@@ -113,7 +113,10 @@ class Tracing(EventFilter):
         kind = SpanKind.INTERNAL if event.host is None else SpanKind.CLIENT
         span = self._tracer.start_span(f"{OPERATION} {event.model}", kind=kind, attributes=attributes_of(event))
         with self._lock:
-            self._spans[event.call] = span
+            if self._is_closed:  # since the event was made
+                span.end()
+            else:
+                self._spans[event.call] = span
 
     def _end(self, event: CallEnded) -> None:
         from opentelemetry.trace import StatusCode

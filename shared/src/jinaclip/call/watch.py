@@ -13,7 +13,7 @@ from jinaclip import telemetry
 from jinaclip.call.request import Request
 from jinaclip.call.results import Results
 from jinaclip.errors import JinaClipError
-from jinaclip.process import run_apart
+from jinaclip.process import run_apart, start_thread
 from jinaclip.telemetry import CallEnded, CallStarted, Event
 
 _numbers = itertools.count(1)  # of calls
@@ -71,7 +71,7 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if telemetry.wants(CallEnded):
-            tell(self._ended(error))
+            tell(self._ended(error), wait=kind is not GeneratorExit)
 
     def _started(self) -> CallStarted:
         request, service = self._request, self._service
@@ -108,10 +108,18 @@ class Watch:
         return results.find_error()
 
 
-def tell(event: Event) -> None:
+def tell(event: Event, *, wait: bool = True) -> None:
     """Gives an event to the hooks in a thread of ours, with the caller's context, and waits for them.
 
     In the caller's thread an exception of a signal handler could strike inside a hook, and be taken for the hook's.
+
+    Args:
+        event: what they are told.
+        wait: False for a coroutine that is collected: that happens anywhere, also inside a hook, whose lock another
+            event would wait for.
     """
     with suppress(JinaClipError):  # no thread can be started: the call itself will say so
-        run_apart(telemetry.emit, event)
+        if wait:
+            run_apart(telemetry.emit, event)
+        else:
+            start_thread("jinaclip-work", telemetry.emit, event)
