@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import resource
 import shutil
+import sys
 
 import pytest
 
 from jinaclip.bulk.blocks import BLOCK_ITEMS, CHUNK_ROWS
+from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.parts import PART_ROWS
 from jinaclip.bulk.pipeline import BLOCKS
@@ -29,6 +31,12 @@ def test_a_disk_without_room_is_noticed_before_anything_is_paid(command, server,
     assert server.ledger()["requests"] == 0
     assert command(source, out)[0] == 0
     assert len(read(out)) == 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of /proc is Linux's")
+def test_a_file_system_that_does_not_tell_its_size_is_not_taken_for_a_full_one() -> None:
+    assert shutil.disk_usage("/proc").total == 0
+    OutputFolder("/proc").check_room(2**30)
 
 
 @pytest.mark.slow

@@ -166,7 +166,10 @@ class OutputFolder:
         self.sync()
 
     def check_room(self, size: int) -> None:
-        """Refuses to begin what could not be written afterwards. Elsewhere than on a disk there is always room.
+        """Refuses to begin what could not be written afterwards.
+
+        Elsewhere than on a disk there is always room, and so there is where a file system does not tell its size, as
+        some mounts of buckets.
 
         Args:
             size: bytes that will be written.
@@ -176,10 +179,13 @@ class OutputFolder:
         """
         if self.local is None:
             return
-        free = shutil.disk_usage(self.local).free
-        if free < size:
-            need = f"{size / 2**20:,.0f} MiB are needed for what is embedded next"
-            raise OSError(errno.ENOSPC, f"{self} has {free / 2**20:,.0f} MiB left, and {need}; make room and run again")
+        disk = shutil.disk_usage(self.local)
+        if disk.total and disk.free < size:
+            left, need = (f"{number / 2**20:,.0f} MiB" for number in (disk.free, size))
+            raise OSError(
+                errno.ENOSPC,
+                f"{self} has {left} left, and {need} are needed for what is embedded next; make room and run again",
+            )
 
     def _discard(self, name: str) -> None:
         with suppress(OSError):  # the error that led here says more
