@@ -5,9 +5,15 @@ from __future__ import annotations
 import signal
 
 import numpy as np
+import pytest
 
+from jinaclip.bulk import embed
+from jinaclip.bulk.files import OutputFolder
+from jinaclip.bulk.lock import take_lock
 from jinaclip.bulk.own_cache import cache_name, open_cache, remove_cache, share_cache
+from jinaclip.errors import ConfigError
 from tests.bulk.processes import Embed, at, numbered, write_texts
+from tests.needs import skip_without
 
 KEYS = [bytes([number]) * 32 for number in range(4)]
 ROWS = np.eye(4, dtype=np.float32)
@@ -30,6 +36,19 @@ def test_a_run_in_one_process_and_one_in_several_find_what_the_other_had(tmp_pat
         shared.close()
         remove_cache(tmp_path / cache_name(shard))
         assert not [*tmp_path.iterdir()]
+
+
+def test_a_run_on_ray_that_is_refused_leaves_the_log_of_the_run_under_way_alone(tmp_path) -> None:
+    """A record that is being written is not taken for one that was torn, and no other file stands for the log later."""
+    skip_without("ray")
+    lock = take_lock(OutputFolder(tmp_path), None)
+    (tmp_path / "_cache.log").write_bytes(b"\x20\0\0\0\xff\0\0\0 the beginning of a record")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError, match="another run writes"):
+        embed([{"id": "1", "text": "a"}], tmp_path, executor="ray", api_key="jina_test_1")
+    lock.release()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name in before} == before
+    assert not (tmp_path / cache_name(None)).exists()
 
 
 def test_nothing_is_shared_where_no_run_was(tmp_path) -> None:

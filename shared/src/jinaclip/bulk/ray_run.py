@@ -21,13 +21,13 @@ from jinaclip.bulk.index import DONE, FAILED, REPEATED
 from jinaclip.bulk.manifest import Shape, manifest_name, read_manifest
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.output import Output
-from jinaclip.bulk.own_cache import cache_name, remove_cache
+from jinaclip.bulk.own_cache import cache_name, remove_cache, share_cache
 from jinaclip.bulk.progress import Counts, Progress
 from jinaclip.bulk.ray_cluster import OWN_CPUS, Machines, data_context, import_ray, is_own, join_ray
 from jinaclip.bulk.ray_collect import Collector, write_checkpoints
 from jinaclip.bulk.ray_embed import ActorOptions
 from jinaclip.bulk.ray_folders import RunFolder
-from jinaclip.bulk.ray_limits import choose_cache, divide_limits
+from jinaclip.bulk.ray_limits import BoundedCache, choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
@@ -179,6 +179,8 @@ class Run:
     def _plan(self, machines: Machines) -> Plan:
         options, pool = self._options, Pool.of(self._options, machines)
         cache = choose_cache(options.clip["cache"], self._output.folder, self._cache_name, machines.count)
+        if isinstance(cache, BoundedCache) and cache.path is not None:
+            share_cache(cache.path.parent, options.shard)  # under the output's lock: nobody appends to the log now
         clip = divide_limits({**options.clip, "cache": cache, "deadline": None}, pool.actors)
         actor = ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
         return Plan(self._read_options, self._groups, self._preparer if self._has_images else None, pool, actor)

@@ -15,7 +15,7 @@ from jinaclip.bulk.items import PairMode
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions, Executor, OnError, read_shard
 from jinaclip.bulk.output import Output
-from jinaclip.bulk.own_cache import cache_name, open_cache, remove_cache, share_cache
+from jinaclip.bulk.own_cache import cache_name, open_cache, remove_cache
 from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.pipeline import Pipeline
 from jinaclip.bulk.precision import Precision
@@ -118,7 +118,6 @@ def embed(
     if bulk.executor == "ray":
         from jinaclip.bulk.ray_run import run_on_ray
 
-        share_own_cache(bulk, OutputFolder(out))
         return run_on_ray(opened, out, bulk, show_progress_of(show_progress))
     with ExitStack() as stack:
         stack.callback(close_documents)
@@ -202,12 +201,6 @@ def own_cache(options: BulkOptions, folder: OutputFolder) -> Cache | None:
     if folder.local is None or not needs_cache(options):
         return None
     return open_cache(folder.local, options.shard)
-
-
-def share_own_cache(options: BulkOptions, folder: OutputFolder) -> None:
-    """Gives the actors of Ray what a run in one process has answers for that are in no part yet."""
-    if folder.local is not None and needs_cache(options):
-        share_cache(folder.local, options.shard)
 
 
 def run(place: Place, source: Source, options: BulkOptions, progress: Progress) -> Report:
