@@ -61,13 +61,11 @@ class OutageCheck:
         while places and not (stop is not None and stop.done()):
             some = places[:size]
             found = self._ask([contents[place] for place in some], stop)
-            if 0 in found.errors:  # the good one; what became of the others then is no fault of theirs
-                return replace(results, stopped=found.stopped or results.stopped)
             results = _merge(results, found, some)
-            if found.stopped is not None and size == BESIDE:
-                return replace(results, stopped=found.stopped)
+            if not _tells(found) and size == BESIDE:
+                return replace(results, stopped=found.stopped or results.stopped)
             places = _left_of(results)
-            size = BESIDE if found.errors or found.stopped is not None else max(BESIDE, len(places))
+            size = BESIDE if found.errors or not _tells(found) else max(BESIDE, len(places))
         return results if places else replace(results, stopped=None)
 
     def _ask(self, contents: Sequence[Any], stop: Latch | None) -> Results:
@@ -101,15 +99,22 @@ def _left_of(results: Results) -> list[int]:
     return [place for place, one in results.errors.items() if one.left]
 
 
+def _tells(found: Results) -> bool:
+    """Whether those that failed are at fault: the good item, which stands first, was answered, and the call went on."""
+    return found.stopped is None and bool(found.ok[0])
+
+
 def _merge(results: Results, found: Results, places: Sequence[int]) -> Results:
-    """Results in which some items have what came of them beside a good one, which stands first there.
+    """Results in which some items have what came of them beside a good one: vectors in any case.
 
     A call that was stopped may not have read the last of them: these stay as they are.
     """
     vectors, errors = results.vectors.copy(), dict(results.errors)
     for number, place in enumerate(places[: max(0, len(found) - 1)], 1):
-        vectors[place] = found.vectors[number]
-        del errors[place]
-        if number in found.errors:
-            errors[place] = replace(found.errors[number], index=place)
+        failure = found.errors.get(number)
+        if failure is None:
+            vectors[place] = found.vectors[number]
+            del errors[place]
+        elif _tells(found):
+            errors[place] = replace(failure, index=place)
     return replace(results, vectors=vectors, errors=errors, usage=results.usage + found.usage)
