@@ -42,16 +42,6 @@ def test_what_is_answered_beside_a_good_item_is_kept_though_the_outage_goes_on(s
     assert found.usage.tokens == server.ledger()["tokens"]
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_no_item_has_failed_by_itself_where_the_good_one_failed_too(server, clip, count) -> None:
-    """A call of so few may take each failure for the item's own."""
-    for _ in range(10):
-        server.configure(script=[DOWN] * 100)
-        found = OutageCheck(clip, "document").check(texts(count), ended(clip, count))
-        assert isinstance(found.stopped, ServerError)
-        assert all(one.left for one in found.errors.values())
-
-
 def test_a_budget_that_is_spent_meanwhile_is_what_ended_the_run(server, clip) -> None:
     options = {**clip.config.options(), "token_budget": 60}
     with JinaClip(**options) as frugal:
@@ -81,3 +71,14 @@ def test_items_that_the_call_had_not_read_yet_are_asked_for_too(clip) -> None:
     """A call with a budget reads them one by one."""
     found = OutageCheck(clip, "document").check(texts(20), ended(clip, 3))
     assert (len(found), found.stopped, found.ok.all()) == (20, None, True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_where_the_good_item_is_not_answered_either_it_is_an_outage(server, clip, batch_size) -> None:
+    """However the call with it ends: of so few items each may get an error of its own."""
+    server.configure(script=[DOWN] * 100)
+    with JinaClip(**{**clip.config.options(), "batch_size": batch_size, "max_concurrency": 8}) as quick:
+        for _ in range(20):
+            found = OutageCheck(quick, "document").check(texts(1), ended(quick, 1))
+            assert isinstance(found.stopped, ServerError)
+            assert found.errors[0].left
