@@ -203,7 +203,6 @@ def test_no_ray_is_started_without_a_key(tmp_path, monkeypatch):
     assert not (tmp_path / "ray").exists()
 
 
-@pytest.mark.long
 def test_a_key_that_is_refused_ends_the_run_with_its_sentence(run, tmp_path):
     source = write_texts(tmp_path / "a.jsonl", {str(i): f"text {i}" for i in range(50)})
     report = run(source, tmp_path / "out", api_key="jina_wrong")
