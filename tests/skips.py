@@ -23,6 +23,7 @@ INSTALLED = {
 """Values of `--skips`: what is installed where the tests run."""
 NOT_WITH_THE_CORE = [
     "duckdb",
+    "griffe",
     "haystack_integrations.components.embedders.jina",
     "haystack_jinaclip",
     "jsonschema",
