@@ -6,18 +6,13 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from jinaclip.bulk.items import PairMode
-from jinaclip.bulk.options import BulkOptions, Executor, OnError
-from jinaclip.bulk.precision import Precision
 from jinaclip.cli.options import add_options, split_options
 from jinaclip.cli.sources import read_file
-from jinaclip.clip import TASKS
 from jinaclip.errors import ConfigError
 
 ABOUT = "Embeds a folder of pictures or a table, of any size, into Parquet files. The same command again goes on."
@@ -34,8 +29,8 @@ ends with  0  every item has a vector
            1  an error ended the run; all that was answered is written
            2  wrong arguments, or DIR was begun with others
          130  Ctrl-C or SIGTERM; the first waits for what is in flight, the second does not"""
-DEFAULTS = {field.name: field.default for field in fields(BulkOptions)}
 WRONG = 2
+INTERRUPTED = 130
 
 
 def add_command(commands: Any) -> None:
@@ -62,44 +57,36 @@ def add_command(commands: Any) -> None:
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     """Options that say what of the source is embedded."""
-    add = group(parser, "what is embedded")
+    add = parser.add_argument_group("what is embedded").add_argument
     for name in ("id", "text", "image"):
         but = "" if name == "id" else f"; '' for no {name}s"
-        add(f"--{name}", metavar="COLUMN", help=f"column of the {name} ({name}){but}")
-    add("--pair", choices=get_args(PairMode), help="of a row with text and image: one vector, or two")
-    add("--weight", metavar="X", type=float, help=f"share of the text with --pair fuse ({DEFAULTS['weight']})")
-    add("--task", choices=TASKS, help=f"what texts are ({DEFAULTS['task']})")
-    add("--limit", metavar="N", type=int, help="look at the first N rows alone, and drop nothing")
-    add("--shard", metavar="I/N", help="embed the I-th of N shares, told apart by id")
+        add(f"--{name}", metavar="COLUMN", default=None, help=f"column of the {name} ({name}){but}")
+    add("--pair", choices=("fuse", "both"), default=None, help="of a row with text and image: one vector, or two")
+    add("--weight", metavar="X", type=float, default=0.5, help="share of the text with --pair fuse (0.5)")
+    add("--task", choices=("document", "query"), default="document", help="what texts are (document)")
+    add("--limit", metavar="N", type=int, default=None, help="look at the first N rows alone, and drop nothing")
+    add("--shard", metavar="I/N", default=None, help="embed the I-th of N shares, told apart by id")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Options of the run."""
-    add = group(parser, "the run")
-    meaning = f"of the vectors that are written ({DEFAULTS['precision']})"
-    add("--precision", choices=get_args(Precision), help=meaning)
-    meaning = f"write why an item failed and go on, or end with the first that fails ({DEFAULTS['on_error']})"
-    add("--on-error", choices=get_args(OnError), help=meaning)
+    add = parser.add_argument_group("the run").add_argument
+    precisions = ("float32", "float16", "int8", "ubinary")
+    add("--precision", choices=precisions, default="float32", help="of the vectors that are written (float32)")
+    meaning = "write why an item failed and go on, or end with the first that fails (keep)"
+    add("--on-error", choices=("keep", "stop"), default="keep", help=meaning)
     add("--retry-failed", action="store_true", help="try again what failed in an earlier run")
-    meaning = "say what there is to embed and what it costs; nothing is sent"
-    add("--dry-run", action="store_true", default=False, help=meaning)
-    meaning = "of a million tokens: --dry-run then tells the money"
-    add("--price", metavar="X", type=float, default=None, help=meaning)
+    add("--dry-run", action="store_true", help="say what there is to embed and what it costs; nothing is sent")
+    add("--price", metavar="X", type=float, default=None, help="of a million tokens: --dry-run then tells the money")
 
 
 def add_ray(parser: argparse.ArgumentParser) -> None:
     """Options of Ray."""
-    add = group(parser, "on Ray")
-    meaning = f"this process, or Ray Data ({DEFAULTS['executor']})"
-    add("--executor", choices=get_args(Executor), help=meaning)
-    add("--address", metavar="HOST", help="of a Ray cluster; one on this machine if not given")
-    add("--actors", metavar="N", type=int, help="how many processes embed; 1, or one for each GPU")
-    add("--gpus-per-actor", metavar="X", type=float, help="of each actor: 1, or 0.5 for two on one GPU")
-
-
-def group(parser: argparse.ArgumentParser, title: str) -> Callable[..., argparse.Action]:
-    """Adds options to a group of the help. What is not given is left to `jinaclip.bulk`, which has the defaults."""
-    return parser.add_argument_group(title, argument_default=argparse.SUPPRESS).add_argument
+    add = parser.add_argument_group("on Ray").add_argument
+    add("--executor", choices=("local", "ray"), default="local", help="this process, or Ray Data (local)")
+    add("--address", metavar="HOST", default=None, help="of a Ray cluster; one on this machine if not given")
+    add("--actors", metavar="N", type=int, default=None, help="how many processes embed; 1, or one for each GPU")
+    add("--gpus-per-actor", metavar="X", type=float, default=None, help="of each actor: 1, or 0.5 for two on one GPU")
 
 
 def run(source: str, out: str, options: Path | None, dry_run: bool, price: float | None, **given: Any) -> int:
