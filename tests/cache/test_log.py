@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jinaclip.cache import Cache, LogStore, StoreError
-from jinaclip.cache.log_store import HEAD, older_path
+from jinaclip.cache.log_store import HEAD, SEARCHED, older_path
 
 ROOMY = 2**20
 
@@ -51,6 +51,60 @@ def test_whatever_a_crash_left_at_the_end_costs_that_alone(tmp_path_factory, cut
     store.put_many(entries(7, 9))
     store.close()
     assert dict(store.scan()).items() >= (whole | entries(7, 9)).items()
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_what_is_spoilt_in_the_middle_costs_the_records_that_it_strikes(tmp_path_factory, data) -> None:
+    """Whether it is a length, a key, a mark or an entry; a spoilt entry is found, and known by its own checksum."""
+    path, put = tmp_path_factory.mktemp("log") / "log", entries(0, 9)
+    store = LogStore(path, ROOMY)
+    store.put_many(put)
+    store.close()
+    content = bytearray(path.read_bytes())
+    record = len(content) // 9
+    first = data.draw(st.integers(0, len(content) - 1))
+    junk = data.draw(st.binary(min_size=1, max_size=min(3 * record, len(content) - first)))
+    content[first : first + len(junk)] = junk
+    path.write_bytes(content)
+    struck = range(first // record, (first + len(junk) - 1) // record + 1)
+    others = {key: entry for place, (key, entry) in enumerate(put.items()) if place not in struck}
+    assert store.get_many([*put]).items() >= others.items()
+    store.put_many(entries(20, 22))
+    store.close()
+    assert dict(store.scan()).items() >= entries(20, 22).items()
+
+
+def test_a_spoilt_length_in_the_middle_is_told_and_the_file_keeps_what_is_behind(tmp_path, caplog) -> None:
+    """Though a length twice as long, or a billion, would lead past the records behind it."""
+    path, put = tmp_path / "log", entries(0, 5)
+    for length in (92, 10**9):
+        store = LogStore(path, ROOMY)
+        store.put_many(put)
+        store.close()
+        content = bytearray(path.read_bytes())
+        record = len(content) // 5
+        content[2 * record + 8 : 2 * record + 12] = length.to_bytes(4, "little")
+        path.write_bytes(content)
+        keys = [*put]
+        assert store.get_many(keys) == {key: put[key] for key in (*keys[:2], *keys[3:])}
+        assert f"{record} bytes of it cannot be read" in caplog.text
+        assert path.read_bytes() == content
+        store.clear()
+        caplog.clear()
+
+
+def test_marks_are_found_wherever_blocks_of_a_long_spoilt_piece_end(tmp_path) -> None:
+    store, path = LogStore(tmp_path / "log", ROOMY), tmp_path / "log"
+    put = entries(0, 3)
+    for size in range(SEARCHED - 5, SEARCHED + 6):
+        store.put_many(put)
+        store.close()
+        record = path.stat().st_size // 3
+        content = path.read_bytes()
+        path.write_bytes(content[:record] + bytes(size) + content[record:])
+        assert store.get_many([*put]) == put
+        store.clear()
 
 
 def test_zeros_at_the_end_are_no_entries(tmp_path) -> None:

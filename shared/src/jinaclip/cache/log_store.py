@@ -1,13 +1,16 @@
 """Entries appended to a file, for one process: nothing is cheaper, and a kill loses no more than the write it strikes.
 
-A record is the length of the key and of the entry, four bytes each, little-endian, then the key, then the entry. A
-later record of a key stands for the earlier ones. A file that is full becomes the older one, and what was the older one
-goes: so the latest entries are always there.
+A record is a mark, the length of the key and of the entry, and a checksum of both lengths and the key, four bytes each,
+little-endian; then the key, then the entry, which has a checksum of its own. A later record of a key stands for the
+earlier ones. Where the head of one is spoilt, the mark of the next is looked for, so that no other is lost with it. A
+file that is full becomes the older one, and what was the older one goes: so the latest entries are always there.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +18,16 @@ from struct import Struct
 
 from jinaclip.cache.store import StoreError, StoreSize
 
-HEAD = Struct("<II")
+logger = logging.getLogger("jinaclip")
+HEAD = Struct("<4sIII")
+LENGTHS = Struct("<II")
+MARK = b"jCL\x7f"
+"""As a float32 no number of a vector of length 1."""
 MOST_KEY = 1024
-"""Bytes of a key; where a longer one, or none, seems to lie, the file was torn."""
+"""Bytes of a key; a longer one is not looked at."""
+SPOILT = "the cache %s is spoilt: %d bytes of it cannot be read; what they held is embedded anew"
+SEARCHED = 2**16
+"""Bytes that are read at once where a mark is looked for."""
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """A link that somebody laid in place of the file is not followed."""
 Place = tuple[int, int]
@@ -124,21 +134,49 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._file = os.open(path, FLAGS, 0o666)
         self.places: dict[bytes, Place] = {}
         self.size = 0
         self._find_places(os.fstat(self._file).st_size)
 
     def _find_places(self, end: int) -> None:
-        while (start := self.size + HEAD.size) <= end:
-            key_length, length = HEAD.unpack(self._read(self.size, HEAD.size))
-            stop = start + key_length + length
-            if not 0 < key_length <= MOST_KEY or stop > end:
-                break
-            self.places[self._read(start, key_length)] = start + key_length, length
-            self.size = stop
+        """Notes where whole records lie. What is between them is passed over, what is behind the last cut off."""
+        start = spoilt = 0
+        while start < end:
+            found = self._read_head(start, end)
+            if found is None:
+                start = self._find_mark(start + 1, end)
+                continue
+            key, place = found
+            self.places[key] = place
+            spoilt += start - self.size
+            self.size = start = sum(place)
+        if spoilt:
+            logger.warning(SPOILT, self._path, spoilt)
         if self.size < end:
             os.ftruncate(self._file, self.size)
+
+    def _read_head(self, start: int, end: int) -> tuple[bytes, Place] | None:
+        """The key of the record that begins there, and the place of its entry; None if no whole one does."""
+        head = self._read(start, HEAD.size)
+        if len(head) < HEAD.size:
+            return None
+        mark, key_length, length, checksum = HEAD.unpack(head)
+        place = start + HEAD.size + key_length
+        if mark != MARK or key_length > MOST_KEY or place + length > end:
+            return None
+        key = self._read(start + HEAD.size, key_length)
+        return (key, (place, length)) if _checksum(key, length) == checksum else None
+
+    def _find_mark(self, start: int, end: int) -> int:
+        """Where the next record may begin; the end if there is no mark any more."""
+        while start < end:
+            found = self._read(start, SEARCHED).find(MARK)
+            if found >= 0:
+                return start + found
+            start += SEARCHED - len(MARK) + 1
+        return end
 
     def append(self, entries: Mapping[bytes, bytes]) -> None:
         """Writes entries. Raises OSError if not all of them could be written; then none is."""
@@ -174,4 +212,8 @@ def older_path(path: Path) -> Path:
 
 
 def _head(key: bytes, entry: bytes) -> bytes:
-    return HEAD.pack(len(key), len(entry))
+    return HEAD.pack(MARK, len(key), len(entry), _checksum(key, len(entry)))
+
+
+def _checksum(key: bytes, length: int) -> int:
+    return zlib.crc32(key, zlib.crc32(LENGTHS.pack(len(key), length)))
