@@ -252,6 +252,29 @@ def test_what_a_signal_handler_raises_while_a_hook_runs_is_the_host_s(jinaclip_c
     assert clip.embed_query("c").shape == (1024,)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill on this system")
+def test_a_call_that_is_interrupted_while_its_beginning_is_told_has_ended(jinaclip_client):
+    """Its end is told once all hooks know of its beginning; the caller waits for none of them."""
+
+    def hook(event):
+        if isinstance(event, CallStarted):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            has_left.wait(30)
+        seen.append(event)
+        told.release()
+
+    seen, told, has_left = [], threading.Semaphore(0), threading.Event()
+    clip = jinaclip_client()
+    telemetry.set_hooks(EventFilter(hook, CallStarted, CallEnded))
+    with pytest.raises(KeyboardInterrupt):
+        clip.embed_query("a")
+    has_left.set()
+    assert told.acquire(timeout=30) and told.acquire(timeout=30)
+    begun, ended = seen
+    assert (type(begun), type(ended), ended.error) == (CallStarted, CallEnded, "KeyboardInterrupt")
+    assert ended.call == begun.call
+
+
 def test_each_retry_names_its_calls(jinaclip_client, jinaclip_server, events):
     jinaclip_server.configure(script=["status_503"])
     clip = jinaclip_client()

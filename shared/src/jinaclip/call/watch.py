@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from jinaclip import telemetry
 from jinaclip.call.request import Request
@@ -16,6 +18,7 @@ from jinaclip.errors import JinaClipError
 from jinaclip.process import run_apart, start_thread
 from jinaclip.telemetry import CallEnded, CallStarted, Event
 
+E = TypeVar("E", bound=Event)
 _numbers = itertools.count(1)  # of calls
 
 
@@ -57,6 +60,8 @@ class Watch:
         self._strict = strict
         self._results: Results | None = None
         self._begun_at = 0.0
+        self._telling = threading.Lock()  # taken in threads of ours alone: the end is told after the beginning
+        self._has_begun = self._is_broken_off = False
 
     def note(self, results: Results) -> Results:
         """Notes what came of the call, and gives it back."""
@@ -65,13 +70,30 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._begun_at = time.monotonic()
-        if telemetry.wants(CallStarted):
-            tell(self._started())
+        try:
+            if telemetry.wants(CallStarted):
+                tell(self._begin, self._started())
+        except BaseException as error:  # of a signal handler: `__exit__` is not called, and the hooks are still told
+            tell(self._break_off, self._ended(error), wait=False)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if telemetry.wants(CallEnded):
-            tell(self._ended(error), wait=kind is not GeneratorExit)
+            tell(telemetry.emit, self._ended(error), wait=kind is not GeneratorExit)
+
+    def _begin(self, event: CallStarted) -> None:
+        with self._telling:
+            if not self._is_broken_off:
+                self._has_begun = True
+                telemetry.emit(event)
+
+    def _break_off(self, event: CallEnded) -> None:
+        """Tells the end of a call whose caller has left while its beginning was told, if that was told to anybody."""
+        with self._telling:
+            self._is_broken_off = True
+            if self._has_begun and telemetry.wants(CallEnded):
+                telemetry.emit(event)
 
     def _started(self) -> CallStarted:
         request, service = self._request, self._service
@@ -108,18 +130,19 @@ class Watch:
         return results.find_error()
 
 
-def tell(event: Event, *, wait: bool = True) -> None:
+def tell(function: Callable[[E], None], event: E, *, wait: bool = True) -> None:
     """Gives an event to the hooks in a thread of ours, with the caller's context, and waits for them.
 
     In the caller's thread an exception of a signal handler could strike inside a hook, and be taken for the hook's.
 
     Args:
+        function: gives it to them.
         event: what they are told.
         wait: False for a coroutine that is collected: that happens anywhere, also inside a hook, whose lock another
-            event would wait for.
+            event would wait for; and for a caller who was told to leave while hooks run.
     """
     with suppress(JinaClipError):  # no thread can be started: the call itself will say so
         if wait:
-            run_apart(telemetry.emit, event)
+            run_apart(function, event)
         else:
-            start_thread("jinaclip-work", telemetry.emit, event)
+            start_thread("jinaclip-work", function, event)
