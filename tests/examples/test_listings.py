@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jinaclip.specs import JINA_CLIP_V1, JINA_CLIP_V2
 from jinaclip.testing.process import Server
 from tests.langchain.test_embeddings import picture
 
@@ -52,6 +53,19 @@ def test_haystacks_page_has_what_its_catalogue_requires() -> None:
     assert has["layout"] == "integration"
     assert has["type"] == "Model Provider"
     assert all(author["name"] for author in has["authors"])
+
+
+def test_haystacks_page_names_the_version_that_the_package_wants() -> None:
+    (wanted,) = (name for name in project("haystack_jinaclip")["dependencies"] if name.startswith("haystack-ai"))
+    oldest = wanted.removeprefix("haystack-ai>=").partition(",")[0]
+    assert front_matter("haystack.md")["version"] == f"Haystack {oldest}"
+
+
+def test_langchains_provider_page_names_the_widths_of_the_models() -> None:
+    page = " ".join((LISTINGS / "langchain-provider.mdx").read_text("utf-8").split())
+    assert f"vectors of {JINA_CLIP_V1.dimensions} numbers" in page
+    assert f"vectors of {JINA_CLIP_V2.useful_dimensions} to {JINA_CLIP_V2.dimensions:,} numbers" in page
+    assert f"up to {JINA_CLIP_V2.max_tokens:,} tokens" in page
 
 
 def test_langchains_rows_name_classes_that_the_package_has() -> None:
