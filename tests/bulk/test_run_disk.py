@@ -24,13 +24,31 @@ def test_a_disk_without_room_is_noticed_before_anything_is_paid(command, server,
     """The run says how much is left, and goes on once there is room."""
     source, out = write_texts(tmp_path / "t.jsonl", numbered(20)), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("jinaclip.bulk.output.PARTS_AHEAD", 10**12)
+        patch.setattr("jinaclip.bulk.output.TEXT_BYTES", 10**15)
         code, printed, logged = command(source, out)
     assert (code, "MiB left" in logged, "make room" in logged) == (1, True, True), logged
     assert "20 items that were read have no row" in printed
     assert server.ledger()["requests"] == 0
     assert command(source, out)[0] == 0
     assert len(read(out)) == 20
+
+
+def test_a_run_wants_room_for_what_it_has_to_write_and_no_more(command, tmp_path, monkeypatch) -> None:
+    """Rows so large that the disk holds a thousand: ten of them go, and a whole part would not."""
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(10)), tmp_path / "out"
+    monkeypatch.setattr("jinaclip.bulk.output.TEXT_BYTES", shutil.disk_usage(tmp_path).free // 1000)
+    code, printed, logged = command(source, out)
+    assert code == 0, (printed, logged)
+    assert len(read(out)) == 10
+
+
+def test_what_waits_to_be_written_counts_with_what_is_in_flight(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("jinaclip.bulk.output.TEXT_BYTES", shutil.disk_usage(tmp_path).free // 8)
+    with Output(tmp_path / "out", SHAPE) as output:
+        output.check_room(5)
+        step(output, items({str(number): f"text {number}" for number in range(5)}), [])
+        with pytest.raises(OSError, match="make room"):
+            output.check_room(5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of /proc is Linux's")

@@ -33,10 +33,10 @@ logger = logging.getLogger("jinaclip.bulk")
 PART_SECONDS = 60.0
 AT_ONCE = 32
 """Parts whose rows are taken into the index together."""
-PARTS_AHEAD = 2
-"""That must fit on the disk: the one that is filled, and about as many rows in flight."""
 TEXT_BYTES = 256
 """Of a row beside its vector, about."""
+FOOT_BYTES = 2**16
+"""Of a part beside its rows, and of the manifest: more than they take."""
 NO_VECTOR = "no vector came back"
 """The error of a row of NaN for which no other was given."""
 NO_ERRORS: Mapping[int, str] = MappingProxyType({})
@@ -277,14 +277,17 @@ class Output:
         if len(self._buffer) and self._clock() - self._first_at >= self._part_seconds:
             self.flush()
 
-    def check_room(self) -> None:
+    def check_room(self, items: int) -> None:
         """Refuses to go on where the next parts could not be written: nobody should pay for what they would hold.
+
+        Args:
+            items: that are embedded at this moment, or next. What is buffered is counted here.
 
         Raises:
             OSError: the disk is nearly full.
         """
         row = row_bytes(self.shape.precision, self.shape.dimensions) + TEXT_BYTES
-        self.folder.check_room(PARTS_AHEAD * self._part_rows * row)
+        self.folder.check_room((len(self._buffer) + items) * row + FOOT_BYTES)
 
     def flush(self) -> None:
         """Writes what is buffered as a part.

@@ -254,7 +254,8 @@ class Pipeline:
         spends = self._clip.config.token_budget is not None and self._clip.cache is None
         contents = block.contents()
         try:
-            self._output.check_room()
+            with self._lock:
+                self._output.check_room(self.items_in_flight)
             if request is not None and not spends:
                 results = self._clip.run(request, show_progress=False, stop=block.stop)
                 return self._outage.check(contents, results, block.stop)
