@@ -55,7 +55,7 @@ class Block:
     def add(self, items: list[Item]) -> None:
         """Takes items in."""
         self.items += items
-        self.size += sum(size_of(item) for item in items)
+        self.size += sum(map(size_of_item, items))
 
     def contents(self) -> list[Any]:
         """What is embedded, as `JinaClip.embed` takes it."""
@@ -74,28 +74,26 @@ class Block:
         return len(self.items) >= BLOCK_ITEMS or self.size >= BLOCK_BYTES
 
 
-def size_of(item: Item) -> int:
+def size_of(content: Any) -> int:
+    """Bytes of a text, an image or both as this process holds them, about; 0 of what is in a file or has pixels."""
+    if isinstance(content, Pair):
+        return sum(size_of(half) for half in content.halves)
+    if isinstance(content, Text):
+        content = content.value
+    elif isinstance(content, Image):
+        content = content.source
+    return len(content) if isinstance(content, bytes | str) else 0  # a table may hold anything
+
+
+def size_of_item(item: Item) -> int:
     """Bytes that an item takes until it is written, about."""
-    content = item.content
-    parts = (content.text, content.image) if isinstance(content, Pair) else (content,)
-    return ROW_BYTES + sum(size_of_part(part) for part in parts)
-
-
-def size_of_part(part: object) -> int:
-    """Bytes of a text or an image; the text as Python keeps it."""
-    if isinstance(part, Text):
-        part = part.value
-    if isinstance(part, str):
-        return len(part)
-    held = len(part.source) if isinstance(part, Image) and part.kind == "bytes" else 0
-    return TILE_BYTES + held
+    return ROW_BYTES + TILE_BYTES * (item.kind != "text") + size_of(item.content)
 
 
 def size_of_row(row: SourceRow) -> int:
     """Bytes of a row as it was read, and of the file that it names."""
-    image = row.image.source if isinstance(row.image, Image) else row.image
-    held = 0 if image is None else len(image) if isinstance(image, bytes | str) else FILE_BYTES
-    return held + (len(row.text) if isinstance(row.text, str) else 0)  # a table may hold anything there
+    image = 0 if row.image is None else size_of(row.image) or FILE_BYTES
+    return image + size_of(row.text)
 
 
 def check_kinds(source: Source, options: BulkOptions) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip.bulk.blocks import check_row
+from jinaclip.bulk.blocks import check_row, size_of
 from jinaclip.bulk.items import Item, items_of, key_of
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.pipeline import describe
@@ -102,7 +102,7 @@ class ReadOptions:
         size = 0
         for item in self._items(splits):
             items.append(item)
-            size += size_of_content(item.content)
+            size += size_of(item.content)
             if len(items) >= READ_ROWS or size >= READ_BYTES:
                 yield items
                 items, size = [], 0
@@ -159,13 +159,6 @@ def _first_of(identities: NDArray[np.uint8], keys: set[bytes]) -> list[int]:
             keys.add(key)
             places.append(place)
     return places
-
-
-def size_of_content(content: Any) -> int:
-    """Bytes of what is embedded, about."""
-    halves = getattr(content, "halves", (content,))
-    sources = [getattr(half, "source", half) for half in halves]
-    return sum(len(source) for source in sources if isinstance(source, bytes | str))
 
 
 def group_splits(splits: Sequence[Split[Any]], most: int = MOST_READS) -> list[Sequence[Split[Any]]]:
