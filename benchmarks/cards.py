@@ -9,11 +9,10 @@ import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
+from bench import Job
 from inputs import make_photos
 from reckoning import Bill, Shapes, peak, seconds
 from report import Row
@@ -31,20 +30,6 @@ TEXTS, TOKENS = 256, 64
 """Texts in a pass, and tokens in each."""
 GOAL = 0.7
 """Of the peak, for a tower alone in bfloat16."""
-
-
-class Job(Protocol):
-    """What of `towers.Job` these parts look at."""
-
-    version: str
-    device: str
-    quick: bool
-    rounds: int
-
-    @property
-    def folder(self) -> Path: ...
-
-    def count(self, cpu: int, cuda: int) -> int: ...
 
 
 def best(run: Callable[[], object], job: Job) -> float:

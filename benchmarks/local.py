@@ -18,10 +18,10 @@ import os
 import sys
 import time
 
+from bench import Job
 from checkpoints import checkpoint
 from inputs import make_photos
 from report import HEADER, Row, machine
-from towers import Job
 
 PARTS = ("images", "texts", "queries", "lora", "load")
 CARD_PARTS = ("precisions", "feeding")

@@ -47,7 +47,7 @@ class Texts(litserve.LitAPI):
 
     def predict(self, x: list[str]) -> np.ndarray:
         """(n, d) of length 1."""
-        from towers import encode, padded_batch
+        from texts import encode, padded_batch
 
         rows = self.towers.text(*padded_batch(self.towers, encode(self.tokenizer, x))).cpu().numpy()
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
