@@ -137,6 +137,13 @@ def test_rows_are_those_of_the_local_executor(run, run_here, tmp_path):
     assert leftovers(tmp_path / "there") == set()
 
 
+def test_texts_of_a_table_that_may_hold_images_go_in_large_requests(run, server, tmp_path):
+    source = write_texts(tmp_path / "rows.jsonl", {str(i): f"a text, number {i}" for i in range(3000)})
+    report = run(source, tmp_path / "out", max_concurrency=4)
+    assert report.done == 3000
+    assert server.ledger()["requests"] <= 40, "at most 128 in one request; with blocks for images it would be 47"
+
+
 def test_a_source_that_moves_ends_with_what_it_holds_now_and_pays_for_what_is_new(run, run_here, server, tmp_path):
     source = write_texts(tmp_path / "a.jsonl", {str(i): f"text {i}" for i in range(300)})
     out = tmp_path / "out"

@@ -25,12 +25,14 @@ from jinaclip.bulk.ray_cluster import Machines, check_room
 from jinaclip.bulk.ray_collect import Collector, take_over
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import BoundedCache, choose_cache, divide_limits
+from jinaclip.bulk.ray_plan import IMAGE_ROWS, TEXT_ROWS, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
 from jinaclip.cache import Cache
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError
 from jinaclip.inputs import Image, Pair
+from jinaclip.sources import open_source
 from tests.needs import skip_without
 
 SHAPE = Shape(8, "float32", "space_of_tests")
@@ -48,6 +50,20 @@ def test_keys_are_the_same_for_the_same_item_and_others_for_another_run():
     np.testing.assert_array_equal(salt.keys(keys[7:9], digests[7:9]), drawn[7:9])
     assert not np.isin(Salt.draw().keys(keys, digests), drawn).any()
     assert not np.isin(salt.keys(keys, np.roll(digests, 1, axis=0)), drawn).any(), "another content is another item"
+
+
+def test_the_first_rows_tell_how_large_blocks_are_where_the_source_does_not(tmp_path):
+    texts, both = tmp_path / "texts.jsonl", tmp_path / "both.jsonl"
+    texts.write_text('{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n')
+    both.write_text('{"id": 1, "text": "a"}\n{"id": 2, "image": "b.png"}\n')
+    (tmp_path / "cut.jsonl").write_text('{"id": ')
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    sources = {name: open_source(str(tmp_path / name)) for name in ("texts.jsonl", "both.jsonl", "cut.jsonl", "images")}
+    rows = {name: choose_block_rows(source) for name, source in sources.items()}
+    assert rows == {
+        "texts.jsonl": TEXT_ROWS, "both.jsonl": IMAGE_ROWS, "cut.jsonl": TEXT_ROWS, "images": IMAGE_ROWS,
+    }  # fmt: skip
 
 
 @given(st.lists(st.integers(), max_size=50), st.integers(1, 20))
@@ -233,7 +249,11 @@ def test_an_image_that_cannot_be_opened_is_an_error_of_its_row():
         preparer.apply(Image.from_bytes(b"no image"))
     contents = [pickle.dumps(content) for content in (Image.from_bytes(b"no image"), "text", None)]
     table = pa.table(
-        {"error": pa.array([None, None, "InputError: gone"]), "content": pa.array(contents, pa.large_binary())}
+        {
+            "kind": ["image", "text", "image"],
+            "error": pa.array([None, None, "InputError: gone"]),
+            "content": pa.array(contents, pa.large_binary()),
+        }
     )
     prepared = preparer(table).to_pylist()
     assert prepared[0]["error"].startswith("InputError: ") and pickle.loads(prepared[0]["content"]) is None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jinaclip.bulk.options import BulkOptions
@@ -17,14 +19,22 @@ from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import KEY, ReadOptions, make_datasource
 from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.hosts import Latch, start_thread
-from jinaclip.sources import Split
+from jinaclip.sources import Source, Split
 
 if TYPE_CHECKING:
     from ray.data import DataContext, Dataset
 
 logger = logging.getLogger("jinaclip.bulk")
-TEXT_ROWS, IMAGE_ROWS = 512, 64
-"""Items that an actor is handed at once, and rows of a write task: what Ray embeds again when a machine is lost."""
+TEXT_ROWS, IMAGE_ROWS = 2048, 64
+"""Items of a block: what an actor is handed at once, what a task writes, and what Ray embeds again when a machine is
+lost. Each block costs Ray some 60 ms, whatever is in it; images take longer, and are prepared on many CPUs."""
+PREPARE_BYTES = 2**28
+"""Memory that a task asks for which prepares images. Where it asked for the same as an actor does, Ray would make one
+operator of both, and actors would prepare."""
+FIRST_ROWS = 256
+"""Rows of a source that are looked at for images, where nothing else tells."""
+UNCOMPRESSED: dict[str, Any] = {"use_dictionary": False, "compression": "none", "write_statistics": False}
+"""How Ray writes rows: they are read once, to be written into parts."""
 CALLS = {"api": 8, "local": 2}
 """Of an actor at once, by backend, so that neither the service nor the engine waits for the next block."""
 DROPPED = ".*heckpointing will be disabled"
@@ -67,6 +77,7 @@ class Plan:
         read_options: what read tasks need.
         groups: of splits of the source, one for each read task.
         preparer: prepares images; None where there are none.
+        block_rows: most items of a block.
         pool: of actors.
         actor: what actors need.
     """
@@ -74,6 +85,7 @@ class Plan:
     read_options: ReadOptions
     groups: Sequence[Sequence[Split[Any]]]
     preparer: ImagePreparer | None
+    block_rows: int
     pool: Pool
     actor: ActorOptions
 
@@ -88,20 +100,20 @@ class Plan:
             warnings.filterwarnings("ignore", module=r"ray\.")  # it has many, for authors of pipelines
             warnings.filterwarnings("error", DROPPED)
             try:
-                self._rows().write_parquet(place.path, filesystem=place.filesystem)
+                self._rows().write_parquet(place.path, filesystem=place.filesystem, **UNCOMPRESSED)
             except UserWarning as warning:
                 raise ConfigError(f"Ray would run without its checkpoints: {warning}") from None
 
     def _rows(self) -> Dataset:
-        """Blocks between prepare and embed are bounded by rows, so writes are, too."""
-        rows = TEXT_ROWS if self.preparer is None else IMAGE_ROWS
-        settings: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": rows, "zero_copy_batch": True}
-        items = self._items()
-        prepared = items if self.preparer is None else items.map_batches(self.preparer, **settings)
-        bounded = prepared.repartition(target_num_rows_per_block=rows)
+        """Blocks are bounded by rows, and those of prepared images by bytes besides, so writes are, too."""
+        settings: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": self.block_rows, "zero_copy_batch": True}
+        items = self._items().repartition(target_num_rows_per_block=self.block_rows)
+        prepared = items
+        if self.preparer is not None:
+            prepared = items.map_batches(self.preparer, memory=PREPARE_BYTES, **settings | {"batch_size": IMAGE_ROWS})
         resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": self.pool.gpus}
         arguments = (self.actor,)
-        return bounded.map_batches(
+        return prepared.map_batches(
             Embedder, fn_constructor_args=arguments, compute=self._actors(), **resources, **settings
         )
 
@@ -121,6 +133,19 @@ class Plan:
             max_concurrent_calls_per_actor=calls,
             enable_true_multi_threading=True,
         )
+
+
+def choose_block_rows(source: Source) -> int:
+    """Most items of a block, by what the source holds; of one that does not say so, the first rows tell.
+
+    Images that come later are prepared, too, by fewer tasks.
+    """
+    if source.kinds is not None:
+        return IMAGE_ROWS if "image" in source.kinds else TEXT_ROWS
+    with suppress(JinaClipError):  # whoever reads it for the run says so
+        if any(row.image is not None for row in islice(source.rows(), FIRST_ROWS)):
+            return IMAGE_ROWS
+    return TEXT_ROWS
 
 
 def checkpoints(folder: RunFolder) -> Any:

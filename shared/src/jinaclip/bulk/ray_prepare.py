@@ -92,6 +92,8 @@ class ImagePreparer:
         """The same items, their images prepared; one that cannot be used gets an error. Runs in a task of Ray's."""
         import pyarrow as pa
 
+        if {*table["kind"].unique().to_pylist()} <= {"text"}:
+            return table
         contents, errors = list[bytes](), table["error"].to_pylist()
         for place, content in enumerate(table["content"].to_pylist()):
             prepared: Any = None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jinaclip.bulk.buffer import Buffer
-from jinaclip.bulk.items import Item
 from jinaclip.bulk.manifest import Shape
-from jinaclip.bulk.parts import schema_of
+from jinaclip.bulk.parts import schema_of, vectors_table
 from jinaclip.bulk.precision import encode
 from jinaclip.bulk.ray_read import KEY
 from jinaclip.vectors import Vectors
@@ -73,12 +71,14 @@ def _fill(table: pa.Table, kept: NDArray[np.int64], outcome: Outcome, shape: Sha
     vectors = outcome.vectors[kept]
     failed = np.asarray(np.isnan(vectors).any(axis=1))
     stored, scales = encode(np.where(failed[:, None], np.float32(0), vectors), shape.precision)
-    buffer = Buffer(len(kept), shape.precision, shape.dimensions, shape.space)
-    errors = [outcome.errors.get(int(place)) for place in kept]
-    buffer.add(_items(table), stored, scales, errors, np.where(failed, 0, outcome.tokens[kept]).tolist())
-    return buffer.table()
-
-
-def _items(table: pa.Table) -> list[Item]:
-    columns = (table[name].to_pylist() for name in ("id", "kind", "digest", "where"))
-    return [Item(name, kind, None, digest, where) for name, kind, digest, where in zip(*columns, strict=True)]
+    columns: dict[str, Sequence[Any]] = {
+        "id": table["id"].to_pylist(),
+        "kind": table["kind"].to_pylist(),
+        "digest": [digest.hex() for digest in table["digest"].to_pylist()],
+        "tokens": np.where(failed, 0, outcome.tokens[kept]).tolist(),
+        "error": [outcome.errors.get(int(place)) for place in kept],
+        "space": [shape.space] * len(kept),
+    }
+    if scales is not None:
+        columns["scale"] = scales.tolist()
+    return vectors_table(columns, stored, schema_of(shape.precision, shape.dimensions))

@@ -28,7 +28,7 @@ from jinaclip.bulk.ray_collect import Collector, write_checkpoints
 from jinaclip.bulk.ray_embed import ActorOptions
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import BoundedCache, choose_cache, divide_limits
-from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints
+from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
 from jinaclip.bulk.report import Report
@@ -103,7 +103,7 @@ class Run:
     """
 
     def __init__(self, source: Source, options: BulkOptions, output: Output, preparer: ImagePreparer) -> None:
-        self._options, self._output, self._preparer = options, output, preparer
+        self._source, self._options, self._output, self._preparer = source, options, output, preparer
         self._groups = group_splits(source.splits(), MOST_READS if options.limit is None else 1)
         self._has_images = source.kinds is None or "image" in source.kinds
         self._total = expected_items(source, options)
@@ -183,7 +183,8 @@ class Run:
             share_cache(cache.path.parent, options.shard)  # under the output's lock: nobody appends to the log now
         clip = divide_limits({**options.clip, "cache": cache, "deadline": None}, pool.actors)
         actor = ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
-        return Plan(self._read_options, self._groups, self._preparer if self._has_images else None, pool, actor)
+        preparer = self._preparer if self._has_images else None
+        return Plan(self._read_options, self._groups, preparer, choose_block_rows(self._source), pool, actor)
 
     @property
     def _cache_name(self) -> str:
