@@ -363,12 +363,18 @@ def start_driver(source: Path, out: Path, url: str) -> subprocess.Popen:
     command += ["--executor", "ray", "--actors", str(ACTORS), "--batch-size", str(BATCH)]
     command += ["--max-concurrency", str(ACTORS * SLOTS)]
     environment = {**os.environ, "JINA_API_KEY": KEY, "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(STORE_BYTES)}
-    return subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL)
+    with stderr_of(out).open("wb") as stderr:
+        return subprocess.Popen(command, start_new_session=True, env=environment, stderr=stderr)
 
 
-def wait_for_answers(server: Server, driver: subprocess.Popen, count: int) -> None:
+def stderr_of(out: Path) -> Path:
+    """What the driver of the latest run into an output had to say."""
+    return out.with_name("stderr.txt")
+
+
+def wait_for_answers(server: Server, driver: subprocess.Popen, out: Path, count: int) -> None:
     while server.ledger()["answered_items"] < count:
-        assert driver.poll() is None
+        assert driver.poll() is None, stderr_of(out).read_text(errors="replace")[-2000:]
         threading.Event().wait(LOOK_S)
 
 
@@ -401,7 +407,7 @@ def test_a_driver_that_is_killed_pays_twice_for_what_was_in_flight_at_most(run, 
     for number in range(1, kills + 1):
         driver = start_driver(source, out, server.url)
         try:
-            wait_for_answers(server, driver, number * count // (kills + 2))
+            wait_for_answers(server, driver, out, number * count // (kills + 2))
         finally:
             kill(driver)
     server.configure(text_ms=0)

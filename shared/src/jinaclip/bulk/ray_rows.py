@@ -54,9 +54,10 @@ def encode_rows(table: pa.Table, outcome: Outcome, shape: Shape) -> pa.Table:
     import pyarrow as pa
 
     kept = np.array([place for place in range(len(table)) if place not in outcome.left], np.int64)
-    rows = _fill(table.take(kept), kept, outcome, shape)
+    table = table.take(kept) if outcome.left else table
+    rows = _fill(table, kept, outcome, shape)
     for name in (KEY, "where"):
-        rows = rows.append_column(name, table[name].take(kept))
+        rows = rows.append_column(name, table[name])
     for name, count in (("billed", outcome.billed), ("hits", outcome.hits)):
         counts = np.zeros(len(kept), np.int64)
         counts[:1] = count
@@ -68,9 +69,11 @@ def _fill(table: pa.Table, kept: NDArray[np.int64], outcome: Outcome, shape: Sha
     """The columns of the output."""
     if not len(kept):
         return schema_of(shape.precision, shape.dimensions).empty_table()
-    vectors = outcome.vectors[kept]
+    vectors = outcome.vectors[kept] if outcome.left else outcome.vectors
     failed = np.asarray(np.isnan(vectors).any(axis=1))
-    stored, scales = encode(np.where(failed[:, None], np.float32(0), vectors), shape.precision)
+    if failed.any():  # else no copy is made of all rows
+        vectors = np.where(failed[:, None], np.float32(0), vectors)
+    stored, scales = encode(vectors, shape.precision)
     columns: dict[str, Sequence[Any]] = {
         "id": table["id"].to_pylist(),
         "kind": table["kind"].to_pylist(),
