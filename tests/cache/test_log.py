@@ -193,3 +193,17 @@ def test_a_cache_over_it_gives_vectors_back_and_drops_spoilt_ones(tmp_path, capl
     assert cache.vectors(keys[-1:], 8, normalized=True).keys == []
     assert "spoilt" in caplog.text
     cache.close()
+
+
+def test_a_file_that_becomes_the_older_one_is_not_read_again(tmp_path) -> None:
+    """Which would take as long as writing it: where its entries lie is known."""
+    store, older = LogStore(tmp_path / "log", 20_000), older_path(tmp_path / "log")
+    put: dict[bytes, bytes] = {}
+    while not older.exists():
+        put |= (some := entries(len(put), len(put) + 10))
+        store.put_many(some)
+    with older.open("r+b") as file:
+        file.write(bytes(HEAD.size))  # whoever read it would take it for torn from its beginning
+    latest = dict([*put.items()][-20:])
+    assert store.get_many([*latest]) == latest
+    store.close()

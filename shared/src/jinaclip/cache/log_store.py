@@ -57,8 +57,7 @@ class LogStore:
         found: dict[bytes, bytes] = {}
         with self._opened() as logs:
             for log in reversed(logs):
-                if log.places:
-                    found |= {key: log.read(key) for key in keys if key in log.places}
+                found |= {key: log.read(key) for key in log.places.keys() & keys}
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
@@ -66,8 +65,7 @@ class LogStore:
         with self._opened() as logs:
             logs[0].append(entries)
             if logs[0].size > self._most:
-                self.close()
-                self._path.replace(self._older)
+                self._begin_another(*logs)
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
         """Forgets where entries lie."""
@@ -106,6 +104,14 @@ class LogStore:
     def forget(self) -> None:
         """Leaves the files to the parent."""
         self._logs = []
+
+    def _begin_another(self, full: Log, *older: Log) -> None:
+        """Makes the full file the older one. What is known of it stays: reading it again takes as long as writing it."""
+        self._logs = []
+        for log in older:
+            log.close()
+        full.move(self._older)
+        self._logs = [Log(self._path), full]
 
     @contextmanager
     def _opened(self) -> Iterator[list[Log]]:
@@ -200,6 +206,12 @@ class Log:
     def _read(self, start: int, length: int) -> bytes:
         os.lseek(self._file, start, os.SEEK_SET)
         return os.read(self._file, length)
+
+    def move(self, path: Path) -> None:
+        """Gives the file another path, where it replaces what is there."""
+        self.close()  # Windows renames no open file
+        self._path.replace(path)
+        self._path, self._file = path, os.open(path, FLAGS)
 
     def close(self) -> None:
         """Closes it."""
