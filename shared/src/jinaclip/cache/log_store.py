@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from struct import Struct
 
@@ -106,7 +107,7 @@ class LogStore:
         self._logs = []
 
     def _begin_another(self, full: Log, *older: Log) -> None:
-        """Makes the full file the older one. What is known of it stays: reading it again takes as long as writing it."""
+        """Makes the full file the older one; what is known of it stays, as finding it again would take long."""
         self._logs = []
         for log in older:
             log.close()
@@ -186,7 +187,8 @@ class Log:
 
     def append(self, entries: Mapping[bytes, bytes]) -> None:
         """Writes entries. Raises OSError if not all of them could be written; then none is."""
-        data = b"".join([part for key, entry in entries.items() for part in (_head(key, entry), key, entry)])
+        records = [(_head(key, entry), key, entry) for key, entry in entries.items()]
+        data = b"".join(chain.from_iterable(records))
         try:
             written = 0
             while written < len(data):
