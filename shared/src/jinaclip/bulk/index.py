@@ -61,15 +61,18 @@ def _equal(
     asked: Halves, asked_rests: Halves, have: Halves, have_rests: Halves, order: Numbers | None
 ) -> Iterator[tuple[Places, Places]]:
     """Where both halves are equal. Each step looks at one more of the rows whose first halves are."""
-    first = np.searchsorted(have, asked, "left", sorter=order)
-    last = np.searchsorted(have, asked, "right", sorter=order)
-    questions = np.flatnonzero(first < last)
-    while questions.size:
-        places = first[questions] if order is None else order[first[questions]]
+    ranks = np.searchsorted(have, asked, "left", sorter=order)
+    questions = np.arange(len(asked))
+    while True:
+        questions = questions[ranks[questions] < len(have)]
+        places = ranks[questions] if order is None else order[ranks[questions]]
+        same = have[places] == asked[questions]
+        questions, places = questions[same], places[same]
+        if not questions.size:
+            return
         right = have_rests[places] == asked_rests[questions]
         yield questions[right], places[right]
-        first[questions] += 1
-        questions = questions[first[questions] < last[questions]]
+        ranks[questions] += 1
 
 
 _EMPTY = {
