@@ -14,9 +14,9 @@ P_contra = TypeVar("P_contra", contravariant=True)
 Kind = Literal["text", "image"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SourceRow:
-    """One row of a source.
+    """One row of a source; never changed. It is not frozen, as making it would take twice as long.
 
     Attributes:
         id: unique within the source. A row without a usable id is called by its place, as in "line 7 of a.jsonl".
