@@ -76,6 +76,8 @@ class Block:
 
 def size_of(content: Any) -> int:
     """Bytes of a text, an image or both as this process holds them, about; 0 of what is in a file or has pixels."""
+    if isinstance(content, str):  # first: of these there are millions
+        return len(content)
     if isinstance(content, Pair):
         return sum(size_of(half) for half in content.halves)
     if isinstance(content, Text):
@@ -120,7 +122,8 @@ class RowBuffer:
     """
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[SourceRow, int]] = deque()
+        self._rows: deque[SourceRow] = deque()
+        self._sizes: deque[int] = deque()  # of the rows, put before them
         self._put = self._taken = 0  # bytes, each counted by one side
         self._changed = Condition()
         self._waiting = 0  # who wants rows
@@ -133,7 +136,8 @@ class RowBuffer:
         if self._is_closed:
             return False
         size = size_of_row(row)
-        self._rows.append((row, size))
+        self._sizes.append(size)
+        self._rows.append(row)
         self._put += size
         if self._waiting:
             with self._changed:
@@ -163,9 +167,8 @@ class RowBuffer:
     def _take_chunk(self) -> list[SourceRow]:
         chunk, size = list[SourceRow](), 0
         while self._rows and len(chunk) < CHUNK_ROWS and size < CHUNK_BYTES:
-            row, bytes_of_row = self._rows.popleft()
-            chunk.append(row)
-            size += bytes_of_row
+            chunk.append(self._rows.popleft())
+            size += self._sizes.popleft()
         self._taken += size
         return chunk
 
@@ -179,7 +182,7 @@ class RowBuffer:
         """Wants no more rows; gives those that still waited."""
         with self._changed:
             self._is_closed = True
-            left = [row for row, _ in self._rows]
+            left = [*self._rows]
             self._rows.clear()
             self._changed.notify_all()
         return left

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from hashlib import sha256
 from typing import Any, Literal
 
 from jinaclip import images
@@ -105,7 +105,7 @@ def digest_of(kind: bytes, fields: Iterable[bytes]) -> bytes:
     The weight of a pair, a task and the like are no part of it: a run with others is another output. All outputs hold
     these digests, so this must never change.
     """
-    state, small = sha256(), [len(kind).to_bytes(LENGTH_BYTES, "little"), kind]
+    state, small = hashlib.sha256(), [len(kind).to_bytes(LENGTH_BYTES, "little"), kind]
     for one in fields:
         small.append(len(one).to_bytes(LENGTH_BYTES, "little"))
         if len(one) <= SMALL:
@@ -121,15 +121,15 @@ def digest_of(kind: bytes, fields: Iterable[bytes]) -> bytes:
 def digest_of_one(kind: str, field: str) -> bytes:
     """`digest_of` a single field in UTF-8: most rows need two of these, and nothing else takes them as long."""
     data = field.encode()
-    return sha256(b"".join((_beginning_of(kind), len(data).to_bytes(LENGTH_BYTES, "little"), data))).digest()[
-        :DIGEST_BYTES
-    ]
+    state = _beginning_of(kind).copy()  # takes less time than a state of its own
+    state.update(len(data).to_bytes(LENGTH_BYTES, "little") + data)
+    return state.digest()[:DIGEST_BYTES]
 
 
 @cache
-def _beginning_of(kind: str) -> bytes:
+def _beginning_of(kind: str) -> hashlib._Hash:
     name = kind.encode()
-    return len(name).to_bytes(LENGTH_BYTES, "little") + name
+    return hashlib.sha256(len(name).to_bytes(LENGTH_BYTES, "little") + name)
 
 
 def _failed(row: SourceRow, kind: Kind, error: JinaClipError) -> Item:
@@ -186,5 +186,5 @@ def _fields_of_page(page: Any, policy: ImagePolicy) -> tuple[bytes, ...]:
         return b"page", page.document.digest, str(page.number).encode()
     if isinstance(page, Page):
         document = images.download(as_image(page.pdf.key[0]), of_documents(policy)).source
-        return b"page", sha256(document).digest(), str(page.number).encode()
+        return b"page", hashlib.sha256(document).digest(), str(page.number).encode()
     raise InputError(f"{type(page).__name__} draws itself, and nothing tells two of them apart; pass its bytes")

@@ -200,8 +200,8 @@ class Pipeline:
                 failed = int((found == FAILED).sum())
                 report.failed, report.failed_before = report.failed + failed, report.failed_before + failed
             wanted = (found == ABSENT) | ((found == FAILED) & options.retry_failed)
-            missing = [items[place] for place in np.flatnonzero(wanted)]
-            missing += self._copy([items[place] for place in np.flatnonzero(found == COPY)])
+            missing = [items[place] for place in np.flatnonzero(wanted).tolist()]
+            missing += self._copy([items[place] for place in np.flatnonzero(found == COPY).tolist()])
             self._fail_items([(item, item.error) for item in missing if item.error is not None])
             return self._waiting.claim(item for item in missing if item.error is None)
 

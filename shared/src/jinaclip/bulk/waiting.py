@@ -12,7 +12,8 @@ class WaitingItems:
     """Lets one item of each content be embedded at a time. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._by_digest: dict[bytes, list[Item]] = {}
+        self._claimed: set[bytes] = set()
+        self._waiting: dict[bytes, list[Item]] = {}  # of the few contents for which any wait
 
     def claim(self, items: Iterable[Item]) -> list[Item]:
         """Those to embed, the first of each content; the others wait until that is given to `release`.
@@ -21,13 +22,15 @@ class WaitingItems:
         """
         first = []
         for item in items:
-            if item.digest in self._by_digest:
-                self._by_digest[item.digest].append(replace(item, content=None))
+            if item.digest in self._claimed:
+                self._waiting.setdefault(item.digest, []).append(replace(item, content=None))
             else:
-                self._by_digest[item.digest] = []
+                self._claimed.add(item.digest)
                 first.append(item)
         return first
 
     def release(self, items: Sequence[Item]) -> list[Item]:
         """Those that waited for these, of which is known now what came of them."""
-        return [waiting for item in items for waiting in self._by_digest.pop(item.digest, ())]
+        digests = [item.digest for item in items]
+        self._claimed.difference_update(digests)
+        return [waiting for digest in digests for waiting in self._waiting.pop(digest, ())]
