@@ -484,7 +484,7 @@ class JinaClip:
             held = [*iterate(items, "items", "[item]")]
             request = run_apart(lambda: Draft(Held(held), self.reader(early=False).item, "item").request())
         if request.quick:
-            return self._costs(request.items, request.names)[0]
+            return [self._tokens(item) for item in request.items]
         return run_apart(self._costs, request.items, request.names)[0]
 
     def _find_absent(self, request: Request) -> list[tuple[Text | Image, ...]]:

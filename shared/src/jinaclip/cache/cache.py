@@ -100,7 +100,7 @@ class Cache:
         Blocks; never raises.
         """
         entries = self._worker.get_many(keys)
-        in_order = {key: entry for key in keys if (entry := entries.get(key)) is not None}
+        in_order = {key: entries[key] for key in keys if key in entries} if entries else {}
         reading = read_vectors(in_order, width, normalized=normalized)
         if reading.unsound:
             self._drop(reading.unsound)

@@ -32,7 +32,7 @@ def pack_vectors(keys: Sequence[bytes], fingerprint: bytes, rows: Vectors | Sequ
     bodies = [memoryview(row) for row in np.ascontiguousarray(rows, "<f4")]
     entries = {}
     for key, body in zip(keys, bodies, strict=True):
-        checksum = zlib.crc32(body, zlib.crc32(head, zlib.crc32(VECTOR + key)))
+        checksum = zlib.crc32(body, zlib.crc32(VECTOR + key + head))
         entries[key] = b"".join((VECTOR, checksum.to_bytes(4, "little"), head, body))
     return entries
 

@@ -58,19 +58,21 @@ class Leader:
         if self._flights.by_key.get(key) is not self:  # it was done with it before it knew of this one
             latch.set()
 
-    def leave(self, key: bytes) -> None:
-        """Gives the lead up, after a vector was kept or not: those who wait look for one."""
-        if self._flights.by_key.get(key) is self:
-            self._flights.by_key.pop(key, None)
-        self._keys.discard(key)
-        for latch in self._waiting.pop(key, ()):
-            latch.set()
+    def leave(self, *keys: bytes) -> None:
+        """Gives the lead up, after vectors were kept or not: those who wait look for them."""
+        by_key = self._flights.by_key
+        for key in keys:
+            if by_key.get(key) is self:
+                by_key.pop(key, None)
+        for key in self._waiting.keys() & keys:  # of many keys few, if any
+            for latch in self._waiting.pop(key, ()):
+                latch.set()
+        self._keys.difference_update(keys)
 
     def leave_all(self) -> None:
         """Gives up all that it has, and leads no more."""
         self._is_over = True
-        for key in list(self._keys):
-            self.leave(key)
+        self.leave(*list(self._keys))
 
 
 class Flights:

@@ -99,7 +99,7 @@ class Worker:
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries that there are of these keys, also those that are not written yet. Blocks; never raises."""
         found = {key: entry for key in keys if (entry := self._pending.get(key)) is not None}
-        rest = [key for key in keys if key not in found]
+        rest = [key for key in keys if key not in found] if found else keys
         if rest and not self._reading.pause:
             found |= self._run(partial(self._read, rest)) or {}
         return found

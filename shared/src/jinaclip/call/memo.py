@@ -138,12 +138,11 @@ class Memo:
         What is led is looked up again: another call may have stored it, and given it up, a moment before.
         """
         entries = [(number, value, own) for (number, value), own in zip(inputs, keys, strict=True)]
-        led = [entry for entry in self._recall(call, entries, tokens_of) if self._lead(*entry)]
+        led = self._lead(self._recall(call, entries, tokens_of))
         misses = self._recall(call, led, tokens_of) if led else []
-        self._keys.update((number, own[-1]) for number, _, own in misses)
-        for number, _, own in led:
-            if number not in self._keys:
-                self._leader.leave(own[-1])
+        self._keys |= {number: own[-1] for number, _, own in misses}
+        if len(misses) < len(led):
+            self._leader.leave(*(own[-1] for number, _, own in led if number not in self._keys))
         if misses and self._fingerprint is None:
             self._named = self._cache.digest(self._space.keys.space)
             self._fingerprint = self._space.fingerprint()
@@ -174,12 +173,17 @@ class Memo:
             self._leader.note_used(found.keys)
         return absent
 
-    def _lead(self, number: int, value: Text | Image, keys: tuple[bytes, ...]) -> bool:
-        """Takes the lead for an input, or follows the call that has it."""
-        done = self._leader.lead(keys[-1])
-        if done is not None:
-            self._followers.append(Follower(number, value, done))
-        return done is None
+    def _lead(self, entries: list[Entry[In]]) -> list[Entry[In]]:
+        """Takes the lead for inputs, or follows the call that has it; gives those that are led."""
+        led = []
+        for entry in entries:
+            number, value, own = entry
+            done = self._leader.lead(own[-1])
+            if done is None:
+                led.append(entry)
+            else:
+                self._followers.append(Follower(number, value, done))
+        return led
 
     # -- what came of the rest
 
@@ -191,8 +195,7 @@ class Memo:
             rows = rows[[key is not None for key in keys]]
         self._cache.keep_vectors(own, rows, self._fingerprint or "")
         self._leader.note_used(own)
-        for key in own:
-            self._leader.leave(key)
+        self._leader.leave(*own)
 
     def holds_other_space(self, space: str) -> bool:
         """Whether the vectors that are kept are of another space than this, as the service names it."""

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from functools import cache, partial
 from hashlib import blake2b
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from jinaclip import images, telemetry
@@ -200,19 +200,15 @@ class Inputs(Generic[T]):
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
-        self._first: list[T] = []
 
     def __iter__(self) -> Iterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        return self._first.pop() if self._first else next(self._items)
+        return self._items
 
     def begin(self) -> bool:
-        """Makes the first one, unless it is made; gives whether there is one. Blocks."""
-        if not self._first:
-            self._first = list(islice(self._items, 1))
-        return bool(self._first)
+        """Makes the first one; gives whether there is one. Blocks. To be called before any is taken."""
+        first = list(islice(self._items, 1))
+        self._items = chain(first, self._items)
+        return bool(first)
 
 
 class Window(Generic[R]):

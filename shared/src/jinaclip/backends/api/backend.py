@@ -230,9 +230,9 @@ class Session:
         """Hands in the items until there are no more, or the call is stopped."""
         with self._call.ending():
             if self._call.request.quick:
-                self._feed_list(self._inputs)
+                self._feed_list(iter(self._inputs))
             else:
-                self._feed_one_by_one(self._inputs)
+                self._feed_one_by_one(iter(self._inputs))
             self._actions.append(partial(self._hub.finish, self.consumer))
             self._submit()
 
