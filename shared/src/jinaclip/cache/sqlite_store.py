@@ -34,7 +34,7 @@ PAGE_BYTES = 2**15
 BUSY_MS = 2000
 """Milliseconds that another process may hold the file before we go on without it."""
 DAY = 24 * 3600
-AT_ONCE = 500
+AT_ONCE = 512
 """Keys in one statement; SQLite takes at least 999."""
 LOOKED_AT_ONCE = 10_000
 """Entries among which those that may be dropped are looked for."""

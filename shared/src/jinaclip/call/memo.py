@@ -19,8 +19,8 @@ from jinaclip.vectors import Vectors
 In = TypeVar("In", Text, Image)
 Entry = tuple[int, In, tuple[bytes, ...]]
 """An input of a call: its number, itself, and the keys under which its vector may be found."""
-TEXTS_AT_ONCE = 500
-"""Looked up together."""
+TEXTS_AT_ONCE = 512
+"""Looked up together: as many as a request holds, so that a block of a bulk run is looked up once."""
 
 
 @dataclass(frozen=True, slots=True)
