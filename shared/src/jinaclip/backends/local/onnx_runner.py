@@ -38,6 +38,8 @@ VNNI = {"avx512_vnni", "avx_vnni", "avxvnni", "asimddp", "i8mm"}
 UNSIGNED_WEIGHTS = "session.x64quantprecision"
 """Makes signed weights unsigned on x86: without VNNI, products with signed ones are added in 16 bits and overflow. With
 VNNI it takes twice as long, for the same numbers."""
+SLOW_FUSIONS = ["SkipLayerNormFusion"]
+"""Optimisations that cost time: a sum and a normalisation in one take several times as long as one after the other."""
 OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 
 logger = logging.getLogger("jinaclip")
@@ -104,7 +106,9 @@ def open_graph(
     """
     check_locations(path)
     try:
-        session = onnxruntime.InferenceSession(str(path), session_options(threads), ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), session_options(threads), ["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
+        )
     except Exception as error:  # noqa: BLE001  the library has a class for each of its codes, none for all
         raise CheckpointError(f"{path} cannot be run ({str(error)[:200]}); export the checkpoint again") from None
     found = {one.name: (one.type, tuple(one.shape)) for one in session.get_inputs()}
