@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jinaclip.backends.local.export.attention import OPSET, attend, attend_alibi, translations
+from jinaclip.backends.local.export.attention import OPSET, attend, attend_alibi, attend_to_all, translations
 from jinaclip.backends.local.onnx_folder import IMAGE_INPUT, OUTPUT, TEXT_INPUTS
 from jinaclip.backends.local.towers.layers import Linear
 from jinaclip.backends.local.towers.loader import Towers
@@ -91,10 +91,9 @@ class VisionGraph(nn.Module):
         assembly = towers.assembly
         self.tower = assembly.vision
         self.after = nn.Sequential(assembly.vision_head, assembly.visual_projection)
-        turns = self.tower.turns[:, 0]  # (N, d/2)
+        turns = self.tower.turns  # (N, 1, d/2)
         self.register_buffer("cos", turns.real.clone())
         self.register_buffer("sin", turns.imag.clone())
-        self.register_buffer("no_bias", torch.zeros(1, 1, 1, 1))
         for block in parts_of(self.tower.blocks):
             sort_pairs(block.attn)
 
@@ -111,22 +110,21 @@ class VisionGraph(nn.Module):
     def run_block(self, block: Any, x: Tensor, wanted: int) -> Tensor:
         """(B, N, W) -> (B, wanted, W)."""
         attn, normed = block.attn, block.norm1(x)
-        q = heads_of(attn.q_proj(normed[:, :wanted], bias=attn.q_bias), attn)
-        k, v = heads_of(attn.k_proj(normed), attn), heads_of(attn.v_proj(normed, bias=attn.v_bias), attn)
-        q = rotate_halves(q, self.cos[:wanted], self.sin[:wanted])
-        y = attend(q, rotate_halves(k, self.cos, self.sin), v, self.no_bias)
-        x = attn.proj(attn.inner_attn_ln(join_heads(y)), plus=x[:, :wanted])
+        q = self.turn(attn.q_proj(normed[:, :wanted], bias=attn.q_bias), attn.head_width)
+        k, v = self.turn(attn.k_proj(normed), attn.head_width), attn.v_proj(normed, bias=attn.v_bias)
+        y = attend_to_all(q, k, v, q.shape[-1] // attn.head_width)
+        x = attn.proj(attn.inner_attn_ln(y), plus=x[:, :wanted])
         return block.mlp(block.norm2(x), x)
+
+    def turn(self, x: Tensor, width: int) -> Tensor:
+        """(B, n, W) -> (B, n, W): turns the heads of the first n tokens, so wide each, by the tokens' places."""
+        some, heads = slice(x.shape[1]), x.reshape(*x.shape[:2], -1, width)
+        return rotate_halves(heads, self.cos[some], self.sin[some]).flatten(2)
 
 
 def parts_of(layers: nn.ModuleList) -> list[Any]:
     """The blocks, untyped as torch gives them."""
     return [*layers]
-
-
-def heads_of(x: Tensor, attn: Attention) -> Tensor:
-    """(B, N, W) -> (B, H, N, d)."""
-    return x.reshape(x.shape[0], x.shape[1], -1, attn.head_width).transpose(1, 2)
 
 
 def sort_pairs(attn: Attention) -> None:
