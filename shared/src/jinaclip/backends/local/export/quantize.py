@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from jinaclip.backends.local.export.graphs import quiet
+from jinaclip.vectors import to_signed
 
 ROWS_AT_ONCE = 2**14
 """Rows of the table that are rounded together, which bounds the memory for it."""
@@ -50,8 +51,7 @@ def sign_weights(graph: onnx.GraphProto) -> None:
     names = {name for node in products for name in (node.input[1], node.input[3])}
     for tensor in graph.initializer:
         if tensor.name in names:
-            signed = (numpy_helper.to_array(tensor) ^ 0x80).view(np.int8)
-            tensor.CopyFrom(numpy_helper.from_array(signed, tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(to_signed(numpy_helper.to_array(tensor)), tensor.name))
 
 
 def quantize_table(graph: onnx.GraphProto) -> None:
