@@ -12,7 +12,7 @@ os.environ.pop("JINACLIP_CACHE", None)  # a developer's own vectors would answer
 from jinaclip.testing import Server
 from tests.needs import is_installed, skip_without
 
-pytest_plugins = ["jinaclip.testing.fixtures", "tests.order", "tests.skips", "tests.wires.fixtures"]
+pytest_plugins = ["jinaclip.testing.fixtures", "tests.garbage", "tests.order", "tests.skips", "tests.wires.fixtures"]
 NEED_TORCH = {"catalogue", "local"}
 """Folders whose modules import torch. Elsewhere it is the fixtures that need it, below and in tests/tiny.py."""
 

@@ -8,22 +8,25 @@ import pytest
 
 from examples.catalogue.finding import AVERAGE, DESCRIPTION, IMAGE, Rate, Result, measure_all, outcome_table, write
 from examples.catalogue.gaps import count_gaps, describe, description_with_gaps, mistake, other_values
-from examples.catalogue.products import NAMES, all_attributes, products
+from examples.catalogue.products import NAMES, Product, all_attributes, products
 from examples.catalogue.scores import CHECKPOINT
 from examples.catalogue.wording import description
 from jinaclip import JinaClip
 from tests.needs import skip_without
 
-SHOP = products("test", 300, seed=3)
+
+@pytest.fixture(scope="module")
+def shop() -> list[Product]:
+    return products("test", 300, seed=3)
 
 
-def test_without_gaps_it_is_the_description_of_the_catalogue() -> None:
-    for product in SHOP[:50]:
+def test_without_gaps_it_is_the_description_of_the_catalogue(shop: list[Product]) -> None:
+    for product in shop[:50]:
         assert description_with_gaps(product) == description(product, "en")
 
 
-def test_what_is_left_out_stands_nowhere_in_the_text() -> None:
-    for product in SHOP:
+def test_what_is_left_out_stands_nowhere_in_the_text(shop: list[Product]) -> None:
+    for product in shop:
         said = description_with_gaps(product, omitted=1).lower()
         assert "piece" in said
         words = set(said.replace(".", "").split())
@@ -31,24 +34,24 @@ def test_what_is_left_out_stands_nowhere_in_the_text() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.8])
-def test_the_rates_come_out_as_asked_for(rate: float) -> None:
-    left_out, _ = count_gaps(SHOP, rate, 0)
-    _, false = count_gaps(SHOP, 0, rate)
+def test_the_rates_come_out_as_asked_for(rate: float, shop: list[Product]) -> None:
+    left_out, _ = count_gaps(shop, rate, 0)
+    _, false = count_gaps(shop, 0, rate)
     assert left_out == pytest.approx(rate, abs=0.05)
     assert false == pytest.approx(rate, abs=0.08)
 
 
-def test_a_higher_rate_leaves_out_the_same_and_more() -> None:
-    for product in SHOP:
+def test_a_higher_rate_leaves_out_the_same_and_more(shop: list[Product]) -> None:
+    for product in shop:
         few, many = astuple(describe(product, 0.2, 0)), astuple(describe(product, 0.6, 0))
         assert all(more in ("", less) for less, more in zip(few, many, strict=True))
 
 
-def test_a_mistake_is_one_other_value_that_the_garment_could_have() -> None:
+def test_a_mistake_is_one_other_value_that_the_garment_could_have(shop: list[Product]) -> None:
     import random
 
     rng, possible = random.Random(0), set(all_attributes())
-    for product in SHOP:
+    for product in shop:
         said = mistake(product.attributes, rng)
         (changed,) = [name for name in NAMES if getattr(said, name) != getattr(product.attributes, name)]
         assert getattr(said, changed) in other_values(product.attributes, changed)

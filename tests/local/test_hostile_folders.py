@@ -219,25 +219,25 @@ def tensor(shape: object, offsets: object, kind: object = "F32") -> bytes:
     return json.dumps({"logit_scale": {"dtype": kind, "shape": shape, "data_offsets": offsets}}).encode()
 
 
-HEADERS = {
-    "a product without end": tensor([2**62] * 50_000, [0, 4]),
-    "many axes of one": tensor([1] * 50_000, [0, 4]),
-    "a negative side": tensor([-1, -1], [0, 4]),
-    "sides as text": tensor(["1"], [0, 4]),
-    "sides that are true": tensor([True], [0, 4]),
-    "offsets backwards": tensor([1], [4, 0]),
-    "offsets that are no integers": tensor([1], [0.0, 4.0]),
-    "an offset beyond 64 bits": tensor([2**70], [0, 2**72]),
-    "a type that is a list": tensor([1], [0, 4], ["F32"]),
-    "three offsets": tensor([1], [0, 2, 4]),
-    "a name of half a megabyte": json.dumps(
+HEADERS: dict[str, Callable[[], bytes]] = {
+    "a product without end": lambda: tensor([2**62] * 50_000, [0, 4]),
+    "many axes of one": lambda: tensor([1] * 50_000, [0, 4]),
+    "a negative side": lambda: tensor([-1, -1], [0, 4]),
+    "sides as text": lambda: tensor(["1"], [0, 4]),
+    "sides that are true": lambda: tensor([True], [0, 4]),
+    "offsets backwards": lambda: tensor([1], [4, 0]),
+    "offsets that are no integers": lambda: tensor([1], [0.0, 4.0]),
+    "an offset beyond 64 bits": lambda: tensor([2**70], [0, 2**72]),
+    "a type that is a list": lambda: tensor([1], [0, 4], ["F32"]),
+    "three offsets": lambda: tensor([1], [0, 2, 4]),
+    "a name of half a megabyte": lambda: json.dumps(
         {"n" * 500_000: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
     ).encode(),
-    "a type of half a megabyte": tensor([1], [0, 4], "F" * 500_000),
-    "a hundred thousand tensors": json.dumps({str(i): {} for i in range(100_000)}).encode(),
-    "nested": b'{"a": ' + b"[" * 500_000,
-    "twice": b'{"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}, "a": {}}',
-    "an overlap beside a gap": json.dumps(
+    "a type of half a megabyte": lambda: tensor([1], [0, 4], "F" * 500_000),
+    "a hundred thousand tensors": lambda: json.dumps({str(i): {} for i in range(100_000)}).encode(),
+    "nested": lambda: b'{"a": ' + b"[" * 500_000,
+    "twice": lambda: b'{"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}, "a": {}}',
+    "an overlap beside a gap": lambda: json.dumps(
         {
             name: {"dtype": "F32", "shape": [1], "data_offsets": [start, start + 4]}
             for name, start in (("a", 0), ("b", 0), ("c", 8))
@@ -249,7 +249,7 @@ HEADERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("header", HEADERS)
 def test_headers_of_weights(header: str, v2: Path, loader: Loader) -> None:
-    write_header(v2, HEADERS[header], bytes(12 if "overlap" in header else 4))
+    write_header(v2, HEADERS[header](), bytes(12 if "overlap" in header else 4))
     check(loader.load(v2), "model.safetensors")
 
 
@@ -290,44 +290,44 @@ def template(*pieces: object, ids: int = 1) -> dict[str, object]:
 TEXT_A, TEXT_B = ({"Sequence": {"id": letter, "type_id": 0}} for letter in "AB")
 START = {"SpecialToken": {"id": "<s>", "type_id": 0}}
 PADDING = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"}
-TOKENIZERS: dict[str, dict[str, object]] = {
-    "padding to 10^8": {"padding": {"strategy": {"Fixed": 10**8}, **PADDING}},
-    "replacing by more": {"normalizer": rule("Replace", pattern={"String": "a"}, content="a" * 10**6)},
-    "doubling ten times": {
+TOKENIZERS: dict[str, Callable[[], dict[str, object]]] = {
+    "padding to 10^8": lambda: {"padding": {"strategy": {"Fixed": 10**8}, **PADDING}},
+    "replacing by more": lambda: {"normalizer": rule("Replace", pattern={"String": "a"}, content="a" * 10**6)},
+    "doubling ten times": lambda: {
         "normalizer": sequence(
             "normalizers", *[rule("Replace", pattern={"String": "a"}, content="aa") for _ in range(10)]
         )
     },
-    "replacing nothing": {"normalizer": rule("Replace", pattern={"String": ""}, content="")},
-    "an expression without end": {"normalizer": rule("Replace", pattern={"Regex": "(a+)+$"}, content="")},
-    "splitting without end": {
+    "replacing nothing": lambda: {"normalizer": rule("Replace", pattern={"String": ""}, content="")},
+    "an expression without end": lambda: {"normalizer": rule("Replace", pattern={"Regex": "(a+)+$"}, content="")},
+    "splitting without end": lambda: {
         "pre_tokenizer": rule("Split", pattern={"Regex": "(a|aa)+$"}, behavior="Isolated", invert=False)
     },
-    "an expression of a megabyte": {
+    "an expression of a megabyte": lambda: {
         "pre_tokenizer": rule("Split", pattern={"Regex": "a?" * 500_000}, behavior="Isolated", invert=False)
     },
-    "a thousand rules": {"normalizer": sequence("normalizers", *[rule("NFKD")] * 1000)},
-    "sequences in sequences": {
+    "a thousand rules": lambda: {"normalizer": sequence("normalizers", *[rule("NFKD")] * 1000)},
+    "sequences in sequences": lambda: {
         "normalizer": sequence("normalizers", sequence("normalizers", *[rule("Strip")] * 20), rule("NFC"))
     },
-    "bytes of bytes": {"normalizer": sequence("normalizers", *[rule("ByteLevel")] * 16)},
-    "a long text before each": {"normalizer": rule("Prepend", prepend="x" * 10**6)},
-    "a map to long texts": {"normalizer": charsmap(b"x" * 100_000)},
-    "a map that is none": {"normalizer": rule("Precompiled", precompiled_charsmap="%%%")},
-    "a map of nothing": {"normalizer": rule("Precompiled", precompiled_charsmap=None)},
-    "a rule nobody knows": {"normalizer": rule("Exec", command="rm")},
-    "a rule that is none": {"normalizer": [1]},
-    "special tokens by the million": {"post_processor": template(*[START] * 300_000, TEXT_A)},
-    "one special token of many ids": {"post_processor": template(START, TEXT_A, ids=100_000)},
-    "the text again and again": {"post_processor": template(*[TEXT_A] * 10_000)},
-    "added tokens without end": {
+    "bytes of bytes": lambda: {"normalizer": sequence("normalizers", *[rule("ByteLevel")] * 16)},
+    "a long text before each": lambda: {"normalizer": rule("Prepend", prepend="x" * 10**6)},
+    "a map to long texts": lambda: {"normalizer": charsmap(b"x" * 100_000)},
+    "a map that is none": lambda: {"normalizer": rule("Precompiled", precompiled_charsmap="%%%")},
+    "a map of nothing": lambda: {"normalizer": rule("Precompiled", precompiled_charsmap=None)},
+    "a rule nobody knows": lambda: {"normalizer": rule("Exec", command="rm")},
+    "a rule that is none": lambda: {"normalizer": [1]},
+    "special tokens by the million": lambda: {"post_processor": template(*[START] * 300_000, TEXT_A)},
+    "one special token of many ids": lambda: {"post_processor": template(START, TEXT_A, ids=100_000)},
+    "the text again and again": lambda: {"post_processor": template(*[TEXT_A] * 10_000)},
+    "added tokens without end": lambda: {
         "added_tokens": [
             {"id": i, "content": f"t{i}", "special": False, "normalized": True}
             | dict.fromkeys(["single_word", "lstrip", "rstrip"], False)
             for i in range(50_000)
         ]
     },
-    "words without end": {
+    "words without end": lambda: {
         "model": rule(
             "WordPiece",
             vocab={"a": 0, "##a": 1, "[UNK]": 2},
@@ -336,19 +336,21 @@ TOKENIZERS: dict[str, dict[str, object]] = {
             max_input_chars_per_word=10**9,
         )
     },
-    "chance": {"model": rule("BPE", dropout=0.5, vocab={"a": 0}, merges=[])},
-    "a model nobody knows": {"model": rule("Nothing", vocab={})},
-    "no model": {"model": None},
-    "a token of a megabyte": {"model": rule("WordLevel", vocab={"a": 0, "b" * 10**6: 1, "u": 2}, unk_token="u")},
-    "ids beyond the vocabulary": {"model": rule("WordLevel", vocab={"a": 0, "u": 2**31}, unk_token="u")},
-    "more tokens than the word table has rows": {
+    "chance": lambda: {"model": rule("BPE", dropout=0.5, vocab={"a": 0}, merges=[])},
+    "a model nobody knows": lambda: {"model": rule("Nothing", vocab={})},
+    "no model": lambda: {"model": None},
+    "a token of a megabyte": lambda: {
+        "model": rule("WordLevel", vocab={"a": 0, "b" * 10**6: 1, "u": 2}, unk_token="u")
+    },
+    "ids beyond the vocabulary": lambda: {"model": rule("WordLevel", vocab={"a": 0, "u": 2**31}, unk_token="u")},
+    "more tokens than the word table has rows": lambda: {
         "model": rule("WordLevel", vocab={"u": 0} | {f"t{i}": i for i in range(1, 60_000)}, unk_token="u")
     },
-    "lists by the hundred thousand": {
+    "lists by the hundred thousand": lambda: {
         "model": rule("Unigram", vocab=[[f"t{i}", -1.0] for i in range(300_000)], unk_id=0)
     },
-    "a vocabulary that is a number": {"model": rule("WordLevel", vocab=5, unk_token="u")},
-    "no token for a plain text": {
+    "a vocabulary that is a number": lambda: {"model": rule("WordLevel", vocab=5, unk_token="u")},
+    "no token for a plain text": lambda: {
         "model": rule("WordLevel", vocab={"<pad>": 1}, unk_token="<pad>"),
         "post_processor": None,
         "pre_tokenizer": None,
@@ -359,7 +361,7 @@ TOKENIZERS: dict[str, dict[str, object]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_rules_of_tokenizers(kind: str, v2: Path, loader: Loader) -> None:
-    change(v2, "tokenizer.json", lambda config: config.update(TOKENIZERS[kind]))
+    change(v2, "tokenizer.json", lambda config: config.update(TOKENIZERS[kind]()))
     check(loader.load(v2), "tokenizer.json")
 
 
