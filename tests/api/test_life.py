@@ -116,6 +116,7 @@ def fork(work):
     return result
 
 
+@pytest.mark.slow
 def test_forked_children_embed_at_once(clip):
     one = clip()
     right(one.embed_documents(["before"]), ["before"])

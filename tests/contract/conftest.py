@@ -60,8 +60,9 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest], Make]] = {
 }
 
 
-ROADS = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("onnx") else name for name in MAKERS]
-"""An export takes many seconds."""
+SLOW = {"onnx-v1", "serve-v2"}
+"""An export takes many seconds, a server that loads torch some, in each process that runs a file of this folder."""
+ROADS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in MAKERS]
 
 
 @pytest.fixture(params=ROADS)

@@ -22,15 +22,18 @@ def mean(table, row, column):
     return table.rows[row][column].mean
 
 
+@pytest.mark.slow
 def test_it_has_every_precision_at_every_width(model, small):
     assert [*small.rows] == [f"{width} {name}" for width in model.spec.matryoshka for name in PRECISIONS]
     assert small.columns == ["exact top 10", "R@10 fine", "nDCG@10 fine", "text-image R@5"]
 
 
+@pytest.mark.slow
 def test_full_width_and_float32_find_all_of_themselves(model, small):
     assert str(small.rows[f"{model.dimensions} float32"]["exact top 10"]) == "1.000 (1.000 to 1.000)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [32, 64, 128])
 def test_a_byte_a_number_costs_next_to_nothing_and_bits_want_full_vectors(small, width):
     """What docs/evaluation.md says of the catalogue."""
@@ -42,6 +45,7 @@ def test_a_byte_a_number_costs_next_to_nothing_and_bits_want_full_vectors(small,
         assert abs(mean(small, f"{width} int8", column) - mean(small, f"{width} float32", column)) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [32, 128])
 def test_text_image_recall_is_what_counting_by_hand_gives(texts, pictures, small, width):
     texts, pictures = truncate(texts, width), truncate(pictures, width)
@@ -71,6 +75,7 @@ def test_widths_without_whole_bytes_have_no_bits(model):
     assert "nan" not in table.markdown() + table.csv()
 
 
+@pytest.mark.slow
 def test_the_curves_are_the_widths_of_each_precision(model, small):
     curves = by_width(small)
     assert [int(width) for width in curves.rows] == sorted(model.spec.matryoshka)

@@ -308,6 +308,7 @@ def describe(made):
     return made.get_text_embedding("red"), made.to_dict(), config.key.reveal(), config.extra_headers.reveal()
 
 
+@pytest.mark.slow
 async def test_worker_processes_load_a_local_model_of_their_own(catalogue, catalogue_checkpoint):
     """Weights do not travel; a parent that has used them may fork."""
     made = JinaClipEmbedding(model_name=catalogue_checkpoint, backend="local", device="cpu")

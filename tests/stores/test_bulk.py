@@ -89,6 +89,7 @@ def test_lance_in_one_transaction(folder):
     assert len(table.list_versions()) <= 2  # one for each time that the table was made
 
 
+@pytest.mark.slow
 def test_pgvector(folder, postgres):
     import psycopg
 
@@ -112,6 +113,7 @@ def test_faiss(folder):
     assert len(names["ids"]) == names["index"].ntotal == len(SOUND)
 
 
+@pytest.mark.slow
 def test_weaviate(folder, weaviate_service):
     from weaviate import connect_to_local
     from weaviate.classes.config import Configure

@@ -106,6 +106,7 @@ def test_a_limit_beyond_the_stock_gives_the_whole_stock(opened, model, catalogue
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
+@pytest.mark.slow
 def test_an_empty_store_finds_nothing(opened, model):
     with opened(model) as store:
         store.index([])

@@ -13,6 +13,7 @@ def nearest(store):
     return lambda query: ids(store.nearest(query, "fused", 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [64, 32])
 def test_fewer_numbers_find_fewer_of_the_same(many, embedded, recall_at_ten, width):
     rows, names = truncate(embedded["fused"], width), [product.id for product in many]
@@ -56,6 +57,7 @@ def test_in_pgvector_filters_and_large_limits_give_as_many_as_were_asked_for(pgv
         assert len(store.nearest(query, "fused", 250)) < 250
 
 
+@pytest.mark.slow
 def test_lancedb_searches_through_its_index_and_finds_nearly_all(lance, model, many, embedded, recall_at_ten):
     with lance(model) as store:
         store.add(many, embedded)
@@ -69,6 +71,7 @@ def test_lancedb_searches_through_its_index_and_finds_nearly_all(lance, model, m
     assert_as_stated("LanceDB", "`HnswSq`, 5 times the limit rescored", share)
 
 
+@pytest.mark.slow
 # Chroma warns of every collection that has no embedding function, which is what the example wants.
 @pytest.mark.filterwarnings("ignore:legacy embedding function config:DeprecationWarning")
 def test_chroma_finds_nearly_all_through_its_graph(chroma, model, many, embedded, recall_at_ten):
@@ -80,6 +83,7 @@ def test_chroma_finds_nearly_all_through_its_graph(chroma, model, many, embedded
     assert_as_stated("Chroma", "HNSW, `ef_search` 200", share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("store", "settings"),
     [("faiss_half", "`SQfp16`"), ("faiss_sq8", "`SQ8`, ranges learnt from the first 64 products")],

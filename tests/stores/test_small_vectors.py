@@ -24,6 +24,7 @@ def test_a_store_of_bits_finds_what_is_stated(store, name, request, model, many,
     assert_as_stated(name, f"bits, {CANDIDATES} times the limit rescored by the query", share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("store", "name"), BITS)
 def test_a_store_of_bits_scores_as_semantic_search_does(store, name, request, model, many, embedded):
     """With candidates for all there is, so that equal distances make no difference."""
@@ -46,6 +47,7 @@ def test_faiss_keeps_an_eighth_of_a_byte_a_number(faiss_bits, model, many, embed
     assert (kept == quantize(embedded["image"][:5], "ubinary")).all()
 
 
+@pytest.mark.slow
 def test_lancedb_keeps_bits_and_finds_through_an_index(lance_bits, model, many, embedded, recall_at_ten):
     with lance_bits(model) as store:
         store.add(many, embedded)
@@ -58,6 +60,7 @@ def test_lancedb_keeps_bits_and_finds_through_an_index(lance_bits, model, many, 
     assert after > before - 0.02
 
 
+@pytest.mark.slow
 def test_pgvector_keeps_the_bits_that_its_own_function_gives(pgvector_bits, model, many, embedded):
     from pgvector import Vector
 
@@ -72,6 +75,7 @@ def test_pgvector_keeps_the_bits_that_its_own_function_gives(pgvector_bits, mode
             )
 
 
+@pytest.mark.slow
 def test_pgvector_searches_bits_through_its_graph(pgvector_bits, model, many, embedded):
     with pgvector_bits(model) as store:
         store.add(many, embedded)
@@ -81,6 +85,7 @@ def test_pgvector_searches_bits_through_its_graph(pgvector_bits, model, many, em
     assert f"Index Scan using {store.name}_fused" in plan[1][0]
 
 
+@pytest.mark.slow
 def test_pgvector_makes_bits_of_full_vectors_as_the_page_says(pgvector, model, many, embedded, exact):
     (index, search) = re.findall(r"```sql\n(.*?)```", SECTIONS["Small vectors"], re.DOTALL)
     with pgvector(model) as store:
