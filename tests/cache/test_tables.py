@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jinaclip import Cache, InputError, JinaClip
+from jinaclip.cache.entries import pack_vectors
 from jinaclip.cache.tables import export_table, import_table
 from jinaclip.testing import Server
 from tests.needs import skip_without
@@ -85,6 +86,39 @@ def test_a_table_of_many_rows(tmp_path: Path, there: Cache) -> None:
     assert export_table(cache, tmp_path / "many.parquet") == 11_000
     assert import_table(there, tmp_path / "many.parquet") == 11_000
     assert dict(there.scan()) == dict(cache.scan())
+    cache.close()
+
+
+class Large(Cache):
+    """Of 100 MB in 25,000 vectors; what is added to it is dropped."""
+
+    held = 0
+    """Bytes that pyarrow held at most when something was added."""
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        rng = np.random.default_rng(1)
+        for _ in range(25):
+            keys, rows = [rng.bytes(32) for _ in range(1000)], rng.standard_normal((1000, 1024)).astype(np.float32)
+            yield from pack_vectors(keys, b"space", rows).items()
+
+    def add(self, entries: Mapping[bytes, bytes]) -> int:
+        import pyarrow as pa
+
+        self.held = max(self.held, pa.total_allocated_bytes())
+        return len(entries)
+
+
+@pytest.mark.slow
+def test_a_large_table_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    skip_without("pyarrow")
+    import pyarrow as pa
+
+    cache = Large(tmp_path / "v.sqlite")
+    table = tmp_path / "large.parquet"
+    assert export_table(cache, table) == 25_000
+    before = pa.total_allocated_bytes()
+    assert import_table(cache, table) == 25_000
+    assert cache.held - before < table.stat().st_size
     cache.close()
 
 

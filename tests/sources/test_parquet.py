@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 
 import pytest
 
@@ -43,16 +44,23 @@ def test_row_groups_of_a_folder_are_its_splits(tmp_path):
 
 
 def test_pictures_within_a_table_are_taken_few_at_a_time(tmp_path):
-    """A batch of 1,024 of them would be half a gigabyte."""
+    """A batch of 1,024 of them would be half a gigabyte, and so would the bytes of a row group."""
     import pyarrow as pa
 
     rows = [{"id": i, "image": {"bytes": bytes([i]) * 2**19, "path": "x.png"}} for i in range(60)]
-    path = write(tmp_path / "a.parquet", rows, compression="none", use_dictionary=False)
+    # A page, which is read whole, is what was written at a time.
+    path = write(tmp_path / "a.parquet", rows, compression="none", use_dictionary=False, write_batch_size=1)
     before, most = pa.total_allocated_bytes(), 0
-    for i, row in enumerate(open_source(path).rows()):
-        assert row.image == bytes([i]) * 2**19
-        most = max(most, pa.total_allocated_bytes() - before)
+    tracemalloc.start()
+    try:
+        for i, row in enumerate(open_source(path).rows()):
+            assert row.image == bytes([i]) * 2**19
+            most = max(most, pa.total_allocated_bytes() - before)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert most < 20 * 2**20
+    assert peak < 20 * 2**20, "in Python's own memory, where pyarrow keeps what it read of the file"
 
 
 def test_pictures_may_lie_beside_the_table(tmp_path):

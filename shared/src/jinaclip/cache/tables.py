@@ -70,7 +70,8 @@ def import_table(cache: Cache, path: str | os.PathLike[str]) -> int:
     pa, pq = _pyarrow()
     count = 0
     try:
-        with pq.ParquetFile(path) as file:
+        # From pyarrow 26 on it would keep all that was read until the end: the whole file.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             if not file.schema_arrow.equals(_schema()):
                 raise InputError(f"{path} is not what `jinaclip cache export` writes: its columns are others")
             for batch in file.iter_batches(AT_ONCE):

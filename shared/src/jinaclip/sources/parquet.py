@@ -51,7 +51,8 @@ def open_parquet(folder: Folder, path: str, extra: str = "bulk") -> Iterator[Any
     pa, pq = (need(module, "a Parquet file", extra) for module in ("pyarrow", "pyarrow.parquet"))
     with folder.open(path) as stream:
         try:
-            with pq.ParquetFile(stream, buffer_size=BUFFER) as file:
+            # From pyarrow 26 on it would fetch the whole column of a row group first: all of its pictures.
+            with pq.ParquetFile(stream, buffer_size=BUFFER, pre_buffer=False) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{folder.name}/{printable(path)} cannot be read as Parquet: {error}") from None
