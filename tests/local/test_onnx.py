@@ -12,7 +12,8 @@ import torch
 
 from jinaclip import Image, JinaClip
 from jinaclip.backends.local.export import run as export_run
-from jinaclip.backends.local.export.graphs import TextGraph, VisionGraph, sort_pairs
+from jinaclip.backends.local.export.attention import turn
+from jinaclip.backends.local.export.graphs import TextGraph, VisionGraph
 from jinaclip.backends.local.onnx_folder import Manifest, read_manifest
 from jinaclip.backends.local.onnx_runner import OnnxRunner, processor_flags
 from jinaclip.backends.local.towers.runner import TorchRunner
@@ -134,22 +135,20 @@ def test_alibi_left_out():
     assert text_error("v1-tiny", TextGraph(loaded)) > 1e-2
 
 
-def test_text_rotation_left_out(monkeypatch):
-    monkeypatch.setattr("jinaclip.backends.local.export.graphs.rotate_halves", lambda x, cos, sin: x)
-    assert text_error("v2-tiny", TextGraph(load_towers(GOLDEN / "v2-tiny", pack=False))) > 1e-2
-
-
-def test_pairs_that_are_not_sorted(graph_towers, monkeypatch):
+def test_rotation_left_out(graph_towers, monkeypatch):
     model, loaded = graph_towers
-    monkeypatch.setattr("jinaclip.backends.local.export.graphs.sort_pairs", lambda attn: None)
+    monkeypatch.setattr("jinaclip.backends.local.export.graphs.turn", lambda x, cos, sin, pairs: x)
     assert image_error(model, VisionGraph(loaded)) > 1e-3
+    assert model == "v1-tiny" or text_error(model, TextGraph(loaded)) > 1e-2
 
 
-def test_pairs_that_are_sorted_twice(graph_towers):
+def test_other_numbers_turned_together(graph_towers, monkeypatch):
     model, loaded = graph_towers
-    graph = VisionGraph(loaded)
-    sort_pairs(loaded.assembly.vision.blocks[0].attn)
-    assert image_error(model, graph) > 1e-4
+    monkeypatch.setattr(
+        "jinaclip.backends.local.export.graphs.turn", lambda x, cos, sin, pairs: turn(x, cos, sin, 1 - pairs)
+    )
+    assert image_error(model, VisionGraph(loaded)) > 1e-3
+    assert model == "v1-tiny" or text_error(model, TextGraph(loaded)) > 1e-2
 
 
 def test_an_export_that_gives_other_vectors_is_refused(folders):

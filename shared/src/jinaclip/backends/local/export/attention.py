@@ -1,4 +1,4 @@
-"""Attention as an exported graph computes it: in pieces, so that no (B, H, T, T) array is ever held.
+"""Attention as an exported graph computes it: in pieces, so that no (B, H, T, T) array is ever held; and rotations.
 
 Each operator stands twice here: in torch, for the trace, and in ONNX, for the graph. Letters: B texts or images,
 H heads, T queries, K keys, d width of a head.
@@ -14,6 +14,9 @@ from onnxscript import FLOAT, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
 from torch import Tensor
+
+from jinaclip.backends.local.towers.text_rope import rotate_halves
+from jinaclip.backends.local.towers.vision import rotate_pairs
 
 OPSET = 18
 microsoft = Opset("com.microsoft", 1)
@@ -63,6 +66,25 @@ def attend_to_all(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
+@torch.library.custom_op("jinaclip::turn", mutates_args=())
+def turn(x: Tensor, cos: Tensor, sin: Tensor, pairs: int) -> Tensor:
+    """Turns every head by the place of its token.
+
+    Args:
+        x: (B, T, H d).
+        cos: (T or more, d / 2), by place.
+        sin: likewise.
+        pairs: 1 where neighbouring numbers turn together, 0 where number j and j + d / 2 do.
+
+    Returns:
+        (B, T, H d).
+    """
+    heads = x.reshape(*x.shape[:2], -1, 2 * cos.shape[1])
+    cos, sin = cos[: x.shape[1], None], sin[: x.shape[1], None]  # (T, 1, d / 2)
+    heads = rotate_pairs(heads, torch.stack([cos, sin], dim=-1)) if pairs else rotate_halves(heads, cos, sin)
+    return heads.flatten(2)
+
+
 @attend.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor) -> Tensor:
     return torch.empty_like(q)
@@ -76,6 +98,17 @@ def _(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor, slopes: Tensor) -> Tens
 @attend_to_all.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return torch.empty_like(q)
+
+
+@turn.register_fake
+def _(x: Tensor, cos: Tensor, sin: Tensor, pairs: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+@script()
+def turn_in_one(x: FLOAT, cos: FLOAT, sin: FLOAT, pairs: int) -> FLOAT:
+    """`turn` as ONNX Runtime's own operation; the first token has place 0."""
+    return microsoft.RotaryEmbedding(x, op.Constant(value_ints=[0]), cos, sin, interleaved=pairs)
 
 
 @script()
@@ -133,4 +166,5 @@ def translations() -> dict[Any, Any]:
         torch.ops.jinaclip.attend.default: attend_in_blocks,
         torch.ops.jinaclip.attend_alibi.default: attend_alibi_in_blocks,
         torch.ops.jinaclip.attend_to_all.default: attend_to_all_in_one,
+        torch.ops.jinaclip.turn.default: turn_in_one,
     }

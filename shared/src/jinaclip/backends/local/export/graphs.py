@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jinaclip.backends.local.export.attention import OPSET, attend, attend_alibi, attend_to_all, translations
+from jinaclip.backends.local.export.attention import OPSET, attend, attend_alibi, attend_to_all, translations, turn
 from jinaclip.backends.local.onnx_folder import IMAGE_INPUT, OUTPUT, TEXT_INPUTS
 from jinaclip.backends.local.towers.layers import Linear
 from jinaclip.backends.local.towers.loader import Towers
 from jinaclip.backends.local.towers.text_alibi import TextAlibiTower
-from jinaclip.backends.local.towers.text_rope import TextRopeTower, rotary_tables, rotate_halves
-from jinaclip.backends.local.towers.vision import Attention
+from jinaclip.backends.local.towers.text_rope import TextRopeTower, rotary_tables
 
 MAX_BATCH, MAX_TOKENS = 2**16, 2**13
 """Of a graph's inputs."""
@@ -51,7 +50,7 @@ def alibi(tower: TextAlibiTower, x: Tensor, key_bias: Tensor) -> Tensor:
     """The blocks of v1: (B, T, W) -> (B, T, W)."""
     slopes = tower.slopes[:, None, None]
     for block in parts_of(tower.encoder.layers):
-        q, k, v = split_heads(block.mixer.Wqkv(x), block.mixer.heads)
+        q, k, v = (split_heads(part, block.mixer.heads) for part in block.mixer.Wqkv(x).chunk(3, dim=-1))
         x = block.norm1(block.mixer.out_proj(join_heads(attend_alibi(q, k, v, key_bias, slopes)), plus=x))
         x = block.norm2(block.mlp(x))
     return x
@@ -59,20 +58,19 @@ def alibi(tower: TextAlibiTower, x: Tensor, key_bias: Tensor) -> Tensor:
 
 def rope(tower: TextRopeTower, x: Tensor, key_bias: Tensor) -> Tensor:
     """The blocks of v2: (B, T, W) -> (B, T, W)."""
-    cos, sin = (table[:, 0] for table in rotary_tables(x.shape[1], tower.config, x.device))  # (T, 1, d/2) each
-    cos, sin = cos.transpose(0, 1), sin.transpose(0, 1)  # (1, T, d/2)
+    cos, sin = (table[:, 0, 0] for table in rotary_tables(x.shape[1], tower.config, x.device))  # (T, d/2) each
     for block in parts_of(tower.encoder.layers):
-        q, k, v = split_heads(block.mixer.Wqkv(x), block.mixer.heads)
-        q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
+        q, k, v = block.mixer.Wqkv(x).chunk(3, dim=-1)
+        q, k = turn(q, cos, sin, 0), turn(k, cos, sin, 0)
+        q, k, v = (split_heads(part, block.mixer.heads) for part in (q, k, v))
         x = block.norm1(block.mixer.out_proj(join_heads(attend(q, k, v, key_bias)), plus=x))
         x = block.norm2(block.mlp(x))
     return x
 
 
-def split_heads(qkv: Tensor, heads: int) -> list[Tensor]:
-    """(B, T, 3 W) -> three times (B, H, T, d)."""
-    rows, length = qkv.shape[:2]
-    return [part.reshape(rows, length, heads, -1).transpose(1, 2) for part in qkv.chunk(3, dim=-1)]
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, W) -> (B, H, T, d)."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:
@@ -91,11 +89,9 @@ class VisionGraph(nn.Module):
         assembly = towers.assembly
         self.tower = assembly.vision
         self.after = nn.Sequential(assembly.vision_head, assembly.visual_projection)
-        turns = self.tower.turns  # (N, 1, d/2)
+        turns = self.tower.turns[:, 0]  # (N, d/2)
         self.register_buffer("cos", turns.real.clone())
         self.register_buffer("sin", turns.imag.clone())
-        for block in parts_of(self.tower.blocks):
-            sort_pairs(block.attn)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """float32 pixels as `preprocess` makes them."""
@@ -110,33 +106,16 @@ class VisionGraph(nn.Module):
     def run_block(self, block: Any, x: Tensor, wanted: int) -> Tensor:
         """(B, N, W) -> (B, wanted, W)."""
         attn, normed = block.attn, block.norm1(x)
-        q = self.turn(attn.q_proj(normed[:, :wanted], bias=attn.q_bias), attn.head_width)
-        k, v = self.turn(attn.k_proj(normed), attn.head_width), attn.v_proj(normed, bias=attn.v_bias)
+        q = turn(attn.q_proj(normed[:, :wanted], bias=attn.q_bias), self.cos, self.sin, 1)
+        k, v = turn(attn.k_proj(normed), self.cos, self.sin, 1), attn.v_proj(normed, bias=attn.v_bias)
         y = attend_to_all(q, k, v, q.shape[-1] // attn.head_width)
         x = attn.proj(attn.inner_attn_ln(y), plus=x[:, :wanted])
         return block.mlp(block.norm2(x), x)
-
-    def turn(self, x: Tensor, width: int) -> Tensor:
-        """(B, n, W) -> (B, n, W): turns the heads of the first n tokens, so wide each, by the tokens' places."""
-        some, heads = slice(x.shape[1]), x.reshape(*x.shape[:2], -1, width)
-        return rotate_halves(heads, self.cos[some], self.sin[some]).flatten(2)
 
 
 def parts_of(layers: nn.ModuleList) -> list[Any]:
     """The blocks, untyped as torch gives them."""
     return [*layers]
-
-
-def sort_pairs(attn: Attention) -> None:
-    """Puts the first numbers of all pairs of a head before the second ones, in queries and keys alike.
-
-    No product of a query and a key changes by that, and the rotation then turns halves: a graph that turns neighbours
-    has to gather single numbers, which takes longer than the products themselves.
-    """
-    order = torch.arange(attn.q_bias.numel()).view(-1, attn.head_width // 2, 2).transpose(1, 2).flatten()
-    for layer in (attn.q_proj, attn.k_proj):
-        layer.weight = nn.Parameter(layer.weight[order].contiguous(), requires_grad=False)
-    attn.q_bias = nn.Parameter(attn.q_bias[order].contiguous(), requires_grad=False)
 
 
 @contextmanager
