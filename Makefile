@@ -24,7 +24,7 @@ demo: .venv/installed  ## a catalogue searched by text, picture and both; one se
 	.venv/bin/python examples/demo.py
 	.venv/bin/python examples/one_server.py
 
-test: .venv/installed  ## the quick tests, in five to ten minutes on two cores; mteb is not installed for them
+test: .venv/installed  ## the quick tests, in some four minutes on two cores; mteb is not installed for them
 	$(PYTEST) $(IN_ORDER) --ignore tests/evaluation/test_mteb.py
 
 test-all: test .venv/installed-all  ## and the slow ones, and those that need mteb: what CI runs
