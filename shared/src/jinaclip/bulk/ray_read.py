@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip.bulk.blocks import check_row, size_of
-from jinaclip.bulk.items import Item, items_of, key_of
+from jinaclip.bulk.items import Item, items_of
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.pipeline import describe
 from jinaclip.bulk.ray_folders import EndWatch, RunFolder
@@ -143,7 +143,7 @@ class ReadOptions:
 
 def _identities(items: Sequence[Item]) -> NDArray[np.uint8]:
     """Key and digest of each item, uint8 (n, 32)."""
-    parts = [key_of(item.id, item.kind) + item.digest for item in items]
+    parts = [item.key + item.digest for item in items]
     return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, 32)
 
 
