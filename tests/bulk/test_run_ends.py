@@ -111,19 +111,6 @@ def test_a_spent_budget_ends_a_run_cleanly(server, tmp_path, command) -> None:
     assert server.ledger()["answered"] == {"1": len(texts)}
 
 
-def test_a_budget_that_refused_rows_have_not_spent_is_spent_on_the_others(server, tmp_path, command) -> None:
-    """The first rows are bad; while their requests are in flight the budget has no room for others."""
-    server.configure(base_ms=100, poison={"hopeless": "bad_item_unnamed_400"})
-    texts = {**{f"bad {number}": f"hopeless {number}" for number in range(4)}, **numbered(400)}
-    source, out = write_texts(tmp_path / "t.jsonl", texts), tmp_path / "out"
-    code, printed, _ = command(source, out, *LIMITS, "--token-budget", "300")
-    assert code == 3, printed
-    assert "token_budget" in printed
-    done = [row for row in read(out).values() if row["error"] is None]
-    assert len(done) > BATCH
-    assert server.ledger()["tokens"] <= 300
-
-
 @pytest.mark.slow
 def test_a_balance_that_runs_out_ends_a_run_cleanly(server, tmp_path, command) -> None:
     """It exits with 1 and says why; topped up, the same command goes on."""

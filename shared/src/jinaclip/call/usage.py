@@ -75,12 +75,6 @@ class Meter:
         with self._lock:
             return self.budget - self._spent - sum(one.tokens for one in self._open_ones())
 
-    @property
-    def is_in_use(self) -> bool:
-        """Whether tokens are set aside that are not spent yet, and may be free again."""
-        with self._lock:
-            return any(one.tokens for one in self._open_ones())
-
     def _open_ones(self) -> list[Reservation]:
         """The reservations that count."""
         # not a WeakSet: its callbacks run in the caller's thread and swallow what a signal handler raises there

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 
-from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, consumers_of, tokens_of
+from jinaclip.backends.api.batcher import Consumer, Item, by_consumer, tokens_of
 from jinaclip.call.usage import Meter, Reservation, Usage
 from jinaclip.errors import BudgetError
 
@@ -128,24 +127,6 @@ def charge(items: Sequence[Item], *, again: bool) -> Charges:
     for own in by_consumer([item for item in items if item.is_wanted]):
         charges.reserve(own)
     return charges
-
-
-def find_payers(items: Sequence[Item]) -> set[Consumer]:
-    """The callers of items whose budgets hold what theirs are expected to cost, those of one budget together."""
-    payers, needed = set[Consumer](), Counter[Meter]()
-    for own in by_consumer([item for item in items if item.is_wanted]):
-        consumer, tokens = own[0].consumer, tokens_of(own)
-        totals = consumer.call.meter.totals
-        if needed[totals] + tokens <= totals.left:
-            needed[totals] += tokens
-            payers.add(consumer)
-    return payers
-
-
-def may_get_room(items: Sequence[Item]) -> bool:
-    """Whether a budget of the callers of items holds something that is not settled, and may come to cost nothing."""
-    wanted = [item for item in items if item.is_wanted]
-    return any(consumer.call.meter.totals.is_in_use for consumer in consumers_of(wanted))
 
 
 def split_bill(bill: int, weights: Sequence[int]) -> list[int]:

@@ -12,18 +12,16 @@ from dataclasses import dataclass
 
 from jinaclip import telemetry
 from jinaclip.backends.api.batcher import Item, consumers_of, tokens_of
-from jinaclip.backends.api.charges import Charges, charge, find_payers, may_get_room
+from jinaclip.backends.api.charges import Charges, charge
 from jinaclip.backends.api.expectation import other_than_kept
 from jinaclip.backends.api.limits import RateLimits
 from jinaclip.backends.api.route import Route
-from jinaclip.backends.api.steps import Flow, Outcome, Reply, Requeue, Result, Send, Sleep, Step, Wait
+from jinaclip.backends.api.steps import Flow, Outcome, Reply, Requeue, Result, Send, Step, Wait
 from jinaclip.backends.api.verdicts import Case, Verdict, judge
 from jinaclip.backends.api.wires.base import Answer, most_bytes
 from jinaclip.call.call import Stopped
 from jinaclip.errors import ConfigError
 
-BUDGET_SECONDS = 0.05
-"""How often one who waits for room in a budget looks whether there is any."""
 _numbers = itertools.count(1)  # of requests, for those who watch
 
 
@@ -56,7 +54,6 @@ def send(
     yield Wait(tuple(items))
     if attempt == 1:
         yield from requeue_surplus(sending, items)
-    yield from wait_for_budget(items)
     charges = charge(items, again=again)
     try:
         items[:] = [item for item in items if item.consumer in charges.payers and item.is_wanted]
@@ -78,20 +75,6 @@ def requeue_surplus(sending: Sending, items: list[Item]) -> Flow:
     del items[most:]
     if surplus:
         yield Requeue(surplus)
-
-
-def wait_for_budget(items: list[Item]) -> Flow:
-    """Waits until budgets hold some of these items, which the list keeps; the others wait for a request again.
-
-    What is in flight may be refused, and its tokens be free again: so nobody is told that a budget is spent before all
-    of it is settled. Then whom it does not hold is told when the request is charged.
-    """
-    while not (payers := find_payers(items)) and may_get_room(items):
-        yield Sleep(BUDGET_SECONDS)
-    others = [item for item in items if item.is_wanted and item.consumer not in payers]
-    if payers and others:
-        items[:] = [item for item in items if item.consumer in payers]
-        yield Requeue(others)
 
 
 def exchange(
