@@ -58,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.slow
 def test_stats_and_clear(path: Path) -> None:
     out, err = run_process("stats", "--cache", path)
-    assert out.startswith(f"{path}: 25 entries, 0.2 MiB")
+    assert out.startswith(f"{path}: 25 entries, 0.1 MiB")
     assert err == ""
     assert run_process("clear", "--cache", path) == (f"{path}: empty\n", "")
     assert run_process("stats", JINACLIP_CACHE=str(path))[0].startswith(f"{path}: 0 entries")

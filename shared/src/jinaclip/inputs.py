@@ -44,6 +44,8 @@ _BASE64_IMAGE = re.compile(r"\s*(?:[/_]9j[/_]|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-
 """How the base64 of a JPEG, PNG, GIF or WebP file begins."""
 BASE64_IS_NO_PATH = "a str is a path or a URL, and this one is base64; pass Image.from_base64(...) or a data: URI"
 _UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
+_LOST = "\ufffd"
+"""What stands for bytes that could not be decoded. Python calls it printable."""
 _READ_FOR_BINARY = 1024
 """Characters in which a file that was read as text gives itself away."""
 _MOST_UNREADABLE = 0.1
@@ -296,7 +298,7 @@ def as_text(value: Any) -> Text:
 def is_binary(text: str) -> bool:
     """Whether a str is the content of a file that holds no text."""
     head = text[:_READ_FOR_BINARY]
-    if head.isprintable() or _UNREADABLE.search(head) is None:  # the first takes less time, and is true of most
+    if head.isprintable() and _LOST not in head:  # takes less time than the next, and is true of most
         return False
     return len(_UNREADABLE.findall(head)) > max(_FEW_UNREADABLE, _MOST_UNREADABLE * len(head))
 

@@ -28,8 +28,8 @@ logger = logging.getLogger("jinaclip.bulk")
 TEXT_ROWS, IMAGE_ROWS = 2048, 64
 """Items of a block: what an actor is handed at once, what a task writes, and what Ray embeds again when a machine is
 lost. Each block costs Ray some 60 ms, whatever is in it; images take longer, and are prepared on many CPUs."""
-PREPARE_BYTES = 2**28
-"""Memory that a task asks for which prepares images. Where it asked for the same as an actor does, Ray would make one
+APART: dict[str, Any] = {"memory": 1}
+"""What a task asks for which prepares images, a byte. Where it asked for the same as an actor does, Ray would make one
 operator of both, and actors would prepare."""
 FIRST_ROWS = 256
 """Rows of a source that are looked at for images, where nothing else tells."""
@@ -106,16 +106,15 @@ class Plan:
 
     def _rows(self) -> Dataset:
         """Blocks are bounded by rows, and those of prepared images by bytes besides, so writes are, too."""
-        settings: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": self.block_rows, "zero_copy_batch": True}
-        items = self._items().repartition(target_num_rows_per_block=self.block_rows)
-        prepared = items
+        settings: dict[str, Any] = {"batch_format": "pyarrow", "zero_copy_batch": True}
+        bounded = self._items().repartition(target_num_rows_per_block=self.block_rows)
+        prepared = bounded
         if self.preparer is not None:
-            prepared = items.map_batches(self.preparer, memory=PREPARE_BYTES, **settings | {"batch_size": IMAGE_ROWS})
-        resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": self.pool.gpus}
+            prepared = bounded.map_batches(self.preparer, batch_size=IMAGE_ROWS, **APART, **settings)
+        # a block at a time: where a batch has a size, Ray joins blocks until it is reached, whatever their bytes
+        settings |= {"num_cpus": 1, "num_gpus": self.pool.gpus, "batch_size": None}
         arguments = (self.actor,)
-        return prepared.map_batches(
-            Embedder, fn_constructor_args=arguments, compute=self._actors(), **resources, **settings
-        )
+        return prepared.map_batches(Embedder, fn_constructor_args=arguments, compute=self._actors(), **settings)
 
     def _items(self) -> Dataset:
         import ray

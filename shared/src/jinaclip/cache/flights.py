@@ -64,10 +64,9 @@ class Leader:
         for key in keys:
             if by_key.get(key) is self:
                 by_key.pop(key, None)
-        for key in self._waiting.keys() & keys:  # of many keys few, if any
             for latch in self._waiting.pop(key, ()):
                 latch.set()
-        self._keys.difference_update(keys)
+            self._keys.discard(key)
 
     def leave_all(self) -> None:
         """Gives up all that it has, and leads no more."""

@@ -159,6 +159,7 @@ class Log:
             self.places[key] = place
             spoilt += start - self.size
             self.size = start = sum(place)
+        spoilt = spoilt if self.size else end  # not one record is what we write
         if spoilt:
             logger.warning(SPOILT, self._path, spoilt)
         if self.size < end:

@@ -29,8 +29,6 @@ STATE = """
 select (select count(*) from sqlite_master), user_version, application_id
 from pragma_user_version, pragma_application_id
 """
-PAGE_BYTES = 2**15
-"""Seven entries of 4 KiB fit into a page. In the usual one there is room for none, and writing takes twice as long."""
 BUSY_MS = 2000
 """Milliseconds that another process may hold the file before we go on without it."""
 DAY = 24 * 3600
@@ -40,8 +38,6 @@ LOOKED_AT_ONCE = 10_000
 """Entries among which those that may be dropped are looked for."""
 AROUND_ENTRY = 1024
 """About the most bytes that an entry takes beside its own: key, indexes, what it leaves free of a page."""
-OPEN_PAGES = 2
-"""That the last entry may begin: its own, and one of an index."""
 ROOM = 0.1
 """Part of the limit that is made free when entries have to be dropped, but no more than the next."""
 MOST_ROOM = 16 * 2**20
@@ -184,7 +180,6 @@ class SqliteStore:
         file.execute("pragma synchronous = normal")  # what a power failure may cost is entries, never the file
         if _number(file, "user_version") == SCHEMA:
             return
-        file.execute(f"pragma page_size = {PAGE_BYTES}")  # of a file that is empty still
         file.execute("pragma journal_mode = wal")
         with transaction(file):
             if _number(file, "user_version") == 0:  # still, as another process may have been quicker
@@ -197,7 +192,7 @@ class SqliteStore:
 
     def _make_room(self, file: sqlite3.Connection, lengths: Sequence[int]) -> int:
         """Drops old entries if new ones of these lengths are too many; gives how many of them fit then."""
-        limit, in_use = self._limit() - OPEN_PAGES * PAGE_BYTES, _bytes_in_use(file)
+        limit, in_use = self._limit(), _bytes_in_use(file)
         coming = sum(lengths) + AROUND_ENTRY * len(lengths)
         if in_use + coming > limit:
             self._drop_old(file, in_use + coming - limit + min(ROOM * limit, MOST_ROOM), in_use)
