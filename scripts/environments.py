@@ -63,7 +63,7 @@ LIBRARIES = {
         "pytest-socket",
     ],
     "llamaindex": ["llama-index-vector-stores-qdrant"],
-    "haystack": ["mypy"],
+    "haystack": ["mypy", "qdrant-haystack"],
 }
 """What the tests of a host need beside the core's."""
 
