@@ -2,17 +2,17 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES = shared packages/langchain_jinaclip packages/llamaindex_jinaclip packages/haystack_jinaclip \
 	packages/llama_index_embeddings_jinaclip
-# Three processes on two cores, as some tests wait; threads of PyTorch that wait leave the core to others. A test that
-# hangs ends its process, which fails it.
+# Threads of PyTorch that wait leave the core to others. A test that hangs ends its process, which fails it.
 # How often a failed test is run again.
 RERUNS ?= 0
 # Whether a skip that tests/skips.py does not expect fails the run.
 SKIPS ?= $(if $(CI),full,list)
-PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rfER --reruns $(RERUNS) --skips $(SKIPS) --numprocesses 3 \
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -rfER --reruns $(RERUNS) --skips $(SKIPS) \
 	-o faulthandler_exit_on_timeout=true
-# By file, in the order of tests/order.py: the quick first. What takes its time goes to whoever is idle.
-IN_ORDER = --dist loadfile --no-loadscope-reorder
-WHO_IS_IDLE = --dist worksteal
+# More processes than two cores, as tests wait, the quick ones most. By file, in the order of tests/order.py: the quick
+# first. What takes its time goes to whoever is idle.
+IN_ORDER = --numprocesses 4 --dist loadfile --no-loadscope-reorder
+WHO_IS_IDLE = --numprocesses 3 --dist worksteal
 ANYWHERE = not network and not weights and not gpu and not browser
 # Tests start hundreds of processes, each of which would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
