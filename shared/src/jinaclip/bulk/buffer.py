@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jinaclip.bulk.items import Item
+from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.parts import schema_of, vectors_table
-from jinaclip.bulk.precision import DTYPES, Precision, stored_width
+from jinaclip.bulk.precision import DTYPES, stored_width
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,15 +25,13 @@ class Buffer:
 
     Args:
         size: most rows.
-        precision: of the vectors.
-        dimensions: of the vectors.
-        space: that they lie in.
+        shape: of the vectors.
     """
 
-    def __init__(self, size: int, precision: Precision, dimensions: int, space: str) -> None:
-        self._size, self._precision, self._space = size, precision, space
-        self._schema = schema_of(precision, dimensions)
-        self._vectors = np.zeros((size, stored_width(precision, dimensions)), DTYPES[precision])
+    def __init__(self, size: int, shape: Shape) -> None:
+        self._size, self._space = size, shape.space
+        self._schema = schema_of(shape.precision, shape.dimensions)
+        self._vectors = np.zeros((size, stored_width(shape.precision, shape.dimensions)), DTYPES[shape.precision])
         self._scales = np.zeros(size, np.float32)
         self.clear()
 
@@ -75,7 +74,7 @@ class Buffer:
         return self.table().take(pa.array(rows))
 
     def table(self) -> pa.Table:
-        """The rows as a part has them."""
+        """The rows as a part has them. Their vectors lie in the buffer, and last until it is filled anew."""
         columns: dict[str, Sequence[Any]] = {**self._columns, "space": [self._space] * len(self)}
         columns["digest"] = [digest.hex() for digest in columns["digest"]]
         if "scale" in self._schema.names:

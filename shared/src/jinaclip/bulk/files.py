@@ -152,13 +152,14 @@ class OutputFolder:
             raise
 
     def _write_locally(self, folder: Path, name: str, data: Any) -> None:
+        import pyarrow as pa
+
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"{TEMPORARY}{name}{HIDDEN}"
         try:
-            with unfinished.open("wb") as file:
+            with pa.OSFile(str(unfinished), "wb") as file:  # one of Python's would take the interpreter's lock
                 _fill(file, data)
-                file.flush()
-                os.fsync(file.fileno())
+            sync(unfinished, os.O_RDWR)
             unfinished.replace(folder / name)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -205,17 +206,26 @@ class OutputFolder:
 
     def sync(self) -> None:
         """Waits until the disk knows which files there are."""
-        if self.local is None or os.name == "nt":
-            return
-        handle = os.open(self.local, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        if self.local is not None and os.name != "nt":
+            sync(self.local, os.O_RDONLY)
 
     def address(self, name: str) -> str:
         """The path of a file, within `filesystem`."""
         return f"{self.path.rstrip('/')}/{name}"
+
+
+def sync(path: Path, flags: int) -> None:
+    """Waits until the disk has what was written to a file, or to the list of a folder.
+
+    Args:
+        path: of it.
+        flags: to open it with.
+    """
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _fill(file: Any, data: Any) -> None:

@@ -20,6 +20,7 @@ from jinaclip.bulk.items import UNNAMED, Item
 from jinaclip.bulk.lock import Lock, NoLock, take_lock
 from jinaclip.bulk.manifest import Manifest, Shape, check_resume, check_shards, manifest_name, now, read_manifest
 from jinaclip.bulk.part_list import PartList
+from jinaclip.bulk.part_writer import PartWriter
 from jinaclip.bulk.parts import PART_ROWS, DamagedPartError, Ledger, Shard, stored_vectors
 from jinaclip.bulk.precision import encode, row_bytes
 from jinaclip.bulk.tidy import Cleanup, FinishReport
@@ -75,9 +76,10 @@ class Output:
         self.folder = place if isinstance(place, OutputFolder) else OutputFolder(place)
         self.shape, self.shard = shape, shard
         self._part_rows, self._part_seconds, self._clock = part_rows, part_seconds, clock
-        self._buffer = Buffer(part_rows, shape.precision, shape.dimensions, shape.space)
+        self._buffer, self._full = (Buffer(part_rows, shape) for _ in range(2))
         self._first_at, self._missing = 0.0, 0
         self._parts, self._index = PartList(self.folder, shape, shard, read_only=read_only), Index()
+        self._writer = PartWriter(self._parts.save)
         self._read_only, self._over, self._saw_unnamed = read_only, False, False
         self._lock: Lock = NoLock() if read_only else take_lock(self.folder, shard)
         try:
@@ -209,6 +211,8 @@ class Output:
             return None
         if part == len(self._parts):
             return self._buffer.take(rows)
+        if (table := self._writer.table_of(part)) is not None:
+            return table.take(rows)
         try:
             return self._parts.take(part, rows)
         except DamagedPartError as error:
@@ -232,7 +236,7 @@ class Output:
             tokens: billed for each; 0 if not given.
 
         Raises:
-            OSError: a part could not be written. Its rows stay in the buffer, for `flush`.
+            OSError: a part could not be written. Its rows stay in memory, for `flush`.
         """
         failed = np.logical_not(np.isfinite(vectors).all(axis=1))
         failed[list(errors)] = True
@@ -255,14 +259,14 @@ class Output:
         start = 0
         while start < len(items):
             if not self._buffer.room:
-                self.flush()
+                self._begin_part()
             some = slice(start, start + self._buffer.room)
             cut = None if scales is None else scales[some]
             self._place(items[some], errors[some])
             self._buffer.add(items[some], rows[some], cut, errors[some], tokens[some])
             start = some.stop
         if not self._buffer.room:
-            self.flush()
+            self._begin_part()
         self._flush_old()
 
     def _place(self, items: Sequence[Item], errors: Sequence[str | None]) -> None:
@@ -287,18 +291,27 @@ class Output:
             OSError: the disk is nearly full.
         """
         row = row_bytes(self.shape.precision, self.shape.dimensions) + TEXT_BYTES
-        self.folder.check_room((len(self._buffer) + items) * row + FOOT_BYTES)
+        self.folder.check_room((len(self._buffer) + len(self._writer) + items) * row + 2 * FOOT_BYTES)
 
     def flush(self) -> None:
-        """Writes what is buffered as a part.
+        """Writes what is buffered as a part, and waits until all is written.
 
         Raises:
-            OSError: it could not be written, and stays in the buffer.
+            OSError: it could not be written, and stays in memory.
         """
+        self._writer.finish()
         if len(self._buffer):
             self._unfinish()
             self._parts.write(self._buffer.table())
             self._buffer.clear()
+
+    def _begin_part(self) -> None:
+        """Has what is buffered written as a part while the other buffer fills."""
+        self._writer.finish()
+        self._unfinish()
+        self._buffer, self._full = self._full, self._buffer
+        self._buffer.clear()
+        self._writer.begin(self._parts.add(len(self._full)), self._full.table())
 
     def _unfinish(self) -> None:
         """Before anything changes, the manifest ceases to say that all is done."""

@@ -134,10 +134,25 @@ class PartList:
         Raises:
             OSError: it could not be written; there is no trace of it.
         """
-        name = name_of(self._next, self._shard)
-        self.folder.write(name, partial(write_part, table, self._shape.precision))
+        try:
+            self.save(self.add(len(table)), table)
+        except BaseException:
+            self._parts.pop()
+            raise
+
+    def add(self, rows: int) -> int:
+        """Adds a part of so many rows that is yet to be saved, and gives its number."""
+        self._parts.append(Part(name_of(self._next, self._shard), rows, plain=True))
         self._next += 1
-        self._parts.append(Part(name, len(table), plain=True))
+        return len(self) - 1
+
+    def save(self, number: int, table: pa.Table) -> None:
+        """Writes the rows of a part that was added. May run in another thread.
+
+        Raises:
+            OSError: they could not be written.
+        """
+        self.folder.write(self[number].name, partial(write_part, table, self._shape.precision))
 
     def gone(self) -> int:
         """Rows of parts that are no longer in the folder; each such part is told."""
