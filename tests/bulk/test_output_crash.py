@@ -183,4 +183,4 @@ def test_kill_9_at_many_moments(tmp_path, kills):
     assert_holds(tmp_path / "out", source)
     assert died > kills / 2
     assert set(paid) == {f"paid {text}" for text in source.values()}
-    assert paid.total() - len(source) <= died * (64 + 16)
+    assert paid.total() - len(source) <= died * (2 * 64 + 16)

@@ -1,4 +1,4 @@
-"""A part is written while the next one fills; until it lies there its rows are in memory, and what failed is tried again."""
+"""A part is written while the next one fills; until it lies there its rows are in memory; a failure is tried again."""
 
 from __future__ import annotations
 
