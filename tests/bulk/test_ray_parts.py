@@ -24,7 +24,7 @@ from jinaclip.bulk.parts import schema_of
 from jinaclip.bulk.ray_cluster import Machines, check_room
 from jinaclip.bulk.ray_collect import Collector, take_over
 from jinaclip.bulk.ray_folders import RunFolder
-from jinaclip.bulk.ray_limits import BoundedCache, choose_cache, divide_limits
+from jinaclip.bulk.ray_limits import ActorCache, choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import IMAGE_ROWS, TEXT_ROWS, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
@@ -94,20 +94,20 @@ def test_limits_are_divided_and_what_does_not_divide_is_said(caplog):
 def test_the_cache_is_the_users_or_a_file_that_all_actors_reach(tmp_path, monkeypatch):
     monkeypatch.delenv("JINACLIP_CACHE", raising=False)
     here = OutputFolder(tmp_path)
-    assert choose_cache(None, here, "_cache.sqlite", 1).path == tmp_path / "_cache.sqlite"
-    assert choose_cache(None, here, "_cache.sqlite", 2).path is None
-    assert choose_cache(False, here, "_cache.sqlite", 1) is False
+    assert choose_cache(None, here, (1, 2), 1) == ActorCache(tmp_path / "_cache-1of2")
+    assert choose_cache(None, here, None, 2) == ActorCache(None)
+    assert choose_cache(False, here, None, 1) is False
     monkeypatch.setenv("JINACLIP_CACHE", "off")
-    assert choose_cache(None, here, "_cache.sqlite", 1) is False
+    assert choose_cache(None, here, None, 1) is False
     monkeypatch.setenv("JINACLIP_CACHE", str(tmp_path / "mine"))
-    assert choose_cache(None, here, "_cache.sqlite", 1) == str(tmp_path / "mine")
-    cache = pickle.loads(pickle.dumps(BoundedCache(tmp_path / "a.sqlite"))).open()
-    assert isinstance(cache, Cache) and cache.path == tmp_path / "a.sqlite"
+    assert choose_cache(None, here, None, 1) == str(tmp_path / "mine")
+    cache = pickle.loads(pickle.dumps(ActorCache(None))).open()
+    assert isinstance(cache, Cache) and cache.path.name == "ray.sqlite"
 
 
 def test_a_redis_url_is_a_cache_of_all_machines():
     skip_without("redis")
-    cache = choose_cache("redis://cache.internal/0", OutputFolder("/tmp"), "_cache.sqlite", 9)
+    cache = choose_cache("redis://cache.internal/0", OutputFolder("/tmp"), None, 9)
     assert repr(cache) == "Cache('redis://cache.internal/0')"
 
 

@@ -1,10 +1,14 @@
-"""Entries that are appended to a file: found again after a kill, torn ends cut off, and never more than is allowed."""
+"""Entries that are appended to logs: found again after a kill and by others, torn ends cut off, never too many."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +16,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jinaclip.cache import Cache, LogStore, StoreError
-from jinaclip.cache.log_store import HEAD, SEARCHED, older_path
+from jinaclip.cache.log_store import HEAD, READ_AT_ONCE
 
 ROOMY = 2**20
+FIRST = "0-000000000.log"
+"""The first file of the first log in a folder."""
+
+
+class Locks:
+    """Locks of files in this process, in place of those between processes."""
+
+    def __init__(self) -> None:
+        self._held: set[Path] = set()
+
+    def take(self, path: Path) -> Lock | None:
+        if path in self._held:
+            return None
+        self._held.add(path)
+        return Lock(partial(self._held.discard, path))
+
+
+@dataclass
+class Lock:
+    release: Callable[[], None]
+
+
+def open_store(folder: Path, max_bytes: int = ROOMY) -> LogStore:
+    """A store that is alone."""
+    return LogStore(folder, max_bytes, Locks().take)
+
+
+def open_two(folder: Path, max_bytes: int = ROOMY) -> tuple[LogStore, LogStore]:
+    """Two that are in use, as two processes have them."""
+    locks = Locks()
+    stores = LogStore(folder, max_bytes, locks.take), LogStore(folder, max_bytes, locks.take)
+    for store in stores:
+        assert not store.get_many([b"k"])
+    return stores
 
 
 def entries(first: int, last: int, size: int = 10) -> dict[bytes, bytes]:
@@ -23,13 +61,13 @@ def entries(first: int, last: int, size: int = 10) -> dict[bytes, bytes]:
 
 def test_what_was_put_is_found_in_another_process_s_file(tmp_path) -> None:
     """The process that wrote it was killed without closing anything."""
-    path = tmp_path / "folder" / "log"
+    folder = tmp_path / "folder" / "logs"
     program = (
-        "import os, signal, sys; from pathlib import Path; from jinaclip.cache import LogStore\n"
-        f"LogStore(Path(sys.argv[1]), {ROOMY}).put_many({{b'k' * 32: b'entry'}}); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from pathlib import Path; from tests.cache.test_log import open_store\n"
+        "open_store(Path(sys.argv[1])).put_many({b'k' * 32: b'entry'}); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
-    store = LogStore(path, ROOMY)
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
+    store = open_store(folder)
     assert store.get_many([b"k" * 32, b"j" * 32]) == {b"k" * 32: b"entry"}
     store.close()
 
@@ -38,8 +76,8 @@ def test_what_was_put_is_found_in_another_process_s_file(tmp_path) -> None:
 @given(cut=st.integers(0, 200), junk=st.binary(max_size=60))
 def test_whatever_a_crash_left_at_the_end_costs_that_alone(tmp_path_factory, cut, junk) -> None:
     """Whole records before it are found, and what is put afterwards is found, too."""
-    path, put = tmp_path_factory.mktemp("log") / "log", entries(0, 3)
-    store = LogStore(path, ROOMY)
+    folder, put = tmp_path_factory.mktemp("log"), entries(0, 3)
+    store, path = open_store(folder), folder / FIRST
     store.put_many(put)
     store.close()
     record = path.stat().st_size // 3
@@ -57,8 +95,8 @@ def test_whatever_a_crash_left_at_the_end_costs_that_alone(tmp_path_factory, cut
 @given(data=st.data())
 def test_what_is_spoilt_in_the_middle_costs_the_records_that_it_strikes(tmp_path_factory, data) -> None:
     """Whether it is a length, a key, a mark or an entry; a spoilt entry is found, and known by its own checksum."""
-    path, put = tmp_path_factory.mktemp("log") / "log", entries(0, 9)
-    store = LogStore(path, ROOMY)
+    folder, put = tmp_path_factory.mktemp("log"), entries(0, 9)
+    store, path = open_store(folder), folder / FIRST
     store.put_many(put)
     store.close()
     content = bytearray(path.read_bytes())
@@ -77,9 +115,9 @@ def test_what_is_spoilt_in_the_middle_costs_the_records_that_it_strikes(tmp_path
 
 def test_a_spoilt_length_in_the_middle_is_told_and_the_file_keeps_what_is_behind(tmp_path, caplog) -> None:
     """Though a length twice as long, or a billion, would lead past the records behind it."""
-    path, put = tmp_path / "log", entries(0, 5)
+    path, put = tmp_path / FIRST, entries(0, 5)
     for length in (92, 10**9):
-        store = LogStore(path, ROOMY)
+        store = open_store(tmp_path)
         store.put_many(put)
         store.close()
         content = bytearray(path.read_bytes())
@@ -95,9 +133,9 @@ def test_a_spoilt_length_in_the_middle_is_told_and_the_file_keeps_what_is_behind
 
 
 def test_marks_are_found_wherever_blocks_of_a_long_spoilt_piece_end(tmp_path) -> None:
-    store, path = LogStore(tmp_path / "log", ROOMY), tmp_path / "log"
+    store, path = open_store(tmp_path), tmp_path / FIRST
     put = entries(0, 3)
-    for size in range(SEARCHED - 5, SEARCHED + 6):
+    for size in range(READ_AT_ONCE - 5, READ_AT_ONCE + 6):
         store.put_many(put)
         store.close()
         record = path.stat().st_size // 3
@@ -109,23 +147,23 @@ def test_marks_are_found_wherever_blocks_of_a_long_spoilt_piece_end(tmp_path) ->
 
 def test_zeros_at_the_end_are_no_entries(tmp_path) -> None:
     """As a file system leaves them after a power cut."""
-    store = LogStore(tmp_path / "log", ROOMY)
+    store, path = open_store(tmp_path), tmp_path / FIRST
     store.put_many(entries(0, 2))
     store.close()
-    size = (tmp_path / "log").stat().st_size
-    with (tmp_path / "log").open("ab") as file:
+    size = path.stat().st_size
+    with path.open("ab") as file:
         file.write(bytes(500))
     assert store.size().entries == 2
-    assert (tmp_path / "log").stat().st_size == size
+    assert path.stat().st_size == size
     store.close()
 
 
 def test_the_latest_entries_are_always_there(tmp_path) -> None:
     """The files stay below their bound, and what was put last, half of it, is never dropped."""
-    store, path = LogStore(tmp_path / "log", 20_000), tmp_path / "log"
+    store = open_store(tmp_path, 20_000)
     for number in range(0, 2_000, 10):
         store.put_many(entries(number, number + 10))
-        sizes = [file.stat().st_size for file in (path, older_path(path)) if file.exists()]
+        sizes = [file.stat().st_size for file in tmp_path.iterdir()]
         assert sum(sizes) <= 20_000 + 2 * 10 * (HEAD.size + 32 + 40)
         latest = entries(max(0, number - 100), number + 10)
         assert store.get_many([*latest]) == latest
@@ -136,7 +174,7 @@ def test_the_latest_entries_are_always_there(tmp_path) -> None:
 
 def test_a_later_entry_of_a_key_stands_for_the_earlier(tmp_path) -> None:
     """Also where the earlier one is in the older file, and after the files were opened anew."""
-    store, key = LogStore(tmp_path / "log", 2_000), b"k" * 32
+    store, key = open_store(tmp_path, 2_000), b"k" * 32
     for turn in range(100):
         entry = turn.to_bytes(2, "big") * 20
         store.put_many({key: entry})
@@ -154,10 +192,10 @@ def test_a_full_disk_leaves_no_half_entry(tmp_path) -> None:
     """The write that strikes the bound is undone, and once there is room it succeeds."""
     import resource
 
-    store = LogStore(tmp_path / "log", ROOMY)
+    store = open_store(tmp_path)
     store.put_many(entries(0, 2, 10_000))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log").stat().st_size + 50_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / FIRST).stat().st_size + 50_000, hard))
     try:
         with pytest.raises(StoreError, match="cannot be used"):
             store.put_many(entries(2, 4, 10_000))
@@ -172,21 +210,21 @@ def test_a_full_disk_leaves_no_half_entry(tmp_path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system cannot refuse links")
 def test_a_link_in_its_place_is_not_written_through(tmp_path) -> None:
-    (tmp_path / "log").symlink_to(tmp_path / "other")
+    (tmp_path / FIRST).symlink_to(tmp_path / "other")
     with pytest.raises(StoreError, match="cannot be used"):
-        LogStore(tmp_path / "log", ROOMY).put_many(entries(0, 1))
+        open_store(tmp_path).put_many(entries(0, 1))
     assert not (tmp_path / "other").exists()
 
 
 def test_a_cache_over_it_gives_vectors_back_and_drops_spoilt_ones(tmp_path, caplog) -> None:
     rows = np.eye(8, dtype=np.float32)
     keys = [bytes([number]) * 32 for number in range(8)]
-    cache = Cache(store=LogStore(tmp_path / "log", ROOMY))
+    cache = Cache(store=open_store(tmp_path))
     cache.keep_vectors(keys, rows, "made by")
     cache.close()
-    data = bytearray((tmp_path / "log").read_bytes())
+    data = bytearray((tmp_path / FIRST).read_bytes())
     data[-1] ^= 0xFF
-    (tmp_path / "log").write_bytes(data)
+    (tmp_path / FIRST).write_bytes(data)
     found = cache.vectors(keys, 8, normalized=True)
     assert found.keys == keys[:-1]
     np.testing.assert_array_equal(found.rows, rows[:-1])
@@ -195,14 +233,102 @@ def test_a_cache_over_it_gives_vectors_back_and_drops_spoilt_ones(tmp_path, capl
     cache.close()
 
 
-def test_a_file_that_becomes_the_older_one_is_not_read_again(tmp_path) -> None:
+def test_two_processes_find_what_the_other_appends_and_keep_their_bounds(tmp_path) -> None:
+    """Also after the other has gone on in another file, and removed one."""
+    one, other = open_two(tmp_path, 20_000)
+    for number in range(0, 1_000, 20):
+        one.put_many(entries(number, number + 10))
+        other.put_many(entries(number + 10, number + 20))
+        both = entries(number, number + 20)
+        assert one.get_many([*both]) == other.get_many([*both]) == both
+    for store in (one, other):
+        assert not store.get_many([*entries(0, 20)])
+        assert store.size().size == sum(file.stat().st_size for file in tmp_path.iterdir()) <= 2 * 22_000
+        store.close()
+
+
+def test_of_another_s_log_only_what_is_new_is_read(tmp_path) -> None:
+    """What was read before is spoilt here, which whoever read it again would notice."""
+    one, other = open_two(tmp_path)
+    first, second = entries(0, 10), entries(10, 20)
+    one.put_many(first)
+    assert other.get_many([*first]) == first
+    with (tmp_path / FIRST).open("r+b") as file:
+        file.write(bytes(HEAD.size))
+    one.put_many(second)
+    assert other.get_many([*first, *second]) == first | second
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("cut", [1, HEAD.size - 1, HEAD.size, HEAD.size + 5, HEAD.size + 32, HEAD.size + 40])
+def test_a_record_that_another_process_is_writing_is_no_damage(tmp_path, caplog, cut) -> None:
+    """It is left alone, and found once it is whole."""
+    one, other = open_two(tmp_path)
+    one.put_many(entries(0, 3))
+    path, key = tmp_path / FIRST, b"k" * 32
+    size, whole = path.stat().st_size, written(tmp_path / "apart", {key: b"entry" * 8})
+    with path.open("ab", buffering=0) as file:
+        file.write(whole[:cut])
+        assert other.get_many([key, *entries(0, 3)]) == entries(0, 3)
+        assert path.stat().st_size == size + cut
+        file.write(whole[cut:])
+    assert other.get_many([key]) == {key: b"entry" * 8}
+    assert not caplog.text
+    one.close()
+    other.close()
+
+
+def written(folder: Path, put: dict[bytes, bytes]) -> bytes:
+    """What a log of these entries holds."""
+    store = open_store(folder)
+    store.put_many(put)
+    store.close()
+    return (folder / FIRST).read_bytes()
+
+
+def test_the_log_of_a_process_that_ended_is_read_as_far_as_it_goes_and_taken_over_by_the_next(tmp_path) -> None:
+    """Who comes to write it cuts off its torn end, and nobody else does; so there are no more logs than processes."""
+    locks = Locks()
+    killed, living = (LogStore(tmp_path, ROOMY, locks.take) for _ in range(2))
+    killed.put_many(entries(0, 3))
+    living.put_many(entries(3, 4))
+    killed.close()
+    torn = (tmp_path / FIRST).read_bytes()[:-10]
+    (tmp_path / FIRST).write_bytes(torn)
+    assert living.get_many([*entries(0, 4)]) == entries(0, 2) | entries(3, 4)
+    assert (tmp_path / FIRST).read_bytes() == torn
+    following = LogStore(tmp_path, ROOMY, locks.take)
+    following.put_many(entries(7, 9))
+    both = entries(0, 2) | entries(3, 4) | entries(7, 9)
+    assert living.get_many([*entries(0, 9)]) == following.get_many([*entries(0, 9)]) == both
+    assert len([*tmp_path.iterdir()]) == 2
+    living.close()
+    following.close()
+
+
+def test_a_child_that_was_forked_writes_a_log_of_its_own(tmp_path) -> None:
+    parent = LogStore(tmp_path, ROOMY, (take := Locks().take))
+    parent.put_many(entries(0, 2))
+    before = (tmp_path / FIRST).read_bytes()
+    child = LogStore(tmp_path, ROOMY, take)
+    child.put_many(entries(2, 3))
+    child.forget()
+    child.put_many(entries(3, 4))
+    assert child.get_many([*entries(0, 9)]) == parent.get_many([*entries(0, 9)]) == entries(0, 4)
+    assert (tmp_path / FIRST).read_bytes() == before
+    parent.close()
+    child.close()
+
+
+def test_a_file_that_is_full_is_not_read_again(tmp_path) -> None:
     """Which would take as long as writing it: where its entries lie is known."""
-    store, older = LogStore(tmp_path / "log", 20_000), older_path(tmp_path / "log")
+    store = open_store(tmp_path, 20_000)
     put: dict[bytes, bytes] = {}
-    while not older.exists():
+    while len([*tmp_path.iterdir()]) < 2:
         put |= (some := entries(len(put), len(put) + 10))
         store.put_many(some)
-    with older.open("r+b") as file:
+    with (tmp_path / FIRST).open("r+b") as file:
         file.write(bytes(HEAD.size))  # whoever read it would take it for torn from its beginning
     latest = dict([*put.items()][-20:])
     assert store.get_many([*latest]) == latest

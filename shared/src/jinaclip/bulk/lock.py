@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from jinaclip.bulk.files import OutputFolder
@@ -47,4 +48,19 @@ def take_lock(folder: OutputFolder, shard: Shard | None) -> Lock:
         ) from None
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error}", option="out") from None
+    return lock
+
+
+def try_lock(path: Path) -> Lock | None:
+    """The lock of a file, which the system releases when this process ends; None if another has it.
+
+    Any thread may release it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
     return lock

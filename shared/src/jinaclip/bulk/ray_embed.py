@@ -16,7 +16,7 @@ from jinaclip.bulk.options import OnError
 from jinaclip.bulk.outage import OutageCheck
 from jinaclip.bulk.pipeline import CACHE_SECONDS, describe
 from jinaclip.bulk.ray_folders import LOOK_SECONDS, RunFolder
-from jinaclip.bulk.ray_limits import BoundedCache
+from jinaclip.bulk.ray_limits import ActorCache
 from jinaclip.bulk.ray_rows import Outcome, encode_rows
 from jinaclip.call.request import Task
 from jinaclip.call.results import Results
@@ -50,7 +50,7 @@ class ActorOptions:
         """A JinaClip."""
         options = dict(self.clip)
         cache = options.get("cache")
-        if isinstance(cache, BoundedCache):
+        if isinstance(cache, ActorCache):
             options["cache"] = cache.open()
         return JinaClip(**options | {"show_progress": False})
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinaclip.bulk.files import OutputFolder
-from jinaclip.bulk.own_cache import CACHE_BYTES
+from jinaclip.bulk.own_cache import cache_folder, open_cache
+from jinaclip.bulk.parts import Shard
 from jinaclip.cache import Cache, RedisStore
 from jinaclip.cache.place import ENVIRONMENT, default_path, network_type
 from jinaclip.config import read_choice
@@ -17,8 +19,8 @@ from jinaclip.config import read_choice
 logger = logging.getLogger("jinaclip.bulk")
 LIMITS = ("max_concurrency", "requests_per_minute", "tokens_per_minute", "token_budget")
 """Options that bound all actors together."""
-MACHINE_CACHE = "ray.sqlite"
-"""In the user's folder for caches, on each machine."""
+MACHINE_CACHE, MACHINE_BYTES = "ray.sqlite", 2**30
+"""In the user's folder for caches, on each machine, and its most bytes."""
 REDIS = ("redis://", "rediss://", "unix://")
 
 
@@ -41,17 +43,17 @@ def divide_limits(options: Mapping[str, Any], actors: int) -> dict[str, Any]:
     return divided
 
 
-def choose_cache(option: Any, folder: OutputFolder, own: str, machines: int) -> Any:
+def choose_cache(option: Any, folder: OutputFolder, shard: Shard | None, machines: int) -> Any:
     """The option `cache` of the actors' JinaClips.
 
     What the user named is taken: a URL of Redis, a path, a `jinaclip.Cache`, True or False, or JINACLIP_CACHE, which is
-    read here as actors may have another environment. Else it is a file: in the output's folder if that is on a disk of
-    the one machine there is, and on each machine its own, in the user's folder for caches, if there are several.
+    read here as actors may have another environment. Else it is that of the run, in the output's folder, if that is on
+    a disk of the one machine there is; if there are several, a file on each, in the user's folder for caches.
 
     Args:
         option: `cache` as the user gave it.
         folder: of the output.
-        own: name of the file there.
+        shard: of the run.
         machines: of the Ray.
     """
     if option is None and os.environ.get(ENVIRONMENT, "").strip():
@@ -61,8 +63,8 @@ def choose_cache(option: Any, folder: OutputFolder, own: str, machines: int) -> 
     if option is not None:
         return option
     if machines == 1 and folder.local is not None and network_type(_existing(folder.local)) is None:
-        return BoundedCache(folder.local / own)
-    return BoundedCache(None)
+        return ActorCache(cache_folder(folder.local, shard))
+    return ActorCache(None)
 
 
 def _existing(path: Path) -> Path:
@@ -70,16 +72,18 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-class BoundedCache:
-    """A cache by its path, made in the process that uses it.
+@dataclass(frozen=True, slots=True)
+class ActorCache:
+    """A cache that is opened in the process that uses it. It can be pickled.
 
-    Args:
-        path: of the file; None for one in the user's folder for caches, wherever that is on the machine.
+    Attributes:
+        folder: of the run's own logs; None for a file in the user's folder for caches, wherever that is on the machine.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
+    folder: Path | None
 
     def open(self) -> Cache:
         """The cache."""
-        return Cache(self.path or default_path().with_name(MACHINE_CACHE), max_bytes=CACHE_BYTES)
+        if self.folder is not None:
+            return open_cache(self.folder)
+        return Cache(default_path().with_name(MACHINE_CACHE), max_bytes=MACHINE_BYTES)

@@ -21,13 +21,13 @@ from jinaclip.bulk.index import DONE, FAILED, REPEATED
 from jinaclip.bulk.manifest import Shape, manifest_name, read_manifest
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.output import Output
-from jinaclip.bulk.own_cache import cache_name, remove_cache, share_cache
+from jinaclip.bulk.own_cache import cache_folder, remove_cache
 from jinaclip.bulk.progress import Counts, Progress
 from jinaclip.bulk.ray_cluster import OWN_CPUS, Machines, data_context, import_ray, is_own, join_ray
 from jinaclip.bulk.ray_collect import Collector, write_checkpoints
 from jinaclip.bulk.ray_embed import ActorOptions
 from jinaclip.bulk.ray_folders import RunFolder
-from jinaclip.bulk.ray_limits import BoundedCache, choose_cache, divide_limits
+from jinaclip.bulk.ray_limits import choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
@@ -178,17 +178,11 @@ class Run:
 
     def _plan(self, machines: Machines) -> Plan:
         options, pool = self._options, Pool.of(self._options, machines)
-        cache = choose_cache(options.clip["cache"], self._output.folder, self._cache_name, machines.count)
-        if isinstance(cache, BoundedCache) and cache.path is not None:
-            share_cache(cache.path.parent, options.shard)  # under the output's lock: nobody appends to the log now
+        cache = choose_cache(options.clip["cache"], self._output.folder, options.shard, machines.count)
         clip = divide_limits({**options.clip, "cache": cache, "deadline": None}, pool.actors)
         actor = ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
         preparer = self._preparer if self._has_images else None
         return Plan(self._read_options, self._groups, preparer, choose_block_rows(self._source), pool, actor)
-
-    @property
-    def _cache_name(self) -> str:
-        return cache_name(self._options.shard)
 
     def _count(self) -> Counts:
         """How far it is, by the rows that are written; what was done before is thought to be in the source still."""
@@ -245,4 +239,4 @@ class Run:
             self._folder.remove()
         local: Any = self._output.folder.local
         if cache and local is not None:
-            remove_cache(local / self._cache_name)
+            remove_cache(cache_folder(local, self._options.shard))

@@ -15,7 +15,7 @@ from jinaclip.bulk.items import PairMode
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions, Executor, OnError, read_shard
 from jinaclip.bulk.output import Output
-from jinaclip.bulk.own_cache import cache_name, open_cache, remove_cache
+from jinaclip.bulk.own_cache import cache_folder, open_cache, remove_cache
 from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.pipeline import Pipeline
 from jinaclip.bulk.precision import Precision
@@ -200,7 +200,7 @@ def own_cache(options: BulkOptions, folder: OutputFolder) -> Cache | None:
     """The run's own cache, beside a local output, so that a kill costs no more than what was in flight."""
     if folder.local is None or not needs_cache(options):
         return None
-    return open_cache(folder.local, options.shard)
+    return open_cache(cache_folder(folder.local, options.shard))
 
 
 def run(place: Place, source: Source, options: BulkOptions, progress: Progress) -> Report:
@@ -214,7 +214,7 @@ def run(place: Place, source: Source, options: BulkOptions, progress: Progress) 
     folder = place.output.folder.local
     if pipeline.finished and place.cache is not None and folder is not None:
         place.cache.close()
-        remove_cache(folder / cache_name(options.shard))
+        remove_cache(cache_folder(folder, options.shard))
     error = interrupt or pipeline.error
     if error is None:
         return pipeline.report
