@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jinaclip.cache import Cache, LogStore, StoreError
+from jinaclip.cache.entries import VectorEntries
 from jinaclip.cache.log_store import HEAD, READ_AT_ONCE
 
 ROOMY = 2**20
@@ -216,20 +217,82 @@ def test_a_link_in_its_place_is_not_written_through(tmp_path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def vectors(first: int, last: int, width: int = 10) -> VectorEntries:
+    """As the cache hands them over."""
+    keys = [number.to_bytes(32, "big") for number in range(first, last)]
+    rows = np.arange(first * width, last * width, dtype=np.float32).reshape(len(keys), width)
+    return VectorEntries(keys, rows, b"made by")
+
+
+def test_vectors_come_back_packed_as_they_would_have_been_to_begin_with(tmp_path) -> None:
+    put, later = vectors(0, 5), vectors(5, 7)
+    store = open_store(tmp_path)
+    store.put_many(put)
+    store.put_many(entries(20, 22))
+    store.put_many(later)
+    expected = {**put, **entries(20, 22), **later}
+    assert store.get_many([*expected]) == expected
+    store.close()
+    again = open_store(tmp_path)
+    assert again.get_many([*expected]) == expected == dict(again.scan())
+    assert again.size().entries == 9
+    again.close()
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_byte_of_vectors_that_is_spoilt_costs_those_that_came_with_it(tmp_path_factory, data) -> None:
+    """Wherever it lies: nothing is returned that was not put, and the others are all there."""
+    folder, lots = tmp_path_factory.mktemp("log"), [vectors(10 * lot, 10 * lot + 3) for lot in range(4)]
+    store, path = open_store(folder), folder / FIRST
+    ends = []
+    for lot in lots:
+        store.put_many(lot)
+        ends.append(path.stat().st_size)
+    store.close()
+    content, at = bytearray(path.read_bytes()), data.draw(st.integers(0, ends[-1] - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    store = open_store(folder)
+    struck = sum(at >= end for end in ends)
+    rest = {key: entry for number, lot in enumerate(lots) if number != struck for key, entry in lot.items()}
+    assert store.get_many([key for lot in lots for key in lot]) == rest
+    store.put_many(lots[struck])
+    assert store.get_many([*lots[struck]]) == dict(lots[struck])
+    store.close()
+
+
+@pytest.mark.parametrize("cut", [1, 100, 200])
+def test_vectors_that_another_process_is_writing_are_no_damage(tmp_path, caplog, cut) -> None:
+    one, other = open_two(tmp_path)
+    one.put_many(vectors(0, 3))
+    path = tmp_path / FIRST
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) - cut)
+    assert not other.get_many([*vectors(0, 3)])
+    path.write_bytes(whole)
+    assert other.get_many([*vectors(0, 3)]) == dict(vectors(0, 3))
+    assert "spoilt" not in caplog.text
+    for store in (one, other):
+        store.close()
+
+
 def test_a_cache_over_it_gives_vectors_back_and_drops_spoilt_ones(tmp_path, caplog) -> None:
     rows = np.eye(8, dtype=np.float32)
     keys = [bytes([number]) * 32 for number in range(8)]
     cache = Cache(store=open_store(tmp_path))
-    cache.keep_vectors(keys, rows, "made by")
+    for some in (slice(0, 6), slice(6, 8)):
+        cache.keep_vectors(keys[some], rows[some], "made by")
+        assert cache.flush()
     cache.close()
     data = bytearray((tmp_path / FIRST).read_bytes())
     data[-1] ^= 0xFF
     (tmp_path / FIRST).write_bytes(data)
     found = cache.vectors(keys, 8, normalized=True)
-    assert found.keys == keys[:-1]
-    np.testing.assert_array_equal(found.rows, rows[:-1])
-    assert cache.vectors(keys[-1:], 8, normalized=True).keys == []
-    assert "spoilt" in caplog.text
+    assert found.keys == keys[:6]
+    np.testing.assert_array_equal(found.rows, rows[:6])
+    assert cache.vectors(keys[6:], 8, normalized=True).keys == []
+    assert caplog.text.count("spoilt") == 1
     cache.close()
 
 

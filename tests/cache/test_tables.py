@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jinaclip import Cache, InputError, JinaClip
-from jinaclip.cache.entries import pack_vectors
+from jinaclip.cache.entries import VectorEntries
 from jinaclip.cache.tables import export_table, import_table
 from jinaclip.testing import Server
 from tests.needs import skip_without
@@ -99,7 +99,7 @@ class Large(Cache):
         rng = np.random.default_rng(1)
         for _ in range(25):
             keys, rows = [rng.bytes(32) for _ in range(1000)], rng.standard_normal((1000, 1024)).astype(np.float32)
-            yield from pack_vectors(keys, b"space", rows).items()
+            yield from VectorEntries(keys, rows, b"space").items()
 
     def add(self, entries: Mapping[bytes, bytes]) -> int:
         import pyarrow as pa

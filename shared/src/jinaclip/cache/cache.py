@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jinaclip.cache.entries import Found, pack_digest, pack_vectors, read_digest, read_vectors
+from jinaclip.cache.entries import Found, VectorEntries, pack_digest, read_digest, read_vectors
 from jinaclip.cache.flights import Flights
 from jinaclip.cache.place import ENVIRONMENT, default_path
 from jinaclip.cache.sqlite_store import SqliteStore
@@ -108,7 +108,7 @@ class Cache:
 
     def keep_vectors(self, keys: Sequence[bytes], rows: Vectors | Sequence[Vectors], fingerprint: str) -> None:
         """Keeps vectors of float32, shape (n, d), of the full width. Returns at once."""
-        self._worker.put_many(pack_vectors(keys, fingerprint.encode("ascii", "replace"), rows))
+        self._worker.put_many(VectorEntries(keys, rows, fingerprint.encode("ascii", "replace")))
 
     def digest(self, key: bytes) -> bytes | None:
         """The digest that was kept under a key. Blocks; never raises."""

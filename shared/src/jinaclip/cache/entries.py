@@ -6,8 +6,9 @@ A vector: "V", checksum, length of the fingerprint, fingerprint, float32 little-
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,21 +21,45 @@ LENGTH_SLACK = 1e-3
 """By which a vector of length 1 may miss it."""
 
 
+class VectorEntries(Mapping[bytes, bytes]):
+    """The entries of vectors that came together, by their keys. Each is packed when it is asked for.
+
+    Args:
+        keys: of the vectors, each of them once.
+        rows: float32 of shape (n, d); copied.
+        fingerprint: ASCII, of which the first 255 bytes are kept.
+
+    Attributes:
+        keys_in_order: as given.
+        rows: the copy, float32 little-endian.
+        made_by: what is kept of the fingerprint.
+    """
+
+    def __init__(self, keys: Sequence[bytes], rows: Vectors | Sequence[Vectors], fingerprint: bytes) -> None:
+        self.keys_in_order = keys
+        self.rows = np.array(rows, "<f4", order="C")
+        self.made_by = fingerprint[:255]
+
+    def __len__(self) -> int:
+        return len(self.keys_in_order)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.keys_in_order)
+
+    def __getitem__(self, key: bytes) -> bytes:
+        row = memoryview(self.rows[self._places[key]])
+        head = bytes([len(self.made_by)]) + self.made_by
+        checksum = zlib.crc32(row, zlib.crc32(VECTOR + key + head))
+        return b"".join((VECTOR, checksum.to_bytes(4, "little"), head, row))
+
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        return dict(zip(self.keys_in_order, range(len(self)), strict=True))
+
+
 def pack_vector(key: bytes, fingerprint: bytes, row: Vectors) -> bytes:
     """The entry of a vector of float32, shape (d,). Of `fingerprint`, ASCII, the first 255 bytes are kept."""
-    return pack_vectors([key], fingerprint, row[None])[key]
-
-
-def pack_vectors(keys: Sequence[bytes], fingerprint: bytes, rows: Vectors | Sequence[Vectors]) -> dict[bytes, bytes]:
-    """The entries of vectors of float32, shape (n, d), by their keys. Each vector is copied once."""
-    made_by = fingerprint[:255]
-    head = bytes([len(made_by)]) + made_by
-    bodies = [memoryview(row) for row in np.ascontiguousarray(rows, "<f4")]
-    entries = {}
-    for key, body in zip(keys, bodies, strict=True):
-        checksum = zlib.crc32(body, zlib.crc32(VECTOR + key + head))
-        entries[key] = b"".join((VECTOR, checksum.to_bytes(4, "little"), head, body))
-    return entries
+    return VectorEntries([key], row[None], fingerprint)[key]
 
 
 def pack_digest(key: bytes, digest: bytes) -> bytes:

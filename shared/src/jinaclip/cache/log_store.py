@@ -4,31 +4,47 @@ Each process appends to a log of its own, and reads those of the others in the f
 two, whose names begin with its number: a file that is full is followed by another, and the one before it is removed. So
 the latest entries of each process are always there.
 
-A record is a mark, the length of the key and of the entry, and a checksum of both lengths and the key, four bytes each,
-little-endian; then the key, then the entry, which has a checksum of its own. A later record of a key stands for the
-earlier ones. Where the head of one is spoilt, the mark of the next is looked for, so that no other is lost with it.
-What stands behind the last whole record may be under way: only who writes the log cuts it off, when it opens it.
+There are two kinds of records, with numbers of four bytes, little-endian. One of an entry is a mark, the length of the
+key and of the entry, and a checksum of both lengths and the key; then the key, then the entry, which has a checksum of
+its own. One of vectors that came together is another mark, how many they are, the length of what made them, the bytes
+of a vector, a checksum of the vectors, and one of all before it, what made them and the keys; then these, then the
+vectors: to pack each of them as an entry would take a hundred times as long.
+
+A later record of a key stands for the earlier ones. Where the head of one is spoilt, the mark of the next is looked
+for, so that no other is lost with it. What stands behind the last whole record may be under way: only who writes the
+log cuts it off, when it opens it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from struct import Struct
 from typing import Protocol
 
+import numpy as np
+
+from jinaclip.cache.entries import VectorEntries, pack_vector
 from jinaclip.cache.store import StoreError, StoreSize
 
 logger = logging.getLogger("jinaclip")
 HEAD = Struct("<4sIII")
 LENGTHS = Struct("<II")
-MARK = b"jCL\x7f"
-"""As a float32 no number of a vector of length 1."""
+VECTORS_HEAD = Struct("<4sIIIII")
+VECTORS_LENGTHS = Struct("<IIII")
+MARK, VECTORS_MARK = b"jCL\x7f", b"jCV\x7f"
+"""As float32 no numbers of a vector of length 1."""
+MARKS = re.compile(b"jC[LV]\x7f")
+KEY = 32
+"""Bytes of a key of a vector."""
 MOST_KEY = 1024
 """Bytes of a key; a longer one is not looked at."""
 SPOILT = "the cache %s is spoilt: %d bytes of it cannot be read; what they held is embedded anew"
@@ -41,8 +57,9 @@ SAFE = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """A link that somebody laid in place of a file is not followed."""
 READING = os.O_RDONLY | SAFE
 WRITING = os.O_RDWR | os.O_CREAT | os.O_APPEND | SAFE
+ROW = 0
 Place = tuple[int, int]
-"""Where an entry begins, and its length."""
+"""Where an entry begins, and its length; or a vector, and `ROW`."""
 
 
 class Lock(Protocol):
@@ -86,7 +103,7 @@ class LogStore:
         with self._opened():
             self._follow_others()
             for file in self._files():
-                found |= {key: file.read(key) for key in file.places.keys() & keys}
+                found |= file.read(file.places.keys() & keys)
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
@@ -94,7 +111,10 @@ class LogStore:
         with self._opened():
             if self._own[-1].size > self._most:
                 self._begin_another()
-            self._own[-1].append(entries)
+            if isinstance(entries, VectorEntries) and all(len(key) == KEY for key in entries):
+                self._own[-1].append_vectors(entries)
+            else:
+                self._own[-1].append(entries)
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
         """Forgets where entries lie."""
@@ -110,7 +130,8 @@ class LogStore:
                 file = LogFile(self._folder / name, READING)
                 try:
                     file.follow()
-                    yield from ((key, file.read(key)) for key in file.places)
+                    for key in [*file.places]:
+                        yield from file.read([key]).items()
                 finally:
                     file.close()
 
@@ -209,6 +230,34 @@ class LogStore:
             raise StoreError(f"the cache {self._folder} cannot be used: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class VectorsRecord:
+    """A record of vectors.
+
+    Attributes:
+        start: where the first vector begins.
+        count: how many there are.
+        made_by: what made them.
+        size: bytes of each.
+        checksum: of them.
+    """
+
+    start: int
+    count: int
+    made_by: bytes
+    size: int
+    checksum: int
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins."""
+        return self.start + self.count * self.size
+
+    def places(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, Place]]:
+        """The place of each vector."""
+        return zip(keys, zip(range(self.start, self.end, self.size), repeat(ROW)), strict=False)
+
+
 class LogFile:
     """One file of records, open.
 
@@ -230,6 +279,8 @@ class LogFile:
         self._end = 0
         """Of the file, when it was followed."""
         self._piece_start, self._piece = 0, b""
+        self._records: list[VectorsRecord] = []
+        self._last_read: tuple[VectorsRecord, bytes] | None = None
 
     def follow(self) -> None:
         """Notes where the whole records lie that were appended since. What is between them is passed over."""
@@ -238,14 +289,12 @@ class LogFile:
             return
         start, spoilt = self.size, 0
         while start < end:
-            found = self._read_head(start, end)
+            found = self._read_record(start, end)
             if found is None:
                 start = self._find_mark(start + 1, end)
                 continue
-            key, place = found
-            self.places[key] = place
             spoilt += start - self.size
-            self.size = start = sum(place)
+            self.size = start = found
         self._end, self._piece = end, b""
         if spoilt:
             logger.warning(SPOILT, self.path, spoilt)
@@ -258,24 +307,52 @@ class LogFile:
             os.ftruncate(self._file, self.size)
             self._end = self.size
 
-    def _read_head(self, start: int, end: int) -> tuple[bytes, Place] | None:
-        """The key of the record that begins there, and the place of its entry; None if no whole one does."""
+    def _read_record(self, start: int, end: int) -> int | None:
+        """Notes the places of the record that begins there, and gives where it ends; None if no whole one does."""
+        mark = self._read_piece(start, len(MARK))
+        if mark == VECTORS_MARK:
+            return self._read_vectors(start, end)
+        return self._read_entry(start, end) if mark == MARK else None
+
+    def _read_entry(self, start: int, end: int) -> int | None:
         head = self._read_piece(start, HEAD.size)
         if len(head) < HEAD.size:
             return None
-        mark, key_length, length, checksum = HEAD.unpack(head)
+        _, key_length, length, checksum = HEAD.unpack(head)
         place = start + HEAD.size + key_length
-        if mark != MARK or key_length > MOST_KEY or place + length > end:
+        if key_length > MOST_KEY or place + length > end:
             return None
         key = self._read_piece(start + HEAD.size, key_length)
-        return (key, (place, length)) if _checksum(key, length) == checksum else None
+        if _checksum(key, length) != checksum:
+            return None
+        self.places[key] = place, length
+        return int(place + length)
+
+    def _read_vectors(self, start: int, end: int) -> int | None:
+        head = self._read_piece(start, VECTORS_HEAD.size)
+        if len(head) < VECTORS_HEAD.size:
+            return None
+        _, count, made_by_length, size, checksum, own = VECTORS_HEAD.unpack(head)
+        place = start + VECTORS_HEAD.size + made_by_length + KEY * count
+        if place + count * size > end:
+            return None
+        names = self._read(start + VECTORS_HEAD.size, place - start - VECTORS_HEAD.size)
+        if zlib.crc32(names, zlib.crc32(VECTORS_LENGTHS.pack(count, made_by_length, size, checksum))) != own:
+            return None
+        keys = (names[at : at + KEY] for at in range(made_by_length, len(names), KEY))
+        return self._note_vectors(VectorsRecord(place, count, names[:made_by_length], size, checksum), keys)
+
+    def _note_vectors(self, record: VectorsRecord, keys: Iterable[bytes]) -> int:
+        self._records.append(record)
+        self.places.update(record.places(keys))
+        return record.end
 
     def _find_mark(self, start: int, end: int) -> int:
         """Where the next record may begin; the end if there is no mark any more."""
         while start < end:
-            found = self._read(start, READ_AT_ONCE).find(MARK)
-            if found >= 0:
-                return start + found
+            found = MARKS.search(self._read(start, READ_AT_ONCE))
+            if found is not None:
+                return start + found.start()
             start += READ_AT_ONCE - len(MARK) + 1
         return end
 
@@ -289,22 +366,60 @@ class LogFile:
     def append(self, entries: Mapping[bytes, bytes]) -> None:
         """Writes entries. Raises OSError if not all of them could be written; then none is."""
         records = [(_head(key, entry), key, entry) for key, entry in entries.items()]
-        data = b"".join(chain.from_iterable(records))
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._file, memoryview(data)[written:])
-        except OSError:
-            os.ftruncate(self._file, self.size)
-            raise
+        self._write(b"".join(chain.from_iterable(records)))
         for key, entry in entries.items():
             start = self.size + HEAD.size + len(key)
             self.places[key] = start, len(entry)
             self.size = start + len(entry)
 
-    def read(self, key: bytes) -> bytes:
-        """The entry of a key."""
-        return self._read(*self.places[key])
+    def append_vectors(self, entries: VectorEntries) -> None:
+        """Writes vectors that came together, whose keys have 32 bytes. Raises as `append`."""
+        rows, names = entries.rows.reshape(-1).view(np.uint8).data, b"".join([entries.made_by, *entries])
+        lengths = len(entries), len(entries.made_by), len(rows) // len(entries), zlib.crc32(rows)
+        head = VECTORS_HEAD.pack(VECTORS_MARK, *lengths, zlib.crc32(names, zlib.crc32(VECTORS_LENGTHS.pack(*lengths))))
+        self._write(head + names, rows)
+        start = self.size + len(head) + len(names)
+        self.size = self._note_vectors(VectorsRecord(start, lengths[0], entries.made_by, *lengths[2:]), entries)
+
+    def _write(self, *pieces: bytes | memoryview) -> None:
+        try:
+            for piece in pieces:
+                written = 0
+                while written < len(piece):
+                    written += os.write(self._file, memoryview(piece)[written:])
+        except OSError:
+            os.ftruncate(self._file, self.size)
+            raise
+
+    def read(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The entries of keys that have places. Vectors of a record that is spoilt are forgotten."""
+        found = ((key, self._read_one(key, *self.places[key])) for key in keys if key in self.places)
+        return {key: entry for key, entry in found if entry is not None}
+
+    def _read_one(self, key: bytes, start: int, length: int) -> bytes | None:
+        if length != ROW:
+            return self._read(start, length)
+        record = self._records[bisect(self._records, start, key=lambda one: one.start) - 1]
+        rows = self._read_rows(record)
+        if rows is None:
+            return None
+        return pack_vector(key, record.made_by, np.frombuffer(rows, "<f4", record.size // 4, start - record.start))
+
+    def _read_rows(self, record: VectorsRecord) -> bytes | None:
+        """The vectors of a record, of which one is rarely read alone; None if they are spoilt."""
+        if self._last_read is None or self._last_read[0] is not record:
+            rows = self._read(record.start, record.end - record.start)
+            if zlib.crc32(rows) != record.checksum:
+                self._forget(record)
+                return None
+            self._last_read = record, rows
+        return self._last_read[1]
+
+    def _forget(self, record: VectorsRecord) -> None:
+        logger.warning(SPOILT, self.path, record.end - record.start)
+        for key, (start, _) in list(self.places.items()):
+            if record.start <= start < record.end:
+                del self.places[key]
 
     def _read(self, start: int, length: int) -> bytes:
         os.lseek(self._file, start, os.SEEK_SET)

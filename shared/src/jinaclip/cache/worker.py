@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, groupby
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -22,11 +22,12 @@ from jinaclip.errors import JinaClipError
 from jinaclip.process import LOOK_SECONDS, Task, check_not_ending, start_thread
 
 R = TypeVar("R")
+Entries = Mapping[bytes, bytes]
 logger = logging.getLogger("jinaclip")
 IDLE_SECONDS = 5.0
 """After which the file is closed and the thread ends."""
 AT_ONCE = 256
-"""Entries that are written in one transaction: 30 ms, for which those who read wait."""
+"""Entries that are written in one transaction, unless more came together: 30 ms, for which those who read wait."""
 MOST_PENDING = 16_384
 """Entries that wait to be written, 64 MB of vectors; what comes while there are more is not kept."""
 PAUSE_SECONDS = 5.0
@@ -89,7 +90,7 @@ class Worker:
         self._reading, self._writing = Attempts(self._warn), Attempts(self._warn)
         self._has_warned = False
         self._jobs: SimpleQueue[Task[Any]] = SimpleQueue()
-        self._pending: dict[bytes, bytes] = {}  # each step on it is a single one of the interpreter's
+        self._pending: dict[bytes, Entries] = {}  # by key; each step on it is a single one of the interpreter's
         self._will_write = False
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()  # held by threads of ours, while they work on the store; and by who forks
@@ -98,18 +99,18 @@ class Worker:
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries that there are of these keys, also those that are not written yet. Blocks; never raises."""
-        found = {key: entry for key in keys if (entry := self._pending.get(key)) is not None}
+        found = {key: entries[key] for key in keys if (entries := self._pending.get(key)) is not None}
         rest = [key for key in keys if key not in found] if found else keys
         if rest and not self._reading.pause:
             found |= self._run(partial(self._read, rest)) or {}
         return found
 
-    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keeps entries, soon. Returns at once; never raises."""
+    def put_many(self, entries: Entries) -> None:
+        """Keeps entries, soon; nobody may change them. Returns at once; never raises."""
         if len(self._pending) > MOST_PENDING:
             self._warn(f"the cache {self.store.name} takes nothing in as fast as vectors come")
         else:
-            self._pending.update(entries)
+            self._pending.update(dict.fromkeys(entries, entries))
         with suppress(JinaClipError):
             self._write_soon()
 
@@ -227,13 +228,25 @@ class Worker:
 
     def _write(self) -> bool:
         """Writes some of what waits; gives whether it did."""
-        some = dict(islice(self._pending.copy().items(), AT_ONCE))
-        if some and not self._writing.run(partial(self._put, some)):
+        some = self._first_pending()
+        if some and not self._writing.run(partial(self._put, merge(some))):
             return False
-        for key, entry in some.items():
-            if self._pending.get(key) is entry:
-                self._pending.pop(key, None)
+        for entries in some:
+            for key in entries:
+                if self._pending.get(key) is entries:
+                    self._pending.pop(key, None)
         return True
+
+    def _first_pending(self) -> list[Entries]:
+        """What has waited longest: entries that came together, and more as long as they are few."""
+        some, count = list[Entries](), 0
+        for _, same in groupby(self._pending.copy().values(), id):
+            entries = next(same)
+            count += len(entries)
+            if some and count > AT_ONCE:
+                break
+            some.append(entries)
+        return some
 
     def _read(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         return self._reading.run(lambda: self.store.get_many(keys)) or {}
@@ -248,9 +261,14 @@ class Worker:
             self._has_warned = True
             logger.warning("%s; embedding goes on without it", text)
 
-    def _put(self, entries: Mapping[bytes, bytes]) -> bool:
+    def _put(self, entries: Entries) -> bool:
         self.store.put_many(entries)
         return True
+
+
+def merge(some: Sequence[Entries]) -> Entries:
+    """All entries of some; the later one of a key counts."""
+    return some[0] if len(some) == 1 else dict(chain.from_iterable(entries.items() for entries in some))
 
 
 _workers: weakref.WeakValueDictionary[int, Worker] = weakref.WeakValueDictionary()
