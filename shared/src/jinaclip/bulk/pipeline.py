@@ -29,8 +29,9 @@ from jinaclip.hosts import Latch, embed, start_thread
 from jinaclip.sources import Source, SourceRow
 from jinaclip.vectors import Vectors
 
-BLOCKS = {"api": 32, "local": 8}
-"""In flight by backend: 8,192 texts keep 500 slots of the service at work, 2,048 several devices."""
+BLOCKS = {"api": 48, "local": 8}
+"""In flight by backend: 24,000 texts fill the requests of 16 slots while others are read and written, 4,000 several
+devices."""
 READERS = 16
 """Blocks for which files are read at once: those of a bucket come one in 30 ms each."""
 CACHE_SECONDS = 5.0

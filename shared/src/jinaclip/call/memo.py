@@ -133,12 +133,11 @@ class Memo:
         keys: list[tuple[bytes, ...]],
         tokens_of: Callable[[In], int],
     ) -> list[tuple[int, In]]:
-        """Hands the call the vectors that are stored, and takes the lead for the rest. Gives what is to be embedded.
+        """Takes the lead for inputs, and hands the call the vectors that are stored. Gives what is to be embedded.
 
-        What is led is looked up again: another call may have stored it, and given it up, a moment before.
+        In this order, as another call may store a vector, and give up its lead, at any moment.
         """
-        entries = [(number, value, own) for (number, value), own in zip(inputs, keys, strict=True)]
-        led = self._lead(self._recall(call, entries, tokens_of))
+        led = self._lead([(number, value, own) for (number, value), own in zip(inputs, keys, strict=True)])
         misses = self._recall(call, led, tokens_of) if led else []
         self._keys |= {number: own[-1] for number, _, own in misses}
         if len(misses) < len(led):
