@@ -26,12 +26,11 @@ from api import BY_HAND, MODEL, TILES_PER_REQUEST
 from assumptions import TIERS
 from bare import KEY
 from bulk_jobs import Job, make_output, write_texts
-from inputs import make_photos, make_texts
+from inputs import make_photos
 from report import HEADER, Row, machine
 from serving import Alone
 
 from jinaclip import JinaClip
-from jinaclip.call.estimate import text_tokens
 from jinaclip.testing.process import Server
 
 PACKAGES = ("jinaclip", "httpx", "numpy", "pyarrow", "ray")
@@ -172,7 +171,7 @@ def texts(bench: Bench) -> Iterator[Row]:
 
 def tiers(bench: Bench) -> Iterator[Row]:
     """Texts of a paragraph, over a service that answers as many tokens a minute as a tier of Jina's API may send."""
-    tokens = text_tokens(next(make_texts(1, words=TIER_WORDS)))
+    tokens = tokens_of_text(bench, TIER_WORDS)
     for tier, most in TIER_TEXTS.items():
         count, minute = bench.items(most), TIERS[tier][1]
         wire = loops(bench, "texts", count, {"asyncio": [(128, 4), (128, 8), (64, 8)]}, TIER_WORDS)
@@ -180,6 +179,13 @@ def tiers(bench: Bench) -> Iterator[Row]:
         runs = bench.compare({"a run": bench.api(bench.texts(count, TIER_WORDS)), **wire}, service)
         what = f"{count:,} texts of {TIER_WORDS} words, {minute / 1e6:,.0f} million tokens a minute (tier {tier})"
         yield speed(f"{what} vs the best bare loop", count, runs, "a run", list(wire), 0.9)
+
+
+def tokens_of_text(bench: Bench, words: int) -> float:
+    """What the service bills a text of so many words, on average."""
+    count = bench.items(5_000)
+    bench.once("what a text is billed", bench.call(measure.Job("sync", "texts", count, None, None, words)), MODEL)
+    return bench.server.ledger()["tokens"] / count
 
 
 def images(bench: Bench) -> Iterator[Row]:

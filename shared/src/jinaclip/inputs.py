@@ -268,13 +268,16 @@ class Pair:
 
 
 def as_text(value: Any) -> Text:
-    """The value as a Text.
+    """The value as a Text. Raises as `check_text`."""
+    return Text(check_text(value.value if isinstance(value, Text) else value))
+
+
+def check_text(value: Any) -> str:
+    """A text that can be embedded.
 
     Raises:
         InputError: it is no str, is blank, holds an image instead, or cannot be written as UTF-8.
     """
-    if isinstance(value, Text):
-        value = value.value
     if not isinstance(value, str):
         hint = "; images go through embed_images" if is_image_like(value) else ""
         raise InputError(f"must be a str, not {type(value).__name__}{hint}")
@@ -292,7 +295,7 @@ def as_text(value: Any) -> Text:
                 f"holds half a character (a lone surrogate) at position {error.start}; "
                 'decode it again, or text.encode("utf-8", "replace").decode()'
             ) from None
-    return Text(str.__str__(value))  # the text itself, whatever a subclass, an enum say, prints
+    return str.__str__(value)  # the text itself, whatever a subclass, an enum say, prints
 
 
 def is_binary(text: str) -> bool:

@@ -12,7 +12,7 @@ from jinaclip import images
 from jinaclip.config import ImagePolicy
 from jinaclip.errors import InputError, JinaClipError
 from jinaclip.images import Page
-from jinaclip.inputs import Image, Pair, as_image, as_text
+from jinaclip.inputs import Image, Pair, as_image, check_text
 from jinaclip.sources import SourceRow, Stored, StoredPage
 from jinaclip.sources.pages import of_documents
 
@@ -138,7 +138,7 @@ def _failed(row: SourceRow, kind: Kind, error: JinaClipError) -> Item:
 
 def _text_item(row: SourceRow) -> Item:
     try:
-        text = as_text(row.text).value
+        text = check_text(row.text)
     except InputError as error:
         return _failed(row, "text", InputError(f"text of {row.where}: {error}"))
     return Item(row.id, "text", text, digest_of_one("text", text), row.where)

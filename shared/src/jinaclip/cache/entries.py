@@ -26,18 +26,20 @@ class VectorEntries(Mapping[bytes, bytes]):
 
     Args:
         keys: of the vectors, each of them once.
-        rows: float32 of shape (n, d); copied.
+        rows: float32 of shape (n, d); copied, unless nobody can write to them.
         fingerprint: ASCII, of which the first 255 bytes are kept.
 
     Attributes:
         keys_in_order: as given.
-        rows: the copy, float32 little-endian.
+        rows: float32 little-endian.
         made_by: what is kept of the fingerprint.
     """
 
     def __init__(self, keys: Sequence[bytes], rows: Vectors | Sequence[Vectors], fingerprint: bytes) -> None:
         self.keys_in_order = keys
-        self.rows = np.array(rows, "<f4", order="C")
+        self.rows = np.ascontiguousarray(rows, "<f4")
+        if self.rows.flags.writeable:  # whoever gave them may use their memory again
+            self.rows = self.rows.copy()
         self.made_by = fingerprint[:255]
 
     def __len__(self) -> int:
