@@ -83,6 +83,12 @@ class Latch:
                 return
         callback()
 
+    def forget(self) -> None:
+        """Drops the functions that it would call, where it will not happen any more: they hold what is over."""
+        with self._guard:
+            if self._callbacks is not None:
+                self._callbacks = []
+
     def wait(self, seconds: float | None = None) -> bool:
         """Waits until it has happened, for so many seconds at most; gives whether it has."""
         ends_at = math.inf if seconds is None else time.monotonic() + seconds

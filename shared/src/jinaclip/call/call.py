@@ -273,6 +273,7 @@ class Call:
             self._bar.close()
         if self.memo is not None:
             self.memo.leave()
+        self.stopped.forget()
         with self._lock:
             self._over = True
             results = self._results()

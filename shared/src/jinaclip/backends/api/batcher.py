@@ -194,11 +194,19 @@ class Consumer:
         if not self.over.done():
             for leave in list(self.at_end):
                 leave(self)
-            if self.end is not None:
-                self.end()
+            end = self.end
+            self._let_go()
+            if end is not None:
+                end()
             if self.progress is not None:
                 self.progress.set()
             self.over.set()
+
+    def _let_go(self) -> None:
+        """Drops what holds this object: with it all of the call would stay until the collector of garbage comes."""
+        self.end = None
+        self.at_end.clear()
+        self.health.sample.items.clear()
 
 
 def is_of_one(items: Sequence[Item]) -> bool:

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -184,23 +184,82 @@ class LocalBackend:
         return model
 
 
+class Receiver:
+    """Takes what the scheduler gives for one call. It holds neither the session nor its consumer, which hold it.
+
+    Args:
+        call: gets vectors and errors.
+        config: options of the vectors.
+        width: numbers of each.
+
+    Attributes:
+        done: set once nothing is left to come.
+    """
+
+    def __init__(self, call: Call, config: EmbedderConfig, width: int) -> None:
+        self.done = Latch()
+        self._call, self._normalized, self._width = call, config.normalized, width
+        self._lock = threading.Lock()
+        self._pending = 1  # one for the feeding itself
+        self._reservation = call.meter.reserve()
+
+    def expect(self, items: Sequence[Item]) -> None:
+        """Notes that these items are about to be handed in."""
+        with self._lock:
+            self._pending += len(items)
+
+    def reserve(self, items: Sequence[Item]) -> None:
+        """Notes what texts will be charged."""
+        self._reservation.add(sum(item.length for item in items))
+
+    def release(self) -> None:
+        """Gives back what was reserved and not embedded; what comes after this is spent on nobody."""
+        self._reservation.release()
+
+    def deliver(self, items: list[Item], rows: Vectors) -> None:
+        """Cuts and normalises what the scheduler gives, and looks at it."""
+        self._reservation.spend(sum(item.length for item in items))
+        rows = rows[:, : self._width]
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        sound = (np.isfinite(lengths) & (lengths > 0)).ravel()
+        if self._normalized:
+            rows = np.divide(rows, lengths, where=sound[:, None], out=np.zeros_like(rows))
+        for item in (item for item, good in zip(items, sound, strict=True) if not good):
+            self._call.fail(item.index, InputError(NO_VECTOR), kind_of([item]))
+        if sound.any():
+            self._call.answer([item.index for item, good in zip(items, sound, strict=True) if good], rows[sound])
+        self.advance(len(items))
+
+    def refuse(self, item: Item, error: JinaClipError) -> None:
+        """Notes why an item gets no vector."""
+        self._call.fail(item.index, error, kind_of([item]))
+        self.advance(1)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the call."""
+        self._call.stop(error)
+
+    def advance(self, items: int) -> None:
+        """Notes that so many items are over, or the feeding is."""
+        with self._lock:
+            self._pending -= items
+            finished = self._pending == 0
+        if finished:
+            self.done.set()
+
+
 class Session:
     """One call at the scheduler. As a context it withdraws what is left when the call ends early."""
 
     def __init__(self, call: Call, inputs: Inputs[Any], model: Model, config: EmbedderConfig) -> None:
-        self._inputs = inputs
-        self.done, self.over = Latch(), Latch()
-        for latch in (self.done, call.stopped):
+        self._inputs, self._call, self._model, self._config = inputs, call, model, config
+        self._receiver = receiver = Receiver(call, config, config.dimensions or model.runner.dimensions)
+        self.over = Latch()
+        for latch in (receiver.done, call.stopped):
             latch.add_callback(self.over.set)
-        self._call, self._model, self._config = call, model, config
         self._deadline_at = time.monotonic() + call.deadline
-        self._consumer = Consumer(
-            self._deliver, self._refuse, self._fail, config.batch_size or model.batch_size, urgent=call.request.urgent
-        )
-        self._lock = threading.Lock()
-        self._pending = 1  # one for the feeding itself
-        self._reservation = call.meter.reserve()
-        self._width = config.dimensions or model.runner.dimensions
+        most, urgent = config.batch_size or model.batch_size, call.request.urgent
+        self._consumer = Consumer(receiver.deliver, receiver.refuse, receiver.fail, most, urgent=urgent)
 
     def __enter__(self) -> Session:
         return self
@@ -208,9 +267,9 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._call.stop()
-        if not self.done.done():
+        if not self._receiver.done.done():
             self._model.scheduler.withdraw(self._consumer)
-        self._reservation.release()  # of what was not embedded; what comes after this is spent on nobody
+        self._receiver.release()
 
     @property
     def seconds_left(self) -> float | None:
@@ -219,7 +278,7 @@ class Session:
 
     def check_deadline(self) -> None:
         """Stops the call if its deadline has passed before it was done."""
-        if not self.done.done() and self.seconds_left == 0:
+        if not self._receiver.done.done() and self.seconds_left == 0:
             self._call.stop(DeadlineError(f"not done within deadline={self._call.deadline:g} seconds"))
 
     def feed(self, *, patient: bool = True) -> None:
@@ -232,12 +291,11 @@ class Session:
                         return
                     own = self._texts(inputs, apart=patient) if is_text else self._images(inputs)
                     self._submit(own, patient=patient)
-        self._advance(1)
+        self._receiver.advance(1)
 
     def _submit(self, items: list[Item], *, patient: bool) -> None:
         if items:
-            with self._lock:
-                self._pending += len(items)
+            self._receiver.expect(items)
             self._model.scheduler.submit(items, block=patient)
 
     def _texts(self, inputs: list[tuple[int, Any]], *, apart: bool) -> list[Item]:
@@ -252,40 +310,12 @@ class Session:
                 self._call.fail(index, ids, "text")
             else:
                 items.append(Item(self._consumer, index, ids=ids))
-        self._reservation.add(sum(item.length for item in items))
+        self._receiver.reserve(items)
         return items
 
     def _images(self, inputs: list[tuple[int, Any]]) -> list[Item]:
         fit = self._model.pixels
         return [Item(self._consumer, index, pixels=fit(pixels)) for index, pixels in inputs]
-
-    def _deliver(self, items: list[Item], rows: Vectors) -> None:
-        """Cuts and normalises what the scheduler gives, and looks at it."""
-        self._reservation.spend(sum(item.length for item in items))
-        rows = rows[:, : self._width]
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        sound = (np.isfinite(lengths) & (lengths > 0)).ravel()
-        if self._config.normalized:
-            rows = np.divide(rows, lengths, where=sound[:, None], out=np.zeros_like(rows))
-        for item in (item for item, good in zip(items, sound, strict=True) if not good):
-            self._call.fail(item.index, InputError(NO_VECTOR), kind_of([item]))
-        if sound.any():
-            self._call.answer([item.index for item, good in zip(items, sound, strict=True) if good], rows[sound])
-        self._advance(len(items))
-
-    def _refuse(self, item: Item, error: JinaClipError) -> None:
-        self._call.fail(item.index, error, kind_of([item]))
-        self._advance(1)
-
-    def _fail(self, error: Exception) -> None:
-        self._call.stop(error)
-
-    def _advance(self, items: int) -> None:
-        with self._lock:
-            self._pending -= items
-            finished = self._pending == 0
-        if finished:
-            self.done.set()
 
 
 def take_texts(inputs: Iterator[tuple[int, Any]]) -> list[tuple[int, Any]]:
