@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +19,15 @@ from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.items import digest_of, key_of
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions
-from jinaclip.bulk.parts import schema_of
+from jinaclip.bulk.parts import PART_ROWS, schema_of
 from jinaclip.bulk.ray_cluster import Machines, check_room
-from jinaclip.bulk.ray_collect import Collector, take_over
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import ActorCache, choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import IMAGE_ROWS, TEXT_ROWS, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
+from jinaclip.bulk.ray_write import Tally, WriteOptions
+from jinaclip.bulk.report import Report
 from jinaclip.cache import Cache
 from jinaclip.config import EmbedderConfig
 from jinaclip.errors import ConfigError, InputError, JinaClipError, MissingDependencyError
@@ -163,63 +163,39 @@ def ray_rows(names: list[str], billed: int = 0) -> pa.Table:
     return table
 
 
-def collector_of(tmp_path: Path) -> tuple[Collector, RunFolder]:
-    folder = RunFolder.of(OutputFolder(tmp_path), None)
-    folder.rows.local.mkdir(parents=True, exist_ok=True)
-    folder.checkpoints.local.mkdir(exist_ok=True)
-    return Collector(folder, OutputFolder(tmp_path), SHAPE, None), folder
-
-
-def put(folder: RunFolder, name: str, table: pa.Table, *, committed: bool = True) -> None:
-    pq.write_table(table, folder.rows.local / f"{name}-0.parquet")
-    (folder.checkpoints.local / f"{name}{'' if committed else '.pending'}.parquet").write_bytes(b"")
-
-
-def test_only_what_was_written_to_the_end_becomes_parts(tmp_path):
-    collector, folder = collector_of(tmp_path)
-    put(folder, "w_000", ray_rows(["a", "bad"], billed=5))
-    put(folder, "w_001", ray_rows(["b"]), committed=False)
-    put(folder, "w_002", ray_rows(["c"]), committed=False)
-    cut = folder.rows.local / "w_002-0.parquet"
-    cut.write_bytes(cut.read_bytes()[:-20])
-    collector.collect()
-    assert len(folder.rows.names()) == 3, "nothing is removed before its rows are in a part"
-    collector.finish()
-    assert pq.read_table(tmp_path)["id"].to_pylist() == ["a", "bad"]
-    assert folder.rows.names() == ["w_001-0.parquet", "w_002-0.parquet"], "a task may be writing them"
-    collector.recover()
-    assert folder.rows.names() == []
+def test_what_a_write_task_is_given_becomes_parts_and_counts(tmp_path):
+    folder = RunFolder.of(OutputFolder(tmp_path), (1, 2))
+    options = pickle.loads(pickle.dumps(WriteOptions(folder, SHAPE, (1, 2))))
+    tally, empty = Tally(folder), ray_rows(["a"]).slice(0, 0)
+    options.write([empty])
+    tally.count()
+    assert tally.report == Report() and not [*tmp_path.iterdir()]
+    options.write([ray_rows(["a", "bad"], billed=5), empty, ray_rows(["b"], billed=2)])
+    tally.count()
+    tally.count()
+    options.write([ray_rows(["bad"] * 9)])
+    tally.count()
+    report = tally.report
+    assert (report.done, report.failed, report.tokens, len(report.failures)) == (2, 10, 7, 5)
+    assert report.failures[0] == "id 'bad', row of bad: blank"
+    RunFolder.of(OutputFolder(tmp_path), (1, 2)).remove()
+    assert {path.name[:10] for path in tmp_path.iterdir()} == {"part-1of2-"}
     found = pq.read_table(tmp_path)
-    assert found.schema.names == schema_of("float32", 8).names and sorted(found["id"].to_pylist()) == ["a", "b", "bad"]
-    report = collector.report
-    assert (report.done, report.failed, report.tokens, report.failures) == (2, 1, 5, ["id 'bad', row of bad: blank"])
-    folder.remove()
-    assert {path.name[:5] for path in tmp_path.iterdir()} == {"part-"}
+    assert found.schema.equals(schema_of("float32", 8)) and sorted(found["id"].to_pylist()) == ["a", "b"] + ["bad"] * 10
 
 
-def test_rows_of_another_space_are_removed(tmp_path, caplog):
-    _, folder = collector_of(tmp_path)
-    put(folder, "w_000", ray_rows(["a"]))
-    for shape in (Shape(8, "float32", "other_space"), Shape(16, "float32", "space_of_tests")):
-        put(folder, "w_000", ray_rows(["a"]))
-        take_over(OutputFolder(tmp_path), shape, None)
-        assert list(tmp_path.iterdir()) == [] and "other options" in caplog.text
-        folder.rows.local.mkdir()
-        folder.checkpoints.local.mkdir()
-    put(folder, "w_000", ray_rows(["a"]))
-    take_over(OutputFolder(tmp_path), SHAPE, None)
-    assert [path.name[:5] for path in tmp_path.iterdir()] == ["part-"]
+def test_counts_of_an_earlier_run_are_not_those_of_this_one(tmp_path):
+    WriteOptions(RunFolder.of(OutputFolder(tmp_path), None), SHAPE, None).write([ray_rows(["a"])])
+    tally = Tally(RunFolder.of(OutputFolder(tmp_path), None))
+    tally.count()
+    assert tally.report == Report()
 
 
-def test_full_parts_are_written_while_ray_works(tmp_path, monkeypatch):
-    monkeypatch.setattr("jinaclip.bulk.ray_collect.PART_ROWS", 10)
-    collector, folder = collector_of(tmp_path)
-    for number in range(5):
-        put(folder, f"w_{number}", ray_rows([f"{number} {i}" for i in range(4)]))
-    collector.collect()
-    assert len(folder.rows.names()) == 2
-    collector.finish()
-    assert sorted(pq.read_table(tmp_path)["id"].to_pylist()) == sorted(f"{n} {i}" for n in range(5) for i in range(4))
+def test_a_part_has_no_more_rows_than_parts_of_a_run_without_ray(tmp_path):
+    options = WriteOptions(RunFolder.of(OutputFolder(tmp_path), None), SHAPE, None)
+    options.write([ray_rows([f"{number} {i}" for i in range(5000)]) for number in range(2)])
+    sizes = sorted(pq.read_metadata(part).num_rows for part in tmp_path.glob("part-*"))
+    assert sizes == [10_000 - PART_ROWS, PART_ROWS]
 
 
 @pytest.mark.slow
@@ -266,20 +242,12 @@ def test_what_a_killed_run_on_ray_wrote_is_not_embedded_again_without_ray(clip, 
     digest = digest_of(b"text", (b"hello",)).hex()
     shape = Shape(one.dimensions, "float32", one.space, BulkOptions().settings)
     folder = RunFolder.of(OutputFolder(tmp_path), None)
-    folder.rows.local.mkdir()
-    schema = schema_of("float32", one.dimensions)
-    row = {
-        "id": "a",
-        "kind": "text",
-        "vector": [0.5] * one.dimensions,
-        "digest": digest,
-        "space": shape.space,
-        "tokens": 1,
-    }
-    table = pa.Table.from_pylist([row], schema=schema)
-    for name, values in {"key": [1], "where": ["row 0"], "billed": [1], "hits": [0]}.items():
-        table = table.append_column(name, pa.array(values))
-    pq.write_table(table, folder.rows.local / "w_000-0.parquet")
+    vectors = [[0.5] * one.dimensions]
+    columns = {"id": ["a"], "kind": ["text"], "vector": vectors, "digest": [digest], "space": [shape.space]}
+    columns |= {"tokens": [1], "error": [None], "key": [1], "where": ["row 0"], "billed": [1], "hits": [0]}
+    table = pa.table(columns).set_column(2, "vector", pa.array(vectors, pa.list_(pa.float32(), one.dimensions)))
+    WriteOptions(folder, shape, None).write([table.set_column(6, "error", pa.array([None], pa.string()))])
+    folder.note_seen(0, np.zeros((1, 32), np.uint8))
     report = embed([{"id": "a", "text": "hello"}], tmp_path, clip=one)
     assert (report.skipped, report.done, report.complete) == (1, 0, True)
-    assert not folder.rows.local.exists()
+    assert not folder.seen.local.exists()

@@ -1,4 +1,4 @@
-"""What a run on Ray keeps in the output while it lasts: rows that Ray wrote, its checkpoints, what was seen.
+"""What a run on Ray keeps in the output while it lasts: Ray's checkpoints, what was seen, what was written.
 
 Tasks and the driver tell each other that the run is to end by a file in it, which works wherever the output does.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +21,15 @@ from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.parts import Shard, suffix_of
 from jinaclip.errors import JinaClipError
 
-ROWS, CHECKPOINTS, SEEN = "_ray", "_checkpoints", "_seen"
-PENDING = ".pending.parquet"
-"""How the checkpoint of a write ends that is not complete."""
-STOP, OVER, CUT = "stop-", "over", "cut"
+CHECKPOINTS, SEEN = "_checkpoints", "_seen"
+STOP, OVER, CUT, WRITTEN = "stop-", "over", "cut", "written-"
 LOOK_SECONDS = 1.0
 """After which a task looks again whether the run is to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The three folders; it can be pickled.
+    """The two folders; it can be pickled.
 
     Attributes:
         output: the folder of the output.
@@ -51,18 +50,13 @@ class RunFolder:
         return self.output.enter(f"{name}{self.suffix}")
 
     @property
-    def rows(self) -> OutputFolder:
-        """What Ray's write tasks wrote; a file may be cut short there."""
-        return self._folder(ROWS)
-
-    @property
     def checkpoints(self) -> OutputFolder:
         """Ray's, of the keys of rows that are written."""
         return self._folder(CHECKPOINTS)
 
     @property
     def seen(self) -> OutputFolder:
-        """What read tasks saw, and why an actor stopped."""
+        """What read tasks saw, what write tasks wrote, and why an actor stopped."""
         return self._folder(SEEN)
 
     def note_stop(self, error: JinaClipError) -> None:
@@ -121,20 +115,20 @@ class RunFolder:
         for name in names:
             yield np.load(BytesIO(self.seen.read(name)), allow_pickle=False)
 
-    def committed(self) -> set[str]:
-        """Of the files that write tasks wrote to the end, how their names begin."""
-        names = self.checkpoints.names()
-        ends = ".parquet"
-        return {name.removesuffix(ends) for name in names if name.endswith(ends) and not name.endswith(PENDING)}
+    def note_written(self, counts: dict[str, Any]) -> None:
+        """Leaves the counts of rows that a write task wrote."""
+        self.seen.write(f"{self.run}-{WRITTEN}{secrets.token_hex(6)}.json", json.dumps(counts).encode())
+
+    def read_written(self, known: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Names and counts of what write tasks left, but for those of known names."""
+        for name in self.seen.names():
+            if name.startswith(f"{self.run}-{WRITTEN}") and name not in known:
+                yield name, json.loads(self.seen.read(name))
 
     def remove(self) -> None:
-        """Removes the three."""
-        for folder in self.folders():
+        """Removes the two."""
+        for folder in (self.checkpoints, self.seen):
             folder.remove()
-
-    def folders(self) -> Iterator[OutputFolder]:
-        """The three."""
-        yield from (self.checkpoints, self.rows, self.seen)
 
 
 class EndWatch:

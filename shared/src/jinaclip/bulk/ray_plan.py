@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.ray_cluster import Machines, check_room, first_line, quiet_logs
-from jinaclip.bulk.ray_collect import Collector, collecting
 from jinaclip.bulk.ray_embed import ActorOptions, Embedder
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import KEY, ReadOptions, make_datasource
+from jinaclip.bulk.ray_write import WriteOptions, make_datasink
 from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.hosts import Latch, start_thread
 from jinaclip.sources import Source, Split
@@ -33,8 +33,6 @@ APART: dict[str, Any] = {"memory": 1}
 operator of both, and actors would prepare."""
 FIRST_ROWS = 256
 """Rows of a source that are looked at for images, where nothing else tells."""
-UNCOMPRESSED: dict[str, Any] = {"use_dictionary": False, "compression": "none", "write_statistics": False}
-"""How Ray writes rows: they are read once, to be written into parts."""
 CALLS = {"api": 8, "local": 2}
 """Of an actor at once, by backend, so that neither the service nor the engine waits for the next block."""
 DROPPED = ".*heckpointing will be disabled"
@@ -80,6 +78,7 @@ class Plan:
         block_rows: most items of a block.
         pool: of actors.
         actor: what actors need.
+        write_options: what write tasks need.
     """
 
     read_options: ReadOptions
@@ -88,6 +87,7 @@ class Plan:
     block_rows: int
     pool: Pool
     actor: ActorOptions
+    write_options: WriteOptions
 
     def write(self) -> None:
         """Lets Ray work until all is written.
@@ -95,12 +95,11 @@ class Plan:
         Raises:
             ConfigError: Ray would do so without its checkpoints.
         """
-        place = self.read_options.folder.rows
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"ray\.")  # it has many, for authors of pipelines
             warnings.filterwarnings("error", DROPPED)
             try:
-                self._rows().write_parquet(place.path, filesystem=place.filesystem, **UNCOMPRESSED)
+                self._rows().write_datasink(make_datasink(self.write_options))
             except UserWarning as warning:
                 raise ConfigError(f"Ray would run without its checkpoints: {warning}") from None
 
@@ -161,7 +160,6 @@ class RayWork:
     Args:
         plan: what it does.
         context: the settings of Ray Data.
-        collector: takes in what it writes.
 
     Attributes:
         over: set once all is written, or nothing more comes.
@@ -170,12 +168,12 @@ class RayWork:
         is_ending: whether somebody called `stop`.
     """
 
-    def __init__(self, plan: Plan, context: DataContext, collector: Collector) -> None:
+    def __init__(self, plan: Plan, context: DataContext) -> None:
         self.over = Latch()
         self.stopped: JinaClipError | None = None
         self.error: BaseException | None = None
         self.is_ending = False
-        self._plan, self._context, self._collector = plan, context, collector
+        self._plan, self._context = plan, context
 
     def start(self) -> None:
         """Starts it."""
@@ -190,14 +188,13 @@ class RayWork:
             folder.note_stop(cause)
 
     def abandon(self) -> None:
-        """Ends at once: nothing is waited for, and the output is touched no more. Ray goes on until it is shut down."""
-        self._collector.close()
+        """Ends at once: nothing is waited for. Ray goes on until it is shut down; a part is whole or not there."""
 
     def _work(self) -> None:
         import ray
 
         try:
-            with quiet_logs(), collecting(self._collector), ray.data.DataContext.current(self._context):
+            with quiet_logs(), ray.data.DataContext.current(self._context):
                 self._plan.write()
         except ray.exceptions.RayError as error:
             logger.debug("Ray ended the run", exc_info=True)

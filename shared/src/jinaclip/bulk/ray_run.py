@@ -24,13 +24,13 @@ from jinaclip.bulk.output import Output
 from jinaclip.bulk.own_cache import cache_folder, remove_cache
 from jinaclip.bulk.progress import Counts, Progress
 from jinaclip.bulk.ray_cluster import OWN_CPUS, Machines, data_context, import_ray, is_own, join_ray
-from jinaclip.bulk.ray_collect import Collector, write_checkpoints
 from jinaclip.bulk.ray_embed import ActorOptions
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
+from jinaclip.bulk.ray_write import Tally, WriteOptions, write_checkpoints
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.work import expected_items, wait
 from jinaclip.clip import JinaClip
@@ -62,7 +62,7 @@ def run_on_ray(source: Source, out: str | os.PathLike[str], options: BulkOptions
         shape = Shape(clip.dimensions, options.precision, clip.space, options.settings)
         output = stack.enter_context(Output(out, shape, shard=options.shard))
         run = Run(source, options, output, preparer)
-        run.take_in()
+        run.begin()
         if (seen := run.look()) is not None:
             run.end(seen)
         elif (missing := _missing_key(clip, options)) is not None:
@@ -110,24 +110,19 @@ class Run:
         self._folder = RunFolder.of(output.folder, options.shard)
         self._read_options = ReadOptions(options, preparer.policy, Salt.draw(), self._folder)
         self._known: Keys = np.zeros(0, np.int64)
-        self._collector = self._make_collector()
+        self._tally = Tally(self._folder)
         self.error: BaseException | None = None
 
     @property
     def report(self) -> Report:
         """What came of it."""
-        return self._collector.report
-
-    def _make_collector(self) -> Collector:
-        return Collector(self._folder, self._output.folder, self._output.shape, self._options.shard)
+        return self._tally.report
 
     # -- before Ray works
 
-    def take_in(self) -> None:
-        """Takes in what an earlier run that was killed has written, and finds out what is done."""
-        self._make_collector().recover()
+    def begin(self) -> None:
+        """Finds out what is done; what a run that was killed left beside its parts goes."""
         self._folder.remove()
-        self._output.refresh()
         keys, digests = self._output.known(failed=not self._options.retry_failed)
         self._known = np.sort(self._read_options.salt.keys(keys, digests))
 
@@ -163,13 +158,14 @@ class Run:
             KeyboardInterrupt: the second Ctrl-C.
         """
         plan = self._plan(machines)
-        work = RayWork(plan, data_context(checkpoints(self._folder)), self._collector)
+        work = RayWork(plan, data_context(checkpoints(self._folder)))
+        self._output.save_manifest(self.report.counts, finished=False)  # before there are parts of other rows
         write_checkpoints(self._folder, self._known)
         with progress.showing(self._count, self._total):
             work.start()
             interrupt = wait(work, progress, self._options.config.deadline)
         if work.error is None:
-            self._collector.finish()
+            self._tally.count()
             self.report.stopped = self._folder.read_stop() or work.stopped
             is_early = work.is_ending or self.report.stopped is not None
             self.end(self._folder.read_seen(None if is_early else len(self._groups)), is_early=is_early)
@@ -182,10 +178,13 @@ class Run:
         clip = divide_limits({**options.clip, "cache": cache, "deadline": None}, pool.actors)
         actor = ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
         preparer = self._preparer if self._has_images else None
-        return Plan(self._read_options, self._groups, preparer, choose_block_rows(self._source), pool, actor)
+        write_options = WriteOptions(self._folder, self._output.shape, options.shard)
+        rows = choose_block_rows(self._source)
+        return Plan(self._read_options, self._groups, preparer, rows, pool, actor, write_options)
 
     def _count(self) -> Counts:
         """How far it is, by the rows that are written; what was done before is thought to be in the source still."""
+        self._tally.look()
         report = self.report
         items = len(self._known) + report.done + report.failed
         known = items if self._total is None else min(items, self._total)
@@ -217,7 +216,7 @@ class Run:
             report.dropped, report.lost, report.unseen = found.dropped, found.missing, found.unseen
             finished = not found.missing
         output.save_manifest(report.counts, finished=finished)
-        self._clean(rows=not is_early and not report.left, cache=finished)
+        self._clean(folders=not is_early and not report.left, cache=finished)
 
     def _compare(self, seen: Iterable[Identities]) -> None:
         """Looks for the row of each item of the source, and counts anew: a task that Ray ran twice wrote twice."""
@@ -234,8 +233,8 @@ class Run:
             report.repeated += int((states == REPEATED).sum())
             report.left += int((~done & ~failed & (states != REPEATED)).sum())
 
-    def _clean(self, *, rows: bool, cache: bool) -> None:
-        if rows:
+    def _clean(self, *, folders: bool, cache: bool) -> None:
+        if folders:
             self._folder.remove()
         local: Any = self._output.folder.local
         if cache and local is not None:

@@ -20,7 +20,7 @@ from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.pipeline import Pipeline
 from jinaclip.bulk.precision import Precision
 from jinaclip.bulk.progress import PipelineCounter, Progress, show_progress_of
-from jinaclip.bulk.ray_collect import take_over
+from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.work import expected_items, wait
 from jinaclip.cache import Cache
@@ -181,8 +181,7 @@ def make_place(clip: JinaClip | None, options: BulkOptions, folder: OutputFolder
         clip = clip.with_cache(choice["cache"])
     shape = shape_of(clip, options)
     output = stack.enter_context(Output(folder, shape, shard=options.shard))
-    take_over(folder, shape, options.shard)
-    output.refresh()
+    RunFolder.of(folder, options.shard).remove()  # what a run on Ray that was killed left
     return Place(clip, output, cache, seconds)
 
 

@@ -1,0 +1,147 @@
+"""Ray writes: its tasks make parts of the output, each whole or not there at all, and leave counts for the driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jinaclip.bulk.items import name_row
+from jinaclip.bulk.manifest import Shape
+from jinaclip.bulk.parts import PART_ROWS, Shard, name_of, schema_of, write_part
+from jinaclip.bulk.ray_folders import RunFolder
+from jinaclip.bulk.ray_read import KEY, Keys
+from jinaclip.bulk.report import SHOWN, Report, keep_first
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from ray.data import Datasink
+
+LEAST_ROWS = 256
+"""Of a part, where blocks have fewer, as those of images; a run that finishes merges small parts."""
+COUNT_SECONDS = 2.0
+"""After which the driver looks again what was written."""
+CHECKPOINT_ROWS = 2**22
+"""Keys in a file of checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """What write tasks need to know.
+
+    Attributes:
+        folder: where they leave their counts; parts go to its output.
+        shape: of the vectors.
+        shard: in the names of the parts.
+    """
+
+    folder: RunFolder
+    shape: Shape
+    shard: Shard | None
+
+    def write(self, tables: Iterable[pa.Table]) -> None:
+        """Writes rows as parts. For a task of Ray's; one that Ray runs twice writes twice, which the end puts right."""
+        import pyarrow as pa
+
+        filled = [table for table in tables if len(table)]
+        if not filled:
+            return
+        table = pa.concat_tables(filled)
+        schema = schema_of(self.shape.precision, self.shape.dimensions)
+        rows = table.select(schema.names).cast(schema)
+        for start in range(0, len(rows), PART_ROWS):
+            part = rows.slice(start, PART_ROWS)
+            self.folder.output.write(name_of(0, self.shard), partial(write_part, part, self.shape.precision))
+        self.folder.note_written(count_rows(table))
+
+
+def make_datasink(options: WriteOptions) -> Datasink[None]:
+    """What Ray writes to."""
+    from ray.data import Datasink
+
+    class Parts(Datasink[None]):
+        """The parts of an output."""
+
+        def write(self, blocks: Iterable[Any], ctx: Any) -> None:
+            """Writes what one task is given."""
+            options.write(blocks)
+
+        @property
+        def min_rows_per_write(self) -> int:
+            """Small blocks are joined."""
+            return LEAST_ROWS
+
+    return Parts()
+
+
+def count_rows(table: pa.Table) -> dict[str, Any]:
+    """What the driver wants to know of rows: how many there are, what they cost, and the first that failed."""
+    done = table["error"].null_count
+    failed = table.filter(table["error"].is_valid()).select(["id", "where", "error"]).slice(0, SHOWN).to_pylist()
+    return {
+        "done": done,
+        "failed": len(table) - done,
+        "tokens": int(np.asarray(table["billed"]).sum()),
+        "hits": int(np.asarray(table["hits"]).sum()),
+        "failures": [_name_failure(**row) for row in failed],
+    }
+
+
+def _name_failure(id: str, where: str, error: str) -> str:  # noqa: A002  the column's own name
+    """Which item it is, and why it has no vector, without the name of the error."""
+    return f"{name_row(id, where)}: {error.partition(': ')[2]}"
+
+
+class Tally:
+    """Counts what write tasks have written.
+
+    Args:
+        folder: of the run.
+
+    Attributes:
+        report: done, failed, tokens and hits.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._counted: set[str] = set()
+        self._looked_at = -COUNT_SECONDS
+        self.report = Report()
+
+    def look(self) -> None:
+        """Counts what was written since, if the last look is some time ago."""
+        now = time.monotonic()
+        if now - self._looked_at >= COUNT_SECONDS:
+            self._looked_at = now
+            with suppress(OSError):  # perhaps it passes
+                self.count()
+
+    def count(self) -> None:
+        """Counts what was written since.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        for name, found in self._folder.read_written(self._counted):
+            self._counted.add(name)
+            self.report.done += found["done"]
+            self.report.failed += found["failed"]
+            self.report.tokens += found["tokens"]
+            self.report.from_cache += found["hits"]
+            for text in found["failures"]:
+                keep_first(self.report.failures, text)
+
+
+def write_checkpoints(folder: RunFolder, known: Keys) -> None:
+    """Tells Ray the keys of the items that are done, int64 (n,)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for number, start in enumerate(range(0, len(known), CHECKPOINT_ROWS)):
+        table = pa.table({KEY: known[start : start + CHECKPOINT_ROWS]})
+        folder.checkpoints.write(f"known-{number:05d}.parquet", partial(pq.write_table, table))
