@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.items import digest_of, key_of
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions
+from jinaclip.bulk.output import Output
 from jinaclip.bulk.parts import PART_ROWS, schema_of
 from jinaclip.bulk.ray_cluster import Machines, check_room
 from jinaclip.bulk.ray_folders import RunFolder
@@ -26,7 +28,7 @@ from jinaclip.bulk.ray_limits import ActorCache, choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import IMAGE_ROWS, TEXT_ROWS, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
-from jinaclip.bulk.ray_write import Tally, WriteOptions
+from jinaclip.bulk.ray_write import Follower, WriteOptions, following
 from jinaclip.bulk.report import Report
 from jinaclip.cache import Cache
 from jinaclip.config import EmbedderConfig
@@ -163,32 +165,58 @@ def ray_rows(names: list[str], billed: int = 0) -> pa.Table:
     return table
 
 
-def test_what_a_write_task_is_given_becomes_parts_and_counts(tmp_path):
-    folder = RunFolder.of(OutputFolder(tmp_path), (1, 2))
-    options = pickle.loads(pickle.dumps(WriteOptions(folder, SHAPE, (1, 2))))
-    tally, empty = Tally(folder), ray_rows(["a"]).slice(0, 0)
-    options.write([empty])
-    tally.count()
-    assert tally.report == Report() and not [*tmp_path.iterdir()]
-    options.write([ray_rows(["a", "bad"], billed=5), empty, ray_rows(["b"], billed=2)])
-    tally.count()
-    tally.count()
-    options.write([ray_rows(["bad"] * 9)])
-    tally.count()
-    report = tally.report
+def test_what_a_write_task_is_given_becomes_parts_which_the_driver_follows(tmp_path):
+    with Output(tmp_path, SHAPE, shard=(1, 2)) as output:
+        folder = RunFolder.of(output.folder, (1, 2))
+        options = pickle.loads(pickle.dumps(WriteOptions(folder, SHAPE, (1, 2))))
+        follower, empty = Follower(folder, output), ray_rows(["a"]).slice(0, 0)
+        options.write([empty])
+        follower.follow()
+        assert follower.report == Report() and not [*tmp_path.glob("part-*")]
+        options.write([ray_rows(["a", "bad"], billed=5), empty, ray_rows(["b"], billed=2)])
+        follower.follow()
+        follower.follow()
+        options.write([ray_rows(["bad"] * 9)])
+        with following(follower):
+            pass
+        follower.follow()
+        assert len(output) == 12 and len(output.known(failed=False)[0]) == 2
+        follower.close()
+        options.write([ray_rows(["c"])])
+        follower.follow()
+        assert len(output) == 12
+    report = follower.report
     assert (report.done, report.failed, report.tokens, len(report.failures)) == (2, 10, 7, 5)
     assert report.failures[0] == "id 'bad', row of bad: blank"
-    RunFolder.of(OutputFolder(tmp_path), (1, 2)).remove()
-    assert {path.name[:10] for path in tmp_path.iterdir()} == {"part-1of2-"}
     found = pq.read_table(tmp_path)
-    assert found.schema.equals(schema_of("float32", 8)) and sorted(found["id"].to_pylist()) == ["a", "b"] + ["bad"] * 10
+    assert found.schema.equals(schema_of("float32", 8)) and len([*tmp_path.glob("part-1of2-*")]) == 3
+    assert sorted(found["id"].to_pylist()) == ["a", "b"] + ["bad"] * 10 + ["c"]
 
 
 def test_counts_of_an_earlier_run_are_not_those_of_this_one(tmp_path):
-    WriteOptions(RunFolder.of(OutputFolder(tmp_path), None), SHAPE, None).write([ray_rows(["a"])])
-    tally = Tally(RunFolder.of(OutputFolder(tmp_path), None))
-    tally.count()
-    assert tally.report == Report()
+    with Output(tmp_path, SHAPE) as output:
+        WriteOptions(RunFolder.of(output.folder, None), SHAPE, None).write([ray_rows(["a"])])
+        follower = Follower(RunFolder.of(output.folder, None), output)
+        follower.follow()
+        assert follower.report == Report() and len(output) == 1
+
+
+def test_a_strange_file_that_appears_meanwhile_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("jinaclip.bulk.ray_write.FOLLOW_SECONDS", 0.0)
+    with Output(tmp_path, SHAPE) as output:
+        pq.write_table(ray_rows(["a"]), tmp_path / "other.parquet")
+        over = threading.Event()
+
+        class Noting(Follower):
+            def follow(self) -> None:
+                over.set()
+                super().follow()
+
+        with (
+            pytest.raises(ConfigError, match=r"other\.parquet"),
+            following(Noting(RunFolder.of(output.folder, None), output)),
+        ):
+            assert over.wait(60)
 
 
 def test_a_part_has_no_more_rows_than_parts_of_a_run_without_ray(tmp_path):

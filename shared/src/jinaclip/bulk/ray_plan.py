@@ -16,7 +16,7 @@ from jinaclip.bulk.ray_embed import ActorOptions, Embedder
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import KEY, ReadOptions, make_datasource
-from jinaclip.bulk.ray_write import WriteOptions, make_datasink
+from jinaclip.bulk.ray_write import Follower, WriteOptions, following, make_datasink
 from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.hosts import Latch, start_thread
 from jinaclip.sources import Source, Split
@@ -160,6 +160,7 @@ class RayWork:
     Args:
         plan: what it does.
         context: the settings of Ray Data.
+        follower: follows what it writes.
 
     Attributes:
         over: set once all is written, or nothing more comes.
@@ -168,12 +169,12 @@ class RayWork:
         is_ending: whether somebody called `stop`.
     """
 
-    def __init__(self, plan: Plan, context: DataContext) -> None:
+    def __init__(self, plan: Plan, context: DataContext, follower: Follower) -> None:
         self.over = Latch()
         self.stopped: JinaClipError | None = None
         self.error: BaseException | None = None
         self.is_ending = False
-        self._plan, self._context = plan, context
+        self._plan, self._context, self._follower = plan, context, follower
 
     def start(self) -> None:
         """Starts it."""
@@ -189,12 +190,13 @@ class RayWork:
 
     def abandon(self) -> None:
         """Ends at once: nothing is waited for. Ray goes on until it is shut down; a part is whole or not there."""
+        self._follower.close()
 
     def _work(self) -> None:
         import ray
 
         try:
-            with quiet_logs(), ray.data.DataContext.current(self._context):
+            with quiet_logs(), following(self._follower), ray.data.DataContext.current(self._context):
                 self._plan.write()
         except ray.exceptions.RayError as error:
             logger.debug("Ray ended the run", exc_info=True)

@@ -30,7 +30,7 @@ from jinaclip.bulk.ray_limits import choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints, choose_block_rows
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
-from jinaclip.bulk.ray_write import Tally, WriteOptions, write_checkpoints
+from jinaclip.bulk.ray_write import Follower, WriteOptions, write_checkpoints
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.work import expected_items, wait
 from jinaclip.clip import JinaClip
@@ -110,13 +110,13 @@ class Run:
         self._folder = RunFolder.of(output.folder, options.shard)
         self._read_options = ReadOptions(options, preparer.policy, Salt.draw(), self._folder)
         self._known: Keys = np.zeros(0, np.int64)
-        self._tally = Tally(self._folder)
+        self._follower = Follower(self._folder, output)
         self.error: BaseException | None = None
 
     @property
     def report(self) -> Report:
         """What came of it."""
-        return self._tally.report
+        return self._follower.report
 
     # -- before Ray works
 
@@ -158,14 +158,14 @@ class Run:
             KeyboardInterrupt: the second Ctrl-C.
         """
         plan = self._plan(machines)
-        work = RayWork(plan, data_context(checkpoints(self._folder)))
+        work = RayWork(plan, data_context(checkpoints(self._folder)), self._follower)
         self._output.save_manifest(self.report.counts, finished=False)  # before there are parts of other rows
         write_checkpoints(self._folder, self._known)
         with progress.showing(self._count, self._total):
             work.start()
             interrupt = wait(work, progress, self._options.config.deadline)
         if work.error is None:
-            self._tally.count()
+            self._follower.follow()
             self.report.stopped = self._folder.read_stop() or work.stopped
             is_early = work.is_ending or self.report.stopped is not None
             self.end(self._folder.read_seen(None if is_early else len(self._groups)), is_early=is_early)
@@ -184,7 +184,6 @@ class Run:
 
     def _count(self) -> Counts:
         """How far it is, by the rows that are written; what was done before is thought to be in the source still."""
-        self._tally.look()
         report = self.report
         items = len(self._known) + report.done + report.failed
         known = items if self._total is None else min(items, self._total)

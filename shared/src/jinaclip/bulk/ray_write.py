@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-from contextlib import suppress
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from jinaclip.bulk.items import name_row
 from jinaclip.bulk.manifest import Shape
+from jinaclip.bulk.output import Output
 from jinaclip.bulk.parts import PART_ROWS, Shard, name_of, schema_of, write_part
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_read import KEY, Keys
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from ray.data import Datasink
 
+logger = logging.getLogger("jinaclip.bulk")
 LEAST_ROWS = 256
 """Of a part, where blocks have fewer, as those of images; a run that finishes merges small parts."""
-COUNT_SECONDS = 2.0
+FOLLOW_SECONDS = 2.0
 """After which the driver looks again what was written."""
 CHECKPOINT_ROWS = 2**22
 """Keys in a file of checkpoints."""
@@ -97,44 +100,77 @@ def _name_failure(id: str, where: str, error: str) -> str:  # noqa: A002  the co
     return f"{name_row(id, where)}: {error.partition(': ')[2]}"
 
 
-class Tally:
-    """Counts what write tasks have written.
+class Follower:
+    """Follows what write tasks write: counts it, and takes its parts into the index, so that little is left at the end.
 
     Args:
         folder: of the run.
+        output: open; it is used for nothing else meanwhile.
 
     Attributes:
         report: done, failed, tokens and hits.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, output: Output) -> None:
+        self._folder, self._output = folder, output
         self._counted: set[str] = set()
-        self._looked_at = -COUNT_SECONDS
+        self._is_closed = False
         self.report = Report()
 
-    def look(self) -> None:
-        """Counts what was written since, if the last look is some time ago."""
-        now = time.monotonic()
-        if now - self._looked_at >= COUNT_SECONDS:
-            self._looked_at = now
-            with suppress(OSError):  # perhaps it passes
-                self.count()
-
-    def count(self) -> None:
-        """Counts what was written since.
+    def follow(self) -> None:
+        """Takes in what was written since.
 
         Raises:
+            ConfigError: somebody else put another file there.
             OSError: it cannot be read.
         """
+        if not self._is_closed:
+            self._count()
+            self._output.refresh()
+
+    def close(self) -> None:
+        """Takes in nothing more."""
+        self._is_closed = True
+
+    def _count(self) -> None:
+        report = self.report
         for name, found in self._folder.read_written(self._counted):
             self._counted.add(name)
-            self.report.done += found["done"]
-            self.report.failed += found["failed"]
-            self.report.tokens += found["tokens"]
-            self.report.from_cache += found["hits"]
+            report.done += found["done"]
+            report.failed += found["failed"]
+            report.tokens += found["tokens"]
+            report.from_cache += found["hits"]
             for text in found["failures"]:
-                keep_first(self.report.failures, text)
+                keep_first(report.failures, text)
+
+
+@contextmanager
+def following(follower: Follower) -> Iterator[None]:
+    """Follows what Ray writes, in a thread, for as long as the `with` lasts.
+
+    What cannot be read is tried again. Raises whatever else went wrong there.
+    """
+    over, failures = threading.Event(), list[BaseException]()
+
+    def follow() -> None:
+        while not over.wait(FOLLOW_SECONDS):
+            try:
+                follower.follow()
+            except OSError as error:  # perhaps it passes; else the end of the run raises it
+                logger.warning("what Ray wrote cannot be read, which is tried again: %s", error)
+            except BaseException as error:  # noqa: BLE001  it goes to whoever waits
+                failures.append(error)
+                return
+
+    thread = threading.Thread(target=follow, name="jinaclip-bulk-follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def write_checkpoints(folder: RunFolder, known: Keys) -> None:
