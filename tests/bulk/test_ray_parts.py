@@ -25,7 +25,7 @@ from jinaclip.bulk.parts import PART_ROWS, schema_of
 from jinaclip.bulk.ray_cluster import Machines, check_room
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import ActorCache, choose_cache, divide_limits
-from jinaclip.bulk.ray_plan import IMAGE_ROWS, TEXT_ROWS, choose_block_rows
+from jinaclip.bulk.ray_plan import IMAGES, TEXTS, choose_blocks
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
 from jinaclip.bulk.ray_write import Follower, WriteOptions, following
@@ -62,9 +62,9 @@ def test_the_first_rows_tell_how_large_blocks_are_where_the_source_does_not(tmp_
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(b"")
     sources = {name: open_source(str(tmp_path / name)) for name in ("texts.jsonl", "both.jsonl", "cut.jsonl", "images")}
-    rows = {name: choose_block_rows(source) for name, source in sources.items()}
-    assert rows == {
-        "texts.jsonl": TEXT_ROWS, "both.jsonl": IMAGE_ROWS, "cut.jsonl": TEXT_ROWS, "images": IMAGE_ROWS,
+    blocks = {name: choose_blocks(source, "api") for name, source in sources.items()}
+    assert blocks == {
+        "texts.jsonl": TEXTS["api"], "both.jsonl": IMAGES["api"], "cut.jsonl": TEXTS["api"], "images": IMAGES["api"],
     }  # fmt: skip
 
 

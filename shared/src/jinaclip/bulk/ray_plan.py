@@ -18,25 +18,41 @@ from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import KEY, ReadOptions, make_datasource
 from jinaclip.bulk.ray_write import Follower, WriteOptions, following, make_datasink
 from jinaclip.errors import ConfigError, JinaClipError
-from jinaclip.hosts import Latch, start_thread
+from jinaclip.hosts import Backend, Latch, start_thread
 from jinaclip.sources import Source, Split
 
 if TYPE_CHECKING:
     from ray.data import DataContext, Dataset
 
 logger = logging.getLogger("jinaclip.bulk")
-TEXT_ROWS, IMAGE_ROWS = 2048, 64
-"""Items of a block: what an actor is handed at once, what a task writes, and what Ray embeds again when a machine is
-lost. Each block costs Ray some 60 ms, whatever is in it; images take longer, and are prepared on many CPUs."""
+IMAGE_ROWS = 64
+"""Images of a block: they are prepared on many CPUs."""
 APART: dict[str, Any] = {"memory": 1}
 """What a task asks for which prepares images, a byte. Where it asked for the same as an actor does, Ray would make one
 operator of both, and actors would prepare."""
 FIRST_ROWS = 256
 """Rows of a source that are looked at for images, where nothing else tells."""
-CALLS = {"api": 8, "local": 2}
-"""Of an actor at once, by backend, so that neither the service nor the engine waits for the next block."""
 DROPPED = ".*heckpointing will be disabled"
 """What Ray warns of when it runs a plan without its checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What Ray cuts the items into. Each costs it some 60 ms, whatever is in it.
+
+    Attributes:
+        rows: most items of one: what an actor is handed at once, what a task writes, and what Ray embeds again when a
+            machine is lost.
+        calls: blocks that an actor embeds at once, so that neither the service nor the engine waits for the next.
+    """
+
+    rows: int
+    calls: int
+
+
+TEXTS = {"api": Blocks(4096, 4), "local": Blocks(2048, 2)}
+"""By backend. The log of an actor holds for sure more than what is in flight then."""
+IMAGES = {"api": Blocks(IMAGE_ROWS, 8), "local": Blocks(IMAGE_ROWS, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,7 @@ class Plan:
         read_options: what read tasks need.
         groups: of splits of the source, one for each read task.
         preparer: prepares images; None where there are none.
-        block_rows: most items of a block.
+        blocks: what the items are cut into.
         pool: of actors.
         actor: what actors need.
         write_options: what write tasks need.
@@ -84,7 +100,7 @@ class Plan:
     read_options: ReadOptions
     groups: Sequence[Sequence[Split[Any]]]
     preparer: ImagePreparer | None
-    block_rows: int
+    blocks: Blocks
     pool: Pool
     actor: ActorOptions
     write_options: WriteOptions
@@ -106,7 +122,7 @@ class Plan:
     def _rows(self) -> Dataset:
         """Blocks are bounded by rows, and those of prepared images by bytes besides, so writes are, too."""
         settings: dict[str, Any] = {"batch_format": "pyarrow", "zero_copy_batch": True}
-        bounded = self._items().repartition(target_num_rows_per_block=self.block_rows)
+        bounded = self._items().repartition(target_num_rows_per_block=self.blocks.rows)
         prepared = bounded
         if self.preparer is not None:
             prepared = bounded.map_batches(self.preparer, batch_size=IMAGE_ROWS, **APART, **settings)
@@ -124,7 +140,7 @@ class Plan:
     def _actors(self) -> Any:
         import ray
 
-        calls = CALLS[self.read_options.options.config.backend]
+        calls = self.blocks.calls
         return ray.data.ActorPoolStrategy(
             size=self.pool.actors,
             max_tasks_in_flight_per_actor=2 * calls,
@@ -133,17 +149,17 @@ class Plan:
         )
 
 
-def choose_block_rows(source: Source) -> int:
-    """Most items of a block, by what the source holds; of one that does not say so, the first rows tell.
+def choose_blocks(source: Source, backend: Backend) -> Blocks:
+    """By what the source holds; of one that does not say so, the first rows tell.
 
     Images that come later are prepared, too, by fewer tasks.
     """
     if source.kinds is not None:
-        return IMAGE_ROWS if "image" in source.kinds else TEXT_ROWS
+        return (IMAGES if "image" in source.kinds else TEXTS)[backend]
     with suppress(JinaClipError):  # whoever reads it for the run says so
         if any(row.image is not None for row in islice(source.rows(), FIRST_ROWS)):
-            return IMAGE_ROWS
-    return TEXT_ROWS
+            return IMAGES[backend]
+    return TEXTS[backend]
 
 
 def checkpoints(folder: RunFolder) -> Any:

@@ -27,7 +27,7 @@ from jinaclip.bulk.ray_cluster import OWN_CPUS, Machines, data_context, import_r
 from jinaclip.bulk.ray_embed import ActorOptions
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import choose_cache, divide_limits
-from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints, choose_block_rows
+from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints, choose_blocks
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
 from jinaclip.bulk.ray_write import Follower, WriteOptions, write_checkpoints
@@ -179,8 +179,8 @@ class Run:
         actor = ActorOptions(clip, self._output.shape, options.task, options.on_error, self._folder)
         preparer = self._preparer if self._has_images else None
         write_options = WriteOptions(self._folder, self._output.shape, options.shard)
-        rows = choose_block_rows(self._source)
-        return Plan(self._read_options, self._groups, preparer, rows, pool, actor, write_options)
+        blocks = choose_blocks(self._source, options.config.backend)
+        return Plan(self._read_options, self._groups, preparer, blocks, pool, actor, write_options)
 
     def _count(self) -> Counts:
         """How far it is, by the rows that are written; what was done before is thought to be in the source still."""
