@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
@@ -62,16 +63,21 @@ class Block:
         return [item.content for item in self.items]
 
     def request(self, task: Task) -> Request | None:
-        """What is asked of a block of texts, which were read once as items; None for one with images."""
-        if any(item.kind != "text" for item in self.items):
-            return None
-        texts = [Text(item.content) for item in self.items]  # type: ignore[arg-type]
-        return Request(texts, len(texts), "item", task, quick=True, hint=len(texts))
+        """What is asked of a block of texts; None for one with images."""
+        return request_texts(self.contents(), task)
 
     @property
     def is_full(self) -> bool:
         """Whether it is to go as it is."""
         return len(self.items) >= BLOCK_ITEMS or self.size >= BLOCK_BYTES
+
+
+def request_texts(contents: Sequence[Any], task: Task) -> Request | None:
+    """What is asked of texts, which were read once as items; None where there are images."""
+    if not all(isinstance(content, str) for content in contents):
+        return None
+    texts = [Text(content) for content in contents]
+    return Request(texts, len(texts), "item", task, quick=True, hint=len(texts))
 
 
 def size_of(content: Any) -> int:

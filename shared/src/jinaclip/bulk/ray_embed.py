@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jinaclip.bulk.blocks import request_texts
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import OnError
 from jinaclip.bulk.outage import OutageCheck
@@ -18,7 +19,7 @@ from jinaclip.bulk.pipeline import CACHE_SECONDS, describe
 from jinaclip.bulk.ray_folders import LOOK_SECONDS, RunFolder
 from jinaclip.bulk.ray_limits import ActorCache
 from jinaclip.bulk.ray_rows import Outcome, encode_rows
-from jinaclip.call.request import Task
+from jinaclip.call.request import Request, Task
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
 from jinaclip.errors import InputError, JinaClipError
@@ -136,11 +137,12 @@ class Embedder:
         errors = {place: text for place, text in enumerate(table["error"].to_pylist()) if text is not None}
         places = np.array([place for place in range(len(table)) if place not in errors], np.int64)
         contents = [*_load(table["content"].take(places))]
-        results = self._run(clip, contents)
+        request = request_texts(contents, self._options.task)
+        results = self._run(clip, contents, request)
         vectors = np.full((len(table), clip.dimensions), np.nan, np.float32)
         vectors[places[: len(results)]] = results.vectors
         tokens = np.zeros(len(table), np.int64)
-        tokens[places] = clip.count_tokens(contents)
+        tokens[places] = clip.count_tokens(request or contents)
         left = {int(place) for i, place in enumerate(places) if i >= len(results) or _is_left(results, i)}
         own = {int(places[i]): describe(one.reason) for i, one in results.errors.items()}
         errors |= {place: text for place, text in own.items() if place not in left}
@@ -151,12 +153,15 @@ class Embedder:
         outcome = Outcome(vectors, errors, tokens, frozenset(left), usage.tokens, usage.hits)
         return encode_rows(table, outcome, self._options.shape)
 
-    def _run(self, clip: JinaClip, contents: list[Any]) -> Results:
+    def _run(self, clip: JinaClip, contents: list[Any], request: Request | None) -> Results:
         """Embeds, and lets the cache write what has come, since a kill before the rows are written would cost that."""
         spends = clip.config.token_budget is not None and clip.cache is None
-        passed = iter(contents) if spends else contents  # a list is refused whole if the budget does not hold all of it
         with self._call() as stop:
-            results = embed(clip, passed, task=self._options.task, show_progress=False, stop=stop)
+            if request is not None and not spends:
+                results = clip.run(request, show_progress=False, stop=stop)
+            else:  # a list is refused as a whole if the budget does not hold all of it
+                passed = iter(contents) if spends else contents
+                results = embed(clip, passed, task=self._options.task, show_progress=False, stop=stop)
             results = OutageCheck(clip, self._options.task).check(contents, results, stop)
         if clip.cache is not None:
             clip.cache.flush(CACHE_SECONDS)
