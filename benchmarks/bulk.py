@@ -42,6 +42,8 @@ TIER_WORDS, TIER_SLOTS = 150, 4
 RESUME_S = 60
 OTHER_CORES = 2
 """Beside one for each actor, whatever the machine has: what Ray counts are promises."""
+BLOCK_TEXTS = 4096
+"""That Ray hands to an actor at once."""
 ENGINE_ITEMS = {"texts": 768, "images": 64}
 Result = dict[str, Any]
 Way = Callable[[], Result]
@@ -149,7 +151,7 @@ def loops(
 
 def texts(bench: Bench) -> Iterator[Row]:
     """Short texts of a JSONL file, over the API."""
-    count = bench.items(50_000)
+    count = bench.items(250_000)
     wire = loops(bench, "texts", count, {client: sizes[:2] for client, sizes in BY_HAND.items()})
     source = bench.texts(count)
     runs = bench.compare(
@@ -236,7 +238,7 @@ def ray(bench: Bench) -> Iterator[Row]:
         f"from {few:,} to {many:,} texts: Ray with one actor (its start, {starts['Ray, one actor']:.0f} s, not counted)"
     )
     yield rate_row(f"{what} vs one process", rates, "Ray, one actor", "one process", 0.8)
-    few, many = bench.items(5_000), bench.items(50_000)
+    few, many = bench.items(4 * BLOCK_TEXTS), bench.items(12 * BLOCK_TEXTS)  # as many for either actor
     ways = {
         "one actor": lambda source: on_ray(source, 1, batch_size=64, max_concurrency=4),
         "two actors": lambda source: on_ray(source, 2, batch_size=64, max_concurrency=8),

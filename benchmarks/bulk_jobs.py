@@ -47,6 +47,7 @@ class Job:
 
 def measure(job: Job) -> dict[str, Any]:
     """Runs it once, warm, and reports time, CPU of this process, memory and what came out."""
+    os.environ["JINA_API_KEY"] = job.clip.get("api_key", "")  # before Ray starts, whose actors have it then
     with ExitStack() as stack:
         started = start_ray(job.cores, stack)
         if job.cores is None:  # the actors of Ray start cold, as they do for everybody
@@ -72,7 +73,7 @@ def run_command(job: Job) -> None:
     from jinaclip.cli.main import main
 
     options = {**job.clip, **job.bulk}
-    os.environ["JINA_API_KEY"] = options.pop("api_key", "")
+    options.pop("api_key", None)
     given = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", word_of(value))]
     with redirect_stdout(sys.stderr):
         code = main(["embed", job.source, "--out", job.out, "--no-show-progress", *given])

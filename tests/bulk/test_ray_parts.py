@@ -259,7 +259,7 @@ def test_an_image_that_cannot_be_opened_is_an_error_of_its_row():
             "content": pa.array(contents, pa.large_binary()),
         }
     )
-    prepared = preparer(table).to_pylist()
+    prepared = pa.concat_tables(preparer(table)).to_pylist()
     assert prepared[0]["error"].startswith("InputError: ") and pickle.loads(prepared[0]["content"]) is None
     assert prepared[1]["error"] is None and pickle.loads(prepared[1]["content"]) == "text"
     assert prepared[2]["error"] == "InputError: gone"

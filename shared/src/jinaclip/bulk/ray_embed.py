@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jinaclip.bulk.blocks import request_texts
+from jinaclip.bulk.collector import slow_collector
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import OnError
 from jinaclip.bulk.outage import OutageCheck
@@ -87,6 +88,7 @@ class Embedder:
             if self._clip is None:
                 self._clip = self._options.open()
                 self._check_space(self._clip)
+                slow_collector()
                 start_thread("jinaclip-bulk-end", self._watch)
             return self._clip
 

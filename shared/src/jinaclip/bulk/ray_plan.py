@@ -121,13 +121,13 @@ class Plan:
 
     def _rows(self) -> Dataset:
         """Blocks are bounded by rows, and those of prepared images by bytes besides, so writes are, too."""
-        settings: dict[str, Any] = {"batch_format": "pyarrow", "zero_copy_batch": True}
+        # a block at a time: where a batch has a size, Ray joins blocks until it is reached, whatever their bytes
+        settings: dict[str, Any] = {"batch_format": "pyarrow", "zero_copy_batch": True, "batch_size": None}
         bounded = self._items().repartition(target_num_rows_per_block=self.blocks.rows)
         prepared = bounded
         if self.preparer is not None:
-            prepared = bounded.map_batches(self.preparer, batch_size=IMAGE_ROWS, **APART, **settings)
-        # a block at a time: where a batch has a size, Ray joins blocks until it is reached, whatever their bytes
-        settings |= {"num_cpus": 1, "num_gpus": self.pool.gpus, "batch_size": None}
+            prepared = bounded.map_batches(self.preparer, **APART, **settings)
+        settings |= {"num_cpus": 1, "num_gpus": self.pool.gpus}
         arguments = (self.actor,)
         return prepared.map_batches(Embedder, fn_constructor_args=arguments, compute=self._actors(), **settings)
 

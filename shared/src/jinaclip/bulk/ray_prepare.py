@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import PIL.Image
     import pyarrow as pa
 
+AT_ONCE = 64
+"""Images that are in memory before Ray takes them."""
 Resize = Callable[["PIL.Image.Image"], "PIL.Image.Image"]
 
 
@@ -88,12 +90,18 @@ class ImagePreparer:
         page = images.fit_page(pixels, self.mode, self.side)
         return page if self.resize is None else self.resize(page)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """The same items, their images prepared; one that cannot be used gets an error. Runs in a task of Ray's."""
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """The same items, their images prepared, a few at a time. Runs in a task of Ray's."""
+        if {*table["kind"].unique().to_pylist()} <= {"text"}:
+            yield table
+            return
+        for start in range(0, len(table), AT_ONCE):
+            yield self._prepare(table.slice(start, AT_ONCE))
+
+    def _prepare(self, table: pa.Table) -> pa.Table:
+        """Items with their images prepared; one that cannot be used gets an error."""
         import pyarrow as pa
 
-        if {*table["kind"].unique().to_pylist()} <= {"text"}:
-            return table
         contents, errors = list[bytes](), table["error"].to_pylist()
         for place, content in enumerate(table["content"].to_pylist()):
             prepared: Any = None

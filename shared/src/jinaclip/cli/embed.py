@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import signal
 import sys
 import threading
@@ -30,8 +29,6 @@ ends with  0  every item has a vector
            1  an error ended the run; all that was answered is written
            2  wrong arguments, or DIR was begun with others
          130  Ctrl-C or SIGTERM; the first waits for what is in flight, the second does not"""
-LOOKED_FOR = (20_000, 20, 20)
-"""Objects made before the collector of garbage looks at the youngest, and how often it does before it looks at more."""
 WRONG = 2
 INTERRUPTED = 130
 
@@ -129,9 +126,10 @@ def show_plan(source: str, out: str, price: float | None, options: dict[str, Any
 def embed(source: str, out: str, show_progress: bool, options: dict[str, Any]) -> int:
     """Embeds. Raises as `run`."""
     from jinaclip import bulk
+    from jinaclip.bulk.collector import slow_collector_for_run
 
     try:
-        with sigterm_as_interrupt(), collecting_less():
+        with sigterm_as_interrupt(), slow_collector_for_run():
             report = bulk.embed(source, out, show_progress=show_progress, **options)
     except BaseException as error:
         if isinstance(partial := getattr(error, "partial", None), bulk.Report):
@@ -141,22 +139,6 @@ def embed(source: str, out: str, show_progress: bool, options: dict[str, Any]) -
         raise
     print(report, flush=True)
     return report.exit_code
-
-
-@contextmanager
-def collecting_less() -> Iterator[None]:
-    """Lets the collector of garbage look less often, and not at what was loaded: a run makes millions of objects.
-
-    Hardly one of them is garbage that it alone would find. Here it is the program's own, and so it is ours to set.
-    """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*LOOKED_FOR)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 @contextmanager
