@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 import zlib
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ SPOILT = "the cache %s is spoilt: %d bytes of it cannot be read; what they held 
 READ_AT_ONCE = 2**16
 """Bytes, where records or a mark are looked for."""
 END = ".log"
+SETTLED_NS = 2 * 10**9
+"""Nanoseconds for which the time of a folder may not tell of another change; some file systems count seconds."""
 KEPT = 2
 """Files of a log: the one that is written to, and the one before it."""
 SAFE = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -91,6 +94,8 @@ class LogStore:
         self._prefix = ""
         self._own: list[LogFile] = []  # the latest last
         self._others: dict[str, LogFile] = {}
+        self._listed_at = 0
+        """When the folder had changed that was listed, in nanoseconds; 0 if it is to be listed again."""
 
     @property
     def name(self) -> str:
@@ -160,7 +165,7 @@ class LogStore:
 
     def forget(self) -> None:
         """Leaves the files to the parent."""
-        self._lock, self._own, self._others = None, [], {}
+        self._lock, self._own, self._others, self._listed_at = None, [], {}, 0
 
     def _files(self) -> Iterator[LogFile]:
         return chain(self._others.values(), self._own)
@@ -173,14 +178,24 @@ class LogStore:
 
     def _follow_others(self) -> None:
         """Reads what other processes have appended since."""
+        changed_at = self._folder.stat().st_mtime_ns
+        if changed_at != self._listed_at:
+            self._open_others()
+            is_long_ago = (
+                time.time_ns() - changed_at > SETTLED_NS
+            )  # else another file may come at what is the same time
+            self._listed_at = changed_at if is_long_ago else 0
+        for file in self._others.values():
+            file.follow()
+
+    def _open_others(self) -> None:
+        """Opens the files that are new, and lets go of those that are gone."""
         names = {name for name in self._names() if not name.startswith(self._prefix)}
         for name in self._others.keys() - names:
             self._others.pop(name).close()
         for name in names - self._others.keys():
             with suppress(FileNotFoundError):  # its writer has removed it by now
                 self._others[name] = LogFile(self._folder / name, READING)
-        for file in self._others.values():
-            file.follow()
 
     # -- the own log
 
