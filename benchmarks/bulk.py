@@ -31,6 +31,7 @@ from report import HEADER, Row, machine
 from serving import Alone
 
 from jinaclip import JinaClip
+from jinaclip.bulk.ray_plan import TEXT_BLOCKS
 from jinaclip.testing.process import Server
 
 PACKAGES = ("jinaclip", "httpx", "numpy", "pyarrow", "ray")
@@ -42,8 +43,7 @@ TIER_WORDS, TIER_SLOTS = 150, 4
 RESUME_S = 60
 OTHER_CORES = 2
 """Beside one for each actor, whatever the machine has: what Ray counts are promises."""
-BLOCK_TEXTS = 4096
-"""That Ray hands to an actor at once."""
+BLOCK_TEXTS = TEXT_BLOCKS["api"].rows
 ENGINE_ITEMS = {"texts": 768, "images": 64}
 Result = dict[str, Any]
 Way = Callable[[], Result]

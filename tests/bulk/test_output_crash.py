@@ -89,7 +89,7 @@ def dies(folder: Path, source: dict[str, str], last: int, moment: str, error: ty
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_each_operation_on_the_folder_may_be_the_last(tmp_path, moment, error):
-    """Of a run that copies, embeds, drops and merges; the next one pays for two parts and a block at most."""
+    """Of a run that copies, embeds, drops and merges; the next one pays for what is new alone."""
     first, then = before_and_after()
     for last in range(100):
         folder = tmp_path / str(last)

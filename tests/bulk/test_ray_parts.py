@@ -25,10 +25,10 @@ from jinaclip.bulk.parts import PART_ROWS, schema_of
 from jinaclip.bulk.ray_cluster import Machines, check_room
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import ActorCache, choose_cache, divide_limits
-from jinaclip.bulk.ray_plan import IMAGES, TEXTS, choose_blocks
+from jinaclip.bulk.ray_plan import IMAGE_BLOCKS, TEXT_BLOCKS, choose_blocks
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
-from jinaclip.bulk.ray_write import Follower, WriteOptions, following
+from jinaclip.bulk.ray_write import WriteOptions, WrittenParts, follow_in_thread
 from jinaclip.bulk.report import Report
 from jinaclip.cache import Cache
 from jinaclip.config import EmbedderConfig
@@ -64,7 +64,8 @@ def test_the_first_rows_tell_how_large_blocks_are_where_the_source_does_not(tmp_
     sources = {name: open_source(str(tmp_path / name)) for name in ("texts.jsonl", "both.jsonl", "cut.jsonl", "images")}
     blocks = {name: choose_blocks(source, "api") for name, source in sources.items()}
     assert blocks == {
-        "texts.jsonl": TEXTS["api"], "both.jsonl": IMAGES["api"], "cut.jsonl": TEXTS["api"], "images": IMAGES["api"],
+        "texts.jsonl": TEXT_BLOCKS["api"], "both.jsonl": IMAGE_BLOCKS["api"], "cut.jsonl": TEXT_BLOCKS["api"], 
+        "images": IMAGE_BLOCKS["api"],
     }  # fmt: skip
 
 
@@ -169,7 +170,7 @@ def test_what_a_write_task_is_given_becomes_parts_which_the_driver_follows(tmp_p
     with Output(tmp_path, SHAPE, shard=(1, 2)) as output:
         folder = RunFolder.of(output.folder, (1, 2))
         options = pickle.loads(pickle.dumps(WriteOptions(folder, SHAPE, (1, 2))))
-        follower, empty = Follower(folder, output), ray_rows(["a"]).slice(0, 0)
+        follower, empty = WrittenParts(folder, output), ray_rows(["a"]).slice(0, 0)
         options.write([empty])
         follower.follow()
         assert follower.report == Report() and not [*tmp_path.glob("part-*")]
@@ -177,7 +178,7 @@ def test_what_a_write_task_is_given_becomes_parts_which_the_driver_follows(tmp_p
         follower.follow()
         follower.follow()
         options.write([ray_rows(["bad"] * 9)])
-        with following(follower):
+        with follow_in_thread(follower):
             pass
         follower.follow()
         assert len(output) == 12 and len(output.known(failed=False)[0]) == 2
@@ -196,25 +197,25 @@ def test_what_a_write_task_is_given_becomes_parts_which_the_driver_follows(tmp_p
 def test_counts_of_an_earlier_run_are_not_those_of_this_one(tmp_path):
     with Output(tmp_path, SHAPE) as output:
         WriteOptions(RunFolder.of(output.folder, None), SHAPE, None).write([ray_rows(["a"])])
-        follower = Follower(RunFolder.of(output.folder, None), output)
+        follower = WrittenParts(RunFolder.of(output.folder, None), output)
         follower.follow()
         assert follower.report == Report() and len(output) == 1
 
 
-def test_a_strange_file_that_appears_meanwhile_ends_the_run(tmp_path, monkeypatch):
+def test_a_strange_file_that_appears_meanwhile_is_told_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr("jinaclip.bulk.ray_write.FOLLOW_SECONDS", 0.0)
     with Output(tmp_path, SHAPE) as output:
         pq.write_table(ray_rows(["a"]), tmp_path / "other.parquet")
         over = threading.Event()
 
-        class Noting(Follower):
+        class Noting(WrittenParts):
             def follow(self) -> None:
                 over.set()
                 super().follow()
 
         with (
             pytest.raises(ConfigError, match=r"other\.parquet"),
-            following(Noting(RunFolder.of(output.folder, None), output)),
+            follow_in_thread(Noting(RunFolder.of(output.folder, None), output)),
         ):
             assert over.wait(60)
 
@@ -245,6 +246,11 @@ def test_a_fitted_image_gives_the_vector_of_its_file(clip, tmp_path, options, su
     pair = preparer.apply(Pair("a text", image))
     np.testing.assert_array_equal(one.embed_pairs([pair]), one.embed_pairs([("a text", image)]))
     assert preparer.apply("a text") == "a text"
+
+
+def test_a_table_of_texts_passes_whole():
+    texts = pa.table({"kind": ["text"] * 200, "content": [b"anything"] * 200})
+    assert [*ImagePreparer.of(EmbedderConfig(), 512)(texts)] == [texts]
 
 
 def test_an_image_that_cannot_be_opened_is_an_error_of_its_row():

@@ -59,15 +59,15 @@ def test_a_file_system_that_does_not_tell_its_size_is_not_taken_for_a_full_one()
 
 @pytest.mark.slow
 def test_after_a_write_that_failed_nothing_more_is_sent(command, server, tmp_path) -> None:
-    """What was in flight is all that is paid for beside the part that could not be written, and the report is told."""
-    source, out = write_texts(tmp_path / "t.jsonl", numbered(40_000)), tmp_path / "out"
+    """What was in flight is all that is paid for beside the part that could not be written, and the one that filled."""
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(80_000)), tmp_path / "out"
     options = ("--cache", "off", "--dimensions", "64")
     embed = Embed(source, out, *at(server), *options)
     resource.prlimit(embed.process.pid, resource.RLIMIT_FSIZE, (MOST_BYTES, resource.RLIM_INFINITY))
     code, printed, logged = embed.wait()
     assert (code, "File too large" in logged) == (1, True), logged
     assert printed.startswith("done ") and "goes on from there" in printed
-    assert 0 < server.ledger()["answered_items"] <= PART_ROWS + BLOCKS["api"] * (BLOCK_ITEMS + CHUNK_ROWS)
+    assert 0 < server.ledger()["answered_items"] <= 2 * PART_ROWS + BLOCKS["api"] * (BLOCK_ITEMS + CHUNK_ROWS)
 
 
 def test_an_interrupt_keeps_its_report_though_the_output_cannot_be_written(tmp_path, caplog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jinaclip.bulk.lock import try_lock
 from jinaclip.cache import Cache, LogStore, StoreError
 from jinaclip.cache.entries import VectorEntries
 from jinaclip.cache.log_store import HEAD, READ_AT_ONCE
@@ -370,18 +372,39 @@ def test_the_log_of_a_process_that_ended_is_read_as_far_as_it_goes_and_taken_ove
     following.close()
 
 
-def test_a_child_that_was_forked_writes_a_log_of_its_own(tmp_path) -> None:
-    parent = LogStore(tmp_path, ROOMY, (take := Locks().take))
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_that_was_forked_writes_a_log_of_its_own_and_leaves_the_parent_its_lock(tmp_path) -> None:
+    """With the locks of files that a run has, and also once the child has ended."""
+    parent = LogStore(tmp_path, ROOMY, try_lock)
     parent.put_many(entries(0, 2))
     before = (tmp_path / FIRST).read_bytes()
-    child = LogStore(tmp_path, ROOMY, take)
-    child.put_many(entries(2, 3))
-    child.forget()
-    child.put_many(entries(3, 4))
-    assert child.get_many([*entries(0, 9)]) == parent.get_many([*entries(0, 9)]) == entries(0, 4)
+    child = os.fork()
+    if not child:  # what goes wrong here is seen by what is missing
+        parent.forget()
+        parent.put_many(entries(2, 3))
+        parent.close()
+        del parent
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
     assert (tmp_path / FIRST).read_bytes() == before
+    assert try_lock(tmp_path / "0.lock") is None
+    assert parent.get_many([*entries(0, 9)]) == entries(0, 3)
+    assert {path.name[:2] for path in tmp_path.glob("*.log")} == {"0-", "1-"}
     parent.close()
-    child.close()
+
+
+def test_a_log_that_comes_long_after_the_folder_was_listed_is_found(tmp_path) -> None:
+    locks = Locks()
+    one, other = (LogStore(tmp_path, ROOMY, locks.take) for _ in range(2))
+    one.put_many(entries(0, 1))
+    os.utime(tmp_path, (0, 0))
+    for _ in range(2):  # the second look lists nothing, as nothing has changed
+        assert one.get_many([*entries(0, 9)]) == entries(0, 1)
+    other.put_many(entries(1, 2))
+    assert one.get_many([*entries(0, 9)]) == entries(0, 2)
+    for store in (one, other):
+        store.close()
 
 
 def test_a_file_that_is_full_is_not_read_again(tmp_path) -> None:

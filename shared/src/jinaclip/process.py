@@ -48,6 +48,17 @@ def run_while(wanted: Callable[[], bool], function: Callable[P, R], *args: P.arg
         _is_wanted.reset(token)
 
 
+def keep_for_good(thing: object) -> None:
+    """Keeps an object of the parent's in a forked child, even at the end of the process: to free it would change more.
+
+    A connection to SQLite would give up the parent's locks, and so would a lock of a file.
+    """
+    import numpy as np
+
+    holder = np.empty(2, object)
+    holder[:] = thing, holder  # a circle that no collector sees
+
+
 class Latch:
     """Something that happens once, for threads of callers and of ours to wait for.
 

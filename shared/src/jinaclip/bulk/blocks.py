@@ -21,7 +21,7 @@ BLOCK_ITEMS, BLOCK_BYTES = 256, 16 * 2**20
 MOST_BYTES = 256 * 2**20
 """Of all blocks in flight together; reading waits while there are more."""
 CHUNK_ROWS, CHUNK_BYTES = 512, 4 * 2**20
-"""Of rows that are looked up together: two blocks, as the index is read once for all of them."""
+"""Of rows that are looked up together. All that are missing go into one block, so it may hold 767 items."""
 WAITING_ROWS, WAITING_BYTES = 4 * CHUNK_ROWS, 4 * CHUNK_BYTES
 """Of rows that were read and wait."""
 ROW_BYTES = 4096

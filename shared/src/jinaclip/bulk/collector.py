@@ -1,7 +1,7 @@
 """The collector of garbage in a process that a bulk run has for itself: the command's, and an actor's of Ray.
 
-A run makes millions of objects, hardly one of which is garbage that the collector alone would find. It took a tenth of
-the time. Where we are a library it is the program's, and left alone.
+A run makes millions of objects, hardly one of which is garbage that only the collector would find, and looking took a
+tenth of the time. A program that calls `bulk.embed` decides for itself.
 """
 
 from __future__ import annotations

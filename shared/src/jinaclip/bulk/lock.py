@@ -1,4 +1,4 @@
-"""One run at a time writes into a folder; each shard has a lock of its own."""
+"""Locks of files: one run at a time writes into a folder, or a shard of it, and one process into a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jinaclip.errors import ConfigError
 
 
 class Lock(Protocol):
-    """What `take_lock` gives."""
+    """What both functions give."""
 
     def release(self) -> None:
         """Lets others write."""

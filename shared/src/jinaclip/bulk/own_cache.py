@@ -14,9 +14,9 @@ from jinaclip.bulk.lock import try_lock
 from jinaclip.bulk.parts import Shard, suffix_of
 from jinaclip.cache import Cache, LogStore
 
-LOG_BYTES = 3 * 2**27
-"""At most, of a log. The half that is always there holds 46,000 vectors; some 33,000 may be in no part yet: those in
-flight, of the part that fills, and of the one that is being written."""
+LOG_BYTES = 2**29
+"""Most bytes of a log. The half that is always there holds 65,000 vectors of 1,024 numbers; 53,000 at most are in no
+part yet: 48 blocks in flight, the part that fills, and the one that is being written."""
 EARLIER = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".log", ".log.old")
 """How files end that earlier versions had instead of the folder."""
 

@@ -15,7 +15,7 @@ Save = Callable[[int, "pa.Table"], None]
 
 
 class PartWriter:
-    """Saves a part at a time in a thread of its own. For use by one thread.
+    """Saves a part at a time in a thread of its own. For one thread at a time.
 
     Args:
         save: writes the rows of the part with this number.
@@ -45,7 +45,7 @@ class PartWriter:
         self._task = task
 
     def finish(self) -> None:
-        """Waits until all is saved. After an error it is tried again.
+        """Waits until all is saved. What could not be saved is kept, and the next call tries it again.
 
         Raises:
             OSError: it could not be saved.

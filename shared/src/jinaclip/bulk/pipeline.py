@@ -30,8 +30,8 @@ from jinaclip.sources import Source, SourceRow
 from jinaclip.vectors import Vectors
 
 BLOCKS = {"api": 48, "local": 8}
-"""In flight by backend: 24,000 texts fill the requests of 16 slots while others are read and written, 4,000 several
-devices."""
+"""Blocks in flight by backend. 48 are some 24,000 texts, which fill the requests of 16 slots while others are read and
+written; 8 are some 4,000, enough for several devices."""
 READERS = 16
 """Blocks for which files are read at once: those of a bucket come one in 30 ms each."""
 CACHE_SECONDS = 5.0

@@ -16,7 +16,7 @@ from jinaclip.bulk.ray_embed import ActorOptions, Embedder
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import KEY, ReadOptions, make_datasource
-from jinaclip.bulk.ray_write import Follower, WriteOptions, following, make_datasink
+from jinaclip.bulk.ray_write import WriteOptions, WrittenParts, follow_in_thread, make_datasink
 from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.hosts import Backend, Latch, start_thread
 from jinaclip.sources import Source, Split
@@ -50,9 +50,9 @@ class Blocks:
     calls: int
 
 
-TEXTS = {"api": Blocks(4096, 4), "local": Blocks(2048, 2)}
-"""By backend. The log of an actor holds for sure more than what is in flight then."""
-IMAGES = {"api": Blocks(IMAGE_ROWS, 8), "local": Blocks(IMAGE_ROWS, 2)}
+TEXT_BLOCKS = {"api": Blocks(4096, 4), "local": Blocks(2048, 2)}
+"""By backend. An actor has at most 16,384 texts in flight, and its log holds 65,000 vectors."""
+IMAGE_BLOCKS = {"api": Blocks(IMAGE_ROWS, 8), "local": Blocks(IMAGE_ROWS, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Plan:
                 raise ConfigError(f"Ray would run without its checkpoints: {warning}") from None
 
     def _rows(self) -> Dataset:
-        """Blocks are bounded by rows, and those of prepared images by bytes besides, so writes are, too."""
+        """Blocks are bounded by rows, and once images are prepared by bytes too; what is written keeps these bounds."""
         # a block at a time: where a batch has a size, Ray joins blocks until it is reached, whatever their bytes
         settings: dict[str, Any] = {"batch_format": "pyarrow", "zero_copy_batch": True, "batch_size": None}
         bounded = self._items().repartition(target_num_rows_per_block=self.blocks.rows)
@@ -155,11 +155,11 @@ def choose_blocks(source: Source, backend: Backend) -> Blocks:
     Images that come later are prepared, too, by fewer tasks.
     """
     if source.kinds is not None:
-        return (IMAGES if "image" in source.kinds else TEXTS)[backend]
+        return (IMAGE_BLOCKS if "image" in source.kinds else TEXT_BLOCKS)[backend]
     with suppress(JinaClipError):  # whoever reads it for the run says so
         if any(row.image is not None for row in islice(source.rows(), FIRST_ROWS)):
-            return IMAGES[backend]
-    return TEXTS[backend]
+            return IMAGE_BLOCKS[backend]
+    return TEXT_BLOCKS[backend]
 
 
 def checkpoints(folder: RunFolder) -> Any:
@@ -185,7 +185,7 @@ class RayWork:
         is_ending: whether somebody called `stop`.
     """
 
-    def __init__(self, plan: Plan, context: DataContext, follower: Follower) -> None:
+    def __init__(self, plan: Plan, context: DataContext, follower: WrittenParts) -> None:
         self.over = Latch()
         self.stopped: JinaClipError | None = None
         self.error: BaseException | None = None
@@ -212,7 +212,7 @@ class RayWork:
         import ray
 
         try:
-            with quiet_logs(), following(self._follower), ray.data.DataContext.current(self._context):
+            with quiet_logs(), follow_in_thread(self._follower), ray.data.DataContext.current(self._context):
                 self._plan.write()
         except ray.exceptions.RayError as error:
             logger.debug("Ray ended the run", exc_info=True)

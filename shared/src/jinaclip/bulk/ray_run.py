@@ -30,7 +30,7 @@ from jinaclip.bulk.ray_limits import choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import Plan, Pool, RayWork, checkpoints, choose_blocks
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import MOST_READS, Keys, ReadOptions, Salt, group_splits
-from jinaclip.bulk.ray_write import Follower, WriteOptions, write_checkpoints
+from jinaclip.bulk.ray_write import WriteOptions, WrittenParts, write_checkpoints
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.work import expected_items, wait
 from jinaclip.clip import JinaClip
@@ -110,7 +110,7 @@ class Run:
         self._folder = RunFolder.of(output.folder, options.shard)
         self._read_options = ReadOptions(options, preparer.policy, Salt.draw(), self._folder)
         self._known: Keys = np.zeros(0, np.int64)
-        self._follower = Follower(self._folder, output)
+        self._follower = WrittenParts(self._folder, output)
         self.error: BaseException | None = None
 
     @property

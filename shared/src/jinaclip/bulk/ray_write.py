@@ -100,7 +100,7 @@ def _name_failure(id: str, where: str, error: str) -> str:  # noqa: A002  the co
     return f"{name_row(id, where)}: {error.partition(': ')[2]}"
 
 
-class Follower:
+class WrittenParts:
     """Follows what write tasks write: counts it, and takes its parts into the index, so that little is left at the end.
 
     Args:
@@ -145,7 +145,7 @@ class Follower:
 
 
 @contextmanager
-def following(follower: Follower) -> Iterator[None]:
+def follow_in_thread(written: WrittenParts) -> Iterator[None]:
     """Follows what Ray writes, in a thread, for as long as the `with` lasts.
 
     What cannot be read is tried again. Raises whatever else went wrong there.
@@ -155,7 +155,7 @@ def following(follower: Follower) -> Iterator[None]:
     def follow() -> None:
         while not over.wait(FOLLOW_SECONDS):
             try:
-                follower.follow()
+                written.follow()
             except OSError as error:  # perhaps it passes; else the end of the run raises it
                 logger.warning("what Ray wrote cannot be read, which is tried again: %s", error)
             except BaseException as error:  # noqa: BLE001  it goes to whoever waits

@@ -196,7 +196,7 @@ def needs_cache(options: BulkOptions) -> bool:
 
 
 def own_cache(options: BulkOptions, folder: OutputFolder) -> Cache | None:
-    """The run's own cache, beside a local output, so that a kill costs no more than what was in flight."""
+    """The run's own cache, in a local output, so that a kill costs no more than what was in flight."""
     if folder.local is None or not needs_cache(options):
         return None
     return open_cache(cache_folder(folder.local, options.shard))
@@ -211,8 +211,9 @@ def run(place: Place, source: Source, options: BulkOptions, progress: Progress) 
         interrupt = wait(pipeline, progress, place.ends_after)
     pipeline.report.seconds = time.monotonic() - began_at
     folder = place.output.folder.local
-    if pipeline.finished and place.cache is not None and folder is not None:
+    if place.cache is not None:
         place.cache.close()
+    if pipeline.finished and folder is not None:
         remove_cache(cache_folder(folder, options.shard))
     error = interrupt or pipeline.error
     if error is None:

@@ -32,7 +32,7 @@ class VectorEntries(Mapping[bytes, bytes]):
     Attributes:
         keys_in_order: as given.
         rows: float32 little-endian.
-        made_by: what is kept of the fingerprint.
+        fingerprint: what is kept of it.
     """
 
     def __init__(self, keys: Sequence[bytes], rows: Vectors | Sequence[Vectors], fingerprint: bytes) -> None:
@@ -40,7 +40,7 @@ class VectorEntries(Mapping[bytes, bytes]):
         self.rows = np.ascontiguousarray(rows, "<f4")
         if self.rows.flags.writeable:  # whoever gave them may use their memory again
             self.rows = self.rows.copy()
-        self.made_by = fingerprint[:255]
+        self.fingerprint = fingerprint[:255]
 
     def __len__(self) -> int:
         return len(self.keys_in_order)
@@ -50,7 +50,7 @@ class VectorEntries(Mapping[bytes, bytes]):
 
     def __getitem__(self, key: bytes) -> bytes:
         row = memoryview(self.rows[self._places[key]])
-        head = bytes([len(self.made_by)]) + self.made_by
+        head = bytes([len(self.fingerprint)]) + self.fingerprint
         checksum = zlib.crc32(row, zlib.crc32(VECTOR + key + head))
         return b"".join((VECTOR, checksum.to_bytes(4, "little"), head, row))
 

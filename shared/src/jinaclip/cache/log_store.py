@@ -4,15 +4,18 @@ Each process appends to a log of its own, and reads those of the others in the f
 two, whose names begin with its number: a file that is full is followed by another, and the one before it is removed. So
 the latest entries of each process are always there.
 
-There are two kinds of records, with numbers of four bytes, little-endian. One of an entry is a mark, the length of the
-key and of the entry, and a checksum of both lengths and the key; then the key, then the entry, which has a checksum of
-its own. One of vectors that came together is another mark, how many they are, the length of what made them, the bytes
-of a vector, a checksum of the vectors, and one of all before it, what made them and the keys; then these, then the
-vectors: to pack each of them as an entry would take a hundred times as long.
+There are two kinds of records, with numbers of four bytes, little-endian:
 
-A later record of a key stands for the earlier ones. Where the head of one is spoilt, the mark of the next is looked
-for, so that no other is lost with it. What stands behind the last whole record may be under way: only who writes the
-log cuts it off, when it opens it.
+    entry:    mark, length of the key, of the entry, checksum of both and the key
+              | key | entry, which has a checksum of its own
+    vectors:  mark, count, length of the fingerprint, bytes of a vector, checksum of the vectors,
+              checksum of these four and of what follows | fingerprint, keys | vectors
+
+Vectors that came together are one record, as packing each as an entry would take a hundred times as long.
+
+Within a log, a later record of a key stands for the earlier ones. Where the head of one is spoilt, the mark of the next
+is looked for, so that no other is lost with it. What stands behind the last whole record may be under way: only who
+writes the log cuts it off, when it opens it.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ import numpy as np
 
 from jinaclip.cache.entries import VectorEntries, pack_vector
 from jinaclip.cache.store import StoreError, StoreSize
+from jinaclip.process import keep_for_good
 
 logger = logging.getLogger("jinaclip")
 HEAD = Struct("<4sIII")
@@ -42,7 +46,7 @@ LENGTHS = Struct("<II")
 VECTORS_HEAD = Struct("<4sIIIII")
 VECTORS_LENGTHS = Struct("<IIII")
 MARK, VECTORS_MARK = b"jCL\x7f", b"jCV\x7f"
-"""As float32 no numbers of a vector of length 1."""
+"""At whatever offset, these bytes are in no float32 vector of length 1: as numbers they would be over 100."""
 MARKS = re.compile(b"jC[LV]\x7f")
 KEY = 32
 """Bytes of a key of a vector."""
@@ -51,10 +55,10 @@ MOST_KEY = 1024
 SPOILT = "the cache %s is spoilt: %d bytes of it cannot be read; what they held is embedded anew"
 READ_AT_ONCE = 2**16
 """Bytes, where records or a mark are looked for."""
-END = ".log"
+SUFFIX = ".log"
 SETTLED_NS = 2 * 10**9
 """Nanoseconds for which the time of a folder may not tell of another change; some file systems count seconds."""
-KEPT = 2
+FILES = 2
 """Files of a log: the one that is written to, and the one before it."""
 SAFE = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """A link that somebody laid in place of a file is not followed."""
@@ -72,7 +76,7 @@ class Lock(Protocol):
         """Lets another process write it."""
 
 
-TakeLock = Callable[[Path], Lock | None]
+TryLock = Callable[[Path], Lock | None]
 """Gives the lock of a file, which the system releases when this process ends; None if another has it."""
 
 
@@ -83,13 +87,13 @@ class LogStore:
         folder: of the logs; it is made on first use.
         max_bytes: most bytes of each log, but for what is put at once. There are as many as there were ever processes
             at a time, since the next one takes over the log of one that has ended.
-        take_lock: of the file beside a log that says who writes it.
+        try_lock: of the file beside a log that says who writes it.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, take_lock: TakeLock) -> None:
+    def __init__(self, folder: Path, max_bytes: int, try_lock: TryLock) -> None:
         self._folder = folder
-        self._most = max_bytes // KEPT
-        self._take_lock = take_lock
+        self._most = max_bytes // FILES
+        self._try_lock = try_lock
         self._lock: Lock | None = None
         self._prefix = ""
         self._own: list[LogFile] = []  # the latest last
@@ -129,7 +133,7 @@ class LogStore:
                     file.places.pop(key, None)
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries, those that are still there in an older version too, of each log the latest last."""
+        """All entries, file by file; a key that a later file of its log has again comes twice, the newer last."""
         with self._convert_errors():
             for name in self._names():
                 file = LogFile(self._folder / name, READING)
@@ -157,14 +161,18 @@ class LogStore:
     def close(self) -> None:
         """Closes the files, and lets another process write to the log."""
         files, lock = [*self._files()], self._lock
-        self.forget()
+        self._drop()
         for file in files:
             file.close()
         if lock is not None:
             lock.release()
 
     def forget(self) -> None:
-        """Leaves the files to the parent."""
+        """Leaves the files and the lock to the parent."""
+        keep_for_good(self._lock)
+        self._drop()
+
+    def _drop(self) -> None:
         self._lock, self._own, self._others, self._listed_at = None, [], {}, 0
 
     def _files(self) -> Iterator[LogFile]:
@@ -173,7 +181,7 @@ class LogStore:
     def _names(self) -> list[str]:
         """Of all files, those of a log in the order in which they were written."""
         with suppress(FileNotFoundError):
-            return sorted(path.name for path in self._folder.iterdir() if path.suffix == END)
+            return sorted(path.name for path in self._folder.iterdir() if path.suffix == SUFFIX)
         return []
 
     def _follow_others(self) -> None:
@@ -210,21 +218,21 @@ class LogStore:
             file.cut()
 
     def _claim(self) -> tuple[str, Lock]:
-        """How the names of the first log begin that nobody writes, and its lock."""
+        """The prefix of the first log that nobody writes, and its lock."""
         number = 0
-        while (lock := self._take_lock(self._folder / f"{number}.lock")) is None:
+        while (lock := self._try_lock(self._folder / f"{number}.lock")) is None:
             number += 1
         return f"{number}-", lock
 
     def _name_of(self, number: int) -> str:
         """Of one of its files."""
-        return f"{self._prefix}{number:09}{END}"
+        return f"{self._prefix}{number:09}{SUFFIX}"
 
     def _begin_another(self) -> None:
         """Goes on in another file, and removes what was before the one that is full."""
         number = int(self._own[-1].path.stem.removeprefix(self._prefix)) + 1
         self._own.append(LogFile(self._folder / self._name_of(number), WRITING))
-        while len(self._own) > KEPT:
+        while len(self._own) > FILES:
             file = self._own.pop(0)
             file.close()
             with suppress(OSError):  # Windows removes no file that another process reads
@@ -252,14 +260,14 @@ class VectorsRecord:
     Attributes:
         start: where the first vector begins.
         count: how many there are.
-        made_by: what made them.
+        fingerprint: what made them.
         size: bytes of each.
         checksum: of them.
     """
 
     start: int
     count: int
-    made_by: bytes
+    fingerprint: bytes
     size: int
     checksum: int
 
@@ -316,7 +324,7 @@ class LogFile:
 
     def cut(self) -> None:
         """Cuts off what is behind the last whole record, which a crash tore."""
-        if self._end and not self.size:  # not one record is what we write
+        if self._end and not self.size:  # there are bytes, and not one whole record
             logger.warning(SPOILT, self.path, self._end)
         if self.size < self._end:
             os.ftruncate(self._file, self.size)
@@ -347,15 +355,15 @@ class LogFile:
         head = self._read_piece(start, VECTORS_HEAD.size)
         if len(head) < VECTORS_HEAD.size:
             return None
-        _, count, made_by_length, size, checksum, own = VECTORS_HEAD.unpack(head)
-        place = start + VECTORS_HEAD.size + made_by_length + KEY * count
+        _, count, fingerprint_length, size, checksum, own = VECTORS_HEAD.unpack(head)
+        place = start + VECTORS_HEAD.size + fingerprint_length + KEY * count
         if place + count * size > end:
             return None
         names = self._read(start + VECTORS_HEAD.size, place - start - VECTORS_HEAD.size)
-        if zlib.crc32(names, zlib.crc32(VECTORS_LENGTHS.pack(count, made_by_length, size, checksum))) != own:
+        if zlib.crc32(names, zlib.crc32(VECTORS_LENGTHS.pack(count, fingerprint_length, size, checksum))) != own:
             return None
-        keys = (names[at : at + KEY] for at in range(made_by_length, len(names), KEY))
-        return self._note_vectors(VectorsRecord(place, count, names[:made_by_length], size, checksum), keys)
+        keys = (names[at : at + KEY] for at in range(fingerprint_length, len(names), KEY))
+        return self._note_vectors(VectorsRecord(place, count, names[:fingerprint_length], size, checksum), keys)
 
     def _note_vectors(self, record: VectorsRecord, keys: Iterable[bytes]) -> int:
         self._records.append(record)
@@ -389,12 +397,12 @@ class LogFile:
 
     def append_vectors(self, entries: VectorEntries) -> None:
         """Writes vectors that came together, whose keys have 32 bytes. Raises as `append`."""
-        rows, names = entries.rows.reshape(-1).view(np.uint8).data, b"".join([entries.made_by, *entries])
-        lengths = len(entries), len(entries.made_by), len(rows) // len(entries), zlib.crc32(rows)
+        rows, names = entries.rows.reshape(-1).view(np.uint8).data, b"".join([entries.fingerprint, *entries])
+        lengths = len(entries), len(entries.fingerprint), len(rows) // len(entries), zlib.crc32(rows)
         head = VECTORS_HEAD.pack(VECTORS_MARK, *lengths, zlib.crc32(names, zlib.crc32(VECTORS_LENGTHS.pack(*lengths))))
         self._write(head + names, rows)
         start = self.size + len(head) + len(names)
-        self.size = self._note_vectors(VectorsRecord(start, lengths[0], entries.made_by, *lengths[2:]), entries)
+        self.size = self._note_vectors(VectorsRecord(start, lengths[0], entries.fingerprint, *lengths[2:]), entries)
 
     def _write(self, *pieces: bytes | memoryview) -> None:
         try:
@@ -418,7 +426,7 @@ class LogFile:
         rows = self._read_rows(record)
         if rows is None:
             return None
-        return pack_vector(key, record.made_by, np.frombuffer(rows, "<f4", record.size // 4, start - record.start))
+        return pack_vector(key, record.fingerprint, np.frombuffer(rows, "<f4", record.size // 4, start - record.start))
 
     def _read_rows(self, record: VectorsRecord) -> bytes | None:
         """The vectors of a record, of which one is rarely read alone; None if they are spoilt."""

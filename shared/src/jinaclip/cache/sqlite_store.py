@@ -14,6 +14,7 @@ import numpy as np
 
 from jinaclip.cache.place import Unsuitable, check_place, default_limit
 from jinaclip.cache.store import StoreError, StoreSize
+from jinaclip.process import keep_for_good
 
 SCHEMA = 1
 APPLICATION_ID = 0x4A436163
@@ -132,7 +133,7 @@ class SqliteStore:
     def forget(self) -> None:
         """Keeps the parent's connection as it is, and opens another when one is needed."""
         if self._file is not None:
-            leave_open(self._file)
+            keep_for_good(self._file)  # sqlite.org/howtocorrupt.html, "Carrying an open database file across a fork"
         self._file = None
 
     # -- the file
@@ -243,15 +244,6 @@ def transaction(file: sqlite3.Connection) -> Iterator[None]:
         if file.in_transaction:
             file.execute("rollback")
         raise
-
-
-def leave_open(file: sqlite3.Connection) -> None:
-    """Never closes a connection, not even at the end of the process, as SQLite demands of a forked child.
-
-    sqlite.org/howtocorrupt.html, "Carrying an open database file across a fork".
-    """
-    holder = np.empty(2, object)
-    holder[:] = file, holder  # a circle that no collector sees
 
 
 def _retry(function: Callable[[], None]) -> None:
