@@ -64,7 +64,7 @@ def test_the_first_rows_tell_how_large_blocks_are_where_the_source_does_not(tmp_
     sources = {name: open_source(str(tmp_path / name)) for name in ("texts.jsonl", "both.jsonl", "cut.jsonl", "images")}
     blocks = {name: choose_blocks(source, "api") for name, source in sources.items()}
     assert blocks == {
-        "texts.jsonl": TEXT_BLOCKS["api"], "both.jsonl": IMAGE_BLOCKS["api"], "cut.jsonl": TEXT_BLOCKS["api"], 
+        "texts.jsonl": TEXT_BLOCKS["api"], "both.jsonl": IMAGE_BLOCKS["api"], "cut.jsonl": TEXT_BLOCKS["api"],
         "images": IMAGE_BLOCKS["api"],
     }  # fmt: skip
 

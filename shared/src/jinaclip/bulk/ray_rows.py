@@ -1,4 +1,4 @@
-"""Rows of the output as an actor gives them to Ray: the columns of a part, and some that the driver takes off."""
+"""Rows of the output as an actor gives them to Ray: the columns of a part, and some that the write task takes off."""
 
 from __future__ import annotations
 
