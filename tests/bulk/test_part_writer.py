@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from threading import Event, Thread
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.part_writer import PartWriter
+from jinaclip.errors import ClosedError, JinaClipError
 from tests.bulk.rows import BLOCK, SHAPE, assert_holds, blocks, items, rows, step
 
 SOURCE = {f"id {i}": f"text {i}" for i in range(30)}
@@ -69,6 +71,42 @@ def test_what_could_not_be_saved_is_tried_again_and_the_next_is_not_begun_before
     writer.begin(1, SECOND)
     writer.finish()
     assert disk.saved == [(0, FIRST), (1, SECOND)]
+
+
+def test_an_end_that_comes_while_somebody_waits_saves_nothing_twice():
+    disk = SlowDisk()
+    writer = PartWriter(disk.save)
+    writer.begin(0, FIRST)
+    waiting = [Thread(target=writer.finish) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    disk.may_go.set()
+    for thread in waiting:
+        thread.join(30)
+    assert disk.saved == [(0, FIRST)]
+
+
+def test_a_part_is_saved_also_where_no_thread_can_be_started(monkeypatch):
+    def refuse(*_):
+        raise JinaClipError("the process is ending")
+
+    monkeypatch.setattr("jinaclip.bulk.part_writer.start_thread", refuse)
+    disk = SlowDisk()
+    disk.may_go.set()
+    writer = PartWriter(disk.save)
+    writer.begin(0, FIRST)
+    writer.begin(1, SECOND)
+    writer.finish()
+    assert disk.saved == [(0, FIRST), (1, SECOND)]
+
+
+def test_who_adds_rows_to_an_output_that_was_left_is_told(tmp_path):
+    """As a thread of a run would that ended at once; its rows are nobody's any more."""
+    with Output(tmp_path / "out", SHAPE) as output:
+        step(output, items({"a": "text a"}), [])
+    with pytest.raises(ClosedError):
+        output.add(items({"b": "text b"}), np.zeros((1, 16), np.float32))
+    assert [row["id"] for row in rows(tmp_path / "out")] == ["a"]
 
 
 class FullFolder(OutputFolder):

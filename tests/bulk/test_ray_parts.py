@@ -21,14 +21,14 @@ from jinaclip.bulk.items import digest_of, key_of
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.bulk.output import Output
-from jinaclip.bulk.parts import PART_ROWS, schema_of
+from jinaclip.bulk.parts import PART_ROWS, Shard, schema_of
 from jinaclip.bulk.ray_cluster import Machines, check_room
 from jinaclip.bulk.ray_folders import RunFolder
 from jinaclip.bulk.ray_limits import ActorCache, choose_cache, divide_limits
 from jinaclip.bulk.ray_plan import IMAGE_BLOCKS, TEXT_BLOCKS, choose_blocks
 from jinaclip.bulk.ray_prepare import ImagePreparer
 from jinaclip.bulk.ray_read import Salt, group_splits
-from jinaclip.bulk.ray_write import WriteOptions, WrittenParts, follow_in_thread
+from jinaclip.bulk.ray_write import WriteOptions, WrittenParts, count_rows, follow_in_thread
 from jinaclip.bulk.report import Report
 from jinaclip.cache import Cache
 from jinaclip.config import EmbedderConfig
@@ -166,9 +166,16 @@ def ray_rows(names: list[str], billed: int = 0) -> pa.Table:
     return table
 
 
+def begun(output: OutputFolder, shard: Shard | None = None) -> RunFolder:
+    """The folder of a run that Ray works at."""
+    folder = RunFolder.of(output, shard)
+    folder.note_alive()
+    return folder
+
+
 def test_what_a_write_task_is_given_becomes_parts_which_the_driver_follows(tmp_path):
     with Output(tmp_path, SHAPE, shard=(1, 2)) as output:
-        folder = RunFolder.of(output.folder, (1, 2))
+        folder = begun(output.folder, (1, 2))
         options = pickle.loads(pickle.dumps(WriteOptions(folder, SHAPE, (1, 2))))
         follower, empty = WrittenParts(folder, output), ray_rows(["a"]).slice(0, 0)
         options.write([empty])
@@ -196,32 +203,62 @@ def test_what_a_write_task_is_given_becomes_parts_which_the_driver_follows(tmp_p
 
 def test_counts_of_an_earlier_run_are_not_those_of_this_one(tmp_path):
     with Output(tmp_path, SHAPE) as output:
-        WriteOptions(RunFolder.of(output.folder, None), SHAPE, None).write([ray_rows(["a"])])
+        WriteOptions(begun(output.folder), SHAPE, None).write([ray_rows(["a"])])
         follower = WrittenParts(RunFolder.of(output.folder, None), output)
         follower.follow()
-        assert follower.report == Report() and len(output) == 1
+        assert follower.report == Report() and len(output) == 0
+        output.refresh()
+        assert len(output) == 1
 
 
-def test_a_strange_file_that_appears_meanwhile_is_told_at_the_end(tmp_path, monkeypatch):
+def test_a_part_that_is_seen_before_it_is_whole_is_left_until_its_task_says_so(tmp_path):
+    """As on a file system that shows a file while it is written."""
+    with Output(tmp_path, SHAPE) as output:
+        folder = begun(output.folder)
+        follower = WrittenParts(folder, output)
+        half = tmp_path / "part-00000-abc.parquet"
+        half.write_bytes(b"PAR1 and no more yet")
+        follower.follow()
+        assert half.exists() and len(output) == 0
+        pq.write_table(ray_rows(["a"]).select(schema_of("float32", 8).names), half)
+        folder.note_written({"parts": [half.name], **count_rows(ray_rows(["a"]))})
+        follower.follow()
+        assert len(output) == follower.report.done == 1
+
+
+def test_a_write_task_that_outlives_its_run_writes_nothing_that_nobody_knows_of(tmp_path):
+    """Neither once the next run has begun, nor a part between the look of that run and its end."""
+    with Output(tmp_path, SHAPE) as output:
+        late = WriteOptions(begun(output.folder), SHAPE, None)
+        late.write([ray_rows(["a"])])
+        RunFolder.of(output.folder, None).remove()
+        with pytest.raises(JinaClipError, match="over"):
+            late.write([ray_rows(["b"])])
+        assert len([*tmp_path.glob("part-*")]) == 1 and not (tmp_path / "_seen").exists()
+        output.finish()
+        assert not [*tmp_path.glob("part-*")], "a row that the run did not see stayed"
+
+
+def test_an_error_of_the_driver_that_follows_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("jinaclip.bulk.ray_write.FOLLOW_SECONDS", 0.0)
     with Output(tmp_path, SHAPE) as output:
-        pq.write_table(ray_rows(["a"]), tmp_path / "other.parquet")
-        over = threading.Event()
+        folder, over = begun(output.folder), threading.Event()
 
-        class Noting(WrittenParts):
+        class Broken(WrittenParts):
             def follow(self) -> None:
-                over.set()
-                super().follow()
+                raise ConfigError("another space")
 
-        with (
-            pytest.raises(ConfigError, match=r"other\.parquet"),
-            follow_in_thread(Noting(RunFolder.of(output.folder, None), output)),
-        ):
+            def end_run(self) -> None:
+                super().end_run()
+                over.set()
+
+        with pytest.raises(ConfigError, match="another space"), follow_in_thread(Broken(folder, output)):
             assert over.wait(60)
+            assert folder.is_over()
 
 
 def test_a_part_has_no_more_rows_than_parts_of_a_run_without_ray(tmp_path):
-    options = WriteOptions(RunFolder.of(OutputFolder(tmp_path), None), SHAPE, None)
+    options = WriteOptions(begun(OutputFolder(tmp_path)), SHAPE, None)
     options.write([ray_rows([f"{number} {i}" for i in range(5000)]) for number in range(2)])
     sizes = sorted(pq.read_metadata(part).num_rows for part in tmp_path.glob("part-*"))
     assert sizes == [10_000 - PART_ROWS, PART_ROWS]
@@ -275,7 +312,7 @@ def test_what_a_killed_run_on_ray_wrote_is_not_embedded_again_without_ray(clip, 
     one: JinaClip = clip()
     digest = digest_of(b"text", (b"hello",)).hex()
     shape = Shape(one.dimensions, "float32", one.space, BulkOptions().settings)
-    folder = RunFolder.of(OutputFolder(tmp_path), None)
+    folder = begun(OutputFolder(tmp_path))
     vectors = [[0.5] * one.dimensions]
     columns = {"id": ["a"], "kind": ["text"], "vector": vectors, "digest": [digest], "space": [shape.space]}
     columns |= {"tokens": [1], "error": [None], "key": [1], "where": ["row 0"], "billed": [1], "hits": [0]}

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from jinaclip.bulk.lock import try_lock
 from jinaclip.cache import Cache, LogStore, StoreError
 from jinaclip.cache.entries import VectorEntries
-from jinaclip.cache.log_store import HEAD, READ_AT_ONCE
+from jinaclip.cache.log_store import HEAD, READ_AT_ONCE, LogFile
 
 ROOMY = 2**20
+LOOK = LogFile.follow
 FIRST = "0-000000000.log"
 """The first file of the first log in a folder."""
 
@@ -392,6 +393,41 @@ def test_a_child_that_was_forked_writes_a_log_of_its_own_and_leaves_the_parent_i
     assert parent.get_many([*entries(0, 9)]) == entries(0, 3)
     assert {path.name[:2] for path in tmp_path.glob("*.log")} == {"0-", "1-"}
     parent.close()
+
+
+def test_another_s_file_that_cannot_be_read_costs_what_is_in_it_alone(tmp_path, caplog) -> None:
+    store = open_store(tmp_path)
+    store.put_many(entries(0, 2))
+    (tmp_path / "9-000000000.log").symlink_to(tmp_path / "nowhere")
+    for _ in range(2):
+        assert store.get_many([*entries(0, 9)]) == entries(0, 2)
+    assert caplog.text.count("is read without") == 1
+    store.close()
+
+
+def test_a_log_that_could_not_be_opened_is_opened_anew_and_its_lock_is_free_meanwhile(tmp_path, monkeypatch) -> None:
+    first = open_store(tmp_path)
+    first.put_many(entries(0, 30))
+    first.close()
+    breaks = [True]
+
+    def follow(file: LogFile) -> None:
+        if breaks:
+            breaks.pop()
+            raise OSError("input/output error")
+        LOOK(file)
+
+    monkeypatch.setattr(LogFile, "follow", follow)
+    locks = Locks()
+    store = LogStore(tmp_path, ROOMY, locks.take)
+    with pytest.raises(StoreError, match="input/output"):
+        store.put_many(entries(30, 31))
+    assert locks.take(tmp_path / "0.lock") is not None, "its lock is held"
+    locks = Locks()
+    store = LogStore(tmp_path, ROOMY, locks.take)
+    store.put_many(entries(30, 31))
+    assert store.get_many([*entries(0, 99)]) == entries(0, 31)
+    store.close()
 
 
 def test_a_log_that_comes_long_after_the_folder_was_listed_is_found(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -81,6 +82,7 @@ class Output:
         self._parts, self._index = PartList(self.folder, shape, shard, read_only=read_only), Index()
         self._writer = PartWriter(self._parts.save)
         self._read_only, self._over, self._saw_unnamed = read_only, False, False
+        self._in_use = threading.RLock()  # by who adds rows, and who ends at once
         self._lock: Lock = NoLock() if read_only else take_lock(self.folder, shard)
         try:
             self._manifest = self._open()
@@ -101,6 +103,7 @@ class Output:
                 raise
             logger.warning("what waited to be written to %s is lost: %s", self.folder, second)
         finally:
+            self._over = True  # threads that were not waited for write nothing any more
             self._lock.release()
 
     def __len__(self) -> int:
@@ -137,10 +140,10 @@ class Output:
             np.concatenate([ledger.flags for ledger in ledgers]),
         )
 
-    def refresh(self) -> None:
-        """Reads the parts that others wrote since."""
+    def refresh(self, names: Sequence[str] | None = None) -> None:
+        """Reads parts that others wrote since: those of these names, or all that there are."""
         self.flush()
-        self._take_in(self._parts.read_new(self.folder.names()))
+        self._take_in(self._parts.read_new(self.folder.names() if names is None else names))
         self._index.settle()
 
     def look_up(self, items: Sequence[Item]) -> NDArray[np.uint8]:
@@ -236,7 +239,8 @@ class Output:
             tokens: billed for each; 0 if not given.
 
         Raises:
-            OSError: a part could not be written. Its rows stay in memory, for `flush`.
+            OSError: a part could not be written. Its rows stay in memory, for `flush`; what came behind them is lost.
+            ClosedError: the output was finished, or left.
         """
         failed = np.logical_not(np.isfinite(vectors).all(axis=1))
         failed[list(errors)] = True
@@ -257,17 +261,19 @@ class Output:
         tokens: Sequence[int],
     ) -> None:
         start = 0
-        while start < len(items):
+        with self._in_use:
+            self._check_use()
+            while start < len(items):
+                if not self._buffer.room:
+                    self._begin_part()
+                some = slice(start, start + self._buffer.room)
+                cut = None if scales is None else scales[some]
+                self._place(items[some], errors[some])
+                self._buffer.add(items[some], rows[some], cut, errors[some], tokens[some])
+                start = some.stop
             if not self._buffer.room:
                 self._begin_part()
-            some = slice(start, start + self._buffer.room)
-            cut = None if scales is None else scales[some]
-            self._place(items[some], errors[some])
-            self._buffer.add(items[some], rows[some], cut, errors[some], tokens[some])
-            start = some.stop
-        if not self._buffer.room:
-            self._begin_part()
-        self._flush_old()
+            self._flush_old()
 
     def _place(self, items: Sequence[Item], errors: Sequence[str | None]) -> None:
         before = len(self._buffer)
@@ -299,11 +305,12 @@ class Output:
         Raises:
             OSError: it could not be written, and stays in memory.
         """
-        self._writer.finish()
-        if len(self._buffer):
-            self._unfinish()
-            self._parts.write(self._buffer.table())
-            self._buffer.clear()
+        with self._in_use:
+            self._writer.finish()
+            if len(self._buffer):
+                self._unfinish()
+                self._parts.write(self._buffer.table())
+                self._buffer.clear()
 
     def _begin_part(self) -> None:
         """Has what is buffered written as a part while the other buffer fills."""
@@ -311,7 +318,8 @@ class Output:
         self._unfinish()
         self._buffer, self._full = self._full, self._buffer
         self._buffer.clear()
-        self._writer.begin(self._parts.add(len(self._full)), self._full.table())
+        table = self._full.table()
+        self._writer.begin(self._parts.add(len(table)), table)
 
     def _unfinish(self) -> None:
         """Before anything changes, the manifest ceases to say that all is done."""
@@ -330,8 +338,7 @@ class Output:
             OSError: a part could not be read, written or removed; the next run goes on from there.
         """
         self._check_use()
-        self.flush()
-        self._index.settle()
+        self.refresh()  # a task of Ray's that outlived its run may have written meanwhile
         self._unfinish()
         self._over = True  # the index does not follow rows to other parts
         kept, unseen = self._index.current(), self._index.unseen()

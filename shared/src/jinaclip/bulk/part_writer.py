@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from jinaclip.errors import JinaClipError
 from jinaclip.process import Task, start_thread
 
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ Save = Callable[[int, "pa.Table"], None]
 
 
 class PartWriter:
-    """Saves a part at a time in a thread of its own. For one thread at a time.
+    """Saves a part at a time in a thread of its own. For one thread at a time, but for its end.
 
     Args:
         save: writes the rows of the part with this number.
@@ -23,6 +26,7 @@ class PartWriter:
 
     def __init__(self, save: Save) -> None:
         self._save = save
+        self._lock = threading.RLock()  # an end that does not wait comes from another thread
         self._number = 0
         self._table: pa.Table | None = None
         self._task: Task[None] | None = None
@@ -36,13 +40,14 @@ class PartWriter:
 
         Raises:
             OSError: the one before it could not be saved, and this one was not begun.
-            JinaClipError: the process is ending; `finish` still saves it.
         """
-        self.finish()
-        self._number, self._table = number, table
-        task = Task(partial(self._save, number, table))
-        start_thread("jinaclip-bulk-write", task.run)
-        self._task = task
+        with self._lock:
+            self.finish()
+            self._number, self._table = number, table
+            task = Task(partial(self._save, number, table))
+            with suppress(JinaClipError):  # there is no thread to be had; `finish` saves it
+                start_thread("jinaclip-bulk-write", task.run)
+                self._task = task
 
     def finish(self) -> None:
         """Waits until all is saved. What could not be saved is kept, and the next call tries it again.
@@ -50,15 +55,16 @@ class PartWriter:
         Raises:
             OSError: it could not be saved.
         """
-        if self._table is None:
-            return
-        task, self._task = self._task, None
-        if task is None:
-            self._save(self._number, self._table)
-        else:
-            task.done.wait()
-            task.result()
-        self._table = None
+        with self._lock:
+            if self._table is None:
+                return
+            if self._task is None:
+                self._save(self._number, self._table)
+            else:
+                self._task.done.wait()
+                task, self._task = self._task, None
+                task.result()
+            self._table = None
 
     def table_of(self, number: int) -> pa.Table | None:
         """The rows of a part that is being saved; None if that is another one."""

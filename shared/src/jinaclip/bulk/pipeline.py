@@ -85,12 +85,15 @@ class Pipeline:
         """Reads and sends nothing more; what is in flight is waited for and written."""
         unread = len(self._rows.close())
         with self._lock:
-            self._is_stopping = True
             self.report.left += unread
             self.report.stopped = self.report.stopped or cause
-            blocks = [*self._in_flight]
+            self._is_stopping = True
             self._has_room.notify_all()
-        for block in blocks:
+        self._stop_calls()
+
+    def _stop_calls(self) -> None:
+        self._is_stopping = True
+        for block in [*self._in_flight]:  # in one step, as it is done without the lock, too
             block.stop.set()
 
     def fail(self, error: BaseException) -> None:
@@ -333,10 +336,10 @@ class Pipeline:
                 self._output.flush()
             self._output.save_manifest(report.counts, finished=self.finished)
 
-    def abandon(self, seconds: float = 1.0) -> None:
-        """Ends at once: nothing is waited for, and threads that still run touch the output no more."""
-        self.stop()
-        self._lock.acquire(timeout=seconds)  # never given back
+    def abandon(self) -> None:
+        """Ends at once: nothing is waited for, the lock neither, which is held while a part is written."""
+        self._rows.close()
+        self._stop_calls()
 
 
 def name_failure(item: Item, error: JinaClipError) -> str:

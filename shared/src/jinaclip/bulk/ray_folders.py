@@ -22,7 +22,7 @@ from jinaclip.bulk.parts import Shard, suffix_of
 from jinaclip.errors import JinaClipError
 
 CHECKPOINTS, SEEN = "_checkpoints", "_seen"
-STOP, OVER, CUT, WRITTEN = "stop-", "over", "cut", "written-"
+STOP, OVER, CUT, WRITTEN, ALIVE = "stop-", "over", "cut", "written-", "alive"
 LOOK_SECONDS = 1.0
 """After which a task looks again whether the run is to end."""
 
@@ -64,6 +64,19 @@ class RunFolder:
         note = {"error": type(error).__name__, "text": str(error)}
         self.seen.write(f"{self.run}-{STOP}{secrets.token_hex(6)}.json", json.dumps(note).encode())
         self.note_over()
+
+    def note_alive(self) -> None:
+        """Lets tasks of this run write parts, until the folders are removed, which the next run does first."""
+        self.seen.write(f"{self.run}-{ALIVE}", b"")
+
+    def check_alive(self) -> None:
+        """Keeps a task that outlived its run from writing rows that nobody knows of.
+
+        Raises:
+            JinaClipError: the run is over.
+        """
+        if not self.seen.holds(f"{self.run}-{ALIVE}"):
+            raise JinaClipError("the run of this task is over; nothing more is written for it")
 
     def note_over(self) -> None:
         """Lets all tasks end the run: what is in flight is waited for and written, and nothing more is read or sent."""
@@ -116,7 +129,7 @@ class RunFolder:
             yield np.load(BytesIO(self.seen.read(name)), allow_pickle=False)
 
     def note_written(self, counts: dict[str, Any]) -> None:
-        """Leaves the counts of rows that a write task wrote."""
+        """Leaves what a write task wrote: names of parts, and counts of their rows."""
         self.seen.write(f"{self.run}-{WRITTEN}{secrets.token_hex(6)}.json", json.dumps(counts).encode())
 
     def read_written(self, known: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:

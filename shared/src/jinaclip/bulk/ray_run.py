@@ -161,6 +161,7 @@ class Run:
         work = RayWork(plan, data_context(checkpoints(self._folder)), self._follower)
         self._output.save_manifest(self.report.counts, finished=False)  # before there are parts of other rows
         write_checkpoints(self._folder, self._known)
+        self._folder.note_alive()
         with progress.showing(self._count, self._total):
             work.start()
             interrupt = wait(work, progress, self._options.config.deadline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -57,10 +57,14 @@ class WriteOptions:
         table = pa.concat_tables(filled)
         schema = schema_of(self.shape.precision, self.shape.dimensions)
         rows = table.select(schema.names).cast(schema)
-        for start in range(0, len(rows), PART_ROWS):
-            part = rows.slice(start, PART_ROWS)
-            self.folder.output.write(name_of(0, self.shard), partial(write_part, part, self.shape.precision))
-        self.folder.note_written(count_rows(table))
+        names = [self._write_part(rows.slice(start, PART_ROWS)) for start in range(0, len(rows), PART_ROWS)]
+        self.folder.note_written({"parts": names, **count_rows(table)})
+
+    def _write_part(self, rows: pa.Table) -> str:
+        name = name_of(0, self.shard)
+        self.folder.check_alive()
+        self.folder.output.write(name, partial(write_part, rows, self.shape.precision))
+        return name
 
 
 def make_datasink(options: WriteOptions) -> Datasink[None]:
@@ -118,22 +122,26 @@ class WrittenParts:
         self.report = Report()
 
     def follow(self) -> None:
-        """Takes in what was written since.
+        """Takes in what was written since: whole parts alone, also where a file is seen before it is whole.
 
         Raises:
-            ConfigError: somebody else put another file there.
             OSError: it cannot be read.
         """
         if not self._is_closed:
-            self._count()
-            self._output.refresh()
+            self._output.refresh(self._count())
+
+    def end_run(self) -> None:
+        """Lets all tasks end the run."""
+        with suppress(OSError):
+            self._folder.note_over()
 
     def close(self) -> None:
         """Takes in nothing more."""
         self._is_closed = True
 
-    def _count(self) -> None:
-        report = self.report
+    def _count(self) -> list[str]:
+        """Counts rows of new parts, and gives the names of these."""
+        report, names = self.report, list[str]()
         for name, found in self._folder.read_written(self._counted):
             self._counted.add(name)
             report.done += found["done"]
@@ -142,6 +150,8 @@ class WrittenParts:
             report.from_cache += found["hits"]
             for text in found["failures"]:
                 keep_first(report.failures, text)
+            names += found["parts"]
+        return names
 
 
 @contextmanager
@@ -160,6 +170,7 @@ def follow_in_thread(written: WrittenParts) -> Iterator[None]:
                 logger.warning("what Ray wrote cannot be read, which is tried again: %s", error)
             except BaseException as error:  # noqa: BLE001  it goes to whoever waits
                 failures.append(error)
+                written.end_run()
                 return
 
     thread = threading.Thread(target=follow, name="jinaclip-bulk-follow", daemon=True)

@@ -27,7 +27,7 @@ import time
 import zlib
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
@@ -98,6 +98,7 @@ class LogStore:
         self._prefix = ""
         self._own: list[LogFile] = []  # the latest last
         self._others: dict[str, LogFile] = {}
+        self._passed_over: set[str] = set()
         self._listed_at = 0
         """When the folder had changed that was listed, in nanoseconds; 0 if it is to be listed again."""
 
@@ -112,7 +113,8 @@ class LogStore:
         with self._opened():
             self._follow_others()
             for file in self._files():
-                found |= file.read(file.places.keys() & keys)
+                there = file.places.keys() & keys
+                found |= file.read(sorted(there, key=file.places.__getitem__))  # a record is read once
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
@@ -193,8 +195,9 @@ class LogStore:
                 time.time_ns() - changed_at > SETTLED_NS
             )  # else another file may come at what is the same time
             self._listed_at = changed_at if is_long_ago else 0
-        for file in self._others.values():
-            file.follow()
+        for name, file in self._others.items():
+            with self._pass_over(name):
+                file.follow()
 
     def _open_others(self) -> None:
         """Opens the files that are new, and lets go of those that are gone."""
@@ -202,20 +205,38 @@ class LogStore:
         for name in self._others.keys() - names:
             self._others.pop(name).close()
         for name in names - self._others.keys():
-            with suppress(FileNotFoundError):  # its writer has removed it by now
+            with self._pass_over(name):
                 self._others[name] = LogFile(self._folder / name, READING)
+
+    @contextmanager
+    def _pass_over(self, name: str) -> Iterator[None]:
+        """Goes on without another's file that cannot be read."""
+        try:
+            yield
+        except FileNotFoundError:  # its writer has removed it by now
+            return
+        except OSError as error:
+            if name not in self._passed_over:
+                self._passed_over.add(name)
+                logger.warning("the cache %s is read without %s: %s", self._folder, name, error)
 
     # -- the own log
 
     def _open(self) -> None:
         """Takes a log that nobody writes, with what is in it, or begins one."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._prefix, self._lock = self._claim()
+        self._prefix, lock = self._claim()
         names = [name for name in self._names() if name.startswith(self._prefix)]
-        self._own = [LogFile(self._folder / name, WRITING) for name in names or [self._name_of(0)]]
-        for file in self._own:
-            file.follow()
-            file.cut()
+        with ExitStack() as undo:
+            undo.callback(lock.release)
+            own = list[LogFile]()
+            for name in names or [self._name_of(0)]:
+                own.append(LogFile(self._folder / name, WRITING))
+                undo.callback(own[-1].close)
+                own[-1].follow()
+                own[-1].cut()
+            undo.pop_all()
+        self._lock, self._own = lock, own
 
     def _claim(self) -> tuple[str, Lock]:
         """The prefix of the first log that nobody writes, and its lock."""

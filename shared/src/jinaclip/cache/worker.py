@@ -229,13 +229,19 @@ class Worker:
     def _write(self) -> bool:
         """Writes some of what waits; gives whether it did."""
         some = self._first_pending()
-        if some and not self._writing.run(partial(self._put, merge(some))):
+        if some and not self._writing.run(partial(self._put, merge([self._current(entries) for entries in some]))):
             return False
         for entries in some:
             for key in entries:
                 if self._pending.get(key) is entries:
                     self._pending.pop(key, None)
         return True
+
+    def _current(self, entries: Entries) -> Entries:
+        """Those of entries that were neither dropped nor put anew since."""
+        if all(self._pending.get(key) is entries for key in entries):
+            return entries
+        return {key: entries[key] for key in entries if self._pending.get(key) is entries}
 
     def _first_pending(self) -> list[Entries]:
         """What has waited longest: entries that came together, and more as long as they are few."""
