@@ -81,7 +81,8 @@ FIGURES: dict[str, Figure] = {
     "index_bytes": published(53, "bytes a row", "bulk/index.py: its columns"),
     "open_us": measured(35.0, "us a row", f"{MEASURE}: a finished run again, while busy"),
     "ray_id_bytes": published(8, "bytes a row", "Ray: ids of a checkpoint are held by each filter actor"),
-    "ray_part_ms": assumed(5.0, "ms", "what Ray's driver spends on a write task and the tasks before it"),
+    "ray_block_ms": measured(17.0, "ms", f"{PERFORMANCE}: Ray's driver, a block, from reading to writing"),
+    "ray_row_us": measured(5.0, "us", f"{PERFORMANCE}: and a row of it, taken into the index"),
     # storage
     "gets_a_prefix": published(5500, "requests/s", "Amazon S3: at least, for a partitioned prefix"),
     "get_usd": price(0.0004, "USD a 1,000", S3_PRICES),

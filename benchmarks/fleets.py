@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from assumptions import TIERS, Figures
 from simulation import HOUR_S, Faults, Outcome, Plan, Station
 
+from jinaclip.bulk.ray_plan import IMAGE_BLOCKS, TEXT_BLOCKS
+
 MEGA, GIGA, GIB = 1e6, 1e9, 2**30
 CLIENT_START_S = 10
 """Until a machine without a model sends."""
@@ -100,9 +102,10 @@ def gpu_stations(work: Work, gpu: str, settings: Settings) -> Iterator[Station]:
 
 
 def driver(work: Work, settings: Settings) -> Station:
-    """Ray's driver: it hands out parts, and at the end writes the rows of all of them into the output."""
+    """Ray's driver: it hands out blocks, and takes the rows of all of them into its index."""
     figures = settings.figures
-    seconds = figures("ray_part_ms") / 1000 / settings.part_rows + 1 / writer(work, figures).rate
+    rows = (IMAGE_BLOCKS if work.kind == "image" else TEXT_BLOCKS)["local"].rows
+    seconds = figures("ray_block_ms") / 1000 / rows + figures("ray_row_us") / MEGA
     return Station("driver of Ray", 1 / seconds, shared=True)
 
 
