@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jinaclip.call.call import NOT_SENT
-from jinaclip.call.request import Task
+from jinaclip.call.request import Request, Task
 from jinaclip.call.results import ItemFailure, Results
 from jinaclip.clip import JinaClip
 from jinaclip.errors import APIConnectionError, BadResponseError, NotSentError, RequestRejectedError, ServerError
@@ -41,6 +41,25 @@ class OutageCheck:
     def __init__(self, clip: JinaClip, task: Task) -> None:
         self._clip, self._task = clip, task
         self._lock = threading.Lock()
+
+    def embed(self, contents: Sequence[Any], request: Request | None, stop: Latch) -> Results:
+        """Embeds items, and asks again for those that a call ended with.
+
+        Args:
+            contents: of the items: str, Image or Pair.
+            request: for them, if they are texts alone.
+            stop: once it is set, nothing is sent any more.
+
+        Raises:
+            BudgetError: `token_budget` does not hold all of them. Without a cache it is spent one by one instead.
+        """
+        spends = self._clip.config.token_budget is not None and self._clip.cache is None
+        if request is not None and not spends:
+            results = self._clip.run(request, show_progress=False, stop=stop)
+        else:  # a list is refused as a whole if the budget does not hold all of it
+            passed = iter(contents) if spends else contents
+            results = embed(self._clip, passed, task=self._task, show_progress=False, stop=stop)
+        return self.check(contents, results, stop)
 
     def check(self, contents: Sequence[Any], results: Results, stop: Latch | None = None) -> Results:
         """What came of the items of a call in the end.

@@ -25,7 +25,7 @@ from jinaclip.call.request import Request
 from jinaclip.call.results import Results, clone
 from jinaclip.clip import JinaClip
 from jinaclip.errors import BudgetError, ConfigError, JinaClipError
-from jinaclip.hosts import Latch, embed, start_thread
+from jinaclip.hosts import Latch, start_thread
 from jinaclip.sources import Source, SourceRow
 from jinaclip.vectors import Vectors
 
@@ -255,18 +255,10 @@ class Pipeline:
 
     def _run(self, block: Block, request: Request | None) -> Results | None:
         """What came of a block; None if nothing was sent for it."""
-        spends = self._clip.config.token_budget is not None and self._clip.cache is None
-        contents = block.contents()
         try:
             with self._lock:
                 self._output.check_room(self.items_in_flight)
-            if request is not None and not spends:
-                results = self._clip.run(request, show_progress=False, stop=block.stop)
-                return self._outage.check(contents, results, block.stop)
-            # a list is refused as a whole if the budget does not hold all of it
-            passed = iter(contents) if spends else contents
-            results = embed(self._clip, passed, task=self._options.task, show_progress=False, stop=block.stop)
-            return self._outage.check(contents, results, block.stop)
+            return self._outage.embed(block.contents(), request, block.stop)
         except BaseException as error:
             with self._lock:
                 self._leave(block)

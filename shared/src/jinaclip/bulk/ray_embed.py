@@ -24,7 +24,7 @@ from jinaclip.call.request import Request, Task
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
 from jinaclip.errors import InputError, JinaClipError
-from jinaclip.hosts import Latch, embed, start_thread
+from jinaclip.hosts import Latch, start_thread
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,14 +157,8 @@ class Embedder:
 
     def _run(self, clip: JinaClip, contents: list[Any], request: Request | None) -> Results:
         """Embeds, and lets the cache write what has come, since a kill before the rows are written would cost that."""
-        spends = clip.config.token_budget is not None and clip.cache is None
         with self._call() as stop:
-            if request is not None and not spends:
-                results = clip.run(request, show_progress=False, stop=stop)
-            else:  # a list is refused as a whole if the budget does not hold all of it
-                passed = iter(contents) if spends else contents
-                results = embed(clip, passed, task=self._options.task, show_progress=False, stop=stop)
-            results = OutageCheck(clip, self._options.task).check(contents, results, stop)
+            results = OutageCheck(clip, self._options.task).embed(contents, request, stop)
         if clip.cache is not None:
             clip.cache.flush(CACHE_SECONDS)
         return results
