@@ -151,7 +151,7 @@ def test_the_command_prints_every_table_and_draws(tmp_path: Path) -> None:
 def test_the_command_knows_ray_and_machines_that_stay() -> None:
     command = [sys.executable, "benchmarks/simulate.py", "--items", "2e5", "--gpus", "2", "--tables", "gpus"]
     done = subprocess.run(
-        [*command, "--executor", "ray", "--on-demand", "--set", "ray_part_ms=1e6"],
+        [*command, "--executor", "ray", "--on-demand", "--set", "ray_block_ms=1e6"],
         cwd=ROOT,
         capture_output=True,
         text=True,
