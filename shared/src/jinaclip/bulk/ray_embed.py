@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,11 @@ class Embedder:
                 start_thread("jinaclip-bulk-end", self._watch)
             return self._clip
 
+    @cached_property
+    def _outage(self) -> OutageCheck:
+        """One for all calls: in an outage one at a time asks."""
+        return OutageCheck(self._open(), self._options.task)
+
     def _check_space(self, clip: JinaClip) -> None:
         """Other weights on one machine would be silently another space."""
         if clip.space != self._options.shape.space:
@@ -158,7 +164,7 @@ class Embedder:
     def _run(self, clip: JinaClip, contents: list[Any], request: Request | None) -> Results:
         """Embeds, and lets the cache write what has come, since a kill before the rows are written would cost that."""
         with self._call() as stop:
-            results = OutageCheck(clip, self._options.task).embed(contents, request, stop)
+            results = self._outage.embed(contents, request, stop)
         if clip.cache is not None:
             clip.cache.flush(CACHE_SECONDS)
         return results
