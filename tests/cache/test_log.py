@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jinaclip.bulk.lock import try_lock
 from jinaclip.cache import Cache, LogStore, StoreError
 from jinaclip.cache.entries import VectorEntries
-from jinaclip.cache.log_store import HEAD, READ_AT_ONCE, LogFile
+from jinaclip.cache.log_file import HEAD, READ_AT_ONCE, LogFile
 
 ROOMY = 2**20
 LOOK = LogFile.follow

@@ -306,11 +306,9 @@ class Output:
             OSError: it could not be written, and stays in memory.
         """
         with self._in_use:
-            self._writer.finish()
             if len(self._buffer):
-                self._unfinish()
-                self._parts.write(self._buffer.table())
-                self._buffer.clear()
+                self._begin_part()
+            self._writer.finish()
 
     def _begin_part(self) -> None:
         """Has what is buffered written as a part while the other buffer fills."""

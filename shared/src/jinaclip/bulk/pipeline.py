@@ -92,7 +92,6 @@ class Pipeline:
         self._stop_calls()
 
     def _stop_calls(self) -> None:
-        self._is_stopping = True
         for block in [*self._in_flight]:  # in one step, as it is done without the lock, too
             block.stop.set()
 
@@ -330,6 +329,7 @@ class Pipeline:
 
     def abandon(self) -> None:
         """Ends at once: nothing is waited for, the lock neither, which is held while a part is written."""
+        self._is_stopping = True
         self._rows.close()
         self._stop_calls()
 

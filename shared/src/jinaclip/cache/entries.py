@@ -30,23 +30,22 @@ class VectorEntries(Mapping[bytes, bytes]):
         fingerprint: ASCII, of which the first 255 bytes are kept.
 
     Attributes:
-        keys_in_order: as given.
         rows: float32 little-endian.
         fingerprint: what is kept of it.
     """
 
     def __init__(self, keys: Sequence[bytes], rows: Vectors | Sequence[Vectors], fingerprint: bytes) -> None:
-        self.keys_in_order = keys
+        self._keys = keys
         self.rows = np.ascontiguousarray(rows, "<f4")
         if self.rows.flags.writeable:  # whoever gave them may use their memory again
             self.rows = self.rows.copy()
         self.fingerprint = fingerprint[:255]
 
     def __len__(self) -> int:
-        return len(self.keys_in_order)
+        return len(self._keys)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self.keys_in_order)
+        return iter(self._keys)
 
     def __getitem__(self, key: bytes) -> bytes:
         row = memoryview(self.rows[self._places[key]])
@@ -56,7 +55,7 @@ class VectorEntries(Mapping[bytes, bytes]):
 
     @cached_property
     def _places(self) -> dict[bytes, int]:
-        return dict(zip(self.keys_in_order, range(len(self)), strict=True))
+        return dict(zip(self._keys, range(len(self)), strict=True))
 
 
 def pack_vector(key: bytes, fingerprint: bytes, row: Vectors) -> bytes:
