@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from jinaclip.call.call import Call
+from jinaclip.errors import DeadlineError
 
 PICTURES = [np.full((20, 30, 3), shade, np.uint8) for shade in range(4)]
 TEXTS = [f"text {number}" for number in range(40)]
@@ -44,4 +47,42 @@ async def test_a_call_that_is_over_is_gone(clip, run, tmp_path, kind, caches) ->
     made, before = clip(cache=tmp_path / "cache.sqlite" if caches else False), count_calls()
     for _ in range(SOME_CALLS):
         await run(made, method, make())
+    assert count_calls() <= before + LAST
+
+
+def fails_midway():
+    yield from TEXTS
+    raise ValueError("the caller's own")
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_call_that_its_own_iterator_ended_is_gone(clip, run) -> None:
+    made, before = clip(), count_calls()
+    for _ in range(SOME_CALLS):
+        with suppress(ValueError):
+            await run(made, "embed_documents", fails_midway())
+    assert count_calls() <= before + LAST
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_call_whose_deadline_passed_is_gone(clip, server, run) -> None:
+    made, before = clip(deadline=0.05), count_calls()
+    server.configure(base_ms=400.0)
+    for _ in range(SOME_CALLS):
+        with suppress(DeadlineError):
+            await run(made, "embed_documents", TEXTS)
+    assert count_calls() <= before + LAST
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_call_that_was_cancelled_is_gone(clip) -> None:
+    made, before = clip(), count_calls()
+    for _ in range(SOME_CALLS):
+        task = asyncio.ensure_future(made.aembed_documents(TEXTS))
+        await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        del task
+    await made.aembed_query("the hub has let the others go by then")
     assert count_calls() <= before + LAST

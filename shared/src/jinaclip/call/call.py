@@ -254,8 +254,8 @@ class Call:
             yield
         except Stopped:
             pass
-        except CancelledError as error:
-            self.stop(error)
+        except CancelledError:
+            self.stop()  # without the error, whose frames hold this object: a cycle
             raise
         except BaseException as error:  # noqa: BLE001  Ctrl-C and SystemExit come back to the caller like the rest
             self.stop(error)
@@ -281,9 +281,13 @@ class Call:
             return results
         if isinstance(self._cause, JinaClipError) and self._cause is not self._own_error:
             return replace(results, stopped=without_frames(self._cause))
+        cause, self._cause, self._own_error = self._cause, None, None
         with suppress(AttributeError):  # an exception of the caller's may not take it
-            self._cause.partial = results  # type: ignore[attr-defined]
-        raise self._cause
+            cause.partial = results  # type: ignore[attr-defined]
+        try:
+            raise cause
+        finally:
+            del cause  # the error holds this frame: a cycle
 
     def _results(self) -> Results:
         self._settle_copies()

@@ -81,8 +81,7 @@ class Exchange:
         except AuthenticationError as error:
             return Failure("unsigned", str(error))
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, GeneratorExit) or (task is not None and task.cancelling()):
+            if isinstance(error, GeneratorExit) or is_cancelled():
                 raise  # that is for us
             return Failure("setup", f"the transport failed: {type(error).__name__}: {error}")
 
@@ -122,6 +121,12 @@ class Exchange:
         via = f", by way of the proxy of {name}" if name else ""
         limit = f" (timeout={step.seconds:g})" if failure.kind == "timeout" else ""
         return replace(failure, detail=failure.detail + limit + via)
+
+
+def is_cancelled() -> bool:
+    """Whether this task was cancelled. A frame that held the task would be held by its exception: a cycle."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def headers_of(endpoint: Endpoint, url: httpx.URL) -> httpx.Headers:

@@ -162,6 +162,7 @@ class Flight:
             for consumer in [one for one in self.consumers if not one.gone]:
                 consumer.stop(fault_of_ours(error))
         self._lane.assign(self, [])
+        self.task = None  # one that was cancelled holds frames, and these hold this object: a cycle
         self._lane.pump()
 
     def leave(self, consumer: Consumer) -> None:
