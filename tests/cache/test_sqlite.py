@@ -384,12 +384,12 @@ def test_processes_that_have_it_open_go_on_with_the_new_one_when_it_was_removed(
 LEFT_OPEN = """
 import sqlite3, sys
 from pathlib import Path
-from jinaclip.cache.sqlite_store import leave_open
+from jinaclip.process import keep_for_good
 path = Path(sys.argv[1])
 file = sqlite3.connect(path)
 file.execute("pragma journal_mode = wal")
 file.execute("create table t (x)")
-(file.close if len(sys.argv) > 2 else lambda: leave_open(file))()
+(file.close if len(sys.argv) > 2 else lambda: keep_for_good(file))()
 """
 
 
