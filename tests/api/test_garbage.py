@@ -50,17 +50,22 @@ async def test_a_call_that_is_over_is_gone(clip, run, tmp_path, kind, caches) ->
     assert count_calls() <= before + LAST
 
 
-def fails_midway():
+def fail_midway(error):
     yield from TEXTS
-    raise ValueError("the caller's own")
+    raise error("the caller's own")
 
 
 @pytest.mark.usefixtures("no_collector")
-async def test_a_call_that_its_own_iterator_ended_is_gone(clip, run) -> None:
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, asyncio.CancelledError])
+async def test_a_call_that_its_own_iterator_ended_raises_that_error_and_is_gone(clip, run, error) -> None:
     made, before = clip(), count_calls()
     for _ in range(SOME_CALLS):
-        with suppress(ValueError):
-            await run(made, "embed_documents", fails_midway())
+        try:
+            await run(made, "embed_documents", fail_midway(error))
+        except error as caught:
+            assert "the caller's own" in str(caught)
+        else:
+            pytest.fail("the iterator's error was lost")
     assert count_calls() <= before + LAST
 
 

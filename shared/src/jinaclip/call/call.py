@@ -254,10 +254,10 @@ class Call:
             yield
         except Stopped:
             pass
-        except CancelledError:
-            self.stop()  # without the error, whose frames hold this object: a cycle
-            raise
-        except BaseException as error:  # noqa: BLE001  Ctrl-C and SystemExit come back to the caller like the rest
+        except BaseException as error:  # Ctrl-C and SystemExit come back to the caller like the rest
+            if isinstance(error, CancelledError) and error is not self._own_error:
+                self.stop()  # without the error, whose frames hold this object: nobody concludes a cancelled call
+                raise
             self.stop(error)
 
     # -- the end
