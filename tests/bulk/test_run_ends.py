@@ -111,6 +111,19 @@ def test_a_spent_budget_ends_a_run_cleanly(server, tmp_path, command) -> None:
     assert server.ledger()["answered"] == {"1": len(texts)}
 
 
+@pytest.mark.parametrize("cache", [(), ("--cache", "off")], ids=["cache", "no cache"])
+def test_items_that_fail_cost_nothing_of_a_budget(server, tmp_path, command, cache) -> None:
+    """The first rows are refused, and while they are in flight the budget does not hold more; then all others fit."""
+    server.configure(poison={"hopeless": "bad_item_unnamed_400"}, base_ms=30)
+    good, bad = numbered(100), {f"bad-{number}": f"hopeless {number} " + 50 * "word " for number in range(300)}
+    source, out = write_texts(tmp_path / "t.jsonl", bad | good), tmp_path / "out"
+    code, printed, _ = command(source, out, *LIMITS, "--token-budget", "4000", *cache)
+    assert (code, "failed 300," in printed) == (3, True), printed
+    rows = read(out)
+    assert {name for (name, _), row in rows.items() if row["error"] is None} == good.keys()
+    assert server.ledger()["tokens"] <= 4000
+
+
 @pytest.mark.slow
 def test_a_balance_that_runs_out_ends_a_run_cleanly(server, tmp_path, command) -> None:
     """It exits with 1 and says why; topped up, the same command goes on."""

@@ -440,6 +440,11 @@ class JinaClip:
         """
         self._read_whole(items)
 
+    @property
+    def tokens_left(self) -> float:
+        """Tokens of `token_budget` that are neither spent nor set aside for what is in flight; infinite without one."""
+        return self._meter.left
+
     def check_budget(self, tokens: int) -> None:
         """Refuses what would exceed `token_budget`; for those who embed in several calls.
 

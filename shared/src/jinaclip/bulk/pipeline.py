@@ -13,18 +13,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jinaclip.bulk.block_embedder import BlockEmbedder
 from jinaclip.bulk.blocks import LINGER_SECONDS, MOST_BYTES, Block, RowBuffer, check_row
 from jinaclip.bulk.index import ABSENT, COPY, DONE, FAILED, REPEATED
 from jinaclip.bulk.items import Item, items_of, name_item
 from jinaclip.bulk.options import BulkOptions
-from jinaclip.bulk.outage import OutageCheck
 from jinaclip.bulk.output import Output
 from jinaclip.bulk.report import Report
 from jinaclip.bulk.waiting import WaitingItems
-from jinaclip.call.request import Request
 from jinaclip.call.results import Results, clone
 from jinaclip.clip import JinaClip
-from jinaclip.errors import BudgetError, ConfigError, JinaClipError
+from jinaclip.errors import ConfigError, JinaClipError
 from jinaclip.hosts import Latch, start_thread
 from jinaclip.sources import Source, SourceRow
 from jinaclip.vectors import Vectors
@@ -67,7 +66,7 @@ class Pipeline:
         self._clip, self._source, self._output, self._options = clip, source, output, options
         self._rows = RowBuffer()
         self._waiting = WaitingItems()
-        self._outage = OutageCheck(clip, options.task)
+        self._embedder = BlockEmbedder(clip, options.task)
         self._lock = threading.RLock()
         self._has_room = threading.Condition(self._lock)
         self._in_flight: set[Block] = set()
@@ -242,29 +241,20 @@ class Pipeline:
             self._in_flight.add(block)
         request = block.request(self._options.task)
         try:
-            results = self._run(block, request)
-            tokens = self._clip.count_tokens(request or block.contents()) if results is not None else []
+            with self._lock:
+                self._output.check_room(self.items_in_flight)
+            tokens = self._clip.count_tokens(request or block.contents())
+            results = self._embedder.embed(block.contents(), request, tokens, block.stop)
+        except BaseException:
+            with self._lock:
+                self._leave(block)
+            raise
         finally:
             with self._lock:
                 self._in_flight.discard(block)
                 self._has_room.notify_all()
-        if results is not None:
-            self._record(block, results, tokens)
-            self._wait_for_cache()
-
-    def _run(self, block: Block, request: Request | None) -> Results | None:
-        """What came of a block; None if nothing was sent for it."""
-        try:
-            with self._lock:
-                self._output.check_room(self.items_in_flight)
-            return self._outage.embed(block.contents(), request, block.stop)
-        except BaseException as error:
-            with self._lock:
-                self._leave(block)
-            if not isinstance(error, BudgetError):
-                raise
-            self.stop(error)
-            return None
+        self._record(block, results, tokens)
+        self._wait_for_cache()
 
     def _leave(self, block: Block) -> None:
         """Counts items as left, and those that waited for them."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jinaclip.bulk.block_embedder import BlockEmbedder
 from jinaclip.bulk.blocks import request_texts
 from jinaclip.bulk.collector import slow_collector
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import OnError
-from jinaclip.bulk.outage import OutageCheck
 from jinaclip.bulk.pipeline import CACHE_SECONDS, describe
 from jinaclip.bulk.ray_folders import LOOK_SECONDS, RunFolder
 from jinaclip.bulk.ray_limits import ActorCache
@@ -94,9 +94,9 @@ class Embedder:
             return self._clip
 
     @cached_property
-    def _outage(self) -> OutageCheck:
+    def _embedder(self) -> BlockEmbedder:
         """One for all calls: in an outage one at a time asks."""
-        return OutageCheck(self._open(), self._options.task)
+        return BlockEmbedder(self._open(), self._options.task)
 
     def _check_space(self, clip: JinaClip) -> None:
         """Other weights on one machine would be silently another space."""
@@ -146,11 +146,12 @@ class Embedder:
         places = np.array([place for place in range(len(table)) if place not in errors], np.int64)
         contents = [*_load(table["content"].take(places))]
         request = request_texts(contents, self._options.task)
-        results = self._run(clip, contents, request)
+        costs = clip.count_tokens(request or contents)
+        results = self._run(clip, contents, request, costs)
         vectors = np.full((len(table), clip.dimensions), np.nan, np.float32)
         vectors[places[: len(results)]] = results.vectors
         tokens = np.zeros(len(table), np.int64)
-        tokens[places] = clip.count_tokens(request or contents)
+        tokens[places] = costs
         left = {int(place) for i, place in enumerate(places) if i >= len(results) or _is_left(results, i)}
         own = {int(places[i]): describe(one.reason) for i, one in results.errors.items()}
         errors |= {place: text for place, text in own.items() if place not in left}
@@ -161,10 +162,10 @@ class Embedder:
         outcome = Outcome(vectors, errors, tokens, frozenset(left), usage.tokens, usage.hits)
         return encode_rows(table, outcome, self._options.shape)
 
-    def _run(self, clip: JinaClip, contents: list[Any], request: Request | None) -> Results:
+    def _run(self, clip: JinaClip, contents: list[Any], request: Request | None, costs: list[int]) -> Results:
         """Embeds, and lets the cache write what has come, since a kill before the rows are written would cost that."""
         with self._call() as stop:
-            results = self._outage.embed(contents, request, stop)
+            results = self._embedder.embed(contents, request, costs, stop)
         if clip.cache is not None:
             clip.cache.flush(CACHE_SECONDS)
         return results
