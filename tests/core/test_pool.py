@@ -94,17 +94,17 @@ def test_the_affinity_counts_where_nothing_is_granted(tmp_path):
 
 
 @pytest.mark.usefixtures("big_machine")
-def test_a_quota_of_two_gives_two_threads(tmp_path, monkeypatch):
+def test_a_quota_of_two_gives_three_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(pools, "IDLE_SECONDS", 0.1)
     monkeypatch.setattr(pools, "available_cpus", partial(available_cpus, tree(tmp_path, ["0::/"], **CGROUPS["v2"][1])))
     pool, queue, go = Pool("jinaclip-test"), CallQueue(), threading.Event()
     tasks = [Task(go.wait) for _ in range(9)]
     for task in tasks:
         pool.submit(queue, task)
-    until(lambda: len(threads("jinaclip-test")) == 2)
+    until(lambda: len(threads("jinaclip-test")) == 3)
     go.set()
     assert all(task.done.wait(10) for task in tasks)
-    assert len(threads("jinaclip-test")) <= 2
+    assert len(threads("jinaclip-test")) <= 3
     until(lambda: threads("jinaclip-test") == [])
 
 
@@ -450,7 +450,7 @@ def test_errors_that_are_kept_keep_no_image_alive(server, form):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     grown, pool_threads = map(int, done.stdout.split())
     assert grown < 60, f"{grown} MiB for 20 errors, whose images take 280 MiB"
-    assert pool_threads <= available_cpus()
+    assert pool_threads <= available_cpus() + pools.SPARE_THREADS
 
 
 @pytest.mark.slow

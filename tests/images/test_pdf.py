@@ -170,7 +170,7 @@ async def test_one_document_holds_up_nobody_else(clip, opened, monkeypatch) -> N
         with pytest.raises(asyncio.CancelledError):
             await first
     finally:
-        configure(prepare_threads=pool.available_cpus(), pixel_budget=pool.PIXEL_BUDGET)
+        configure(prepare_threads=pool.available_cpus() + pool.SPARE_THREADS, pixel_budget=pool.PIXEL_BUDGET)
 
 
 # -- the process

@@ -21,6 +21,8 @@ from jinaclip.process import Dropped, Latch, OwnThread, Task, available_cpus, ru
 
 R = TypeVar("R")
 PIXEL_BUDGET = 120_000_000
+SPARE_THREADS = 1
+"""For images, beside one for each CPU: it works while another waits for the cache, a file or the interpreter."""
 IDLE_SECONDS = 2.0
 """After which a thread without work ends."""
 CHECK_SECONDS = 0.05
@@ -71,7 +73,7 @@ class Pool:
 
     Args:
         name: of the threads.
-        size: most threads; None until it is asked for the first time means as many as the process may use.
+        size: most threads; None until it is asked for the first time means one more than the CPUs it may use.
     """
 
     def __init__(self, name: str, size: int | None = None) -> None:
@@ -88,7 +90,7 @@ class Pool:
     def size(self) -> int:
         """Most threads."""
         if self._size is None:
-            self._size = available_cpus()  # reads files, so not before it is needed
+            self._size = available_cpus() + SPARE_THREADS  # reads files, so not before it is needed
         return self._size
 
     def resize(self, size: int) -> None:
@@ -338,8 +340,8 @@ def configure(*, prepare_threads: int | None = None, pixel_budget: int | None = 
 
     Args:
         prepare_threads: most threads that open, resize and encode images; None leaves it. Of each call as many more, 8
-            at most, wait for pages that other processes draw. At first as many as the process may use: its CPU affinity
-            and the quota of its cgroups count, not the CPUs of the machine.
+            at most, wait for pages that other processes draw. At first one more than the CPUs that the process may use:
+            its CPU affinity and the quota of its cgroups count, not the CPUs of the machine.
         pixel_budget: most pixels that are decoded at a time, all callers together; None leaves it. At first
             120 million. An image waits until its pixels fit in; one that is larger than all of it goes alone.
 
