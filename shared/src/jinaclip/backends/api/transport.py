@@ -157,7 +157,7 @@ class Transport(httpx.AsyncBaseTransport):
         await asyncio.sleep(0)  # the loop closes sockets in its next turn
 
 
-async def gather(chunks: AsyncIterable[bytes], most: int | None) -> bytes:
+async def gather(chunks: AsyncIterable[bytes | bytearray], most: int | None) -> bytes:
     """Reads a body up to a size.
 
     Raises:
@@ -272,9 +272,9 @@ class Connection:
                 raise httpx.RemoteProtocolError("the service ended the connection, or changed the protocol, unasked")
         return event
 
-    async def _read_body(self, seconds: float | None) -> AsyncIterator[bytes]:
+    async def _read_body(self, seconds: float | None) -> AsyncIterator[bytes | bytearray]:
         while isinstance(event := await self._read_event(self._parser, seconds), h11.Data):
-            yield bytes(event.data)
+            yield event.data
 
     async def _read_event(self, parser: h11.Connection, seconds: float | None) -> Any:
         while (event := parser.next_event()) is h11.NEED_DATA:
