@@ -124,6 +124,28 @@ def test_items_that_fail_cost_nothing_of_a_budget(server, tmp_path, command, cac
     assert server.ledger()["tokens"] <= 4000
 
 
+def test_an_item_that_no_budget_of_that_size_holds_fails_alone(server, tmp_path, command) -> None:
+    """It is named, costs nothing, holds up nobody, and a larger budget embeds it."""
+    texts = {"long": "word " * 2_000, **numbered(300)}
+    source, out = write_texts(tmp_path / "t.jsonl", texts), tmp_path / "out"
+    for expected in ("done 300, failed 1,", "done 0, failed 1,"):
+        code, printed, _ = command(source, out, *LIMITS, "--token-budget", "2000")
+        assert (code, expected in printed) == (3, True), printed
+    [long_one] = [row for (name, _), row in read(out).items() if name == "long"]
+    assert "token_budget=2,000" in long_one["error"]
+    assert server.ledger()["answered"] == {"1": 300}
+    assert command(source, out, *LIMITS, "--token-budget", "20000", "--retry-failed")[0] == 0
+    check(out, texts)
+
+
+def test_a_budget_makes_no_small_requests(server, tmp_path, command) -> None:
+    """What it holds goes as without one, so that requests a minute are not used up."""
+    texts = numbered(2_000)
+    source, out = write_texts(tmp_path / "t.jsonl", texts), tmp_path / "out"
+    assert command(source, out, "--batch-size", "64", "--token-budget", "1000000")[0] == 0
+    assert server.ledger()["requests"] <= 4 * len(texts) / 64
+
+
 @pytest.mark.slow
 def test_a_balance_that_runs_out_ends_a_run_cleanly(server, tmp_path, command) -> None:
     """It exits with 1 and says why; topped up, the same command goes on."""
