@@ -88,6 +88,42 @@ def test_columns_of_other_types_and_names(tmp_path):
     assert (first.id, second.id) == ("1.0", "row 1 of a.parquet")
 
 
+def not_utf8(values):
+    """An array of strings of these bytes, as a program writes them that takes Latin-1 for UTF-8."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "name", "message"),
+    [
+        ("text", "bytes", "1500", "row 1500 of a.parquet cannot be read in its column 'text': 'utf-8' codec"),
+        ("id", "bytes", "row 1500 of a.parquet", "cannot be read in its column 'id': 'utf-8' codec"),
+        ("id", "day", "row 1500 of a.parquet", "cannot be read in its column 'id'"),
+        ("image", "path", "1500", "cannot be read in its column 'image': 'utf-8' codec"),
+    ],
+)
+def test_a_cell_that_python_cannot_hold_fails_its_row_alone(tmp_path, column, kind, name, message):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count, bad = 2_000, 1_500
+    values = [b"caf\xe9" if number == bad else str(number).encode() for number in range(count)]
+    columns = {"id": pa.array(range(count)), "text": pa.array(map(str, range(count)))}
+    columns[column] = {
+        "bytes": lambda: not_utf8(values),
+        "day": lambda: pa.array([10**15 if number == bad else number for number in range(count)], pa.timestamp("ms")),
+        "path": lambda: pa.StructArray.from_arrays([not_utf8(values)], ["path"]),
+    }[kind]()
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", store_schema=False)
+    rows = list(open_source(tmp_path / "a.parquet").rows())
+    assert len({row.id for row in rows}) == count
+    [failed] = [row for row in rows if row.error is not None]
+    assert (failed.id, failed.is_named) == (name, name == "1500")
+    assert message in str(failed.error)
+
+
 def test_what_cannot_be_read_is_told(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(InputError, match=r"a\.parquet cannot be read as Parquet"):

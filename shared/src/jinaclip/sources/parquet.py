@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 from jinaclip.errors import InputError
@@ -79,9 +80,31 @@ class ParquetReader:
             raise InputError(f"{name} has no column {missing[0]!r}, which the first file has")
         rows = batch_rows(file.metadata.row_group(group.index))
         for batch in file.iter_batches(rows, row_groups=[group.index], columns=wanted):
-            for record in batch.to_pylist():
-                yield self.maker.make(record, f"row {number} of {name}")
+            for record, problem in read_records(batch):
+                where = f"row {number} of {name}"
+                yield self.maker.make(record, where) if problem is None else self.maker.fail(record, where, problem)
                 number += 1
+
+
+def read_records(batch: Any) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """The records of a batch, and of each why it cannot be used, or None."""
+    try:
+        records = batch.to_pylist()
+    except (ValueError, OverflowError):  # for one cell of all: a string that is not UTF-8, a day beyond year 9999
+        yield from (read_record(batch, row) for row in range(batch.num_rows))
+    else:
+        yield from zip(records, repeat(None))
+
+
+def read_record(batch: Any, row: int) -> tuple[dict[str, Any], str | None]:
+    """One record of a batch with the cells that Python can hold, and why another cannot be read, or None."""
+    record, problem = dict[str, Any](), None
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            record[name] = column[row].as_py()
+        except (ValueError, OverflowError) as error:
+            problem = f"cannot be read in its column {name!r}: {error}"
+    return record, problem
 
 
 def batch_rows(group: Any) -> int:
