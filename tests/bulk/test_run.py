@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -392,3 +396,30 @@ def test_a_line_is_logged_now_and_then_where_there_is_no_terminal(command, serve
     _, _, logged = command(write_texts(tmp_path / "t.jsonl", numbered(3)), tmp_path / "out")
     assert "items, " in logged
     assert "embedded a second" in logged
+
+
+@pytest.mark.parametrize("show_progress", [None, True])
+def test_a_program_without_standard_error_gets_its_vectors(
+    server, jinaclip_api_key, tmp_path, monkeypatch, show_progress
+) -> None:
+    """As programs with windows have none; a bar that was asked for is not drawn."""
+    monkeypatch.delenv("JINACLIP_CACHE", raising=False)
+    monkeypatch.setattr(sys, "stderr", None)
+    options = {"api_key": jinaclip_api_key, "base_url": server.url, "show_progress": show_progress}
+    report = embed([{"id": 1, "text": "one"}], tmp_path / "out", **options)
+    assert (report.done, report.failed) == (1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_the_command_runs_without_standard_streams(server, jinaclip_api_key, tmp_path, closed) -> None:
+    """As some daemons start it; its exit codes are the same, and what is written to them lands in no other file."""
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(3)), tmp_path / "out"
+    command = [sys.executable, "-m", "jinaclip", "embed", str(source), "--out", str(out), "--base-url", server.url]
+    environment = {**os.environ, "JINA_API_KEY": jinaclip_api_key}
+    for options, code in ((), 0), (("--shard", "3/2"), 2):
+        line = f"{shlex.join([*command, *options])} {closed}"
+        ran = subprocess.run(["sh", "-c", line], check=False, stdout=subprocess.PIPE, env=environment, timeout=120)
+        assert ran.returncode == code
+        assert b"error" not in ran.stdout
+    assert len(read(out)) == 3

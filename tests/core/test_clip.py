@@ -126,6 +126,12 @@ async def test_duplicates_are_sent_once(server, clip, run):
     assert server.history("image", PICTURE) == {"received": 1, "answered": 1}
 
 
+def test_a_bar_is_not_drawn_where_there_is_no_standard_error(clip, monkeypatch):
+    """As in programs with windows."""
+    monkeypatch.setattr("sys.stderr", None)
+    assert len(clip(show_progress=True).embed_documents(TEXTS)) == len(TEXTS)
+
+
 @pytest.mark.slow
 def test_duplicates_far_apart_in_a_generator_get_the_vector_of_the_first(clip):
     """Their places lie beyond what was reserved for the rows."""

@@ -140,5 +140,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def show_progress_of(choice: bool | None) -> Progress:
-    """What shows a run: a bar, where that is wanted, or standard error is a terminal."""
+    """What shows a run: a bar, where that is wanted, or standard error is a terminal; lines if there is none at all."""
+    if sys.stderr is None:  # closed by who started this, or a program with windows
+        return Progress(draws=False)
     return Progress(draws=sys.stderr.isatty() if choice is None else choice)

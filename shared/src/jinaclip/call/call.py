@@ -7,6 +7,7 @@ Inputs are numbered as they are given out.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from array import array
@@ -390,7 +391,7 @@ def _key(text: str) -> Hashable:
 
 
 def progress_bar(total: int | None) -> Any:
-    """A progress bar."""
+    """A progress bar; it draws nothing where there is no standard error."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, unit="item", desc="embedding")
+    return tqdm(total=total, unit="item", desc="embedding", disable=sys.stderr is None)

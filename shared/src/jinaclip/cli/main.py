@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jinaclip
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "jinaclip") -
         The exit code: 0, 1 after an error (one line on standard error; 2 of `compare`), 130 after Ctrl-C. Wrong
         arguments end the process with 2.
     """
+    open_streams()
     options = vars(make_parser(program).parse_args(arguments))
     run, failed = options.pop("run"), options.pop("failed", FAILED)
     try:
@@ -57,6 +59,16 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "jinaclip") -
         print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def open_streams() -> None:
+    """Opens standard output and error where the process was started without: what is written there goes nowhere.
+
+    Else files of the output would get their numbers, and what libraries write there would land in those files.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  until the process ends
 
 
 def make_parser(program: str = "jinaclip") -> argparse.ArgumentParser:
