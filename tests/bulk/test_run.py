@@ -389,6 +389,20 @@ def test_the_command_refuses_wrong_options(command, server, tmp_path, options) -
     assert server.ledger()["requests"] == 0
 
 
+@pytest.mark.parametrize("out", ["", " "])
+@pytest.mark.parametrize("source", [".", "t.jsonl"])
+def test_an_output_of_no_name_is_refused(command, server, tmp_path, monkeypatch, source, out) -> None:
+    """It is what a script writes whose variable is empty, and would be the working directory."""
+    write_texts(tmp_path / "t.jsonl", numbered(3))
+    monkeypatch.chdir(tmp_path)
+    for options in (), ("--dry-run",):
+        code, printed, logged = command(source, out, *options)
+        assert (code, printed) == (2, "")
+        assert f"not {out!r}" in logged
+    assert [path.name for path in tmp_path.iterdir()] == ["t.jsonl"]
+    assert server.ledger()["requests"] == 0
+
+
 def test_a_line_is_logged_now_and_then_where_there_is_no_terminal(command, server, tmp_path, monkeypatch) -> None:
     """Items, speed, tokens, failures, and the time that is left."""
     monkeypatch.setattr("jinaclip.bulk.progress.LINE_SECONDS", 0.0)

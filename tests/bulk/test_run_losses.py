@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -70,6 +71,42 @@ def test_an_output_in_a_folder_of_tables_is_refused_before_anything_is_paid(comm
     pictures.mkdir()
     Image.new("RGB", (8, 8)).save(pictures / "a.png")
     assert [command(pictures, pictures / "out")[0] for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "out", "is_refused"),
+    [
+        ("**/*.parquet", "vec", True),
+        ("**/*.parquet", "sub/vec", True),
+        ("*/*.parquet", "vec", True),
+        ("*.parquet", ".", True),
+        ("**", "vec", True),
+        ("*.parquet", "vec", False),
+        ("*/*.parquet", "sub/vec", False),
+        ("**/*a.parquet", "vec", False),
+        ("**/*.parquet", "_vec", False),
+        ("**/*.parquet", "../vec", False),
+    ],
+)
+def test_an_output_whose_parts_a_glob_matches_is_refused(command, server, tmp_path, pattern, out, is_refused) -> None:
+    """Beside what the glob matches it may lie: the second run reads the same tables as the first."""
+    tables = tmp_path / "tables"
+    (tables / "sub").mkdir(parents=True)
+    for name in ("a.parquet", "sub/a.parquet"):
+        pq.write_table(pa.table({"id": [name], "text": ["one"]}), tables / name)
+    runs = [command(tables / pattern, tables / out) for _ in range(2)]
+    assert [code for code, _, _ in runs] == ([2, 2] if is_refused else [0, 0])
+    assert all(("choose another --out" in logged) is is_refused for _, _, logged in runs)
+    assert server.ledger()["requests"] == (0 if is_refused else 1)
+
+
+@pytest.mark.parametrize("scheme", [("file://", ""), ("", "file://"), ("file://", "file://")], ids=str)
+def test_an_address_of_this_machine_is_a_path(command, server, tmp_path, scheme) -> None:
+    """For an output in a folder of tables, too."""
+    write_texts(tmp_path / "t.jsonl", numbered(3))
+    code, _, logged = command(f"{scheme[0]}{tmp_path}", f"{scheme[1]}{tmp_path}/out")
+    assert (code, "choose another --out" in logged) == (2, True)
+    assert server.ledger()["requests"] == 0
 
 
 def test_a_dry_run_counts_a_content_once(command, server, tmp_path) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinaclip.errors import ConfigError
 from jinaclip.requirements import need
-from jinaclip.sources.places import SCHEME
+from jinaclip.sources.opening import find_folder, find_listing, matches
+from jinaclip.sources.places import SCHEME, LocalFolder
 from jinaclip.sources.remote import file_system, find_remote
 from jinaclip.uris import path_of
 
@@ -26,6 +27,9 @@ TEMPORARY = "_tmp-"
 """How the name of a file begins that is being written. Readers of folders skip what begins with "_" ..."""
 HIDDEN = ".hidden"
 """... and those of `*.parquet` what ends otherwise."""
+
+PART = "part-00000-0123456789ab.parquet"
+"""Such a name as parts have."""
 
 
 def check_extra() -> None:
@@ -39,23 +43,41 @@ def check_extra() -> None:
 
 
 def check_apart(source: object, out: str | os.PathLike[str]) -> None:
-    """Refuses an output within a folder of tables, of which the next run would read it as one.
+    """Refuses an output whose parts the next run would read as tables: within a folder of them, or matched by a glob.
 
     Args:
-        source: as the user named it.
+        source: of tables, as the user named it.
         out: the folder of the output.
 
     Raises:
-        ConfigError: it lies there.
+        ConfigError: it lies there, or names nothing.
+        MissingDependencyError: a library for its place is not installed.
     """
-    if not isinstance(source, str | os.PathLike) or SCHEME.match(os.fspath(out)) or not Path(source).is_dir():
+    if not isinstance(source, str | os.PathLike):
         return
-    if Path(out).resolve().is_relative_to(Path(source).resolve()):
+    system, place, _ = find_place(os.fspath(out))
+    if system.type_name == "local" and _lists_parts(os.fspath(source), Path(place)):
         raise ConfigError(
             f"{os.fspath(out)!r} lies in the source {os.fspath(source)!r}, whose tables the next run would read with "
             "those of the output: choose another --out",
             option="out",
         )
+
+
+def _lists_parts(source: str, out: Path) -> bool:
+    """Whether a folder or a glob of tables, both on this machine, lists what is written into a folder."""
+    folder, path = find_folder(source)
+    listing = find_listing(folder, path, folder.what(path))
+    if listing is None or not isinstance(listing.folder, LocalFolder):
+        return False
+    root, place = Path(listing.folder.root).resolve(), out.resolve()
+    if not place.is_relative_to(root):
+        return False
+    names = place.relative_to(root).parts
+    if listing.pattern is None:
+        return True
+    is_left_out = any(name.startswith((".", "_")) for name in names)
+    return not is_left_out and matches((*names, PART), listing.pattern)
 
 
 class OutputFolder:
@@ -248,11 +270,13 @@ def find_place(place: str) -> tuple[pyarrow.fs.FileSystem, str, str]:
     """The file system of a path or an address, the path within it, and how messages call it, without keys.
 
     Raises:
-        ConfigError: nothing here reaches it.
+        ConfigError: it names nothing, or nothing here reaches it.
         MissingDependencyError: a library for it is not installed.
     """
     from pyarrow.fs import LocalFileSystem
 
+    if not place.strip() or "\0" in place:
+        raise ConfigError(f"an output is a folder or an address such as s3://bucket/folder, not {place!r}")
     scheme = SCHEME.match(place)
     if scheme is None or scheme[0].lower() == "file://":
         path = Path(place) if scheme is None else path_of(place)

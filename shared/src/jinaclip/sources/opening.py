@@ -18,7 +18,7 @@ from jinaclip.sources.image_files import DOCUMENTS, IMAGES, ImageFileReader, Ima
 from jinaclip.sources.jsonl import JsonlReader, read_values
 from jinaclip.sources.lines import LineReader
 from jinaclip.sources.parquet import ParquetReader, ParquetSource, read_names
-from jinaclip.sources.places import FOLDER_END, SCHEME, Folder, LocalFolder, printable
+from jinaclip.sources.places import FOLDER_END, SCHEME, Folder, LocalFolder, What, printable
 from jinaclip.sources.records import RowMaker, check_columns, choose_columns, kinds_of
 from jinaclip.sources.rows import Columns, FileSource, Source
 from jinaclip.sources.streams import COMPRESSIONS, PEEKED, open_stream, read_lines
@@ -91,18 +91,31 @@ def open_named(source: str, columns: Columns, policy: ImagePolicy) -> Source:
     """Opens a file, a folder or a glob. Raises as `open_source`."""
     folder, path = find_folder(source)
     what = folder.what(path)
-    if what == "folder":
-        return open_folder(Listing(folder.enter(path) if path else folder), columns, policy)
     if what == "file":
         return open_file(folder, path, columns, policy)
     if what == "other":
         raise ConfigError(f"{printable(source)!r} is a pipe or a device; give its content to stdin and name - instead")
-    if WILD & set(path):
-        parts = PurePosixPath(path).parts
-        fixed = next(i for i, part in enumerate(parts) if WILD & set(part))
-        inner = folder.enter("/".join(parts[:fixed])) if fixed else folder
-        return open_folder(Listing(inner, parts[fixed:]), columns, policy)
-    raise ConfigError(f"there is no file or folder {printable(source)!r}", option="source")
+    listing = find_listing(folder, path, what)
+    if listing is None:
+        raise ConfigError(f"there is no file or folder {printable(source)!r}", option="source")
+    return open_folder(listing, columns, policy)
+
+
+def find_listing(folder: Folder, path: str, what: What) -> Listing | None:
+    """What a path from a folder lists, a folder or a glob; None if it is neither.
+
+    Args:
+        folder: where it begins.
+        path: from there.
+        what: it names, as the folder says.
+    """
+    if what == "folder":
+        return Listing(folder.enter(path) if path else folder)
+    if what or not WILD & set(path):
+        return None
+    parts = PurePosixPath(path).parts
+    fixed = next(i for i, part in enumerate(parts) if WILD & set(part))
+    return Listing(folder.enter("/".join(parts[:fixed])) if fixed else folder, parts[fixed:])
 
 
 def find_folder(source: str) -> tuple[Folder, str]:
