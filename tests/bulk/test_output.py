@@ -2,7 +2,11 @@
 
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -365,6 +369,44 @@ def test_shards_write_beside_one_another_and_drop_only_their_own(tmp_path):
         assert run(tmp_path, half, shard=(number, 2)) == []
         assert manifest(tmp_path, f"_manifest-{number}of2.json")["shard"] == f"{number}/2"
     assert sorted(row["id"] for row in rows(tmp_path)) == sorted([*halves[0], *halves[1]])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SHAPE, space="space_other"),
+        replace(SHAPE, precision="float16"),
+        replace(SHAPE, dimensions=8),
+        replace(SHAPE, settings={"pair": None, "weight": 0.7}),
+    ],
+    ids=["space", "precision", "width", "weight"],
+)
+def test_a_shard_with_other_settings_is_refused_by_the_manifest_of_another(tmp_path, other):
+    run(tmp_path, SOURCE, shard=(1, 2))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError, match=r"was begun with \w+=.* \(_manifest-1of2\.json\).*another --out") as caught:
+        Output(tmp_path, other, shard=(2, 2))
+    assert caught.value.option == "out"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "_lock-2of2"} == before
+    run(tmp_path, SOURCE, shard=(2, 2))
+
+
+def test_of_shards_with_different_settings_that_begin_at_once_one_goes_on_at_most(tmp_path):
+    """Neither has rows yet, and which of them saves its manifest first is open."""
+    both = SHAPE, replace(SHAPE, settings={"pair": None, "weight": 0.7})
+    for place in (tmp_path / str(number) for number in range(20)):
+        start = threading.Barrier(2)
+
+        def begin(number: int, place: Path = place, start: threading.Barrier = start) -> bool:
+            start.wait()
+            with suppress(ConfigError), Output(place, both[number - 1], shard=(number, 2)):
+                return True
+            return False
+
+        with ThreadPoolExecutor(2) as threads:
+            went_on = [*threads.map(begin, (1, 2))]
+        assert sum(went_on) <= 1
+        assert len([*place.glob("_manifest*")]) == sum(went_on)
 
 
 @pytest.mark.parametrize(("first", "then"), [(None, (1, 2)), ((1, 2), None), ((1, 2), (1, 4))], ids=str)

@@ -174,6 +174,18 @@ def test_read_wants_every_shard_finished(tmp_path):
     assert sum(map(len, read(tmp_path))) == len(SOUND)
 
 
+def test_read_refuses_shards_that_were_made_with_different_settings(tmp_path):
+    """An earlier version let them into one folder, and whoever copies parts together still does."""
+    for number, shape in enumerate((SHAPE, replace(SHAPE, precision="float16")), 1):
+        run(tmp_path / str(number), SOURCE, shard=(number, 2), shape=shape)
+    for path in (tmp_path / "2").glob("*2of2*"):
+        path.rename(tmp_path / "1" / path.name)
+    both = r"precision='float32' in _manifest-1of2\.json.*precision='float16' in _manifest-2of2\.json"
+    for unfinished in (False, True):
+        with pytest.raises(ConfigError, match=both):
+            read(tmp_path / "1", unfinished=unfinished)
+
+
 def test_read_refuses_a_folder_that_is_no_output(tmp_path):
     for place in (tmp_path, tmp_path / "missing"):
         with pytest.raises(ConfigError, match=r"no _manifest\.json"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -104,21 +104,61 @@ def read_manifest(folder: OutputFolder, name: str) -> dict[str, Any] | None:
     return found
 
 
-def check_resume(folder: OutputFolder, found: Mapping[str, Any], new: Manifest) -> None:
-    """Refuses to add rows to an output that was begun with other settings.
+def read_manifests(folder: OutputFolder, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the manifests among these files hold, by the names of those that can be read. Raises as `read_manifest`."""
+    found = ((name, read_manifest(folder, name)) for name in names if MANIFEST.fullmatch(name))
+    return {name: manifest for name, manifest in found if manifest is not None}
+
+
+def check_resume(folder: OutputFolder, found: Mapping[str, Mapping[str, Any]], new: Manifest) -> None:
+    """Refuses to add rows to an output that was begun with other settings, by this run's shard or another.
+
+    Args:
+        folder: of the output.
+        found: its manifests by their names.
+        new: of this run.
 
     Raises:
-        ConfigError: names the first that differs, with both values.
+        ConfigError: names the first setting that differs, with both values, and the manifest.
     """
-    before = {name: found.get(name) for name in ("space", "precision", "dimensions")} | found.get("settings", {})
-    asked = {"space": new.space, "precision": new.precision, "dimensions": new.dimensions} | new.settings
-    for name in asked | before:
-        if before.get(name) != asked.get(name):
+    for file, manifest in found.items():
+        if difference := _find_difference(manifest, asdict(new)):
+            name, before, asked = difference
             raise ConfigError(
-                f"{folder} was begun with {name}={before.get(name)!r}, and this run has {name}={asked.get(name)!r}: "
+                f"{folder} was begun with {name}={before!r} ({file}), and this run has {name}={asked!r}: "
                 "run with the same options again, or choose another --out",
                 option="out",
             )
+
+
+def check_alike(folder: OutputFolder, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses to read shards together that were made with different settings.
+
+    Args:
+        folder: of the output.
+        found: its manifests by their names, one at least.
+
+    Raises:
+        ConfigError: names the first setting that differs, with both values, and both manifests.
+    """
+    (first, one), *others = found.items()
+    for file, other in others:
+        if difference := _find_difference(one, other):
+            name, here, there = difference
+            raise ConfigError(
+                f"{folder} holds shards that do not belong together: {name}={here!r} in {first}, and {name}={there!r} "
+                f"in {file}; embed one of them into another --out"
+            )
+
+
+def _find_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first of what all rows of an output have in common that two manifests say differently."""
+    here, there = (
+        {name: manifest.get(name) for name in ("space", "precision", "dimensions")} | manifest.get("settings", {})
+        for manifest in (one, other)
+    )
+    names = (name for name in there | here if here.get(name) != there.get(name))
+    return next(((name, here.get(name), there.get(name)) for name in names), None)
 
 
 def check_shards(folder: OutputFolder, names: list[str], shard: Shard | None) -> None:

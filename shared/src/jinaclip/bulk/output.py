@@ -19,13 +19,21 @@ from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.index import ERROR, NOWHERE, VECTOR, Digests, Index, sort_places
 from jinaclip.bulk.items import UNNAMED, Item
 from jinaclip.bulk.lock import Lock, NoLock, take_lock
-from jinaclip.bulk.manifest import Manifest, Shape, check_resume, check_shards, manifest_name, now, read_manifest
+from jinaclip.bulk.manifest import (
+    Manifest,
+    Shape,
+    check_resume,
+    check_shards,
+    manifest_name,
+    now,
+    read_manifests,
+)
 from jinaclip.bulk.part_list import PartList
 from jinaclip.bulk.part_writer import PartWriter
 from jinaclip.bulk.parts import PART_ROWS, DamagedPartError, Ledger, Shard, stored_vectors
 from jinaclip.bulk.precision import encode, row_bytes
 from jinaclip.bulk.tidy import Cleanup, FinishReport
-from jinaclip.errors import ClosedError
+from jinaclip.errors import ClosedError, ConfigError
 from jinaclip.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -114,17 +122,29 @@ class Output:
         names = self.folder.names()
         check_shards(self.folder, names, self.shard)
         manifest = Manifest.of(self.shape, self.shard)
-        found = read_manifest(self.folder, manifest_name(self.shard))
-        begun = found is not None and any(map(self._parts.is_ours, names))
-        if found is not None and begun:
-            check_resume(self.folder, found, manifest)
-            manifest.counts, manifest.finished_at = found.get("counts", {}), found.get("finished_at")
+        found = read_manifests(self.folder, names)
+        own = found.get(manifest_name(self.shard))
+        begun = own is not None and any(map(self._parts.is_ours, names))
+        if own is not None and begun:
+            manifest.counts, manifest.finished_at = own.get("counts", {}), own.get("finished_at")
+        elif own is not None:  # there are no rows of it
+            del found[manifest_name(self.shard)]
+        check_resume(self.folder, found, manifest)
         self._take_in(self._parts.read_new(names))
         if not self._read_only:
             self._parts.remove_unfinished(names)
         if not begun and not self._read_only:
-            manifest.save(self.folder, self.shard)
+            self._begin(manifest)
         return manifest
+
+    def _begin(self, manifest: Manifest) -> None:
+        """Saves the first manifest, and looks once more: of shards that begin at once, the last one sees the others."""
+        manifest.save(self.folder, self.shard)
+        try:
+            check_resume(self.folder, read_manifests(self.folder, self.folder.names()), manifest)
+        except ConfigError:
+            self.folder.delete(manifest_name(self.shard))
+            raise
 
     def _take_in(self, found: Iterator[tuple[int, Ledger]]) -> None:
         while some := list(islice(found, AT_ONCE)):

@@ -23,6 +23,7 @@ from jinaclip.bulk.parts import (
     read_ledger,
     read_rows,
     schema_of,
+    shard_of,
     write_part,
 )
 from jinaclip.errors import ConfigError
@@ -62,9 +63,7 @@ class PartList:
     def is_ours(self, name: str) -> bool:
         """Whether a file has the name of a part of this run."""
         match = NAME.fullmatch(name)
-        if match is None:
-            return False
-        return self._shard == ((int(match["shard"]), int(match["shards"])) if match["shard"] else None)
+        return match is not None and shard_of(match) == self._shard
 
     def read_new(self, names: Sequence[str]) -> Iterator[tuple[int, Ledger]]:
         """What parts say that are not in the list yet, with their numbers. A damaged one is set aside.

@@ -80,6 +80,11 @@ def suffix_of(shard: Shard | None) -> str:
     return f"-{shard[0]}of{shard[1]}" if shard else ""
 
 
+def shard_of(match: re.Match[str]) -> Shard | None:
+    """Whose file it is, by the match of its name."""
+    return (int(match["shard"]), int(match["shards"])) if match["shard"] else None
+
+
 def number_of(name: str) -> int:
     """The number in the name of a part."""
     match = NAME.fullmatch(name)

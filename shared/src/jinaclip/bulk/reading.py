@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from jinaclip.bulk.files import OutputFolder
 from jinaclip.bulk.items import Kind
-from jinaclip.bulk.manifest import MANIFEST, read_manifest
+from jinaclip.bulk.manifest import check_alike, read_manifests
 from jinaclip.bulk.parts import NAME, DamagedPartError, read_columns, stored_vectors
 from jinaclip.bulk.precision import Precision, check_precision, decode
 from jinaclip.errors import ConfigError, InputError
@@ -70,7 +69,7 @@ def read(
             may hold an id twice: its vector before and after an edit.
 
     Raises:
-        ConfigError: there is no output, or it is not finished.
+        ConfigError: there is no output, it is not finished, or its shards were made with different settings.
         InputError: a part cannot be read.
         MissingDependencyError: the extra `bulk` is not installed.
     """
@@ -85,13 +84,14 @@ def check_readable(folder: OutputFolder, names: list[str], *, unfinished: bool) 
     """The precision of an output.
 
     Raises:
-        ConfigError: there is no output, or it is not finished.
+        ConfigError: there is no output, it is not finished, or its shards were made with different settings.
     """
-    found = dict(_manifests(folder, names))
+    found = read_manifests(folder, names)
     if not found:
         raise ConfigError(f"{folder} has no _manifest.json, so it is no output of `jinaclip embed`")
-    match, first = next(iter(found.items()))
-    shards = int(match["shards"] or 1)
+    check_alike(folder, found)
+    first = next(iter(found.values()))
+    shards = int((first.get("shard") or "1/1").partition("/")[2])
     finished = sum(bool(manifest.get("finished_at")) for manifest in found.values())
     if finished < shards and not unfinished:
         of = "" if shards == 1 else f": {finished} of {shards} shards are"
@@ -101,12 +101,6 @@ def check_readable(folder: OutputFolder, names: list[str], *, unfinished: bool) 
     check_precision(first["precision"], first["dimensions"])
     precision: Precision = first["precision"]
     return precision
-
-
-def _manifests(folder: OutputFolder, names: list[str]) -> Iterator[tuple[re.Match[str], dict[str, Any]]]:
-    for name in names:
-        if (match := MANIFEST.fullmatch(name)) and (manifest := read_manifest(folder, name)):
-            yield match, manifest
 
 
 def _batches(
