@@ -323,6 +323,23 @@ def test_a_spoilt_manifest_is_written_anew(tmp_path, text):
     assert_holds(tmp_path, SOURCE)
 
 
+@pytest.mark.parametrize("shard", [None, (1, 2), (2, 2)], ids=str)
+@pytest.mark.parametrize("text", ["", None])
+def test_parts_whose_manifest_is_lost_are_told_once(tmp_path, text, shard, caplog):
+    """Parts say their space, width and precision, but not the task; those of another shard neither."""
+    lost = tmp_path / ("_manifest-1of2.json" if shard else "_manifest.json")
+    run(tmp_path, SOURCE, shard=shard and (1, 2))
+    lost.unlink()
+    if text is not None:
+        lost.write_text(text)
+    with caplog.at_level(logging.WARNING, "jinaclip.bulk"):
+        for _ in range(2 if shard != (2, 2) else 1):
+            run(tmp_path, SOURCE, shard=shard)
+    (message,) = caplog.messages
+    assert f"its {lost.name} is gone or cannot be read" in message
+    assert "the task, pair and weight of this run" in message
+
+
 def test_two_runs_into_one_folder_are_refused_and_two_shards_are_not(tmp_path):
     with Output(tmp_path / "a", SHAPE), pytest.raises(ConfigError, match=r"another run writes into .*a"):
         Output(tmp_path / "a", SHAPE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,10 +12,11 @@ from typing import Any
 
 from jinaclip import __version__
 from jinaclip.bulk.files import OutputFolder
-from jinaclip.bulk.parts import NAME, Shard, suffix_of
+from jinaclip.bulk.parts import NAME, Shard, shard_of, suffix_of
 from jinaclip.bulk.precision import Precision, check_precision
 from jinaclip.errors import ConfigError
 
+logger = logging.getLogger("jinaclip.bulk")
 FORMAT = 1
 """Of the folder; grows when an older version could no longer read it."""
 MANIFEST = re.compile(r"_manifest(?:-(?P<shard>\d+)of(?P<shards>\d+))?\.json")
@@ -159,6 +161,24 @@ def _find_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[
     )
     names = (name for name in there | here if here.get(name) != there.get(name))
     return next(((name, here.get(name), there.get(name)) for name in names), None)
+
+
+def warn_of_lost(folder: OutputFolder, names: Sequence[str], found: Mapping[str, Any]) -> None:
+    """Tells of parts whose manifest is gone or spoilt, since parts do not say all that it said.
+
+    Args:
+        folder: of the output.
+        names: of its files.
+        found: its manifests by their names.
+    """
+    parts = filter(None, map(NAME.fullmatch, names))
+    for lost in sorted({manifest_name(shard_of(part)) for part in parts} - found.keys()):
+        logger.warning(
+            "%s has parts, but its %s is gone or cannot be read, so it is not known whether they were made with the "
+            "task, pair and weight of this run: if they were not, stop it, and choose another --out",
+            folder,
+            lost,
+        )
 
 
 def check_shards(folder: OutputFolder, names: list[str], shard: Shard | None) -> None:

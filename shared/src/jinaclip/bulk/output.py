@@ -27,6 +27,7 @@ from jinaclip.bulk.manifest import (
     manifest_name,
     now,
     read_manifests,
+    warn_of_lost,
 )
 from jinaclip.bulk.part_list import PartList
 from jinaclip.bulk.part_writer import PartWriter
@@ -123,6 +124,7 @@ class Output:
         check_shards(self.folder, names, self.shard)
         manifest = Manifest.of(self.shape, self.shard)
         found = read_manifests(self.folder, names)
+        warn_of_lost(self.folder, names, found)
         own = found.get(manifest_name(self.shard))
         begun = own is not None and any(map(self._parts.is_ours, names))
         if own is not None and begun:
