@@ -51,6 +51,35 @@ def test_what_waits_to_be_written_counts_with_what_is_in_flight(tmp_path, monkey
             output.check_room(5)
 
 
+def test_the_cache_of_the_run_counts_too_and_that_of_the_user_lies_elsewhere(
+    command, server, tmp_path, monkeypatch
+) -> None:
+    """It takes as much of the disk as the rows, and takes it first."""
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(20)), tmp_path / "out"
+    monkeypatch.setattr("jinaclip.bulk.own_cache.ENTRY_BYTES", shutil.disk_usage(tmp_path).free // 10)
+    code, _, logged = command(source, out)
+    assert (code, "make room" in logged, server.ledger()["requests"]) == (1, True, 0), logged
+    for cache in ("off", str(tmp_path / "vectors.sqlite")):
+        assert command(source, tmp_path / cache[-3:], "--cache", cache)[0] == 0
+
+
+def test_what_came_and_could_not_be_written_is_left_and_not_done(server, tmp_path) -> None:
+    """The cache holds the vectors; the only part has copies too, and is too large. So the next run pays nothing."""
+    texts = numbered(200) | {f"copy {number}": "text number 0" for number in range(100)}
+    source, out = write_texts(tmp_path / "t.jsonl", texts), tmp_path / "out"
+    embed = Embed(source, out, *at(server))
+    resource.prlimit(embed.process.pid, resource.RLIMIT_FSIZE, (MOST_BYTES, resource.RLIM_INFINITY))
+    code, printed, logged = embed.wait()
+    assert (code, "File too large" in logged) == (1, True), logged
+    assert not [*out.glob("part-*")]
+    assert printed.startswith("done 0, failed 0, skipped 0 (done before), copied 0 ")
+    assert "300 items that were read have no row; the same command embeds them" in printed
+    paid = server.ledger()["answered_items"]
+    code, printed, _ = Embed(source, out, *at(server)).wait()
+    assert (code, printed.partition(",")[0], len(read(out))) == (0, "done 200", 300)
+    assert server.ledger()["answered_items"] == paid == 200
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of /proc is Linux's")
 def test_a_file_system_that_does_not_tell_its_size_is_not_taken_for_a_full_one() -> None:
     assert shutil.disk_usage("/proc").total == 0

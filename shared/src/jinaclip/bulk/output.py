@@ -61,9 +61,13 @@ class Output:
         shape: of the vectors.
         shard: which of how many, from 1; each writes parts of its own and leaves those of the others alone.
         part_rows: rows of a part.
+        beside: bytes that whoever embeds writes to the same disk for each item, before its row.
         read_only: nothing is written, cleaned or locked, and the folder need not be there; for `look_up` alone.
         part_seconds: a part is written at the latest when its first row is so old, and something is asked or added.
         clock: seconds, for tests.
+
+    Attributes:
+        vectors_written: rows with a vector that were added, or copied, and are in parts by now.
 
     Raises:
         ConfigError: another run writes there; it holds another space, precision, width, settings or number of shards;
@@ -78,18 +82,19 @@ class Output:
         shape: Shape,
         *,
         shard: Shard | None = None,
+        beside: int = 0,
         read_only: bool = False,
         part_rows: int = PART_ROWS,
         part_seconds: float = PART_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = place if isinstance(place, OutputFolder) else OutputFolder(place)
-        self.shape, self.shard = shape, shard
+        self.shape, self.shard, self._beside = shape, shard, beside
         self._part_rows, self._part_seconds, self._clock = part_rows, part_seconds, clock
         self._buffer, self._full = (Buffer(part_rows, shape) for _ in range(2))
-        self._first_at, self._missing = 0.0, 0
+        self._first_at, self._missing, self.vectors_written = 0.0, 0, 0
         self._parts, self._index = PartList(self.folder, shape, shard, read_only=read_only), Index()
-        self._writer = PartWriter(self._parts.save)
+        self._writer = PartWriter(self._save)
         self._read_only, self._over, self._saw_unnamed = read_only, False, False
         self._in_use = threading.RLock()  # by who adds rows, and who ends at once
         self._lock: Lock = NoLock() if read_only else take_lock(self.folder, shard)
@@ -319,7 +324,8 @@ class Output:
             OSError: the disk is nearly full.
         """
         row = row_bytes(self.shape.precision, self.shape.dimensions) + TEXT_BYTES
-        self.folder.check_room((len(self._buffer) + len(self._writer) + items) * row + 2 * FOOT_BYTES)
+        waiting = (len(self._buffer) + len(self._writer)) * row
+        self.folder.check_room(waiting + items * (row + self._beside) + 2 * FOOT_BYTES)
 
     def flush(self) -> None:
         """Writes what is buffered as a part, and waits until all is written.
@@ -340,6 +346,10 @@ class Output:
         self._buffer.clear()
         table = self._full.table()
         self._writer.begin(self._parts.add(len(table)), table)
+
+    def _save(self, number: int, table: pa.Table) -> None:
+        self._parts.save(number, table)
+        self.vectors_written += table["error"].null_count
 
     def _unfinish(self) -> None:
         """Before anything changes, the manifest ceases to say that all is done."""

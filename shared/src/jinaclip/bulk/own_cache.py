@@ -17,6 +17,8 @@ from jinaclip.cache import Cache, LogStore
 LOG_BYTES = 2**29
 """Most bytes of a log. The half that is always there holds 65,000 vectors of 1,024 numbers; 53,000 at most are in no
 part yet: 48 blocks in flight, the part that fills, and the one that is being written."""
+ENTRY_BYTES = 128
+"""Of a vector in a log beside its numbers, about: its key, and of an image the digest by its file."""
 EARLIER = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".log", ".log.old")
 """How files end that earlier versions had instead of the folder."""
 
@@ -29,6 +31,15 @@ def cache_folder(folder: Path, shard: Shard | None) -> Path:
 def open_cache(folder: Path) -> Cache:
     """The cache of this process, in a folder of logs; nothing is made before it is used."""
     return Cache(store=LogStore(folder, LOG_BYTES, try_lock))
+
+
+def logged_bytes(dimensions: int) -> int:
+    """What a log takes for a vector, about.
+
+    Args:
+        dimensions: the full width, which is kept.
+    """
+    return 4 * dimensions + ENTRY_BYTES
 
 
 def remove_cache(folder: Path) -> None:

@@ -245,16 +245,19 @@ class Pipeline:
                 self._output.check_room(self.items_in_flight)
             tokens = self._clip.count_tokens(request or block.contents())
             results = self._embedder.embed(block.contents(), request, tokens, block.stop)
+            self._wait_for_cache()
         except BaseException:
             with self._lock:
+                self._land(block)
                 self._leave(block)
             raise
-        finally:
-            with self._lock:
-                self._in_flight.discard(block)
-                self._has_room.notify_all()
-        self._record(block, results, tokens)
-        self._wait_for_cache()
+        with self._lock:  # in one step, so that its rows count as in flight until they count as waiting for the disk
+            self._land(block)
+            self._record(block, results, tokens)
+
+    def _land(self, block: Block) -> None:
+        self._in_flight.discard(block)
+        self._has_room.notify_all()
 
     def _leave(self, block: Block) -> None:
         """Counts items as left, and those that waited for them."""
@@ -309,12 +312,14 @@ class Pipeline:
             report = self.report
             report.left += len(self._rows.close())
             is_whole = report.whole and report.stopped is None and self.error is None and not self._is_stopping
+            try:
+                self._output.flush()
+            finally:
+                report.note_unwritten(max(0, report.done + report.copied - self._output.vectors_written))
             if is_whole and self._options.limit is None:
                 found = self._output.finish()
                 report.dropped, report.lost, report.unseen = found.dropped, found.missing, found.unseen
                 self.finished = not found.missing
-            else:
-                self._output.flush()
             self._output.save_manifest(report.counts, finished=self.finished)
 
     def abandon(self) -> None:

@@ -24,7 +24,8 @@ class Report:
         copied: items whose vector was taken from another item with the same content.
         from_cache: vectors of texts and images that the cache had.
         repeated: items that were left out, as their id came before in this run.
-        left: items that were read and have no row, as the run ended before, or a part was found damaged at its end.
+        left: items that were read and have no row, as the run ended before, it could not be written, or a part was
+            found damaged at its end.
         dropped: rows of the output that were dropped, as their item is not in the source any more.
         lost: items whose rows were found damaged or gone at the end of the run; the same command embeds them anew.
         unseen: rows that stay though the run did not meet their items, as the id of some row could not be read.
@@ -86,6 +87,13 @@ class Report:
         """Counts an item whose id came before."""
         self.repeated += 1
         keep_first(self.repeats, name)
+
+    def note_unwritten(self, count: int) -> None:
+        """Counts as left so many items whose vectors came and could not be written."""
+        embedded = min(count, self.done)
+        self.done -= embedded
+        self.copied -= count - embedded
+        self.left += count
 
     def __str__(self) -> str:
         return "\n".join(self._lines())

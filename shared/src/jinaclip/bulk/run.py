@@ -15,7 +15,7 @@ from jinaclip.bulk.items import PairMode
 from jinaclip.bulk.manifest import Shape
 from jinaclip.bulk.options import BulkOptions, Executor, OnError, read_shard
 from jinaclip.bulk.output import Output
-from jinaclip.bulk.own_cache import cache_folder, open_cache, remove_cache
+from jinaclip.bulk.own_cache import cache_folder, logged_bytes, open_cache, remove_cache
 from jinaclip.bulk.parts import Shard
 from jinaclip.bulk.pipeline import Pipeline
 from jinaclip.bulk.precision import Precision
@@ -180,7 +180,9 @@ def make_place(clip: JinaClip | None, options: BulkOptions, folder: OutputFolder
     elif choice:
         clip = clip.with_cache(choice["cache"])
     shape = shape_of(clip, options)
-    output = stack.enter_context(Output(folder, shape, shard=options.shard))
+    vectors = 2 if options.pair == "fuse" else 1  # that an item has in the cache, beside its row
+    beside = 0 if cache is None else vectors * logged_bytes(clip.spec.dimensions)
+    output = stack.enter_context(Output(folder, shape, shard=options.shard, beside=beside))
     RunFolder.of(folder, options.shard).remove()  # what a run on Ray that was killed left
     return Place(clip, output, cache, seconds)
 
