@@ -87,7 +87,7 @@ def spend(clip, name):
     """Embeds one text after another until the budget is used up."""
     for number in itertools.count():
         try:
-            clip.embed_query(f"{name} {number}")
+            clip.embed_documents([f"{name} {number}"])
         except BudgetError:
             return
 
@@ -111,7 +111,7 @@ async def test_coroutines_that_are_cancelled_at_random_moments_exceed_no_budget(
         for turn in range(rounds):
             before = len(server.asked)
             with client(server, token_budget=50 * ESTIMATE, batch_size=None) as clip:
-                tasks = [asyncio.create_task(clip.aembed_query(f"c{turn} {number}")) for number in range(200)]
+                tasks = [asyncio.create_task(clip.aembed_documents([f"c{turn} {number}"])) for number in range(200)]
                 for task in chance.sample(tasks, 100):
                     await asyncio.sleep(chance.random() / 1000)
                     task.cancel()
@@ -172,7 +172,7 @@ def test_rows_that_are_asked_for_again_are_paid_again_within_the_budget():
 
     with serving(respond) as server, client(server, token_budget=2 * ESTIMATE) as clip:
         with pytest.raises(BudgetError, match="0 of token_budget=8 are left; nothing was sent"):
-            clip.embed_query("text 0")
+            clip.embed_documents(["text 0"])
         assert (len(server.asked), clip.usage.tokens, clip.usage.items) == (2, 2 * ESTIMATE, 0)
 
 
@@ -191,7 +191,7 @@ def cut_short(asked):
 def test_a_refusal_costs_nothing(status):
     with serving(lambda asked: refuse(status)) as server, client(server, token_budget=ESTIMATE) as clip:
         with pytest.raises(JinaClipError):
-            clip.embed_query("text 0")
+            clip.embed_documents(["text 0"])
         assert (len(server.asked), budget_left(clip), clip.usage.maybe_billed) == (1, ESTIMATE, 0)
 
 
@@ -199,7 +199,7 @@ def test_a_rate_limit_costs_nothing():
     replies = iter([refuse(429, headers=[("Retry-After", "1")])] * 2)
     respond = lambda asked: next(replies, None) or answer(asked)  # noqa: E731
     with serving(respond) as server, client(server, token_budget=ESTIMATE) as clip:
-        clip.embed_query("text 0")
+        clip.embed_documents(["text 0"])
         assert (len(server.asked), budget_left(clip), clip.usage.maybe_billed) == (3, 0, 0)
 
 
@@ -241,7 +241,7 @@ def test_what_never_reached_the_service_costs_nothing():
         port = listener.getsockname()[1]
     with JinaClip(api_key="jina_nobody", base_url=f"http://127.0.0.1:{port}", max_retries=1, token_budget=9) as clip:
         with pytest.raises(JinaClipError):
-            clip.embed_query("text 0")
+            clip.embed_documents(["text 0"])
         assert (budget_left(clip), clip.usage.requests, clip.usage.maybe_billed) == (9, 0, 0)
 
 
@@ -257,9 +257,9 @@ def test_a_request_over_a_connection_that_dies_goes_again_only_if_the_budget_hol
         return answer(asked)
 
     with serving(respond) as server, client(server, token_budget=most * ESTIMATE) as clip:
-        clip.embed_query("text 0")
+        clip.embed_documents(["text 0"])
         with suppress(JinaClipError):
-            clip.embed_query("text 1")
+            clip.embed_documents(["text 1"])
         assert len(server.asked) == clip.usage.requests == requests
         assert (clip.usage.maybe_billed, clip.usage.items, budget_left(clip)) == (1, requests - 1, 0)
 
@@ -267,7 +267,7 @@ def test_a_request_over_a_connection_that_dies_goes_again_only_if_the_budget_hol
 def test_a_request_whose_connection_dies_as_does_the_service_costs_its_estimate():
     """There is no other connection, but the first had the request."""
     with serving(answer) as server, client(server, token_budget=2 * ESTIMATE) as clip:
-        clip.embed_query("text 0")
+        clip.embed_documents(["text 0"])
 
         def respond(asked):
             server.socket.close()  # takes no other connection
@@ -275,7 +275,7 @@ def test_a_request_whose_connection_dies_as_does_the_service_costs_its_estimate(
 
         server.respond = respond
         with suppress(JinaClipError):
-            clip.embed_query("text 1")
+            clip.embed_documents(["text 1"])
         assert (len(server.asked), clip.usage.maybe_billed, budget_left(clip)) == (2, 1, 0)
 
 
@@ -298,11 +298,11 @@ class Twice(httpx.AsyncBaseTransport):
 def test_a_transport_that_sends_again_by_itself_is_held_by_the_budget():
     with serving(bill(ESTIMATE)) as server:
         with client(server, token_budget=2 * ESTIMATE, transport=Twice) as clip:
-            clip.embed_query("text 0")
+            clip.embed_documents(["text 0"])
             assert (len(server.asked), budget_left(clip)) == (2, 0)
         with client(server, token_budget=ESTIMATE, transport=Twice) as clip:
             with pytest.raises(JinaClipError, match="token_budget does not allow"):
-                clip.embed_query("text 0")
+                clip.embed_documents(["text 0"])
             assert (len(server.asked), budget_left(clip), clip.usage.maybe_billed) == (3, 0, 1)
 
 
@@ -382,7 +382,7 @@ async def test_objects_that_share_requests_pay_each_for_its_own():
     gate = Gate(bill(3 * ESTIMATE))
     options = {"api_key": "jina_shared", "batch_size": None, "max_concurrency": 1}
     with serving(gate) as server, client(server, **options) as blocker:
-        first = asyncio.create_task(blocker.aembed_query("text 0"))
+        first = asyncio.create_task(blocker.aembed_documents(["text 0"]))
         await gate.await_requests_async()
         budgets = {name: number * ESTIMATE for name, number in zip("abcd", (1, 2, 4, 8), strict=True)}
         clips = {

@@ -312,6 +312,17 @@ def test_a_dry_run_tells_what_a_run_does(run, server, tmp_path) -> None:
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()) == before
 
 
+def test_queries_cost_what_a_dry_run_and_the_column_say_and_no_more_than_the_budget(run, server, tmp_path) -> None:
+    """The instruction that the service puts before each is on the bill."""
+    source = write_texts(tmp_path / "t.jsonl", numbered(100))
+    found = plan(source, tmp_path / "out", base_url=server.url, task="query")
+    report = run(source, tmp_path / "out", task="query", token_budget=found.tokens // 2)
+    assert report.tokens == server.ledger()["tokens"] <= found.tokens // 2
+    run(source, tmp_path / "out", task="query")
+    rows = read(tmp_path / "out").values()
+    assert found.tokens == server.ledger()["tokens"] == sum(row["tokens"] for row in rows)
+
+
 def test_a_dry_run_of_pictures_reads_none_while_nothing_is_done(server, tmp_path) -> None:
     """A bucket of a million need not be downloaded to be counted."""
     folder = tmp_path / "pictures"

@@ -68,6 +68,11 @@ def test_what_was_embedded_is_not_sent_again(make: Make, server: Server, tmp_pat
     assert second.usage.tokens_saved >= 3 * 4000
 
 
+def test_a_query_that_is_found_saves_what_it_was_billed(make: Make) -> None:
+    first, second = (make().embed(TEXTS, task="query") for _ in range(2))
+    assert second.usage.tokens_saved == first.usage.tokens > 0
+
+
 def test_queries_and_documents_have_vectors_of_their_own_where_the_model_tells_them_apart(
     make: Make, server: Server
 ) -> None:

@@ -177,6 +177,23 @@ async def test_usage_adds_up(server, clip, run):
     assert one.usage.tokens == books["tokens"] == sum(one.estimate([text]).tokens for text in TEXTS) + 4_000 + 13
 
 
+async def test_the_instruction_that_is_billed_with_each_query_is_reckoned(server, clip, run):
+    one = clip()
+    await run(one, "embed_queries", TEXTS)
+    billed = server.ledger()["tokens"]
+    assert billed == sum(one.count_tokens(TEXTS, task="query")) == one.estimate(TEXTS, task="query").tokens
+    assert billed > sum(one.count_tokens(TEXTS))
+
+
+async def test_a_budget_is_not_exceeded_by_queries(server, clip, run):
+    one = clip(token_budget=500, batch_size=5, max_concurrency=1)
+    with pytest.raises(BudgetError):
+        await run(one, "embed_queries", (f"text {number}" for number in range(1_000)))
+    assert 500 - 5 * 13 < one.usage.tokens == server.ledger()["tokens"] <= 500
+    with pytest.raises(BudgetError):
+        await run(clip(token_budget=12), "embed_query", "a query")
+
+
 async def test_a_budget_refuses_before_sending(server, clip, run):
     one = clip(token_budget=4_050)
     with pytest.raises(BudgetError, match=r"token_budget=4,050"):

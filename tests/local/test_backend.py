@@ -109,6 +109,7 @@ def test_batch_and_order_and_threads_never_change_a_vector(local) -> None:
 def test_a_query_is_its_instruction_and_its_text(local) -> None:
     clip = local()
     asked = clip.embed_query("a red dress")
+    assert clip.count_tokens(["a red dress"], task="query") == [clip.usage.tokens], "both are counted"
     written = clip.embed_documents([clip.spec.query_instruction + "a red dress"])[0]
     assert np.abs(asked - written).max() <= 1e-6
 

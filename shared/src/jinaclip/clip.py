@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
@@ -229,7 +229,7 @@ class JinaClip:
     def _call(self, request: Request, show_progress: bool | None, number: int) -> Call:
         check_not_ending()
         if self.config.token_budget is not None and request.total is not None and self.cache is None:
-            self.check_budget(sum(run_apart(self._costs, request.items, request.names)[0]))
+            self.check_budget(sum(run_apart(self._costs, request.items, request)[0]))
         progress = self.config.show_progress if show_progress is None else show_progress
         return Call(
             request,
@@ -255,6 +255,7 @@ class JinaClip:
             normalized=config.normalized,
             truncate=config.truncate,
             query=task == "query",
+            prefix=spec.prefix(task),
             image_tokens=spec.tokens_per_tile,
             fingerprint=self._fingerprint_of_cache,
         )
@@ -469,28 +470,33 @@ class JinaClip:
         Raises:
             InputError: an item is unusable; `.index` says which.
         """
-        request = self._read_whole(items)
-        parts = run_apart(self._find_absent, replace(request, task=task))
-        costs, failures = run_apart(self._costs, parts, request.names)
+        request = replace(self._read_whole(items), task=task)
+        parts = run_apart(self._find_absent, request)
+        costs, failures = run_apart(self._costs, parts, request)
         if failures:
             raise failures[0].error()
         count, tokens = sum(map(len, parts)), sum(costs)
         return Estimate(self._backend.requests_for(count, tokens), tokens, count)
 
-    def count_tokens(self, items: Iterable[str | ImageLike | Pair] | Request) -> list[int]:
+    def count_tokens(self, items: Iterable[str | ImageLike | Pair] | Request, *, task: Task = "document") -> list[int]:
         """About how many tokens each item is billed, counted as for `estimate`, whatever the cache has.
 
-        0 for one that cannot be embedded. Raises InputError if `items` is one item and not several. A request is what
-        items were read as already; see `jinaclip.hosts`.
+        0 for one that cannot be embedded. Raises InputError if `items` is one item and not several.
+
+        Args:
+            items: texts, images and pairs, as `embed` takes them; or a request, which is what items were read as
+                already, see `jinaclip.hosts`.
+            task: what texts would be embedded as: a model's instruction for queries is billed with each. A request has
+                its own.
         """
         if isinstance(items, Request):
             request = items
         else:
             held = [*iterate(items, "items", "[item]")]
-            request = run_apart(lambda: Draft(Held(held), self.reader(early=False).item, "item").request())
+            request = run_apart(lambda: Draft(Held(held), self.reader(early=False).item, "item", task).request())
         if request.quick:
-            return [self._tokens(item) for item in request.items]
-        return run_apart(self._costs, request.items, request.names)[0]
+            return self._costs(request.items, request)[0]
+        return run_apart(self._costs, request.items, request)[0]
 
     def _find_absent(self, request: Request) -> list[tuple[Text | Image, ...]]:
         """The inputs of each item, without those that the cache has."""
@@ -502,15 +508,15 @@ class JinaClip:
         has = lookup.find(one for own in parts for one in own)
         return [tuple(one for one in own if not next(has)) for own in parts]
 
-    def _costs(self, items: Iterable[Any], names: Mapping[int, str]) -> tuple[list[int], list[ItemFailure]]:
-        """What each item would be billed, 0 for one that cannot be embedded, and why those cannot."""
-        costs, failures = [], []
+    def _costs(self, items: Iterable[Any], request: Request) -> tuple[list[int], list[ItemFailure]]:
+        """What each of a request's items would be billed, 0 for one that cannot be embedded, and why those cannot."""
+        costs, failures, prefix = list[int](), list[ItemFailure](), self.spec.prefix(request.task)
         for index, item in enumerate(items):
             try:
-                costs.append(self._tokens(item))
+                costs.append(self._tokens(item, prefix))
             except InputError as error:  # an image as it is has to be opened, to know its size
                 costs.append(0)
-                failures.append(ItemFailure(error, index, names.get(index) or "image"))
+                failures.append(ItemFailure(error, index, request.names.get(index) or "image"))
         return costs, failures
 
     def _read_whole(self, items: Iterable[Any]) -> Request:
@@ -520,14 +526,14 @@ class JinaClip:
             self._refusal(request).unwrap()
         return request
 
-    def _tokens(self, item: Any) -> int:
-        """What an item would be billed."""
+    def _tokens(self, item: Any, prefix: str) -> int:
+        """What an item would be billed, if that goes before each text."""
         if isinstance(item, Text):
-            return self._backend.count_tokens(item.value)
+            return self._backend.count_tokens(prefix + item.value)
         if isinstance(item, ItemFailure):
             return 0
         if isinstance(item, Pair | tuple):
-            return sum(map(self._tokens, item.halves if isinstance(item, Pair) else item))
+            return sum(self._tokens(half, prefix) for half in (item.halves if isinstance(item, Pair) else item))
         as_it_is = self.config.image_resize == "none" and self.spec.tokens_per_tile
         if not as_it_is or (item.kind == "url" and self.config.url_mode == "forward"):
             return self.spec.tokens_per_tile

@@ -38,6 +38,14 @@ class ModelSpec:
     query_instruction: str
     """What the service puts in front of a query, and the local backend too."""
 
+    def prefix(self, task: str) -> str:
+        """What goes before a text, and is billed with it: the instruction before a query, else nothing.
+
+        Args:
+            task: "document" or "query".
+        """
+        return self.query_instruction if task == "query" else ""
+
     def check_dimensions(self, dimensions: int) -> None:
         """Raises ConfigError if the model cannot be cut to this width."""
         if not self.min_dimensions <= dimensions <= self.dimensions:

@@ -222,7 +222,7 @@ class DryRun:
         halves = [half for item in items for half in halves_of(item)]
         texts = [half for half in halves if isinstance(half, str)]
         images = [half for half in halves if not isinstance(half, str)]
-        per_text, per_image = clip.count_tokens(texts), clip.count_tokens(images)
+        per_text, per_image = clip.count_tokens(texts, task=self._options.task), clip.count_tokens(images)
         per_tile = clip.spec.tokens_per_tile  # 0 for weights on this machine, where an image has no price
         usable = [image for image, tokens in zip(images, per_image, strict=True) if tokens or not per_tile]
         plan.unusable += len(images) - len(usable)

@@ -243,7 +243,7 @@ class Pipeline:
         try:
             with self._lock:
                 self._output.check_room(self.items_in_flight)
-            tokens = self._clip.count_tokens(request or block.contents())
+            tokens = self._clip.count_tokens(request or block.contents(), task=self._options.task)
             results = self._embedder.embed(block.contents(), request, tokens, block.stop)
             self._wait_for_cache()
         except BaseException:

@@ -146,7 +146,7 @@ class Embedder:
         places = np.array([place for place in range(len(table)) if place not in errors], np.int64)
         contents = [*_load(table["content"].take(places))]
         request = request_texts(contents, self._options.task)
-        costs = clip.count_tokens(request or contents)
+        costs = clip.count_tokens(request or contents, task=self._options.task)
         results = self._run(clip, contents, request, costs)
         vectors = np.full((len(table), clip.dimensions), np.nan, np.float32)
         vectors[places[: len(results)]] = results.vectors

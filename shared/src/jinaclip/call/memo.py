@@ -31,6 +31,7 @@ class Space:
         keys: of what is embedded.
         dimensions: the full width, in which vectors are kept.
         normalized, truncate, query: as the call has them.
+        prefix: what is billed with each text.
         image_tokens: what an image is billed.
         fingerprint: gives what vectors are kept with; asked once there is something to embed.
     """
@@ -40,6 +41,7 @@ class Space:
     normalized: bool
     truncate: bool
     query: bool
+    prefix: str
     image_tokens: int
     fingerprint: Callable[[], str]
 
@@ -104,7 +106,7 @@ class Memo:
         rest = iter(inputs)
         while not call.stopped.done() and (some := list(islice(rest, at_once))):
             keys = [self._space.text_keys(text) for _, text in some]
-            yield from self._find(call, some, keys, lambda text: text_tokens(text.value))
+            yield from self._find(call, some, keys, lambda text: text_tokens(self._space.prefix + text.value))
 
     def find_image(self, call: OpenCall, number: int, image: Image, key: bytes) -> bool:
         """Whether an image is not to be embedded now, as its vector is stored, or another call is making it."""

@@ -476,11 +476,11 @@ def make_items(consumer: Consumer, inputs: Iterable[tuple[int, Text | Image]], s
     """Inputs of a call as the wire has them, in order. Images are prepared in threads, a few ahead."""
     call, wire = consumer.call, WIRES[consumer.config.wire_name]
     recipe = recipe_of(consumer.config, spec, partial(image_item, consumer, spec, wire))
-    query = call.request.task == "query"
-    instruction = spec.query_instruction if query and not wire.traits.says_task else ""
+    query, prefix = call.request.task == "query", spec.prefix(call.request.task)
+    sent, added = ("", prefix) if wire.traits.says_task else (prefix, "")
     for number, item in prepare_inputs(call, inputs, recipe):
         if isinstance(item, Text):
-            yield text_item(consumer, number, instruction + item.value, wire, query=query)
+            yield text_item(consumer, number, sent + item.value, wire, query=query, added=added)
         else:
             yield item
 
@@ -502,10 +502,11 @@ def recipe_of(config: EmbedderConfig, spec: ModelSpec, finish: Callable[[int, Pr
     )
 
 
-def text_item(consumer: Consumer, number: int, text: str, wire: Wire, *, query: bool) -> Item:
-    """A text as an item."""
+def text_item(consumer: Consumer, number: int, text: str, wire: Wire, *, query: bool, added: str) -> Item:
+    """A text as an item; the service bills what is added there too."""
     size = text_bytes(text)
-    return Item(consumer, number, "text", wire.text_input(text), size, text_tokens(text, size), query)
+    tokens = text_tokens(added + text, text_bytes(added) + size)
+    return Item(consumer, number, "text", wire.text_input(text), size, tokens, query)
 
 
 def image_item(consumer: Consumer, spec: ModelSpec, wire: Wire, number: int, image: Prepared) -> Item:

@@ -300,7 +300,7 @@ class Session:
 
     def _texts(self, inputs: list[tuple[int, Any]], *, apart: bool) -> list[Item]:
         """Token ids; the instruction of the model goes before a query. A few are made here: a thread takes longer."""
-        prefix = self._model.spec.query_instruction if self._call.request.task == "query" else ""
+        prefix = self._model.spec.prefix(self._call.request.task)
         texts = [prefix + text.value for _, text in inputs]
         encode = partial(self._model.tokenizer.encode, texts, truncate=self._config.truncate)
         encoded = run_apart(self._model.take_turns, encode) if apart else encode()
