@@ -8,7 +8,7 @@ import pytest
 from jinaclip import JinaClip
 from jinaclip.bulk.outage import BESIDE, OutageCheck
 from jinaclip.call.results import ItemFailure, Results
-from jinaclip.errors import BudgetError, ServerError
+from jinaclip.errors import BudgetError, ServerError, WrongWidthError
 from jinaclip.testing import expected_vector
 
 DOWN = "status_500"
@@ -64,6 +64,17 @@ def test_those_that_fail_among_many_have_failed_by_themselves(server, clip) -> N
     found = OutageCheck(clip, "document").check(contents, ended(clip, 100))
     assert found.stopped is None
     assert np.flatnonzero(~found.ok).tolist() == [*found.errors] == bad
+    assert not any(one.left for one in found.errors.values())
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_items_whose_vectors_have_another_width_have_failed_by_themselves(server, clip, count) -> None:
+    server.configure(poison={"hopeless": "wrong_dimension_one"})
+    bad = [f"hopeless {place}" for place in range(count)]
+    results = clip.embed(bad)
+    assert isinstance(results.stopped, WrongWidthError)
+    found = OutageCheck(clip, "document").check(bad, results)
+    assert (found.stopped, len(found.errors), found.ok.any()) == (None, count, False)
     assert not any(one.left for one in found.errors.values())
 
 

@@ -179,7 +179,7 @@ def test_an_outage_ends_a_run_cleanly(server, tmp_path, command) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["poison_500", "reset_before_headers"])
+@pytest.mark.parametrize("fault", ["poison_500", "reset_before_headers", "wrong_dimension_one"])
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_items_that_the_service_cannot_embed_are_no_outage_though_nothing_else_is_left(
     command, server, tmp_path, fault, count
@@ -208,6 +208,16 @@ def test_one_item_in_an_outage_has_not_failed(command, server, tmp_path) -> None
     assert server.ledger()["requests"] < 20
     server.configure()
     assert command(source, out)[0] == 0
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_where_every_answer_has_another_width_no_item_has_failed(command, server, tmp_path, count) -> None:
+    """It is the wrong service, or one that cannot give these dimensions."""
+    server.configure(faults=["wrong_dimension_all"], fault_rate=1)
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(count)), tmp_path / "out"
+    code, printed, _ = command(source, out)
+    assert (code, "failed 0," in printed, "is base_url the right service" in printed) == (1, True, True), printed
+    assert not read(out)
 
 
 def test_a_bad_key_is_told_before_anything_is_written(server, tmp_path, command) -> None:

@@ -2,6 +2,7 @@
 
     JinaClipError
     ├── ConfigError             an option, an environment variable or the endpoint is wrong
+    │   └── WrongWidthError       the service answers vectors of another width, whatever is sent
     ├── InputError              one of the caller's items is wrong; `.index` says which
     │   ├── TextTooLongError      a text has more tokens than the model takes
     │   ├── ImageTooLargeError    an image has more bytes or pixels than `image_policy` allows
@@ -53,6 +54,7 @@ __all__ = [
     "RequestRejectedError",
     "ServerError",
     "TextTooLongError",
+    "WrongWidthError",
 ]
 
 
@@ -93,6 +95,10 @@ class ConfigError(JinaClipError, ValueError):
         super().__init__(message, **details)
         self.option = option
         self.requirement = requirement
+
+
+class WrongWidthError(ConfigError):
+    """The service answers vectors of another width than was asked for, whatever is sent."""
 
 
 class InputError(JinaClipError, ValueError):

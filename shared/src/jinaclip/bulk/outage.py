@@ -12,12 +12,12 @@ from jinaclip.bulk.partial import complete, merge, places_left
 from jinaclip.call.request import Task
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
-from jinaclip.errors import APIConnectionError, BadResponseError, RequestRejectedError, ServerError
+from jinaclip.errors import APIConnectionError, BadResponseError, RequestRejectedError, ServerError, WrongWidthError
 from jinaclip.hosts import Latch, embed
 from jinaclip.inputs import Image, Pair
 from jinaclip.self_test import TEXT, checkerboard
 
-OF_ITEMS = (ServerError, BadResponseError, RequestRejectedError, APIConnectionError)
+OF_ITEMS = (ServerError, BadResponseError, WrongWidthError, RequestRejectedError, APIConnectionError)
 """What ends a call and may be the fault of its items: a key or a balance never is."""
 BESIDE = 7
 """Items that are sent again with a good one, as long as any fails: together as many as a call asks about one by one

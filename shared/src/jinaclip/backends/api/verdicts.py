@@ -46,6 +46,7 @@ from jinaclip.errors import (
     RateLimitError,
     RequestRejectedError,
     ServerError,
+    WrongWidthError,
 )
 
 PASSING = frozenset({408, 409, 425, *range(500, 600)})
@@ -180,7 +181,7 @@ def _judge_answer(case: Case, reply: Reply) -> Verdict:
             "A cache asks for the published width, whatever `dimensions` are"
         )
         error = BadResponseError(said, status=reply.status)
-        return Divide(error, ConfigError(f"{said}; {hint}"), doubt=DOUBT // 2)
+        return Divide(error, WrongWidthError(f"{said}; {hint}"), doubt=DOUBT // 2)
     except Malformed as malformed:
         error = BadResponseError(f"the answer cannot be used: {malformed}", status=reply.status)
         if malformed.hopeless or (case.items > 1 and isinstance(malformed, WrongIndices)):
