@@ -199,12 +199,15 @@ def test_items_that_the_service_cannot_embed_are_no_outage_though_nothing_else_i
     assert server.ledger()["requests"] == before
 
 
-def test_one_item_in_an_outage_has_not_failed(command, server, tmp_path) -> None:
-    """Beside it nothing is answered either."""
-    server.configure(script=["status_500"] * 100)
-    source, out = write_texts(tmp_path / "t.jsonl", numbered(1)), tmp_path / "out"
+@pytest.mark.parametrize("fault", ["status_500", "too_large_413", "reset_before_headers"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_items_in_an_outage_have_not_failed(command, server, tmp_path, fault, count) -> None:
+    """Beside them nothing is answered either, so that nothing of what they are told alone is about them."""
+    server.configure(script=[fault] * 100)
+    source, out = write_texts(tmp_path / "t.jsonl", numbered(count)), tmp_path / "out"
     code, printed, _ = command(source, out, "--max-retries", "0")
-    assert (code, "failed 0," in printed, "1 items that were read are left" in printed) == (1, True, True), printed
+    left = f"{count} items that were read are left" in printed
+    assert (code, "failed 0," in printed, left) == (1, True, True), printed
     assert server.ledger()["requests"] < 20
     server.configure()
     assert command(source, out)[0] == 0

@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jinaclip.bulk.partial import complete, merge, places_left
+from jinaclip.bulk.partial import complete, merge, places_left, places_refused, reopen
 from jinaclip.call.request import Task
 from jinaclip.call.results import Results
 from jinaclip.clip import JinaClip
-from jinaclip.errors import APIConnectionError, BadResponseError, RequestRejectedError, ServerError, WrongWidthError
+from jinaclip.errors import (
+    APIConnectionError,
+    BadResponseError,
+    BudgetError,
+    RequestRejectedError,
+    ServerError,
+    WrongWidthError,
+)
 from jinaclip.hosts import Latch, embed
 from jinaclip.inputs import Image, Pair
 from jinaclip.self_test import TEXT, checkerboard
@@ -48,10 +55,17 @@ class OutageCheck:
             results: of that call.
             stop: once it is set, nothing is sent any more.
         """
-        if not isinstance(results.stopped, OF_ITEMS):
+        if isinstance(results.stopped, OF_ITEMS):
+            with self._lock:
+                return self._ask_again(contents, reopen(complete(results, len(contents))), stop)
+        refused = places_refused(results)
+        if results.stopped is not None or not refused or results.ok.any():
             return results
-        with self._lock:
-            return self._ask_again(contents, complete(results, len(contents)), stop)
+        with self._lock:  # nothing was answered, so that nothing tells an outage from items that are too large, say
+            found = self._ask([contents[refused[0]]], stop)
+        if _tells(found) or isinstance(found.stopped, BudgetError):
+            return results
+        return replace(reopen(results), stopped=found.stopped or found.errors[0].reason)
 
     def _ask_again(self, contents: Sequence[Any], results: Results, stop: Latch | None) -> Results:
         """Asks for a few, and for all that are left once those were answered; what is answered counts in any case."""

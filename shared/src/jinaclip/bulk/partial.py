@@ -9,7 +9,7 @@ import numpy as np
 
 from jinaclip.call.call import NOT_SENT
 from jinaclip.call.results import ItemFailure, Results
-from jinaclip.errors import NotSentError
+from jinaclip.errors import ItemError, NotSentError
 
 
 def nothing(dimensions: int) -> Results:
@@ -30,6 +30,17 @@ def complete(results: Results, total: int) -> Results:
 def places_left(results: Results) -> list[int]:
     """The places of items that their call left undone."""
     return [place for place, one in results.errors.items() if one.left]
+
+
+def places_refused(results: Results) -> list[int]:
+    """The places of items that the service would not embed."""
+    return [place for place, one in results.errors.items() if isinstance(one.reason, ItemError)]
+
+
+def reopen(results: Results) -> Results:
+    """Results in which those count as left undone: in an outage a service refuses all that it is asked about alone."""
+    refused = {place: replace(results.errors[place], left=True) for place in places_refused(results)}
+    return replace(results, errors={**results.errors, **refused})
 
 
 def merge(results: Results, found: Results, places: Sequence[int], *, first: int = 0, trusted: bool = True) -> Results:
