@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image as PillowImage
 
 from jinaclip.testing import Server
 
@@ -77,6 +80,14 @@ def write_texts(path: Path, texts: dict[str, str]) -> Path:
     """A JSONL file of texts by id."""
     path.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts.items()))
     return path
+
+
+def picture(number: int, side: int = 16) -> bytes:
+    """A PNG file, no two alike."""
+    pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+    file = io.BytesIO()
+    PillowImage.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def numbered(count: int) -> dict[str, str]:

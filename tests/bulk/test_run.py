@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -16,21 +15,12 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image as PillowImage
 
 from jinaclip import ConfigError, Image, InputError, JinaClip, Pair
 from jinaclip.bulk import Report, embed, plan
 from jinaclip.testing import expected_vector
-from tests.bulk.processes import manifest, numbered, read, write_texts
+from tests.bulk.processes import manifest, numbered, picture, read, write_texts
 from tests.needs import long, skip_without
-
-
-def picture(number: int, side: int = 16) -> bytes:
-    """A PNG file, no two alike."""
-    pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
-    file = io.BytesIO()
-    PillowImage.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 def rows_of(out: Path, *columns: str) -> list[dict]:

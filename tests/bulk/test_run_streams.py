@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import _thread
+import io
 import os
 import subprocess
 import sys
 import threading
 
 import pytest
+from PIL import Image as PillowImage
 
 from jinaclip.bulk import embed
-from tests.bulk.processes import Embed, at, read
+from jinaclip.bulk.items import digest_of, read_image
+from jinaclip.config import ImagePolicy
+from tests.bulk.processes import Embed, at, picture, read
 from tests.needs import long
 
 
@@ -81,6 +85,49 @@ def test_a_slow_item_holds_up_nothing_else(server, tmp_path, jinaclip_api_key) -
     report = embed(watched(), tmp_path / "out", api_key=jinaclip_api_key, base_url=server.url, **options)
     assert seen == [0]
     assert report.done == 6_001
+
+
+class GatedFile(io.BytesIO):
+    """A file of an image whose pixels are not read before its gate is open."""
+
+    gate: threading.Event | None = None
+
+    def read(self, *size: int | None) -> bytes:
+        """What is in it."""
+        if self.gate is not None:
+            assert self.gate.wait(60)
+        return super().read(*size)
+
+
+def test_of_an_id_that_comes_twice_the_first_counts_however_long_its_file_takes(
+    server, tmp_path, jinaclip_api_key
+) -> None:
+    """What comes behind it in the source is read and embedded meanwhile, but for the row that repeats it."""
+    slow = GatedFile(picture(0))
+    first = PillowImage.open(slow)
+    slow.gate = threading.Event()
+    files = [tmp_path / f"{number}.png" for number in range(31)]
+    for number, file in enumerate(files):
+        file.write_bytes(picture(number))
+    others = [{"id": number, "image": files[number]} for number in range(1, 30)]
+    rows = [{"id": "twice", "image": first}, *others[:9], {"id": "twice", "image": files[30]}, *others[9:]]
+
+    def open_gate() -> None:
+        while server.ledger()["answered_items"] < 20 and not over.wait(0.02):
+            pass
+        slow.gate.set()
+
+    over = threading.Event()
+    watcher = threading.Thread(target=open_gate)
+    watcher.start()
+    try:
+        report = embed(rows, tmp_path / "out", api_key=jinaclip_api_key, base_url=server.url)
+    finally:
+        over.set()
+        watcher.join()
+    assert (report.done, report.repeated) == (30, 1)
+    _, fields = read_image(PillowImage.open(io.BytesIO(picture(0))), ImagePolicy())
+    assert read(tmp_path / "out")["twice", "image"]["digest"] == digest_of(b"image", fields).hex()
 
 
 MEASURE = """

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
 
-from jinaclip.bulk.items import Item
+from jinaclip.bulk.chunks import Chunk, OpenChunks
+from jinaclip.bulk.items import Item, PairMode
 from jinaclip.bulk.options import BulkOptions
 from jinaclip.call.request import Request, Task
 from jinaclip.errors import ConfigError
@@ -125,9 +126,13 @@ class RowBuffer:
 
     A row that finds room is put without a lock, as millions are: a single step of the interpreter's puts it, and only
     then it is looked whether anybody waits, who says so first and then looks for rows.
+
+    Args:
+        pair: what becomes of a text and an image in a row.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pair: PairMode | None) -> None:
+        self._chunks = OpenChunks(pair)
         self._rows: deque[SourceRow] = deque()
         self._sizes: deque[int] = deque()  # of the rows, put before them
         self._put = self._taken = 0  # bytes, each counted by one side
@@ -158,25 +163,33 @@ class RowBuffer:
     def _is_full(self) -> bool:
         return len(self._rows) >= WAITING_ROWS or (self._put - self._taken >= WAITING_BYTES and bool(self._rows))
 
-    def take(self, seconds: float) -> list[SourceRow] | None:
-        """What waits, a chunk of it at most; not one row if none came for so many seconds; None after the last."""
+    def take(self, seconds: float) -> Chunk | None:
+        """What waits, a chunk of it at most; not one row if none came for so many seconds; None after the last.
+
+        Give it to `note_looked_up` when the output knows its items.
+        """
         with self._changed:
             self._waiting += 1
             self._changed.wait_for(lambda: self._rows or self._has_ended or self._is_closed, seconds)
             self._waiting -= 1
             if self._is_closed or (self._has_ended and not self._rows):
                 return None
-            chunk = self._take_chunk()
+            chunk = self._chunks.open(self._take_rows())
             self._changed.notify_all()
             return chunk
 
-    def _take_chunk(self) -> list[SourceRow]:
-        chunk, size = list[SourceRow](), 0
-        while self._rows and len(chunk) < CHUNK_ROWS and size < CHUNK_BYTES:
-            chunk.append(self._rows.popleft())
+    def note_looked_up(self, chunk: Chunk) -> None:
+        """Notes that the output knows the items of a chunk."""
+        with self._changed:
+            self._chunks.close(chunk)
+
+    def _take_rows(self) -> list[SourceRow]:
+        rows, size = list[SourceRow](), 0
+        while self._rows and len(rows) < CHUNK_ROWS and size < CHUNK_BYTES:
+            rows.append(self._rows.popleft())
             size += self._sizes.popleft()
         self._taken += size
-        return chunk
+        return rows
 
     def end(self) -> None:
         """Notes that the last row was put."""

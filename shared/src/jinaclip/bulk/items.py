@@ -80,12 +80,25 @@ def items_of(row: SourceRow, pair: PairMode | None, weight: float, policy: Image
     Raises:
         ConfigError: the weight is out of range.
     """
+    kinds = kinds_of(row, pair)
     if row.error is not None:
-        return [_failed(row, "text" if row.image is None else "image", row.error)]
-    if pair == "fuse" and row.text is not None and row.image is not None:
-        return [_pair_item(row, weight, policy)]
-    items = [] if row.text is None else [_text_item(row)]
-    return items if row.image is None else [*items, _image_item(row, policy)]
+        return [_failed(row, kinds[0], row.error)]
+    return [_item_of(row, kind, weight, policy) for kind in kinds]
+
+
+def kinds_of(row: SourceRow, pair: PairMode | None) -> tuple[Kind, ...]:
+    """The kinds of the items of a row, in their order. Reads no file; see `items_of`."""
+    if row.image is None:
+        return () if row.text is None and row.error is None else ("text",)
+    if row.text is None or row.error is not None:
+        return ("image",)
+    return ("pair",) if pair == "fuse" else ("text", "image")
+
+
+def _item_of(row: SourceRow, kind: Kind, weight: float, policy: ImagePolicy) -> Item:
+    if kind == "text":
+        return _text_item(row)
+    return _image_item(row, policy) if kind == "image" else _pair_item(row, weight, policy)
 
 
 def key_of(row_id: str, kind: str) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jinaclip.bulk.block_embedder import BlockEmbedder
 from jinaclip.bulk.blocks import LINGER_SECONDS, MOST_BYTES, Block, RowBuffer, check_row
+from jinaclip.bulk.chunks import Chunk
 from jinaclip.bulk.index import ABSENT, COPY, DONE, FAILED, REPEATED
 from jinaclip.bulk.items import Item, items_of, name_item
 from jinaclip.bulk.options import BulkOptions
@@ -64,7 +65,7 @@ class Pipeline:
         self.finished = False
         self.vectors = 0
         self._clip, self._source, self._output, self._options = clip, source, output, options
-        self._rows = RowBuffer()
+        self._rows = RowBuffer(options.pair)
         self._waiting = WaitingItems()
         self._embedder = BlockEmbedder(clip, options.task)
         self._lock = threading.RLock()
@@ -165,12 +166,12 @@ class Pipeline:
         self._wait_for_room()
         block = Block()
         while not block.is_full:
-            rows = self._rows.take(LINGER_SECONDS if block.items else IDLE_SECONDS)
-            if not rows:
+            chunk = self._rows.take(LINGER_SECONDS if block.items else IDLE_SECONDS)
+            if chunk is None or not chunk.rows:
                 self._flush_in_time()
-                return block if block.items or rows is not None else None
-            self._note_files(rows)
-            block.add(self._find_missing(rows))
+                return block if block.items or chunk is not None else None
+            self._note_files(chunk.rows)
+            block.add(self._find_missing(chunk))
         return block
 
     def _wait_for_room(self) -> None:
@@ -188,13 +189,14 @@ class Pipeline:
             self._reads_files = True
         self._fillers.release(READERS - 1)
 
-    def _find_missing(self, rows: Sequence[SourceRow]) -> list[Item]:
+    def _find_missing(self, chunk: Chunk) -> list[Item]:
         """The items of rows that are to be embedded; the others are counted, copied, or written as failed."""
         options, policy = self._options, self._clip.config.image_policy
-        items = [item for row in rows for item in items_of(row, options.pair, options.weight, policy)]
+        items = [item for row in chunk.rows for item in items_of(row, options.pair, options.weight, policy)]
         with self._lock:
+            items, report = self._leave_repeated(items, chunk), self.report
             found = self._output.look_up(items)
-            report = self.report
+            self._rows.note_looked_up(chunk)
             report.skipped += int((found == DONE).sum())
             for place in np.flatnonzero(found == REPEATED):
                 report.note_repeated(name_item(items[place]))
@@ -206,6 +208,12 @@ class Pipeline:
             missing += self._copy([items[place] for place in np.flatnonzero(found == COPY).tolist()])
             self._fail_items([(item, item.error) for item in missing if item.error is not None])
             return self._waiting.claim(item for item in missing if item.error is None)
+
+    def _leave_repeated(self, items: list[Item], chunk: Chunk) -> list[Item]:
+        """Counts items that repeat those of a chunk that may still be read, and leaves them out."""
+        for item in filter(chunk.repeats, items):
+            self.report.note_repeated(name_item(item))
+        return [item for item in items if not chunk.repeats(item)]
 
     def _copy(self, items: list[Item]) -> list[Item]:
         """Gives items the vectors of others with the same content; gives those for which that was not to be had."""
