@@ -192,6 +192,20 @@ def test_what_failed_is_tried_again_if_asked(run, server, tmp_path) -> None:
     assert read(tmp_path / "out")["bad", "text"]["error"] is None
 
 
+def test_what_failed_is_not_paid_for_where_another_id_has_its_vector_by_now(run, server, tmp_path) -> None:
+    """The vector is copied when it is tried again, as for an id that is new."""
+    server.configure(poison={"same": "bad_item_400"})
+    rows = [{"id": "failed", "text": "the same"}]
+    assert run(rows, tmp_path / "out").failed == 1
+    server.reset()
+    rows.append({"id": "later", "text": "the same"})
+    assert run(rows, tmp_path / "out").done == 1
+    report = run(rows, tmp_path / "out", retry_failed=True)
+    assert (report.copied, report.skipped, report.exit_code) == (1, 1, 0)
+    assert server.ledger()["answered_items"] == 1
+    assert read(tmp_path / "out")["failed", "text"]["error"] is None
+
+
 def test_an_id_that_comes_twice_is_left_out_and_told(run, tmp_path) -> None:
     """The first one wins."""
     records = [{"id": 1, "text": "first"}, {"id": 2, "text": "other"}, {"id": 1, "text": "second"}]

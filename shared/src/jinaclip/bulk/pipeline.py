@@ -203,9 +203,9 @@ class Pipeline:
             if not options.retry_failed:
                 failed = int((found == FAILED).sum())
                 report.failed, report.failed_before = report.failed + failed, report.failed_before + failed
-            wanted = (found == ABSENT) | ((found == FAILED) & options.retry_failed)
-            missing = [items[place] for place in np.flatnonzero(wanted).tolist()]
-            missing += self._copy([items[place] for place in np.flatnonzero(found == COPY).tolist()])
+            again = (found == FAILED) & options.retry_failed  # another id may have the vector by now
+            missing = [items[place] for place in np.flatnonzero(found == ABSENT).tolist()]
+            missing += self._copy([items[place] for place in np.flatnonzero((found == COPY) | again).tolist()])
             self._fail_items([(item, item.error) for item in missing if item.error is not None])
             return self._waiting.claim(item for item in missing if item.error is None)
 
