@@ -24,6 +24,17 @@ def digests(numbers, salt=0):
     return rows
 
 
+def test_a_vector_is_kept_for_an_item_that_nobody_could_read_unless_it_was_seen() -> None:
+    index = Index()
+    keys, none = digests([1, 2, 3, 4]), np.zeros(4, np.int32)
+    index.add(keys, digests([11, 12, 13, 14]), none, np.arange(4, dtype=np.int32), np.array([1, 1, ERROR, 1], np.uint8))
+    index.mark(digests([2]), digests([22]))  # it was edited, so its vector is of no use
+    assert index.keep(keys).tolist() == [True, False, False, True]
+    assert index.mark(digests([1, 4]), digests([11, 44])).tolist() == [REPEATED, REPEATED]
+    _, rows = index.current()
+    assert rows.tolist() == [0, 3]
+
+
 class PlainIndex:
     """The same by loops."""
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jinaclip.bulk.output import Output
 from jinaclip.testing import expected_vector
-from tests.bulk.processes import manifest, numbered, read, write_texts
+from tests.bulk.processes import manifest, numbered, picture, read, write_texts
 from tests.bulk.rows import SHAPE, add, items
 
 
@@ -107,6 +107,27 @@ def test_an_address_of_this_machine_is_a_path(command, server, tmp_path, scheme)
     code, _, logged = command(f"{scheme[0]}{tmp_path}", f"{scheme[1]}{tmp_path}/out")
     assert (code, "choose another --out" in logged) == (2, True)
     assert server.ledger()["requests"] == 0
+
+
+def test_pictures_that_are_away_for_a_run_keep_their_vectors(command, server, tmp_path) -> None:
+    """They are told as failed, and cost nothing once they are back; one whose content is bad has no vector any more."""
+    folder, away, out = tmp_path / "pictures", tmp_path / "away", tmp_path / "out"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(picture(number))
+    source = tmp_path / "t.jsonl"
+    source.write_text("\n".join(json.dumps({"id": number, "image": f"pictures/{number}.png"}) for number in range(4)))
+    assert command(source, out)[0] == 0
+    folder.rename(away)
+    code, printed, _ = command(source, out)
+    assert (code, "failed 4," in printed, "vectors kept 4," in printed) == (3, True, True), printed
+    assert all(row["error"] is None for row in read(out).values())
+    away.rename(folder)
+    (folder / "3.png").write_bytes(b"no picture")
+    code, printed, _ = command(source, out)
+    assert (code, "skipped 3 " in printed, "failed 1," in printed) == (3, True, True), printed
+    assert [row["error"] is None for _, row in sorted(read(out).items())] == [True, True, True, False]
+    assert server.ledger()["answered"] == {"1": 4}
 
 
 def test_a_dry_run_counts_a_content_once(command, server, tmp_path) -> None:

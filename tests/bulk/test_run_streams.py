@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from PIL import Image as PillowImage
@@ -92,9 +94,14 @@ class GatedFile(io.BytesIO):
 
     gate: threading.Event | None = None
 
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.is_waiting = threading.Event()
+
     def read(self, *size: int | None) -> bytes:
         """What is in it."""
         if self.gate is not None:
+            self.is_waiting.set()
             assert self.gate.wait(60)
         return super().read(*size)
 
@@ -110,7 +117,11 @@ def test_of_an_id_that_comes_twice_the_first_counts_however_long_its_file_takes(
     for number, file in enumerate(files):
         file.write_bytes(picture(number))
     others = [{"id": number, "image": files[number]} for number in range(1, 30)]
-    rows = [{"id": "twice", "image": first}, *others[:9], {"id": "twice", "image": files[30]}, *others[9:]]
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"id": "twice", "image": first}
+        assert slow.is_waiting.wait(60)  # so that the others are in chunks of their own
+        yield from (*others[:9], {"id": "twice", "image": files[30]}, *others[9:])
 
     def open_gate() -> None:
         while server.ledger()["answered_items"] < 20 and not over.wait(0.02):
@@ -121,11 +132,11 @@ def test_of_an_id_that_comes_twice_the_first_counts_however_long_its_file_takes(
     watcher = threading.Thread(target=open_gate)
     watcher.start()
     try:
-        report = embed(rows, tmp_path / "out", api_key=jinaclip_api_key, base_url=server.url)
+        report = embed(rows(), tmp_path / "out", api_key=jinaclip_api_key, base_url=server.url)
     finally:
         over.set()
         watcher.join()
-    assert (report.done, report.repeated) == (30, 1)
+    assert (report.done, report.repeated) == (30, 1), report
     _, fields = read_image(PillowImage.open(io.BytesIO(picture(0))), ImagePolicy())
     assert read(tmp_path / "out")["twice", "image"]["digest"] == digest_of(b"image", fields).hex()
 

@@ -6,6 +6,7 @@
     ├── InputError              one of the caller's items is wrong; `.index` says which
     │   ├── TextTooLongError      a text has more tokens than the model takes
     │   ├── ImageTooLargeError    an image has more bytes or pixels than `image_policy` allows
+    │   ├── UnreadableError       the file of an image is not there, or cannot be read
     │   └── ConversionError       a page of a PDF file cannot be rendered (a RuntimeError too)
     ├── MissingDependencyError  an extra is not installed; the message names it
     ├── CheckpointError         local weights are missing, damaged or not what they claim
@@ -54,6 +55,7 @@ __all__ = [
     "RequestRejectedError",
     "ServerError",
     "TextTooLongError",
+    "UnreadableError",
     "WrongWidthError",
 ]
 
@@ -111,6 +113,10 @@ class TextTooLongError(InputError):
 
 class ImageTooLargeError(InputError):
     """An image has more bytes or pixels than `image_policy` allows."""
+
+
+class UnreadableError(InputError):
+    """The file of an item is not there, or cannot be read; perhaps it can be later."""
 
 
 class ConversionError(InputError, RuntimeError):

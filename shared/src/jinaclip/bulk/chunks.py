@@ -28,7 +28,7 @@ class Chunk:
 
     def repeats(self, item: Item) -> bool:
         """Whether a chunk before it, which may not be looked up yet, has an item of this name."""
-        return bool(self.repeated) and (item.id, item.kind) in self.repeated
+        return (item.id, item.kind) in self.repeated
 
 
 class OpenChunks:

@@ -134,6 +134,23 @@ class Index:
         self.add(keys[new], digests[new], nowhere, nowhere, np.full(len(new), CURRENT, np.uint8))
         return states
 
+    def keep(self, keys: Digests) -> NDArray[np.bool_]:
+        """Marks a vector of each item as seen, whatever its content; gives where there was one that was not, bool (n,).
+
+        Args:
+            keys: of different items.
+        """
+        (key, rest), kept = _halves(keys), np.zeros(len(keys), bool)
+        rows = [(table, *pair) for table in self._tables for pair in table.candidates(key, rest)]
+        for table, questions, places in rows:
+            kept[questions] |= table.flags[places] & CURRENT > 0
+        was_seen = kept.copy()
+        for table, questions, places in rows:
+            new = (table.flags[places] & VECTOR > 0) & (table.part[places] != NOWHERE) & ~kept[questions]
+            table.flags[places[new]] |= CURRENT
+            kept[questions[new]] = True
+        return kept & ~was_seen
+
     def _mark_found(self, keys: Digests, digests: Digests) -> NDArray[np.uint8]:
         states = np.zeros(len(keys), np.uint8)
         table_of, place_of = np.full(len(keys), -1, np.intp), np.zeros(len(keys), np.intp)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jinaclip import images
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError, JinaClipError
+from jinaclip.errors import InputError, JinaClipError, UnreadableError
 from jinaclip.images import Page
 from jinaclip.inputs import Image, Pair, as_image, check_text
 from jinaclip.sources import SourceRow, Stored, StoredPage
@@ -52,6 +52,11 @@ class Item:
 
     def __post_init__(self) -> None:
         self.key = key_of(self.id, self.kind)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether its file is not there, or cannot be read: so nobody knows whether its content is that of before."""
+        return isinstance(self.error, UnreadableError)
 
 
 def name_item(item: Item) -> str:
@@ -161,7 +166,8 @@ def _image_item(row: SourceRow, policy: ImagePolicy) -> Item:
     try:
         image, fields = read_image(row.image, policy)
     except InputError as error:
-        return _failed(row, "image", InputError(f"image of {row.where}: {error}"))
+        kind = UnreadableError if isinstance(error, UnreadableError) else InputError
+        return _failed(row, "image", kind(f"image of {row.where}: {error}"))
     return Item(row.id, "image", image, digest_of(b"image", fields), row.where)
 
 

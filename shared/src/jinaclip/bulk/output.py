@@ -185,6 +185,15 @@ class Output:
         self._flush_old()
         return self.adopt_seen(_keys(items), digests_of(items))
 
+    def keep_vectors(self, items: Sequence[Item]) -> list[Item]:
+        """Those of items, each once, that have a vector of whatever content, which stays; nobody could read them now.
+
+        They count as seen by this run; ask `look_up` about the others.
+        """
+        self._check_use()
+        kept = self._index.keep(_keys(items))
+        return [item for item, is_kept in zip(items, kept, strict=True) if is_kept]
+
     def adopt_seen(self, keys: Digests, digests: Digests) -> NDArray[np.uint8]:
         """Marks what others saw, who wrote parts into the folder, so that `finish` keeps that alone; see `refresh`.
 

@@ -194,7 +194,7 @@ class Pipeline:
         options, policy = self._options, self._clip.config.image_policy
         items = [item for row in chunk.rows for item in items_of(row, options.pair, options.weight, policy)]
         with self._lock:
-            items, report = self._leave_repeated(items, chunk), self.report
+            items, report = self._keep_unread(self._leave_repeated(items, chunk)), self.report
             found = self._output.look_up(items)
             self._rows.note_looked_up(chunk)
             report.skipped += int((found == DONE).sum())
@@ -211,9 +211,26 @@ class Pipeline:
 
     def _leave_repeated(self, items: list[Item], chunk: Chunk) -> list[Item]:
         """Counts items that repeat those of a chunk that may still be read, and leaves them out."""
+        if not chunk.repeated:  # as nearly always
+            return items
         for item in filter(chunk.repeats, items):
             self.report.note_repeated(name_item(item))
         return [item for item in items if not chunk.repeats(item)]
+
+    def _keep_unread(self, items: list[Item]) -> list[Item]:
+        """Tells of files that cannot be read, and leaves out those whose vector of before stays."""
+        unread = {item.key: item for item in items if item.is_unread}
+        if not unread:  # as nearly always
+            return items
+        kept = self._output.keep_vectors([*unread.values()])
+        if kept and self._options.on_error == "stop":
+            self._fail_items([(item, item.error) for item in kept if item.error is not None])
+            return []
+        for item in kept:
+            assert item.error is not None  # noqa: S101  it could not be read
+            self.report.note_kept(f"{name_failure(item, item.error)}; the vector of before is kept")
+        places = {id(item) for item in kept}
+        return [item for item in items if id(item) not in places]
 
     def _copy(self, items: list[Item]) -> list[Item]:
         """Gives items the vectors of others with the same content; gives those for which that was not to be had."""

@@ -28,6 +28,7 @@ class Report:
             found damaged at its end.
         dropped: rows of the output that were dropped, as their item is not in the source any more.
         lost: items whose rows were found damaged or gone at the end of the run; the same command embeds them anew.
+        kept: items that failed in this run as their file could not be read, and have the vector of before all the same.
         unseen: rows that stay though the run did not meet their items, as the id of some row could not be read.
         tokens: billed in this run.
         seconds: that it took.
@@ -47,6 +48,7 @@ class Report:
     left: int = 0
     dropped: int = 0
     lost: int = 0
+    kept: int = 0
     unseen: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -83,6 +85,11 @@ class Report:
         self.failed += 1
         keep_first(self.failures, text)
 
+    def note_kept(self, text: str) -> None:
+        """Counts an item that failed in this run, and whose vector of before stays."""
+        self.kept += 1
+        self.note_failure(text)
+
     def note_repeated(self, name: str) -> None:
         """Counts an item whose id came before."""
         self.repeated += 1
@@ -109,12 +116,14 @@ class Report:
             lines.append(f"rows dropped {self.dropped:,} (gone from the source, edited, or tried again)")
         if self.unseen:
             lines.append(f"rows kept {self.unseen:,} that were not met, as the id of some row could not be read")
+        if self.kept:
+            lines.append(f"vectors kept {self.kept:,}, of items whose files could not be read now")
         if self.lost:
             lines.append(f"rows lost {self.lost:,}, whose files were damaged or gone; run again to embed them")
         lines += [f"failed: {text}" for text in self.failures]
         more = self.failed - self.failed_before - len(self.failures)
         if self.failures and more > 0:
-            lines.append(f"... and {more:,} more, in the column error of the output")
+            lines.append(f"... and {more:,} more" + (", in the column error of the output" if not self.kept else ""))
         lines += name_repeats(self.repeats, self.repeated)
         if self.failed_before:
             lines.append(f"{self.failed_before:,} failed in an earlier run; --retry-failed tries them again")

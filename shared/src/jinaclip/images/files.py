@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import InputError
+from jinaclip.errors import InputError, UnreadableError
 from jinaclip.images.roots import ChangedError, OutsideError, Place, find_root, locate
 from jinaclip.inputs import BASE64_IS_NO_PATH, Image
 from jinaclip.uris import LONGEST_PATH, LONGEST_SHOWN, check_bytes, remove_images
@@ -139,9 +139,10 @@ def _read_error(image: Image, error: OSError | ValueError) -> InputError:
     if isinstance(error, InputError):
         return error
     if isinstance(error, FileNotFoundError):
-        return InputError(f"image file {_path_for_messages(image)} does not exist")
+        return UnreadableError(f"image file {_path_for_messages(image)} does not exist")
+    kind = UnreadableError if isinstance(error, OSError) else InputError
     reason = getattr(error, "strerror", None) or "it is no valid path"
-    return InputError(f"image file {_path_for_messages(image)} cannot be read: {reason}")
+    return kind(f"image file {_path_for_messages(image)} cannot be read: {reason}")
 
 
 def _path_for_messages(image: Image) -> str:

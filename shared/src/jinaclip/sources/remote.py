@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO, cast
 
 from jinaclip.config import ImagePolicy
-from jinaclip.errors import ConfigError, InputError, MissingDependencyError
+from jinaclip.errors import ConfigError, InputError, MissingDependencyError, UnreadableError
 from jinaclip.images.files import check_size
 from jinaclip.requirements import need
 from jinaclip.sources.places import SCHEME, Folder, What
@@ -99,9 +99,9 @@ class RemoteFolder(Folder):
         except (InputError, MissingDependencyError):
             raise
         except FileNotFoundError:
-            raise InputError(f"there is no {shown}") from None
+            raise UnreadableError(f"there is no {shown}") from None
         except Exception as error:  # noqa: BLE001  of any file system's library
-            raise InputError(f"{shown} cannot be read ({type(error).__name__}: {str(error)[:300]})") from None
+            raise UnreadableError(f"{shown} cannot be read ({type(error).__name__}: {str(error)[:300]})") from None
 
 
 def find_remote(address: str) -> tuple[RemoteFolder, str]:
