@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import _thread
-import io
+import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from PIL import Image as PillowImage
 
 from jinaclip.bulk import embed
-from jinaclip.bulk.items import digest_of, read_image
-from jinaclip.config import ImagePolicy
+from jinaclip.bulk.chunks import OpenChunks
+from jinaclip.bulk.items import digest_of
+from jinaclip.sources import SourceRow
 from tests.bulk.processes import Embed, at, picture, read
 from tests.needs import long
 
@@ -89,56 +87,34 @@ def test_a_slow_item_holds_up_nothing_else(server, tmp_path, jinaclip_api_key) -
     assert report.done == 6_001
 
 
-class GatedFile(io.BytesIO):
-    """A file of an image whose pixels are not read before its gate is open."""
+def test_of_an_id_that_comes_twice_the_first_counts_however_long_its_file_takes(command, server, tmp_path) -> None:
+    """Large pictures come first, small ones with the same ids right behind them; the next run has nothing to do."""
+    lines = []
+    for number in range(24):
+        for name, side in (("large", 400), ("small", 16)):
+            (tmp_path / f"{number}-{name}.png").write_bytes(picture(2 * number + (side == 16), side))
+            lines.append(json.dumps({"id": number, "image": f"{number}-{name}.png"}))
+    order = [
+        lines[place]
+        for start in range(0, 48, 8)
+        for place in (*range(start, start + 8, 2), *range(start + 1, start + 8, 2))
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(order))
+    for done in (24, 0):
+        code, printed, _ = command(tmp_path / "t.jsonl", tmp_path / "out")
+        assert (code, f"done {done}," in printed, "repeated ids 24" in printed) == (3, True, True), printed
+    for (number, _), row in read(tmp_path / "out").items():
+        assert row["digest"] == digest_of(b"image", (b"file", picture(2 * int(number), 400))).hex()
+    assert server.ledger()["answered"] == {"1": 24}
 
-    gate: threading.Event | None = None
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.is_waiting = threading.Event()
-
-    def read(self, *size: int | None) -> bytes:
-        """What is in it."""
-        if self.gate is not None:
-            self.is_waiting.set()
-            assert self.gate.wait(60)
-        return super().read(*size)
-
-
-def test_of_an_id_that_comes_twice_the_first_counts_however_long_its_file_takes(
-    server, tmp_path, jinaclip_api_key
-) -> None:
-    """What comes behind it in the source is read and embedded meanwhile, but for the row that repeats it."""
-    slow = GatedFile(picture(0))
-    first = PillowImage.open(slow)
-    slow.gate = threading.Event()
-    files = [tmp_path / f"{number}.png" for number in range(31)]
-    for number, file in enumerate(files):
-        file.write_bytes(picture(number))
-    others = [{"id": number, "image": files[number]} for number in range(1, 30)]
-
-    def rows() -> Iterator[dict[str, Any]]:
-        yield {"id": "twice", "image": first}
-        assert slow.is_waiting.wait(60)  # so that the others are in chunks of their own
-        yield from (*others[:9], {"id": "twice", "image": files[30]}, *others[9:])
-
-    def open_gate() -> None:
-        while server.ledger()["answered_items"] < 20 and not over.wait(0.02):
-            pass
-        slow.gate.set()
-
-    over = threading.Event()
-    watcher = threading.Thread(target=open_gate)
-    watcher.start()
-    try:
-        report = embed(rows(), tmp_path / "out", api_key=jinaclip_api_key, base_url=server.url)
-    finally:
-        over.set()
-        watcher.join()
-    assert (report.done, report.repeated) == (30, 1), report
-    _, fields = read_image(PillowImage.open(io.BytesIO(picture(0))), ImagePolicy())
-    assert read(tmp_path / "out")["twice", "image"]["digest"] == digest_of(b"image", fields).hex()
+def test_a_chunk_repeats_what_one_before_it_has_that_is_still_read() -> None:
+    chunks = OpenChunks(pair="both")
+    one, two = (chunks.open([SourceRow(name, "text", None, "a place") for name in names]) for names in ("abc", "cd"))
+    assert (one.repeated, two.repeated) == (frozenset(), {("c", "text")})
+    chunks.close(one)
+    three = chunks.open([SourceRow(name, "text", None, "a place") for name in "cd"])
+    assert three.repeated == {("d", "text")}, "of c the output knows now"
 
 
 MEASURE = """
