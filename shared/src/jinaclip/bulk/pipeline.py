@@ -222,15 +222,14 @@ class Pipeline:
         unread = {item.key: item for item in items if item.is_unread}
         if not unread:  # as nearly always
             return items
-        kept = self._output.keep_vectors([*unread.values()])
-        if kept and self._options.on_error == "stop":
-            self._fail_items([(item, item.error) for item in kept if item.error is not None])
-            return []
-        for item in kept:
-            assert item.error is not None  # noqa: S101  it could not be read
-            self.report.note_kept(f"{name_failure(item, item.error)}; the vector of before is kept")
-        places = {id(item) for item in kept}
-        return [item for item in items if id(item) not in places]
+        kept = [(item, item.error) for item in self._output.keep_vectors([*unread.values()]) if item.error is not None]
+        if self._options.on_error == "stop":
+            self._fail_items(kept)
+        else:
+            for item, error in kept:
+                self.report.note_kept(f"{name_failure(item, error)}; the vector of before is kept")
+        left_out = {id(item) for item, _ in kept}
+        return [item for item in items if id(item) not in left_out]
 
     def _copy(self, items: list[Item]) -> list[Item]:
         """Gives items the vectors of others with the same content; gives those for which that was not to be had."""
