@@ -267,16 +267,25 @@ def from_array(array: NDArray[np.uint8]) -> PIL.Image.Image:
         return codecs.from_array(array)
 
 
+def load_shared(opened: PIL.Image.Image) -> PIL.Image.Image:
+    """The caller's own image, decoded; other threads may have it, too. It may take as long as the caller's file does.
+
+    Raises:
+        InputError: Pillow cannot decode it.
+    """
+    with translate_errors("the image cannot be decoded; is its file closed, or cut short?"), _decode_lock(opened):
+        opened.load()
+    return opened
+
+
 def to_upright_rgb(opened: PIL.Image.Image, orientation: int, policy: ImagePolicy) -> PIL.Image.Image:
-    """Converts an opened image of any mode to 8-bit RGB.
+    """Converts a decoded image of any mode to 8-bit RGB.
 
     It is turned by its EXIF orientation if the policy says so, and laid on the background where it is transparent.
 
     Raises:
         InputError: its values have no meaning as brightness, or Pillow cannot convert it.
     """
-    with translate_errors("the image cannot be decoded; is its file closed, or cut short?"), _decode_lock(opened):
-        opened.load()
     with translate_errors(f"an image of mode {opened.mode} cannot be converted to RGB"):
         rgb = _to_rgb(opened, policy)
         return rgb.transpose(TRANSPOSES[orientation]) if policy.orient and orientation in TRANSPOSES else rgb

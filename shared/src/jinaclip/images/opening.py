@@ -98,8 +98,10 @@ def _open_pixels(image: Image, policy: ImagePolicy, reserve: Reserve) -> PIL.Ima
         reserve(*_size_of_pixels(image))
     if isinstance(image.source, Unread):
         return decode.to_upright_rgb(*decode.reopen(image.source, policy), policy)
-    opened = decode.from_array(image.source) if image.kind == "array" else image.source
-    return decode.to_upright_rgb(opened, read_orientation(opened), policy)
+    if image.kind == "array":
+        return decode.to_upright_rgb(decode.from_array(image.source), 1, policy)
+    orientation = read_orientation(image.source)  # as its owner has it: decoding may find another behind the pixels
+    return decode.to_upright_rgb(decode.load_shared(image.source), orientation, policy)
 
 
 def is_page(image: Image) -> bool:
