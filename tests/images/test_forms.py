@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -402,3 +403,28 @@ async def test_many_callers_with_files_of_their_own(clip, folder):
 
     rows = await asyncio.gather(*(call() for _ in range(20)))
     assert (np.stack(rows) == one.embed_image(PNG)).all()
+
+
+class GatedFile(io.BytesIO):
+    """A file whose pixels are not read before its gate is open."""
+
+    gate: threading.Event | None = None
+
+    def read(self, *size: int | None) -> bytes:
+        """What is in it."""
+        if self.gate is not None:
+            assert self.gate.wait(30)
+        return super().read(*size)
+
+
+def test_a_slow_file_of_the_caller_s_holds_up_no_other_image() -> None:
+    """Hundreds are opened while it is read, so that one would meet any lock that it holds."""
+    slow_file = GatedFile(PNG)
+    slow = Pillow.open(slow_file)
+    slow_file.gate = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(open_image, Image.from_pil(slow), ImagePolicy())
+        for _ in range(300):
+            open_image(Image.from_bytes(PNG), ImagePolicy())
+        slow_file.gate.set()
+        np.testing.assert_array_equal(np.asarray(read.result()), PIXELS)
