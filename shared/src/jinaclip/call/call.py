@@ -13,9 +13,10 @@ import time
 from array import array
 from asyncio import CancelledError
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,21 @@ def find_deadline(deadline: float | None, *, urgent: bool) -> float:
 
 class Stopped(Exception):
     """The call was stopped elsewhere."""
+
+
+class Ending:
+    """The context of `Call.ending`. A generator's frame would be held by the error, and from Python 3.12 on hold it."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return error is not None and self._call.note_end(error)
 
 
 class Call:
@@ -248,18 +264,19 @@ class Call:
             self._cause = self._cause or cause
         self.stopped.set()
 
-    @contextmanager
-    def ending(self) -> Iterator[None]:
+    def ending(self) -> Ending:
         """Ends the whole call when what happens inside fails; the caller's iterator may raise anything."""
-        try:
-            yield
-        except Stopped:
-            pass
-        except BaseException as error:  # Ctrl-C and SystemExit come back to the caller like the rest
-            if isinstance(error, CancelledError) and error is not self._own_error:
-                self.stop()  # without the error, whose frames hold this object: nobody concludes a cancelled call
-                raise
-            self.stop(error)
+        return Ending(self)
+
+    def note_end(self, error: BaseException) -> bool:
+        """Ends the call for what was raised; gives whether the call's own end tells of it."""
+        if isinstance(error, Stopped):
+            return True
+        if isinstance(error, CancelledError) and error is not self._own_error:
+            self.stop()  # without the error, whose frames hold this object: nobody concludes a cancelled call
+            return False
+        self.stop(error)  # Ctrl-C and SystemExit come back to the caller like the rest
+        return True
 
     # -- the end
 
