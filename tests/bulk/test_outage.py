@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from jinaclip import JinaClip
+from jinaclip.bulk.block_embedder import BlockEmbedder
 from jinaclip.bulk.outage import BESIDE, OutageCheck
 from jinaclip.call.results import ItemFailure, Results
 from jinaclip.errors import BudgetError, ServerError, WrongWidthError
+from jinaclip.hosts import Latch
 from jinaclip.testing import expected_vector
 
 DOWN = "status_500"
@@ -48,6 +50,15 @@ def test_a_budget_that_is_spent_meanwhile_is_what_ended_the_run(server, clip) ->
         found = OutageCheck(frugal, "document").check(texts(40), ended(frugal, 40))
     assert isinstance(found.stopped, BudgetError)
     assert found.ok.sum() == server.ledger()["answered_items"] - 2 > 0
+
+
+def test_what_is_asked_to_tell_refused_items_from_an_outage_is_counted(server, clip) -> None:
+    """They have failed by themselves, and the good item beside them was billed."""
+    server.configure(poison={"hopeless": "bad_item_unnamed_400"})
+    contents, stop = [f"hopeless {number}" for number in range(3)], Latch()
+    found = BlockEmbedder(clip, "document").embed(contents, None, [4] * 3, stop)
+    assert (found.stopped, len(found.errors)) == (None, 3)
+    assert found.usage.tokens == server.ledger()["tokens"] > 0
 
 
 def test_once_a_few_are_answered_all_that_is_left_goes_together(server, clip) -> None:

@@ -63,6 +63,7 @@ class OutageCheck:
             return results
         with self._lock:  # nothing was answered, so that nothing tells an outage from items that are too large, say
             found = self._ask([contents[refused[0]]], stop)
+        results = replace(results, usage=results.usage + found.usage)
         if _tells(found) or isinstance(found.stopped, BudgetError):
             return results
         return replace(reopen(results), stopped=found.stopped or found.errors[0].reason)
